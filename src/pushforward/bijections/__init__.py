@@ -1,0 +1,19 @@
+"""Invertible maps with exact log-determinants, over tensors (B, C, *S)."""
+
+from .base import Bijection, Chain, Inverse, sum_event
+from .coupling import Coupling, MaskedCoupling
+from .linear import LULinear, Permute
+from .norm import ActNorm, Standardize
+
+__all__ = [
+    "ActNorm",
+    "Bijection",
+    "Chain",
+    "Coupling",
+    "Inverse",
+    "LULinear",
+    "MaskedCoupling",
+    "Permute",
+    "Standardize",
+    "sum_event",
+]

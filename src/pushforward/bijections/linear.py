@@ -1,0 +1,99 @@
+"""Linear maps over the channels: a permutation, and a full matrix in its LU form (Kingma and Dhariwal 2018, Glow)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .base import Bijection
+
+_LOG_DIAGONAL_CLAMP = 5.0
+
+
+class Permute(Bijection):
+    """A fixed permutation of the channels: z[:, i] = x[:, permutation[i]], with log-det 0.
+
+    Args:
+        permutation: the numbers 0 to C - 1 in any order.
+
+    Raises:
+        ValueError: it is not a permutation.
+
+    Example:
+        >>> Permute([2, 0, 1])(torch.tensor([[1.0, 2.0, 3.0]]))[0]
+        tensor([[3., 1., 2.]])
+    """
+
+    permutation: Tensor
+    inverse_permutation: Tensor
+
+    def __init__(self, permutation: Sequence[int] | Tensor) -> None:
+        super().__init__()
+        # A flow that is built without memory (as `load` does) keeps its permutations all the same.
+        device = "cpu" if torch.get_default_device().type == "meta" else None
+        index = torch.as_tensor(permutation, dtype=torch.int64, device=device)
+        if index.ndim != 1 or sorted(index.tolist()) != list(range(len(index))):
+            raise ValueError(f"permutation must hold each of 0..C-1 once, got {index.tolist()}")
+        self.register_buffer("permutation", index, persistent=False)
+        self.register_buffer("inverse_permutation", index.argsort(), persistent=False)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Data to latent: x (B, C, *S) -> z (B, C, *S), zeros (B,)."""
+        return x.index_select(1, self.permutation), x.new_zeros(len(x))
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Latent to data: z (B, C, *S) -> x (B, C, *S), zeros (B,)."""
+        return z.index_select(1, self.inverse_permutation), z.new_zeros(len(z))
+
+
+class LULinear(Bijection):
+    """An invertible matrix over the channels, z = L U x + b, with L unit lower and U upper triangular.
+
+    It starts as the identity. The diagonal of U is exp(d), with d softly clamped to |d| < 5, so the matrix can never
+    become singular and the log-det is sum(d) at every site.
+
+    Args:
+        channels: C, at least 1.
+
+    Example:
+        >>> LULinear(3)(torch.ones(1, 3))[0]
+        tensor([[1., 1., 1.]], grad_fn=<AddmmBackward0>)
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        if channels < 1:
+            raise ValueError(f"channels must be at least 1, got {channels}")
+        # Both triangles in one matrix, the diagonal being the log-diagonal of U.
+        self.factors = nn.Parameter(torch.zeros(channels, channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Data to latent: x (B, C, *S) -> z (B, C, *S), log_det (B,)."""
+        lower, upper, log_diagonal = self._triangles()
+        z = F.linear(x.movedim(1, -1), lower @ upper, self.bias).movedim(-1, 1)
+        return z, self._log_det(log_diagonal, x)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Latent to data: z (B, C, *S) -> x (B, C, *S), log_det (B,)."""
+        lower, upper, log_diagonal = self._triangles()
+        rows = z.movedim(1, -1) - self.bias
+        flat = rows.reshape(-1, rows.shape[-1])
+        flat = torch.linalg.solve_triangular(lower.mT, flat, upper=True, left=False, unitriangular=True)
+        flat = torch.linalg.solve_triangular(upper.mT, flat, upper=False, left=False)
+        return flat.view(rows.shape).movedim(-1, 1), -self._log_det(log_diagonal, z)
+
+    def _triangles(self) -> tuple[Tensor, Tensor, Tensor]:
+        log_diagonal = torch.tanh(self.factors.diagonal() / _LOG_DIAGONAL_CLAMP) * _LOG_DIAGONAL_CLAMP
+        eye = torch.eye(len(self.bias), dtype=self.bias.dtype, device=self.bias.device)
+        lower = self.factors.tril(-1) + eye
+        upper = self.factors.triu(1) + torch.diag(log_diagonal.exp())
+        return lower, upper, log_diagonal
+
+    @staticmethod
+    def _log_det(log_diagonal: Tensor, x: Tensor) -> Tensor:
+        return (log_diagonal.sum() * math.prod(x.shape[2:])).expand(len(x))

@@ -1,0 +1,147 @@
+"""Shifts and scales of each channel: measured once (Standardize) or learned from a measured start (ActNorm)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .base import Bijection
+
+
+class Standardize(Bijection):
+    """z = (x - mean) / std with mean and std of each channel taken from the training data, once.
+
+    It is the identity until `initialize` saw data. With it inside the flow, densities are in data units.
+
+    Args:
+        channels: C, at least 1.
+
+    Example:
+        >>> layer = Standardize(1)
+        >>> _ = layer.initialize(torch.tensor([[1.0], [3.0]]))
+        >>> layer(torch.tensor([[3.0]]))[0]
+        tensor([[1.]])
+    """
+
+    mean: Tensor
+    std: Tensor
+    initialized: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        if channels < 1:
+            raise ValueError(f"channels must be at least 1, got {channels}")
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("std", torch.ones(channels))
+        self.register_buffer("initialized", torch.tensor(False))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Data to latent: x (B, C, *S) -> z (B, C, *S), log_det (B,)."""
+        mean, std = _per_channel(self.mean, x), _per_channel(self.std, x)
+        return (x - mean) / std, _expand(-self.std.log().sum(), x)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Latent to data: z (B, C, *S) -> x (B, C, *S), log_det (B,)."""
+        mean, std = _per_channel(self.mean, z), _per_channel(self.std, z)
+        return z * std + mean, _expand(self.std.log().sum(), z)
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Takes mean and std from x (B, C, *S), unless already done; returns z (B, C, *S).
+
+        Raises:
+            ValueError: a channel is constant (a density over it would be unbounded), or there are fewer than 2 rows.
+        """
+        if not self.initialized:
+            mean, std = _moments(x)
+            self.mean.copy_(mean)
+            self.std.copy_(std)
+            self.initialized.fill_(True)
+        return self(x)[0]
+
+
+class ActNorm(Bijection):
+    """A learned shift and scale of each channel, z = x exp(s) + b (Kingma and Dhariwal 2018, section 3.1).
+
+    It starts as the identity; `initialize` sets s and b so that the first batch leaves with mean 0 and std 1. The
+    log-scale is softly clamped to |s| < 10.
+
+    Args:
+        channels: C, at least 1.
+
+    Example:
+        >>> layer = ActNorm(1)
+        >>> layer.initialize(torch.tensor([[1.0], [3.0]])).flatten()
+        tensor([-1.0000,  1.0000])
+    """
+
+    initialized: Tensor
+    _clamp = 10.0
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        if channels < 1:
+            raise ValueError(f"channels must be at least 1, got {channels}")
+        self.raw_log_scale = nn.Parameter(torch.zeros(channels))
+        self.shift = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("initialized", torch.tensor(False))
+
+    def _log_scale(self) -> Tensor:
+        return torch.tanh(self.raw_log_scale / self._clamp) * self._clamp
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Data to latent: x (B, C, *S) -> z (B, C, *S), log_det (B,)."""
+        log_scale = self._log_scale()
+        z = torch.addcmul(_per_channel(self.shift, x), x, _per_channel(log_scale.exp(), x))
+        return z, _expand(log_scale.sum(), x)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Latent to data: z (B, C, *S) -> x (B, C, *S), log_det (B,)."""
+        log_scale = -self._log_scale()
+        x = (z - _per_channel(self.shift, z)) * _per_channel(log_scale.exp(), z)
+        return x, _expand(log_scale.sum(), z)
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Sets shift and scale from x (B, C, *S), unless already done; returns z (B, C, *S).
+
+        Raises:
+            ValueError: a channel is constant, or there are fewer than 2 rows.
+        """
+        if not self.initialized:
+            mean, std = _moments(x)
+            log_scale = (-std.log()).clamp(-0.99 * self._clamp, 0.99 * self._clamp)
+            self.raw_log_scale.copy_(torch.atanh(log_scale / self._clamp) * self._clamp)
+            self.shift.copy_(-mean * log_scale.exp())
+            self.initialized.fill_(True)
+        return self(x)[0]
+
+
+def _per_channel(values: Tensor, x: Tensor) -> Tensor:
+    """(C,) -> (C, 1, ...), which broadcasts against x (B, C, *S)."""
+    return values.view(-1, *[1] * (x.ndim - 2))
+
+
+def _expand(log_det_of_site: Tensor, x: Tensor) -> Tensor:
+    """The scalar log-det of one site -> (B,), for all sites of x (B, C, *S)."""
+    return (log_det_of_site * math.prod(x.shape[2:])).expand(len(x))
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x (B, C, *S) -> mean (C,), std (C,) in float64."""
+    values = x.double().transpose(0, 1).flatten(1)
+    if values.shape[1] < 2:
+        raise ValueError(f"at least 2 rows are needed to measure a scale, got {len(x)}")
+    mean, std = values.mean(1), values.std(1, correction=0)
+    # Rounding can leave a tiny spread in a constant column whose value is large.
+    constant = std <= torch.finfo(x.dtype).eps * mean.abs()
+    constant |= std == 0
+    if bool(constant.any()):
+        columns = constant.nonzero().flatten().tolist()
+        raise ValueError(
+            f"column(s) {columns} are constant (value {[mean[c].item() for c in columns]}): "
+            "a density over a constant is unbounded; leave them out"
+        )
+    return mean, std

@@ -1,0 +1,296 @@
+"""Flow: a bijection and a base make a density, log p(x) = log p_Z(f(x)) + log|det df/dx|."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, constraints
+
+from .bases import Base, as_base, as_shape
+from .bijections import Bijection
+
+
+class Flow(nn.Module):
+    """A density over x of a fixed shape, given by a bijection from x to z and a base density of z.
+
+    All methods take any leading axes, convert numbers to the flow's dtype, and work in the data's units. Without
+    gradients (`torch.no_grad()`), rows are worked on in chunks by all threads, so memory stays flat in their number.
+
+    Args:
+        bijection: maps x (B, C, *S) to z of the same shape.
+        shape: the shape (C, *S) of one x; an integer D stands for (D,).
+        base: the density of z: a `Base`, a `torch.distributions` object, or None for `StandardNormal`.
+        embed: a module applied to the context before the bijection sees it, (B, K) -> (B, K').
+        context_dim: K, checked against each context; 0 refuses any context, None checks nothing.
+
+    Raises:
+        ValueError: the shapes of base and flow do not agree.
+
+    Example:
+        >>> from pushforward import Chain
+        >>> flow = Flow(Chain(), shape=2)
+        >>> flow.log_prob(torch.zeros(3, 2))
+        tensor([-1.8379, -1.8379, -1.8379])
+    """
+
+    def __init__(
+        self,
+        bijection: Bijection,
+        shape: int | Sequence[int],
+        base: Base | Distribution | None = None,
+        embed: nn.Module | None = None,
+        *,
+        context_dim: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.shape = as_shape(shape)
+        self.bijection = bijection
+        self.base = as_base(base, self.shape)
+        self.embed = embed
+        self.context_dim = context_dim
+        # What `save` writes beside the weights: the recipe that built the flow, facts on its data, its training.
+        self.recipe: dict[str, Any] | None = None
+        self.schema: dict[str, Any] | None = None
+        self.training_summary: dict[str, Any] | None = None
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """The hot path: x (B, *shape), context (B, K) -> log p(x) (B,), in nats. One batch axis, the flow's dtype."""
+        z, log_det = self._to_latent(x, context)
+        return self.base.log_prob(z) + log_det
+
+    def log_prob(self, x: Any, context: Any = None) -> Tensor:
+        """Log-density of each row: x (*N, *shape), context (*N, K) or broadcast to it -> log p(x) (*N,), in nats.
+
+        Raises:
+            ValueError: x or the context has the wrong shape or device.
+        """
+        rows, contexts, leading = self._rows(x, context)
+        return cast(Tensor, _by_chunks(self.forward, rows, contexts)).view(leading)
+
+    def f(self, x: Any, context: Any = None) -> tuple[Tensor, Tensor]:
+        """Data to latent: x (*N, *shape), context (*N, K) -> z (*N, *shape), log|det dz/dx| (*N,)."""
+        rows, contexts, leading = self._rows(x, context)
+        z, log_det = _by_chunks(self._to_latent, rows, contexts)
+        return z.view(*leading, *self.shape), log_det.view(leading)
+
+    def g(self, z: Any, context: Any = None) -> Tensor:
+        """Latent to data, the inverse of f: z (*N, *shape), context (*N, K) -> x (*N, *shape)."""
+        rows, contexts, leading = self._rows(z, context)
+        return _by_chunks(self._to_data, rows, contexts)[0].view(*leading, *self.shape)
+
+    @torch.no_grad()
+    def sample(self, n: int, context: Any = None, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draws n rows for each context: -> (n, *shape); context (*M, K) -> (n, *M, *shape).
+
+        Args:
+            n: how many, at least 0.
+            context: one context (K,), or many (*M, K), each of which gets n rows.
+            generator: the source of randomness; torch's global one when None.
+
+        Raises:
+            ValueError: n is negative, or the context has the wrong shape.
+        """
+        return self._sample(n, context, generator, with_log_prob=False)[0]
+
+    @torch.no_grad()
+    def sample_with_log_prob(
+        self, n: int, context: Any = None, *, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As `sample`, with the log-density of each row: -> x (n, *M, *shape), log p(x) (n, *M), in nats."""
+        return self._sample(n, context, generator, with_log_prob=True)
+
+    def rsample(self, n: int, context: Any = None, *, generator: torch.Generator | None = None) -> Tensor:
+        """As `sample`, with gradients to the flow's parameters and the context (reparametrised draws).
+
+        Raises:
+            ValueError: the base has no reparametrised sample (a mixture picks a component).
+        """
+        if not self.base.has_rsample:
+            raise ValueError(f"{type(self.base).__name__} has no reparametrised sample; use sample()")
+        contexts, leading = self._contexts(context)
+        count = _check_count(n) * math.prod(leading)
+        z = self.base.sample(count, generator=generator)
+        x, _ = self._to_data(z, None if contexts is None else contexts.repeat(n, 1))
+        return x.view(n, *leading, *self.shape)
+
+    def distribution(self, context: Any = None) -> Distribution:
+        """The flow as a `torch.distributions.Distribution`, of batch shape (*M,) for a context (*M, K)."""
+        contexts, leading = self._contexts(context)
+        return _FlowDistribution(self, None if contexts is None else contexts.view(*leading, -1), leading)
+
+    def _to_latent(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        if x.shape[1:] != self.shape:
+            raise ValueError(f"expected x of shape (B, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
+        return self.bijection(x, self._embedded(context))
+
+    def _to_data(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        return self.bijection.inverse(z, self._embedded(context))
+
+    def _check_context(self, context: Tensor | None) -> None:
+        got = 0 if context is None else context.shape[-1]
+        if self.context_dim is not None and got != self.context_dim:
+            raise ValueError(
+                f"this flow takes {f'a context of width {self.context_dim}' if self.context_dim else 'no context'}"
+                f", got {f'one of width {got}' if got else 'none'}"
+            )
+
+    def _embedded(self, context: Tensor | None) -> Tensor | None:
+        self._check_context(context)
+        return context if context is None or self.embed is None else self.embed(context)
+
+    def _sample(
+        self, n: int, context: Any, generator: torch.Generator | None, with_log_prob: bool
+    ) -> tuple[Tensor, Tensor]:
+        contexts, leading = self._contexts(context)
+        total = _check_count(n) * math.prod(leading)
+        like = self._like()
+        x = torch.empty(total, *self.shape, dtype=like.dtype, device=like.device)
+        log_prob = torch.empty(total if with_log_prob else 0, dtype=like.dtype, device=like.device)
+        block = _BLOCK_CHUNKS * _chunk_rows(x)
+        for start in range(0, total, block):
+            stop = min(start + block, total)
+            z = self.base.sample(stop - start, generator=generator)
+            rows = None
+            if contexts is not None:
+                rows = contexts[torch.arange(start, stop, device=like.device) % len(contexts)]
+            x[start:stop], log_det = _by_chunks(self._to_data, z, rows)
+            if with_log_prob:
+                log_prob[start:stop] = self.base.log_prob(z) - log_det
+        return x.view(n, *leading, *self.shape), log_prob.view(n, *leading) if with_log_prob else log_prob
+
+    def _like(self) -> Tensor:
+        """A tensor with the dtype and device of the flow."""
+        tensors: Iterator[Tensor] = (t for s in (self.parameters(), self.buffers()) for t in s if t.is_floating_point())
+        return next(tensors, torch.empty(0))
+
+    def _tensor(self, values: Any, name: str) -> Tensor:
+        like = self._like()
+        if isinstance(values, Tensor) and values.device != like.device:
+            raise ValueError(f"{name} is on {values.device} and the flow on {like.device}: move one of them with .to()")
+        return torch.as_tensor(values, dtype=like.dtype, device=like.device)
+
+    def _rows(self, x: Any, context: Any) -> tuple[Tensor, Tensor | None, tuple[int, ...]]:
+        """Flattens leading axes: -> x (B, *shape), context (B, K) or None, the leading axes."""
+        x = self._tensor(x, "x")
+        rank = len(self.shape)
+        if x.ndim < rank or tuple(x.shape[x.ndim - rank :]) != self.shape:
+            raise ValueError(f"expected x of shape (..., {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
+        leading = tuple(x.shape[: x.ndim - rank])
+        if context is not None:
+            context = self._tensor(context, "context")
+            try:
+                leading = tuple(torch.broadcast_shapes(leading, context.shape[:-1]))
+            except RuntimeError:
+                raise ValueError(
+                    f"the leading axes of x {tuple(x.shape)} and context {tuple(context.shape)} do not broadcast"
+                ) from None
+            context = context.expand(*leading, context.shape[-1]).reshape(-1, context.shape[-1])
+            x = x.expand(*leading, *self.shape)
+        return x.reshape(-1, *self.shape), context, leading
+
+    def _contexts(self, context: Any) -> tuple[Tensor | None, tuple[int, ...]]:
+        """context (*M, K) -> (M, K), the leading axes *M."""
+        if context is None:
+            return None, ()
+        context = self._tensor(context, "context")
+        if context.ndim < 1:
+            raise ValueError("expected a context of shape (..., K), got a single number")
+        return context.reshape(-1, context.shape[-1]), tuple(context.shape[:-1])
+
+
+@torch.no_grad()
+def initialize(flow: Flow, x: Any, context: Any = None) -> None:
+    """Sets the data-dependent state of a flow (Standardize, ActNorm, the context's scale) from a batch, once.
+
+    Layers that were initialised before keep their state; whether they were is part of the state_dict.
+
+    Args:
+        flow: any flow.
+        x: (B, *shape), in data units.
+        context: (B, K).
+
+    Raises:
+        ValueError: a column is constant, or there are fewer than 2 rows.
+    """
+    rows, contexts, _ = flow._rows(x, context)
+    if contexts is not None and hasattr(flow.embed, "initialize"):
+        cast(Any, flow.embed).initialize(contexts)
+    flow.bijection.initialize(rows, flow._embedded(contexts))
+
+
+class _FlowDistribution(Distribution):
+    arg_constraints = {}  # noqa: RUF012  # type: ignore[assignment]  # the form torch.distributions asks for
+
+    def __init__(self, flow: Flow, context: Tensor | None, batch_shape: tuple[int, ...]) -> None:
+        self._flow, self._context = flow, context
+        self.has_rsample = flow.base.has_rsample
+        super().__init__(torch.Size(batch_shape), torch.Size(flow.shape), validate_args=False)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return constraints.independent(constraints.real, len(self.event_shape))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self._flow.log_prob(value, self._context)
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        x = self._flow.sample(math.prod(sample_shape), self._context)
+        return x.view(*sample_shape, *self.batch_shape, *self.event_shape)
+
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        x = self._flow.rsample(math.prod(sample_shape), self._context)
+        return x.view(*sample_shape, *self.batch_shape, *self.event_shape)
+
+
+_BLOCK_CHUNKS = 64  # chunks of latents drawn at a time
+
+
+def _check_count(n: int) -> int:
+    if n < 0:
+        raise ValueError(f"the number of samples must be at least 0, got {n}")
+    return n
+
+
+def _chunk_rows(x: Tensor) -> int:
+    """Rows of a chunk: on a CPU few enough that a layer's activations stay in cache (measured, benchmarks/)."""
+    numel = max(math.prod(x.shape[1:]), 1)
+    return max(1, min(1024, 2**17 // numel)) if x.device.type == "cpu" else max(1, min(2**16, 2**23 // numel))
+
+
+def _by_chunks(fn: Callable[..., Any], rows: Tensor, context: Tensor | None) -> Any:
+    """Applies fn(rows, context) -> tensor or tuple of tensors, each with one row a row.
+
+    With gradients this is one call. Without, it is one call a chunk, shared out over as many threads as torch would
+    use, each running its operators on its own core: small products gain more from that than from being split.
+    """
+    size = _chunk_rows(rows)
+    if torch.is_grad_enabled() or len(rows) <= size:
+        return fn(rows, context)
+    spans = [slice(i, i + size) for i in range(0, len(rows), size)]
+    first = fn(rows[spans[0]], None if context is None else context[spans[0]])
+    single = isinstance(first, Tensor)
+    outputs = [t.new_empty(len(rows), *t.shape[1:]) for t in ((first,) if single else first)]
+    inference = torch.is_inference_mode_enabled()
+
+    def work(share: list[slice]) -> None:
+        with torch.inference_mode(inference), torch.no_grad():
+            for span in share:
+                result = fn(rows[span], None if context is None else context[span])
+                for output, part in zip(outputs, (result,) if single else result, strict=True):
+                    output[span] = part
+
+    threads = torch.get_num_threads() if rows.device.type == "cpu" else 1
+    if threads == 1 or len(spans) == 1:
+        work(spans)
+    else:
+        try:
+            with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                list(pool.map(work, [spans[i::threads] for i in range(threads)]))
+        finally:
+            torch.set_num_threads(threads)  # a worker's own setting also becomes the default of new threads
+    return outputs[0] if single else tuple(outputs)

@@ -1,0 +1,169 @@
+"""Recipes: functions that build a whole flow and read like the paper they come from."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from .bases import Base, GaussianMixture, as_shape
+from .bijections import ActNorm, Bijection, Chain, Coupling, LULinear, MaskedCoupling, Permute, Standardize
+from .elementwise import Affine
+from .flow import Flow
+from .nets import MLP, StandardizeContext
+
+RECIPES: dict[str, Callable[..., Flow]] = {}  # what a model file may name; `load` builds nothing else
+
+
+def recipe(build: Callable[..., Flow]) -> Callable[..., Flow]:
+    """Registers a recipe by its name and writes name and arguments on the flows that it builds, for `save`."""
+    signature = inspect.signature(build)
+
+    @functools.wraps(build)
+    def wrapper(*args: Any, **kwargs: Any) -> Flow:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        flow = build(*args, **kwargs)
+        arguments = {k: list(v) if isinstance(v, tuple) else v for k, v in bound.arguments.items()}
+        flow.recipe = {"name": build.__name__, "arguments": arguments}
+        return flow
+
+    RECIPES[build.__name__] = wrapper
+    return wrapper
+
+
+@recipe
+def real_nvp(
+    shape: int | tuple[int, ...],
+    *,
+    context_dim: int = 0,
+    depth: int = 8,
+    width: int = 64,
+    hidden_layers: int = 2,
+    activation: str = "relu",
+    residual: bool = False,
+    clamp: float = 3.0,
+    mixing: str = "flip",
+    components: int = 0,
+    standardize: bool = True,
+    seed: int | None = None,
+) -> Flow:
+    """Real NVP for vectors: affine couplings that take turns in which half they move (Dinh et al. 2016, section 3).
+
+    Args:
+        shape: D, or (D,).
+        context_dim: K, the width of the context of a conditional density p(x | context); 0 for none.
+        depth: number of couplings.
+        width: hidden units of each conditioner.
+        hidden_layers: hidden layers of each conditioner.
+        activation: of the conditioners; see `MLP`.
+        residual: residual hidden layers in the conditioners.
+        clamp: bound of each coupling's log-scale; see `Affine`.
+        mixing: what stands between two couplings besides the turn of halves: "flip" nothing, "permute" a fixed
+            shuffle of the columns, "lu" a learned matrix.
+        components: Gaussians in a learnable mixture base; 0 for a standard normal. With D = 1 affine couplings can only
+            scale and shift, so there the mixture is what gives the density its shape.
+        standardize: shift and scale the columns (and the context's) by what `fit` measures on the training data.
+        seed: of the initial weights; torch's global generator when None.
+
+    Returns:
+        A `Flow` over (D,); densities are in data units.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Example:
+        >>> flow = real_nvp(2, depth=4)
+        >>> flow.sample(5).shape
+        torch.Size([5, 2])
+    """
+    (features,) = _vector(shape)
+    _within("depth", depth, 1, 1000)
+    _within("hidden_layers", hidden_layers, 0, 100)
+    _within("width", width, 1, 1_000_000)
+    _within("context_dim", context_dim, 0, 1_000_000)
+    _within("components", components, 0, 100_000)
+    if mixing not in ("flip", "permute", "lu"):
+        raise ValueError(f"mixing must be flip, permute or lu, got {mixing!r}")
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    elementwise = Affine(clamp)
+    layers: list[Bijection] = [Standardize(features)] if standardize else []
+    for i in range(depth):
+        flip = i % 2 == 1
+        if i > 0 and mixing == "permute":
+            layers.append(Permute(torch.randperm(features, generator=torch.Generator().manual_seed(i), device="cpu")))
+        elif i > 0 and mixing == "lu":
+            layers.append(LULinear(features))
+        first, second = features // 2, features - features // 2
+        given, moved = (second, first) if flip else (first, second)
+        net = MLP(
+            given,
+            elementwise.num_params * moved,
+            width=width,
+            hidden_layers=hidden_layers,
+            activation=activation,
+            residual=residual,
+            context_dim=context_dim,
+            generator=generator,
+        )
+        layers.append(Coupling(net, elementwise, flip))
+    layers.append(ActNorm(features))
+    return Flow(
+        Chain(*layers),
+        features,
+        GaussianMixture(features, components, generator=generator) if components else None,
+        StandardizeContext(context_dim) if context_dim and standardize else None,
+        context_dim=context_dim,
+    )
+
+
+def real_nvp_from_networks(
+    scale_net: Callable[[], nn.Module],
+    shift_net: Callable[[], nn.Module],
+    masks: Tensor,
+    base: Base | Distribution | None = None,
+) -> Flow:
+    """The textbook's Real NVP, from your own s and t networks, masks and prior.
+
+    Args:
+        scale_net: makes s, called once for each layer in order: a network R^D -> R^D.
+        shift_net: makes t, likewise.
+        masks: (layers, D) of zeros and ones; entries with 1 pass a layer unchanged.
+        base: the prior: a `torch.distributions` object or a `Base`; None for a standard normal.
+
+    Returns:
+        A `Flow` with f(x) = (z, log_det), g(z) = x, log_prob and sample. It has no recipe: see `save`.
+
+    Raises:
+        ValueError: masks are not a matrix of zeros and ones, or a network does not keep the shape.
+
+    Example:
+        >>> net = lambda: nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 2))
+        >>> prior = torch.distributions.MultivariateNormal(torch.zeros(2), torch.eye(2))
+        >>> flow = real_nvp_from_networks(net, net, torch.tensor([[0, 1], [1, 0]] * 3), prior)
+        >>> z, log_det = flow.f(torch.randn(5, 2))
+        >>> torch.allclose(flow.g(z), flow.g(flow.f(flow.g(z))[0]), atol=1e-4)
+        True
+    """
+    masks = torch.as_tensor(masks)
+    if masks.ndim != 2:
+        raise ValueError(f"masks must have shape (layers, D), got {tuple(masks.shape)}")
+    layers = [MaskedCoupling(mask, scale_net(), shift_net()) for mask in masks]
+    return Flow(Chain(*layers), masks.shape[1], base)
+
+
+def _vector(shape: int | tuple[int, ...]) -> tuple[int, ...]:
+    sizes = as_shape(shape)
+    if len(sizes) != 1:
+        raise ValueError(f"this recipe is for vectors: expected shape D or (D,), got {sizes}")
+    return sizes
+
+
+def _within(name: str, value: int, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"{name} must be a whole number from {low} to {high}, got {value!r}")

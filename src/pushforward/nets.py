@@ -1,0 +1,141 @@
+"""Conditioners: networks (h, context) -> parameters, to be handed to a coupling."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ACTIVATIONS = {
+    "relu": F.relu,
+    "leaky_relu": F.leaky_relu,
+    "elu": F.elu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "tanh": torch.tanh,
+}
+
+
+class MLP(nn.Module):
+    """A multilayer perceptron on vectors, with the context concatenated to its input.
+
+    Args:
+        features_in: C_in, the width of the input; 0 is allowed, the output is then a function of the context alone
+            (or a learned constant).
+        features_out: C_out, the width of the output.
+        width: hidden units of each hidden layer.
+        hidden_layers: number of hidden layers; 0 gives a linear map.
+        activation: one of relu, leaky_relu, elu, gelu, silu, tanh. ReLU learns fastest in affine couplings (measured).
+        residual: add each hidden layer's input to its output, from the second hidden layer on.
+        context_dim: K, the width of the context; 0 means that any context is ignored.
+        generator: the source of the initial weights; torch's global one when None.
+
+    Raises:
+        ValueError: a size is out of range, or the activation is unknown.
+
+    Example:
+        >>> MLP(1, 4, width=8)(torch.zeros(5, 1)).shape
+        torch.Size([5, 4])
+    """
+
+    def __init__(
+        self,
+        features_in: int,
+        features_out: int,
+        *,
+        width: int = 64,
+        hidden_layers: int = 2,
+        activation: str = "relu",
+        residual: bool = False,
+        context_dim: int = 0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+        if width < 1 or hidden_layers < 0 or features_in < 0 or features_out < 0 or context_dim < 0:
+            raise ValueError(
+                "expected width >= 1 and hidden_layers, features_in, features_out, context_dim >= 0, got "
+                f"{width}, {hidden_layers}, {features_in}, {features_out}, {context_dim}"
+            )
+        self.activation = activation
+        self.residual = residual
+        self.context_dim = context_dim
+        sizes = [features_in + context_dim] + [width] * hidden_layers + [features_out]
+        self.weights = nn.ParameterList(torch.empty(o, i) for i, o in itertools.pairwise(sizes))
+        self.biases = nn.ParameterList(torch.empty(o) for o in sizes[1:])
+        self._reset(generator)
+
+    @torch.no_grad()
+    def _reset(self, generator: torch.Generator | None) -> None:
+        # torch's own start of nn.Linear, U(-1/sqrt(fan_in), 1/sqrt(fan_in)): a last layer at zero learns slower.
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            bound = 1 / math.sqrt(max(weight.shape[1], 1))
+            weight.uniform_(-bound, bound, generator=generator)
+            bias.uniform_(-bound, bound, generator=generator)
+
+    def forward(self, h: Tensor, context: Tensor | None = None) -> Tensor:
+        """h (B, C_in), context (B, K) -> (B, C_out).
+
+        Raises:
+            ValueError: the network was built with a context and none came, or one of another width.
+        """
+        if self.context_dim:
+            if context is None or context.shape[-1] != self.context_dim:
+                got = "none" if context is None else f"shape {tuple(context.shape)}"
+                raise ValueError(f"expected a context of shape (..., {self.context_dim}), got {got}")
+            h = torch.cat([h, context], 1)
+        activate = ACTIVATIONS[self.activation]
+        last = len(self.weights) - 1
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            out = F.linear(h, weight, bias)
+            if i < last:
+                out = activate(out)
+                if self.residual and i > 0:
+                    out = out + h
+            h = out
+        return h
+
+
+class StandardizeContext(nn.Module):
+    """Shifts and scales a context to mean 0 and standard deviation 1, as measured on the training rows.
+
+    It is the identity until `initialize` saw data. A constant column is only shifted.
+
+    Args:
+        context_dim: K, the width of the context.
+
+    Example:
+        >>> embed = StandardizeContext(1)
+        >>> embed.initialize(torch.tensor([[1.0], [3.0]]))
+        >>> embed(torch.tensor([[3.0]]))
+        tensor([[1.]])
+    """
+
+    mean: Tensor
+    std: Tensor
+    initialized: Tensor
+
+    def __init__(self, context_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(context_dim))
+        self.register_buffer("std", torch.ones(context_dim))
+        self.register_buffer("initialized", torch.tensor(False))
+
+    @torch.no_grad()
+    def initialize(self, context: Tensor) -> None:
+        """Takes mean and standard deviation from context (B, K), once."""
+        if self.initialized:
+            return
+        values = context.double()
+        std = values.std(0, correction=0)
+        self.mean.copy_(values.mean(0))
+        self.std.copy_(torch.where(std > 0, std, torch.ones_like(std)))
+        self.initialized.fill_(True)
+
+    def forward(self, context: Tensor) -> Tensor:
+        """context (B, K) -> (B, K)."""
+        return (context - self.mean) / self.std
