@@ -1,0 +1,142 @@
+"""The rows a training reads: checked once, split once, shuffled and cut into batches on their device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .flow import Flow
+
+MAX_VAL_ROWS = 20_000
+MIN_ROWS_TO_SPLIT = 20
+DRAWN_VAL_ROWS = 8192
+PIECE_BATCHES = 64  # batches that are gathered by one indexing
+
+Batch = tuple[Tensor, Tensor | None, Tensor | None]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows (N, *shape) with context (N, K) and weights (N,) of mean 1, each of the two optional."""
+
+    x: Tensor
+    context: Tensor | None = None
+    weights: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: Tensor | slice) -> Rows:
+        return Rows(*(None if t is None else t[index] for t in (self.x, self.context, self.weights)))  # type: ignore[arg-type]
+
+    def batches(self, size: int, generator: torch.Generator) -> Iterator[Batch]:
+        """One pass in random order, in equal batches; a remainder smaller than a batch waits for another pass."""
+        order = torch.randperm(len(self), generator=generator)
+        order = order[: len(self) // size * size].to(self.x.device)
+        for index in order.split(PIECE_BATCHES * size):
+            piece = self[index]
+            for i in range(0, len(piece), size):
+                part = piece[slice(i, i + size)]
+                yield part.x, part.context, part.weights
+
+    def mean_nll(self, flow: Flow) -> Tensor:
+        """Mean negative log-density of the rows, nats per row; a scalar tensor."""
+        log_prob = flow.log_prob(self.x, self.context)
+        return -(log_prob if self.weights is None else log_prob * self.weights).mean()
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Fresh rows for each pass, from a function (n, generator) -> x or (x, context)."""
+
+    draw: Callable[[int, torch.Generator], Any]
+    flow: Flow
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+    def rows(self, n: int, generator: torch.Generator) -> Rows:
+        """Draws and checks n rows."""
+        drawn = self.draw(n, generator)
+        x, context = drawn if isinstance(drawn, tuple) else (drawn, None)
+        return as_rows(self.flow, x, context)
+
+    def batches(self, size: int, generator: torch.Generator) -> Iterator[Batch]:
+        """One pass over `len(self)` fresh rows, in equal batches."""
+        return self.rows(len(self), generator).batches(size, generator)
+
+
+def as_rows(flow: Flow, x: Any, context: Any = None, weights: Any = None, name: str = "x") -> Rows:
+    """Checks rows against the flow and brings them to its dtype and device.
+
+    Raises:
+        ValueError: wrong shape, no rows, a value that is not finite (its row and column are named), or bad weights.
+    """
+    rows, contexts, leading = flow._rows(x, context)
+    if len(leading) != 1:
+        raise ValueError(f"expected {name} of shape (N, {', '.join(map(str, flow.shape))}), got leading axes {leading}")
+    if len(rows) == 0:
+        raise ValueError(f"{name} has no rows")
+    _check_finite(rows, name)
+    if contexts is not None:
+        _check_finite(contexts, "context")
+    flow._check_context(contexts)
+    if weights is not None:
+        weights = flow._tensor(weights, "weights")
+        if weights.shape != (len(rows),):
+            raise ValueError(f"expected weights of shape ({len(rows)},), got {tuple(weights.shape)}")
+        if not bool((torch.isfinite(weights) & (weights >= 0)).all()) or not bool((weights > 0).any()):
+            raise ValueError("weights must be finite, not negative, and not all zero")
+        weights = weights / weights.mean()
+    return Rows(rows.contiguous(), contexts, weights)
+
+
+def split(
+    flow: Flow, x: Any, val: Any, context: Any, weights: Any, fraction: float, pass_rows: int, seed: int
+) -> tuple[Rows | Drawn, Rows | None, Rows]:
+    """-> what to train on, the validation rows or None, and rows to initialise the flow with."""
+    generator = torch.Generator().manual_seed(seed)
+    if val is not None:
+        val = as_rows(flow, *val, name="val") if isinstance(val, tuple) else as_rows(flow, val, name="val")
+    if callable(x) and not isinstance(x, Tensor):
+        if context is not None or weights is not None:
+            raise ValueError("a drawing function takes no context or weights beside it: let it return (x, context)")
+        drawn = Drawn(x, flow, pass_rows)
+        if val is None and fraction > 0:
+            val = drawn.rows(DRAWN_VAL_ROWS, generator)
+        return drawn, val, drawn.rows(DRAWN_VAL_ROWS, generator)
+    rows = as_rows(flow, x, context, weights)
+    if len(rows) < 2:
+        raise ValueError(f"at least 2 rows are needed to train, got {len(rows)}")
+    order = torch.randperm(len(rows), generator=generator).to(rows.x.device)
+    if val is None and fraction > 0 and len(rows) >= MIN_ROWS_TO_SPLIT:
+        held = min(max(1, round(fraction * len(rows))), MAX_VAL_ROWS)
+        val, rows = rows[order[:held]], rows[order[held:]]
+        if rows.weights is not None:  # each part has weights of mean 1 again, unless it got zeros alone
+            rows, val = (replace(r, weights=_normalised(r.weights)) for r in (rows, val))
+        order = order[: len(rows)]
+    start = (
+        rows if len(rows) <= 2**16 else rows[torch.randperm(len(rows), generator=generator)[: 2**16].to(order.device)]
+    )
+    return rows, val, start
+
+
+def _normalised(weights: Tensor | None) -> Tensor:
+    assert weights is not None
+    mean = weights.mean()
+    return weights / mean if bool(mean > 0) else torch.ones_like(weights)
+
+
+def _check_finite(values: Tensor, name: str) -> None:
+    bad = ~torch.isfinite(values.flatten(1))
+    if bool(bad.any()):
+        row, column = (int(i) for i in bad.nonzero()[0])
+        raise ValueError(
+            f"{name} has {int(bad.sum())} values that are not finite numbers, the first at row {row}, column {column}: "
+            f"{values.flatten(1)[row, column].item()}"
+        )

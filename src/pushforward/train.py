@@ -1,0 +1,379 @@
+"""Maximum-likelihood training: `train` is a generator of epochs, `fit` exhausts it."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._checkpoint import Checkpoint
+from ._progress import reporter
+from ._rows import Rows, split
+from ._weights import FlatWeights
+from .flow import Flow, initialize
+
+CHECK_STEPS = 25  # non-finite batches are counted this often: it costs a GPU its only synchronisation
+MAX_BAD = 10  # of CHECK_STEPS: with more, it is the weights and not a few rows that are broken
+MAX_ROLLBACKS = 5
+RECORD_STEPS = 500  # a pass longer than this is reported in parts
+DRAWN_PASS_BATCHES = 128  # batches of one pass over freshly drawn rows
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one pass over the data (or a part of a long one) came to.
+
+    Attributes:
+        epoch: passes over the training rows so far.
+        step: optimiser steps so far.
+        seconds: wall-clock time so far.
+        progress: the part of the whole run that is done, 0 to 1.
+        train_nll: mean negative log-density of the batches of this record, nats per row in data units.
+        val_nll: the same on the validation rows with the averaged weights; None where it was not measured this time.
+        lr: the learning rate of the last step.
+        skipped: batches skipped so far because their loss or gradient was not finite.
+        stopped: on the last record, why the run ended: "done", "early" or "diverged"; else None.
+    """
+
+    epoch: float
+    step: int
+    seconds: float
+    progress: float
+    train_nll: float
+    val_nll: float | None
+    lr: float
+    skipped: int
+    stopped: str | None = None
+
+
+@dataclass
+class Fit:
+    """The record of a training.
+
+    Attributes:
+        epochs: the `Epoch` records, in order.
+        stopped: why it ended: "done", "early" (validation no longer improved), "diverged" or "interrupted".
+    """
+
+    epochs: list[Epoch] = field(default_factory=list)
+    stopped: str = "done"
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """JSON-able: steps, epochs, seconds, best_val_nll (nats per row; None without validation), skipped, stopped."""
+        last = self.epochs[-1] if self.epochs else None
+        return {
+            "steps": last.step if last else 0,
+            "epochs": last.epoch if last else 0.0,
+            "seconds": last.seconds if last else 0.0,
+            "best_val_nll": min((e.val_nll for e in self.epochs if e.val_nll is not None), default=None),
+            "skipped": last.skipped if last else 0,
+            "stopped": self.stopped,
+        }
+
+
+def train(
+    flow: Flow,
+    x: Any,
+    val: Any = None,
+    *,
+    context: Any = None,
+    weights: Any = None,
+    epochs: int | None = None,
+    steps: int | None = None,
+    seconds: float | None = None,
+    batch: int = 512,
+    lr: float = 5e-3,
+    weight_decay: float = 1e-5,
+    schedule: str = "cosine",
+    warmup: float = 0.03,
+    ema: float = 0.995,
+    clip: float | None = 2.0,
+    patience: float | None = 0.25,
+    val_fraction: float = 0.1,
+    checkpoint: str | PathLike[str] | None = None,
+    seed: int = 0,
+    compile: bool = False,
+) -> Generator[Epoch, None, None]:
+    """Fits a flow by maximum likelihood, one `Epoch` at a time; however it ends, the flow keeps its best weights.
+
+    AdamW with warm-up and a cosine decay to zero over the run, gradient clipping, and an average of the weights (EMA),
+    which is what is validated and kept. A batch whose loss or gradient is not finite is skipped and counted; when most
+    are, the last good weights come back with half the rate, with a warning.
+
+    Args:
+        flow: any flow; its data-dependent layers are initialised from x unless they were before.
+        x: the training rows (N, *shape), in data units; or a function (n, generator) that returns n fresh rows, or
+            (rows, contexts), and is called for each pass.
+        val: validation rows (M, *shape), or (rows, contexts); None holds out `val_fraction` of x.
+        context: (N, K), for a conditional flow.
+        weights: (N,), not negative: how much each row counts.
+        epochs: the length of the run in passes over the rows. Give at most one of epochs, steps and seconds; with
+            none, it is about 100 passes but at least 2,000 and at most 10,000 steps.
+        steps: the length of the run in optimiser steps.
+        seconds: the length of the run in wall-clock time, set-up and validation included.
+        batch: rows of a step.
+        lr: the highest learning rate.
+        weight_decay: of AdamW.
+        schedule: "cosine" or "constant".
+        warmup: the part of the run over which the rate rises from zero.
+        ema: how much of the averaged weights is kept in a step; 0 keeps the last weights alone.
+        clip: the largest gradient norm; None does not clip.
+        patience: stop when validation has not improved for this part of the run; None never stops early.
+        val_fraction: the part of x to hold out, at most 20,000 rows; fewer than 20 rows are not split.
+        checkpoint: a folder. The state is written there after each pass and read from there when present: a run that
+            was stopped goes on as if it had not been.
+        seed: of the shuffling, of the held-out rows, and of the generator handed to a drawing function.
+        compile: run the flow through `torch.compile`.
+
+    Yields:
+        An `Epoch` after each pass over the data, and every 500 steps of longer passes.
+
+    Raises:
+        ValueError: rows that are not finite (row and column are named), of the wrong width, fewer than 2 or with a
+            constant column; a setting out of range; a checkpoint of another run.
+    """
+    began = time.perf_counter()
+    _check_settings(epochs, steps, seconds, batch, lr, schedule, warmup, ema, clip, patience, val_fraction)
+    rows, val_rows, first = split(flow, x, val, context, weights, val_fraction, DRAWN_PASS_BATCHES * batch, seed)
+    initialize(flow, first.x, first.context)
+    batch = min(batch, len(rows))
+    pass_steps = len(rows) // batch
+    if epochs is not None:
+        steps = epochs * pass_steps
+    elif seconds is None and steps is None:
+        steps = min(max(100 * pass_steps, 2_000), 10_000)
+    held = FlatWeights(flow, weight_decay=weight_decay, ema=ema, clip=math.inf if clip is None else clip)
+    try:
+        run = _Run(flow, held, val_rows, batch, steps, seconds, began)
+        generator = torch.Generator().manual_seed(seed + 1)
+        saved = None
+        if checkpoint is not None:
+            setup = {"rows": len(rows), "batch": batch, "lr": lr, "schedule": schedule, "ema": ema, "seed": seed}
+            saved = Checkpoint(checkpoint, setup)
+            run.resume(saved.read(flow, held, generator))
+        if val_rows is not None and run.step == 0:
+            run.validate()
+        forward = torch.compile(flow, dynamic=False) if compile else flow
+        while run.stopped is None and run.progress() < 1:
+            for i, (x_batch, context_batch, weight_batch) in enumerate(rows.batches(batch, generator), 1):
+                rate = lr * _schedule(schedule, run.progress(), warmup)
+                log_prob = forward(x_batch, context_batch)
+                loss = -(log_prob if weight_batch is None else log_prob * weight_batch).mean()
+                run.count(held.step(loss, rate, run.step), loss.detach())
+                whole = i == pass_steps
+                if whole or run.progress() >= 1 or run.since_record == RECORD_STEPS:
+                    run.passes += whole
+                    epoch = run.record(run.passes + (0 if whole else i / pass_steps), rate * held.rate, patience)
+                    if saved is not None and whole:
+                        saved.write(flow, held, generator, run.state())
+                    yield epoch
+                    if epoch.stopped:
+                        break
+                elif run.since_check == CHECK_STEPS:
+                    run.check()
+    finally:
+        held.release()
+
+
+def fit(
+    flow: Flow,
+    x: Any,
+    val: Any = None,
+    *,
+    context: Any = None,
+    weights: Any = None,
+    progress: str = "auto",
+    **settings: Any,
+) -> Fit:
+    """Trains a flow to the end, showing progress on stderr; Ctrl-C ends it early with the best weights so far.
+
+    Args:
+        flow: any flow.
+        x: the training rows (N, *shape), or a function that draws them; see `train`.
+        val: validation rows, as in `train`.
+        context: (N, K), as in `train`.
+        weights: (N,), as in `train`.
+        progress: "rich" a live line, "plain" some lines, "none" silence; "auto" takes rich on a terminal that has it.
+        settings: every other argument of `train`, such as epochs, steps, seconds, batch or lr.
+
+    Returns:
+        A `Fit`: the epochs, why it stopped, and a summary.
+
+    Raises:
+        ValueError: as `train`.
+
+    Example:
+        >>> from pushforward import real_nvp
+        >>> flow = real_nvp(2, depth=2, width=8, seed=0)
+        >>> fit(flow, torch.randn(200, 2), steps=20, progress="none").summary["steps"]
+        20
+    """
+    result = Fit()
+    epochs = train(flow, x, val, context=context, weights=weights, **settings)
+    with reporter(progress) as report:
+        try:
+            for epoch in epochs:
+                result.epochs.append(epoch)
+                result.stopped = epoch.stopped or result.stopped
+                report(epoch)
+        except KeyboardInterrupt:
+            result.stopped = "interrupted"
+        finally:
+            epochs.close()
+    return result
+
+
+@dataclass
+class _Run:
+    """The counters of a run: how far it is, what went wrong, and what validation said."""
+
+    flow: Flow
+    held: FlatWeights
+    val_rows: Rows | None
+    batch: int
+    steps: int | None
+    seconds: float | None
+    began: float
+    step: int = 0
+    passes: int = 0
+    skipped: int = 0
+    rollbacks: int = 0
+    best_nll: float = math.inf
+    best_progress: float = 0.0
+    validated_step: int = 0
+    stopped: str | None = None
+
+    def __post_init__(self) -> None:
+        self.since_check = self.since_record = self.bad_in_record = 0
+        self.validation_seconds = 0.0
+        self.bad = torch.zeros((), device=self.held.flat.device)
+        self.loss_sum = torch.zeros((), device=self.held.flat.device)
+
+    def progress(self) -> float:
+        """The part of the run that is done; a run in seconds leaves time for its last validation."""
+        if self.seconds is None:
+            return min(self.step / max(self.steps or 0, 1), 1.0)
+        return min((self.elapsed() + self.validation_seconds) / self.seconds, 1.0)
+
+    def elapsed(self) -> float:
+        return time.perf_counter() - self.began
+
+    def count(self, bad: Tensor, loss: Tensor) -> None:
+        """Adds a step, without waiting for the device."""
+        self.bad += bad
+        self.loss_sum += torch.where(bad > 0, 0.0, loss)
+        self.step += 1
+        self.since_check += 1
+        self.since_record += 1
+
+    def check(self) -> None:
+        """Keeps the weights if all went well since the last check; goes back if most batches were not finite."""
+        bad = int(self.bad)
+        self.bad.zero_()
+        self.skipped += bad
+        self.bad_in_record += bad
+        if bad > MAX_BAD or bad == self.since_check:
+            self.held.rollback()
+            self.rollbacks += 1
+            warnings.warn(
+                f"{bad} of the last {self.since_check} batches had a loss or a gradient that is not finite: back to "
+                f"the last good weights, with a factor of {self.held.rate:g} on the learning rate",
+                stacklevel=3,
+            )
+        elif bad == 0:
+            self.held.keep_good()
+        self.since_check = 0
+
+    def validate(self) -> float:
+        """-> mean NLL of the validation rows under the averaged weights, which are kept if they are the best."""
+        assert self.val_rows is not None
+        start = time.perf_counter()
+        with self.held.averaged(), torch.no_grad():
+            nll = float(self.val_rows.mean_nll(self.flow))
+        self.validation_seconds = time.perf_counter() - start
+        self.validated_step = self.step
+        if nll < self.best_nll:
+            self.best_nll, self.best_progress = nll, self.progress()
+            self.held.keep_best()
+        return nll
+
+    def record(self, epoch: float, lr: float, patience: float | None) -> Epoch:
+        """Closes a part of the run: checks it, validates where it is due, and decides whether to stop."""
+        self.check()
+        over = self.progress() >= 1
+        val_nll = None
+        if self.val_rows is not None:
+            # Passes over few rows are short; validation takes at most about a tenth of the time.
+            due = self.validated_step + max(50, 4 * len(self.val_rows) // self.batch)
+            if over or self.step >= due:
+                val_nll = self.validate()
+        if over:
+            self.stopped = "done"
+        elif self.rollbacks > MAX_ROLLBACKS:
+            self.stopped = "diverged"
+        elif patience is not None and val_nll is not None and self.progress() - self.best_progress > patience:
+            self.stopped = "early"
+        finite = self.since_record - self.bad_in_record
+        train_nll = float(self.loss_sum) / finite if finite else math.nan
+        self.loss_sum.zero_()
+        self.since_record = self.bad_in_record = 0
+        done = self.progress()
+        return Epoch(epoch, self.step, self.elapsed(), done, train_nll, val_nll, lr, self.skipped, self.stopped)
+
+    _KEPT = ("step", "passes", "skipped", "rollbacks", "best_nll", "best_progress", "validated_step")
+
+    def state(self) -> dict[str, Any]:
+        """JSON-able: what a resumed run needs beside the weights."""
+        return {"seconds": self.elapsed()} | {name: getattr(self, name) for name in self._KEPT}
+
+    def resume(self, state: dict[str, Any] | None) -> None:
+        """The inverse of `state`; None starts afresh."""
+        if state is not None:
+            self.began -= state["seconds"]
+            for name in self._KEPT:
+                setattr(self, name, state[name])
+
+
+def _schedule(name: str, progress: float, warmup: float) -> float:
+    rise = min(1.0, (progress + 1e-3) / warmup) if warmup else 1.0
+    return rise * (0.5 * (1 + math.cos(math.pi * progress)) if name == "cosine" else 1.0)
+
+
+def _check_settings(
+    epochs: int | None,
+    steps: int | None,
+    seconds: float | None,
+    batch: int,
+    lr: float,
+    schedule: str,
+    warmup: float,
+    ema: float,
+    clip: float | None,
+    patience: float | None,
+    val_fraction: float,
+) -> None:
+    lengths = {"epochs": epochs, "steps": steps, "seconds": seconds}
+    given = {k: v for k, v in lengths.items() if v is not None}
+    if len(given) > 1:
+        raise ValueError(f"give at most one of epochs, steps and seconds, got {given}")
+    for name, value, good, wanted in (
+        *((k, v, v > 0, "positive") for k, v in given.items()),
+        ("batch", batch, batch >= 1, "at least 1"),
+        ("lr", lr, lr > 0, "positive"),
+        ("schedule", schedule, schedule in ("cosine", "constant"), "cosine or constant"),
+        ("warmup", warmup, 0 <= warmup <= 1, "between 0 and 1"),
+        ("ema", ema, 0 <= ema < 1, "from 0 to below 1"),
+        ("clip", clip, clip is None or clip > 0, "positive or None"),
+        ("patience", patience, patience is None or patience > 0, "positive or None"),
+        ("val_fraction", val_fraction, 0 <= val_fraction < 1, "from 0 to below 1"),
+    ):
+        if not good:
+            raise ValueError(f"{name} must be {wanted}, got {value!r}")
