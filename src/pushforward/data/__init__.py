@@ -1,0 +1,1 @@
+"""Data: toys with known densities, tables, images and dequantisation."""
