@@ -1,5 +1,6 @@
 """pushforward: exact densities from samples, by normalizing flows in PyTorch."""
 
+from ._run import Epoch as Epoch
 from .bases import Base as Base
 from .bases import FromDistribution as FromDistribution
 from .bases import GaussianMixture as GaussianMixture
@@ -24,7 +25,6 @@ from .nets import MLP as MLP
 from .nets import StandardizeContext as StandardizeContext
 from .serialize import load as load
 from .serialize import save as save
-from .train import Epoch as Epoch
 from .train import Fit as Fit
 from .train import fit as fit
 from .train import train as train

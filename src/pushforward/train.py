@@ -4,53 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ._checkpoint import Checkpoint
 from ._progress import reporter
-from ._rows import Rows, split
+from ._rows import split
+from ._run import RECORD_STEPS, Epoch, Run
 from ._weights import FlatWeights
 from .flow import Flow, initialize
 
-CHECK_STEPS = 25  # non-finite batches are counted this often: it costs a GPU its only synchronisation
-MAX_BAD = 10  # of CHECK_STEPS: with more, it is the weights and not a few rows that are broken
-MAX_ROLLBACKS = 5
-RECORD_STEPS = 500  # a pass longer than this is reported in parts
 DRAWN_PASS_BATCHES = 128  # batches of one pass over freshly drawn rows
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one pass over the data (or a part of a long one) came to.
-
-    Attributes:
-        epoch: passes over the training rows so far.
-        step: optimiser steps so far.
-        seconds: wall-clock time so far.
-        progress: the part of the whole run that is done, 0 to 1.
-        train_nll: mean negative log-density of the batches of this record, nats per row in data units.
-        val_nll: the same on the validation rows with the averaged weights; None where it was not measured this time.
-        lr: the learning rate of the last step.
-        skipped: batches skipped so far because their loss or gradient was not finite.
-        stopped: on the last record, why the run ended: "done", "early" or "diverged"; else None.
-    """
-
-    epoch: float
-    step: int
-    seconds: float
-    progress: float
-    train_nll: float
-    val_nll: float | None
-    lr: float
-    skipped: int
-    stopped: str | None = None
 
 
 @dataclass
@@ -152,7 +120,7 @@ def train(
         steps = min(max(100 * pass_steps, 2_000), 10_000)
     held = FlatWeights(flow, weight_decay=weight_decay, ema=ema, clip=math.inf if clip is None else clip)
     try:
-        run = _Run(flow, held, val_rows, batch, steps, seconds, began)
+        run = Run(flow, held, val_rows, batch, steps, seconds, began)
         generator = torch.Generator().manual_seed(seed + 1)
         saved = None
         if checkpoint is not None:
@@ -177,8 +145,6 @@ def train(
                     yield epoch
                     if epoch.stopped:
                         break
-                elif run.since_check == CHECK_STEPS:
-                    run.check()
     finally:
         held.release()
 
@@ -229,117 +195,6 @@ def fit(
         finally:
             epochs.close()
     return result
-
-
-@dataclass
-class _Run:
-    """The counters of a run: how far it is, what went wrong, and what validation said."""
-
-    flow: Flow
-    held: FlatWeights
-    val_rows: Rows | None
-    batch: int
-    steps: int | None
-    seconds: float | None
-    began: float
-    step: int = 0
-    passes: int = 0
-    skipped: int = 0
-    rollbacks: int = 0
-    best_nll: float = math.inf
-    best_progress: float = 0.0
-    validated_step: int = 0
-    stopped: str | None = None
-
-    def __post_init__(self) -> None:
-        self.since_check = self.since_record = self.bad_in_record = 0
-        self.validation_seconds = 0.0
-        self.bad = torch.zeros((), device=self.held.flat.device)
-        self.loss_sum = torch.zeros((), device=self.held.flat.device)
-
-    def progress(self) -> float:
-        """The part of the run that is done; a run in seconds leaves time for its last validation."""
-        if self.seconds is None:
-            return min(self.step / max(self.steps or 0, 1), 1.0)
-        return min((self.elapsed() + self.validation_seconds) / self.seconds, 1.0)
-
-    def elapsed(self) -> float:
-        return time.perf_counter() - self.began
-
-    def count(self, bad: Tensor, loss: Tensor) -> None:
-        """Adds a step, without waiting for the device."""
-        self.bad += bad
-        self.loss_sum += torch.where(bad > 0, 0.0, loss)
-        self.step += 1
-        self.since_check += 1
-        self.since_record += 1
-
-    def check(self) -> None:
-        """Keeps the weights if all went well since the last check; goes back if most batches were not finite."""
-        bad = int(self.bad)
-        self.bad.zero_()
-        self.skipped += bad
-        self.bad_in_record += bad
-        if bad > MAX_BAD or bad == self.since_check:
-            self.held.rollback()
-            self.rollbacks += 1
-            warnings.warn(
-                f"{bad} of the last {self.since_check} batches had a loss or a gradient that is not finite: back to "
-                f"the last good weights, with a factor of {self.held.rate:g} on the learning rate",
-                stacklevel=3,
-            )
-        elif bad == 0:
-            self.held.keep_good()
-        self.since_check = 0
-
-    def validate(self) -> float:
-        """-> mean NLL of the validation rows under the averaged weights, which are kept if they are the best."""
-        assert self.val_rows is not None
-        start = time.perf_counter()
-        with self.held.averaged(), torch.no_grad():
-            nll = float(self.val_rows.mean_nll(self.flow))
-        self.validation_seconds = time.perf_counter() - start
-        self.validated_step = self.step
-        if nll < self.best_nll:
-            self.best_nll, self.best_progress = nll, self.progress()
-            self.held.keep_best()
-        return nll
-
-    def record(self, epoch: float, lr: float, patience: float | None) -> Epoch:
-        """Closes a part of the run: checks it, validates where it is due, and decides whether to stop."""
-        self.check()
-        over = self.progress() >= 1
-        val_nll = None
-        if self.val_rows is not None:
-            # Passes over few rows are short; validation takes at most about a tenth of the time.
-            due = self.validated_step + max(50, 4 * len(self.val_rows) // self.batch)
-            if over or self.step >= due:
-                val_nll = self.validate()
-        if over:
-            self.stopped = "done"
-        elif self.rollbacks > MAX_ROLLBACKS:
-            self.stopped = "diverged"
-        elif patience is not None and val_nll is not None and self.progress() - self.best_progress > patience:
-            self.stopped = "early"
-        finite = self.since_record - self.bad_in_record
-        train_nll = float(self.loss_sum) / finite if finite else math.nan
-        self.loss_sum.zero_()
-        self.since_record = self.bad_in_record = 0
-        done = self.progress()
-        return Epoch(epoch, self.step, self.elapsed(), done, train_nll, val_nll, lr, self.skipped, self.stopped)
-
-    _KEPT = ("step", "passes", "skipped", "rollbacks", "best_nll", "best_progress", "validated_step")
-
-    def state(self) -> dict[str, Any]:
-        """JSON-able: what a resumed run needs beside the weights."""
-        return {"seconds": self.elapsed()} | {name: getattr(self, name) for name in self._KEPT}
-
-    def resume(self, state: dict[str, Any] | None) -> None:
-        """The inverse of `state`; None starts afresh."""
-        if state is not None:
-            self.began -= state["seconds"]
-            for name in self._KEPT:
-                setattr(self, name, state[name])
 
 
 def _schedule(name: str, progress: float, warmup: float) -> float:

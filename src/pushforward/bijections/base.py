@@ -35,7 +35,9 @@ class Bijection(nn.Module, ABC):
 
     if TYPE_CHECKING:  # nn.Module.__call__ is untyped; this gives callers the type of forward.
 
-        def __call__(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
+        def __call__(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            """See forward."""
+            ...
 
 
 class Chain(Bijection):

@@ -60,8 +60,8 @@ class LULinear(Bijection):
         channels: C, at least 1.
 
     Example:
-        >>> LULinear(3)(torch.ones(1, 3))[0]
-        tensor([[1., 1., 1.]], grad_fn=<AddmmBackward0>)
+        >>> LULinear(3)(torch.ones(1, 3))[0].tolist()
+        [[1.0, 1.0, 1.0]]
     """
 
     def __init__(self, channels: int) -> None:

@@ -74,7 +74,7 @@ class ActNorm(Bijection):
     Example:
         >>> layer = ActNorm(1)
         >>> layer.initialize(torch.tensor([[1.0], [3.0]])).flatten()
-        tensor([-1.0000,  1.0000])
+        tensor([-1.,  1.])
     """
 
     initialized: Tensor

@@ -1,0 +1,242 @@
+"""Flow: batches, contexts, dtypes, chunks, sampling, and the density itself."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import pushforward as pf
+
+
+def trained_like(flow: pf.Flow, scale: float = 0.1) -> pf.Flow:
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for p in flow.parameters():
+            p.add_(scale * torch.randn(p.shape, generator=generator))
+    return flow
+
+
+@pytest.fixture
+def flow() -> pf.Flow:
+    flow = pf.real_nvp(2, depth=4, width=16, seed=0)
+    pf.initialize(flow, torch.randn(500, 2) * torch.tensor([2.0, 0.5]) + torch.tensor([3.0, -1.0]))
+    return trained_like(flow)
+
+
+@pytest.fixture
+def conditional() -> pf.Flow:
+    return trained_like(pf.real_nvp(3, context_dim=2, depth=3, width=16, seed=0))
+
+
+def test_log_prob_keeps_leading_axes(flow: pf.Flow) -> None:
+    x = torch.randn(4, 5, 2)
+    assert flow.log_prob(x).shape == (4, 5)
+    assert flow.log_prob(x[0, 0]).shape == ()
+    torch.testing.assert_close(flow.log_prob(x)[2, 3], flow.log_prob(x[2, 3]))
+    z, log_det = flow.f(x)
+    assert z.shape == x.shape
+    assert log_det.shape == (4, 5)
+    torch.testing.assert_close(flow.g(z), x)
+
+
+@pytest.mark.parametrize("components", [0, 3])
+def test_the_density_integrates_to_one(components: int) -> None:
+    flow = pf.real_nvp(2, depth=4, width=16, components=components, seed=0)
+    pf.initialize(flow, torch.randn(500, 2) * torch.tensor([2.0, 0.5]) + torch.tensor([3.0, -1.0]))
+    trained_like(flow)
+    with torch.no_grad():
+        samples = flow.sample(20000)
+        low, high = samples.min(0).values - 2, samples.max(0).values + 2
+        axes = [torch.linspace(float(a), float(b), 1201) for a, b in zip(low, high, strict=True)]
+        grid = torch.cartesian_prod(*axes)
+        cell = float((high - low).prod()) / 1200**2
+        mass = float(flow.log_prob(grid).double().exp().sum()) * cell
+    assert mass == pytest.approx(1, abs=2e-3)
+
+
+def test_samples_follow_the_density(flow: pf.Flow) -> None:
+    """The mean of log p over samples is minus the entropy, which the grid gives independently."""
+    samples, log_prob = flow.sample_with_log_prob(50_000, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(log_prob, flow.log_prob(samples).detach(), rtol=1e-3, atol=1e-3)
+    with torch.no_grad():
+        low, high = samples.min(0).values - 1, samples.max(0).values + 1
+        axes = [torch.linspace(float(a), float(b), 801) for a, b in zip(low, high, strict=True)]
+        density = flow.log_prob(torch.cartesian_prod(*axes)).double()
+        cell = float((high - low).prod()) / 800**2
+        entropy = -float((density.exp() * density).sum()) * cell
+    error = float(log_prob.std()) / math.sqrt(len(log_prob))
+    assert -float(log_prob.mean()) == pytest.approx(entropy, abs=5 * error + 1e-3)
+
+
+def test_chunked_and_whole_agree(flow: pf.Flow) -> None:
+    x = torch.randn(5000, 2)
+    whole = flow.log_prob(x)
+    with torch.no_grad():
+        torch.testing.assert_close(flow.log_prob(x), whole.detach(), rtol=1e-5, atol=1e-5)
+        z, log_det = flow.f(x)
+    torch.testing.assert_close(z, flow.f(x)[0].detach(), rtol=1e-5, atol=1e-5)
+    assert log_det.shape == (5000,)
+    with torch.inference_mode():
+        torch.testing.assert_close(flow.log_prob(x), whole.detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_chunks_leave_the_number_of_threads_alone(flow: pf.Flow) -> None:
+    before = torch.get_num_threads()
+    flow.sample(5000)
+    assert torch.get_num_threads() == before
+
+
+def test_an_error_in_a_chunk_reaches_the_caller(conditional: pf.Flow) -> None:
+    with torch.no_grad(), pytest.raises(ValueError, match="context of width 2"):
+        conditional.log_prob(torch.zeros(5000, 3))
+
+
+@pytest.mark.parametrize("n", [0, 1, 3, 2500])
+def test_sample_shapes(flow: pf.Flow, n: int) -> None:
+    x = flow.sample(n)
+    assert x.shape == (n, 2)
+    assert not x.requires_grad
+
+
+def test_sample_with_many_contexts(conditional: pf.Flow) -> None:
+    contexts = torch.randn(4, 2)
+    x, log_prob = conditional.sample_with_log_prob(700, contexts)
+    assert x.shape == (700, 4, 3)
+    assert log_prob.shape == (700, 4)
+    torch.testing.assert_close(log_prob, conditional.log_prob(x, contexts).detach(), rtol=1e-3, atol=1e-3)
+    assert conditional.sample(6, torch.zeros(2)).shape == (6, 3)
+    assert conditional.sample(6, torch.zeros(5, 4, 2)).shape == (6, 5, 4, 3)
+
+
+def test_context_broadcasts_over_rows(conditional: pf.Flow) -> None:
+    x, context = torch.randn(7, 5, 3), torch.randn(5, 2)
+    one = conditional.log_prob(x, context)
+    assert one.shape == (7, 5)
+    torch.testing.assert_close(one[3, 2], conditional.log_prob(x[3, 2], context[2]))
+    assert conditional.log_prob(x[0, 0], context).shape == (5,)
+
+
+def test_a_seeded_sample_is_reproducible_and_leaves_the_global_rng(flow: pf.Flow) -> None:
+    state = torch.get_rng_state()
+    a = flow.sample(10, generator=torch.Generator().manual_seed(3))
+    b = flow.sample(10, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(a, b)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_rsample_carries_gradients(conditional: pf.Flow) -> None:
+    context = torch.randn(4, 2, requires_grad=True)
+    x = conditional.rsample(3, context)
+    assert x.shape == (3, 4, 3)
+    x.sum().backward()
+    assert context.grad is not None
+    assert bool((context.grad != 0).any())
+
+
+def test_rsample_of_a_mixture_says_why_not() -> None:
+    with pytest.raises(ValueError, match="GaussianMixture has no reparametrised sample"):
+        pf.real_nvp(2, components=2).rsample(3)
+
+
+def test_distribution_speaks_torch(conditional: pf.Flow) -> None:
+    d = conditional.distribution(torch.randn(4, 2))
+    assert d.batch_shape == (4,)
+    assert d.event_shape == (3,)
+    x = d.sample((5, 6))
+    assert x.shape == (5, 6, 4, 3)
+    assert d.log_prob(x).shape == (5, 6, 4)
+    assert d.rsample((2,)).requires_grad
+    assert d.sample().shape == (4, 3)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        torch.ones(3, 2, dtype=torch.float64),
+        torch.ones(3, 2, dtype=torch.int64),
+        np.ones((3, 2)),
+        [[1.0, 1.0]] * 3,
+        torch.ones(2, 3).T,
+        torch.ones(3, 4)[:, ::2],
+    ],
+    ids=["float64", "int64", "numpy", "list", "transposed", "strided"],
+)
+def test_numbers_of_any_kind_are_taken(flow: pf.Flow, x: object) -> None:
+    torch.testing.assert_close(flow.log_prob(x), flow.log_prob(torch.ones(3, 2)))
+
+
+def test_float64_flow_is_exact_to_1e_12(flow: pf.Flow) -> None:
+    flow = flow.double()
+    x = torch.randn(200, 2, dtype=torch.float64)
+    z, _ = flow.f(x)
+    assert z.dtype == torch.float64
+    assert float((flow.g(z) - x).detach().abs().max()) < 1e-12
+    assert flow.sample(3).dtype == torch.float64
+
+
+@pytest.mark.parametrize("shape", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("mixing", ["flip", "permute", "lu"])
+def test_any_width_at_any_distance(shape: int, mixing: str) -> None:
+    flow = trained_like(pf.real_nvp(shape, mixing=mixing, seed=0))
+    x = torch.cat([torch.randn(4, shape), torch.full((1, shape), 1e6), torch.full((1, shape), -1e6)]).requires_grad_()
+    log_prob = flow.log_prob(x)
+    assert bool(torch.isfinite(log_prob).all())
+    gradients = torch.autograd.grad(log_prob.sum(), [x, *(p for p in flow.parameters() if p.numel())])
+    assert all(bool(torch.isfinite(g).all()) for g in gradients)
+    z, _ = flow.f(x[:4])
+    torch.testing.assert_close(flow.g(z), x[:4], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda f: f.log_prob(torch.zeros(3, 5)), r"expected x of shape \(\.\.\., 2\), got \(3, 5\)"),
+        (lambda f: f(torch.zeros(3, 5)), r"expected x of shape \(B, 2\), got \(3, 5\)"),
+        (lambda f: f.log_prob(torch.zeros(())), r"expected x of shape"),
+        (lambda f: f.log_prob(torch.zeros(3, 2), torch.zeros(3, 1)), "takes no context, got one of width 1"),
+        (lambda f: f.sample(-1), "at least 0, got -1"),
+        (lambda f: f.log_prob(torch.zeros(3, 2), torch.zeros(4, 1)), "do not broadcast"),
+        (lambda f: f.log_prob(torch.zeros(3, 2, device="meta")), "x is on meta and the flow on cpu"),
+    ],
+)
+def test_wrong_input_is_told_what_was_expected(flow: pf.Flow, call, message: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=message):
+        call(flow)
+
+
+def test_a_conditional_flow_asks_for_its_context(conditional: pf.Flow) -> None:
+    with pytest.raises(ValueError, match="takes a context of width 2, got none"):
+        conditional.log_prob(torch.zeros(1, 3))
+    with pytest.raises(ValueError, match="takes a context of width 2, got one of width 3"):
+        conditional.sample(2, torch.zeros(3))
+
+
+def test_initialize_standardises_once() -> None:
+    flow = pf.real_nvp(2, context_dim=1, seed=0)
+    x, context = torch.randn(1000, 2) * 50 + 7, torch.randn(1000, 1) * 9 - 4
+    pf.initialize(flow, x, context)
+    z, _ = flow.f(x, context)
+    torch.testing.assert_close(z.mean(0), torch.zeros(2), atol=1e-4, rtol=0)
+    torch.testing.assert_close(z.std(0, correction=0), torch.ones(2), atol=1e-4, rtol=0)
+    before = flow.log_prob(x[:5], context[:5])
+    pf.initialize(flow, x * 3 + 1, context + 2)
+    torch.testing.assert_close(flow.log_prob(x[:5], context[:5]), before)
+
+
+def test_log_prob_is_in_data_units() -> None:
+    """Stretching the data by s in each of 2 columns costs exactly 2 log s nats."""
+    x = torch.randn(1000, 2)
+    small, large = pf.real_nvp(2, seed=0), pf.real_nvp(2, seed=0)
+    pf.initialize(small, x)
+    pf.initialize(large, x * 100)
+    torch.testing.assert_close(small.log_prob(x) - large.log_prob(x * 100), torch.full((1000,), 2 * math.log(100)))
+
+
+def test_constant_columns_are_named() -> None:
+    x = torch.randn(50, 3)
+    x[:, 1] = 4.0
+    with pytest.raises(ValueError, match=r"column\(s\) \[1\] are constant \(value \[4.0\]\)"):
+        pf.initialize(pf.real_nvp(3), x)

@@ -1,0 +1,134 @@
+"""The recipes, and the textbook's form of Real NVP."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import pushforward as pf
+
+MASKS = torch.tensor([[0, 1], [1, 0]] * 3)
+
+
+def scale_net() -> nn.Module:
+    return nn.Sequential(nn.Linear(2, 16), nn.LeakyReLU(), nn.Linear(16, 2), nn.Tanh())
+
+
+def shift_net() -> nn.Module:
+    return nn.Sequential(nn.Linear(2, 16), nn.LeakyReLU(), nn.Linear(16, 2))
+
+
+def prior() -> torch.distributions.Distribution:
+    return torch.distributions.MultivariateNormal(torch.zeros(2), torch.eye(2))
+
+
+def test_from_networks_is_the_textbook_line_by_line() -> None:
+    made: list[nn.Module] = []
+
+    def keep(factory):  # type: ignore[no-untyped-def]
+        def make() -> nn.Module:
+            made.append(factory())
+            return made[-1]
+
+        return make
+
+    flow = pf.real_nvp_from_networks(keep(scale_net), keep(shift_net), MASKS, prior())
+    s_nets, t_nets = made[0::2], made[1::2]
+    assert len(s_nets) == len(t_nets) == len(MASKS)  # each factory is called once for each layer
+    x = torch.randn(9, 2)
+    y, log_det = x, torch.zeros(9)
+    paper = x
+    for b, s, t in zip(MASKS.float(), s_nets, t_nets, strict=True):
+        scale, shift = s(b * y), t(b * y)
+        log_det = log_det + ((1 - b) * scale).sum(1)
+        y = y * torch.exp((1 - b) * scale) + (1 - b) * shift
+        paper = b * paper + (1 - b) * (paper * torch.exp(s(b * paper)) + t(b * paper))
+    z, ours = flow.f(x)
+    torch.testing.assert_close(z, y)
+    torch.testing.assert_close(z, paper)
+    torch.testing.assert_close(ours, log_det)
+    torch.testing.assert_close(flow.log_prob(x), prior().log_prob(y) + log_det)
+    back = z
+    for b, s, t in reversed(list(zip(MASKS.float(), s_nets, t_nets, strict=True))):
+        back = (back - (1 - b) * t(b * back)) * torch.exp(-(1 - b) * s(b * back))
+    torch.testing.assert_close(flow.g(z), back)
+    torch.testing.assert_close(back, x)
+
+
+def test_from_networks_takes_any_masks_and_no_base() -> None:
+    net = lambda: nn.Linear(3, 3)  # noqa: E731
+    flow = pf.real_nvp_from_networks(net, net, torch.tensor([[1, 0, 1], [0, 0, 1], [1, 1, 0]]).bool())
+    x = torch.randn(4, 3)
+    torch.testing.assert_close(flow.g(flow.f(x)[0]), x)
+    with pytest.raises(ValueError, match=r"shape \(layers, D\), got \(3,\)"):
+        pf.real_nvp_from_networks(net, net, torch.tensor([1, 0, 1]))
+    with pytest.raises(ValueError, match="zeros and ones"):
+        pf.real_nvp_from_networks(net, net, torch.tensor([[1, 2, 1]]))
+    with pytest.raises(ValueError, match=r"scale_net must keep the shape \(4, 3\), got \(4, 2\)"):
+        pf.real_nvp_from_networks(lambda: nn.Linear(3, 2), net, torch.tensor([[1, 0, 1]])).f(x)
+
+
+class OnHalf(nn.Module):
+    """A merged net of a `Coupling`, read as the textbook's s or t net over all D entries."""
+
+    def __init__(self, net: nn.Module, given: slice, moved: slice, block: int) -> None:
+        super().__init__()
+        self.net, self.given, self.moved, self.block = net, given, moved, block
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raw = self.net(x[:, self.given], None).chunk(2, 1)[self.block]
+        out = torch.zeros_like(x)
+        out[:, self.moved] = 3.0 * torch.tanh(raw / 3.0) if self.block == 0 else raw
+        return out
+
+
+@pytest.mark.parametrize("features", [2, 5])
+@pytest.mark.parametrize("flip", [False, True])
+def test_coupling_equals_masked_coupling_with_the_same_weights(features: int, flip: bool) -> None:
+    first, second = slice(0, features // 2), slice(features // 2, features)
+    given, moved = (second, first) if flip else (first, second)
+    n_given, n_moved = (len(range(features)[s]) for s in (given, moved))
+    coupling = pf.Coupling(pf.MLP(n_given, 2 * n_moved, width=8), pf.Affine(clamp=3.0), flip)
+    mask = torch.zeros(features)
+    mask[given] = 1
+    masked = pf.MaskedCoupling(
+        mask,
+        OnHalf(coupling.net, given, moved, 0),
+        OnHalf(coupling.net, given, moved, 1),  # type: ignore[arg-type]
+    )
+    x = torch.randn(6, features)
+    for name in ("forward", "inverse"):
+        for ours, textbook in zip(getattr(coupling, name)(x), getattr(masked, name)(x), strict=True):
+            torch.testing.assert_close(ours, textbook)
+
+
+def test_a_net_of_the_wrong_width_is_told() -> None:
+    with pytest.raises(ValueError, match="must return 4 channels, got 3"):
+        pf.Coupling(pf.MLP(2, 3), pf.Affine())(torch.zeros(1, 4))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"shape": 0}, "positive integer"),
+        ({"shape": (3, 8, 8)}, "for vectors"),
+        ({"shape": 2, "depth": 0}, "depth must be a whole number from 1"),
+        ({"shape": 2, "width": 2.5}, "width must be a whole number"),
+        ({"shape": 2, "activation": "sine"}, "activation must be one of relu"),
+        ({"shape": 2, "clamp": -1.0}, "clamp must be a positive number"),
+        ({"shape": 2, "mixing": "glow"}, "flip, permute or lu"),
+    ],
+)
+def test_wrong_arguments_are_told(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        pf.real_nvp(**arguments)  # type: ignore[arg-type]
+
+
+def test_a_seed_gives_the_same_flow_and_leaves_the_global_rng() -> None:
+    state = torch.get_rng_state()
+    a, b, c = (pf.real_nvp(3, components=2, seed=s) for s in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), state)
+    x = torch.randn(4, 3)
+    assert torch.equal(a.log_prob(x), b.log_prob(x))
+    assert not torch.equal(a.log_prob(x), c.log_prob(x))

@@ -1,0 +1,306 @@
+"""Training: it learns, it stops, it resumes, it survives bad batches, and says what it did."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+import pushforward as pf
+from pushforward.data.toys import TwoMoons
+
+Settings = dict[str, object]
+
+
+def small(**kwargs: object) -> pf.Flow:
+    return pf.real_nvp(2, depth=4, width=16, seed=0, **kwargs)  # type: ignore[arg-type]
+
+
+def moons(n: int = 1000, seed: int = 0) -> torch.Tensor:
+    return TwoMoons().sample(n, generator=torch.Generator().manual_seed(seed))
+
+
+def state(flow: pf.Flow) -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in flow.state_dict().items()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_fit_recovers_a_gaussian_in_data_units() -> None:
+    truth = torch.distributions.MultivariateNormal(torch.tensor([100.0, -3.0]), torch.tensor([[4.0, 1.8], [1.8, 1.0]]))
+    x = truth.sample((4000,))
+    flow = small()
+    fit = pf.fit(flow, x, steps=400, progress="none")
+    fresh = truth.sample((4000,))
+    gap = (truth.log_prob(fresh) - flow.log_prob(fresh).detach()).mean()
+    assert float(gap) == pytest.approx(0, abs=0.03)
+    assert fit.summary["best_val_nll"] == pytest.approx(float(truth.entropy()), abs=0.15)
+
+
+def test_moons_get_better_than_their_gaussian() -> None:
+    flow = small()
+    pf.fit(flow, lambda n, g: TwoMoons().sample(n, generator=g), steps=600, progress="none")
+    x = moons(5000, seed=9)
+    gap = (TwoMoons().log_prob(x) - flow.log_prob(x).detach()).mean()
+    assert float(gap) < 0.3  # a full-covariance Gaussian is 1.2 off
+
+
+def test_weights_act_like_repeated_rows() -> None:
+    """Two far clusters with weights 3 to 1: the learned mass of the first is 3/4."""
+    x = torch.cat([torch.randn(2000, 2) * 0.5 - 3, torch.randn(2000, 2) * 0.5 + 3])
+    weights = torch.cat([torch.full((2000,), 3.0), torch.ones(2000)])
+    flow = pf.real_nvp(2, depth=4, width=32, components=2, seed=0)
+    pf.fit(flow, x, weights=weights, steps=500, progress="none")
+    share = (flow.sample(20_000, generator=torch.Generator().manual_seed(0))[:, 0] < 0).float().mean()
+    assert float(share) == pytest.approx(0.75, abs=0.04)
+
+
+def test_conditional_fit_follows_its_context() -> None:
+    context = torch.rand(4000, 1) * 10 - 5
+    x = torch.cat([context * 2, -context], 1) + 0.3 * torch.randn(4000, 2)
+    flow = small(context_dim=1)
+    pf.fit(flow, x, context=context, steps=500, progress="none")
+    samples = flow.sample(2000, torch.tensor([[3.0], [-2.0]]), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(samples.mean(0), torch.tensor([[6.0, -3.0], [-4.0, 2.0]]), atol=0.15, rtol=0)
+
+
+def test_a_drawing_function_may_give_contexts() -> None:
+    def draw(n: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        context = torch.randn(n, 1, generator=generator)
+        return context + torch.randn(n, 2, generator=generator), context
+
+    fit = pf.fit(small(context_dim=1), draw, steps=30, progress="none")
+    assert fit.summary["steps"] == 30
+
+
+@pytest.mark.parametrize(("length", "steps"), [({"epochs": 3}, 3 * 9), ({"steps": 20}, 20)])
+def test_the_length_is_what_was_asked(length: Settings, steps: int) -> None:
+    records = list(pf.train(small(), moons(1000), batch=100, **length))  # type: ignore[arg-type]
+    assert records[-1].step == steps
+    assert records[-1].stopped == "done"
+    assert records[-1].progress == 1
+    assert [r.step for r in records] == sorted({r.step for r in records})
+    assert records[-1].val_nll is not None
+    assert all(r.stopped is None for r in records[:-1])
+
+
+def test_seconds_are_wall_clock() -> None:
+    import time
+
+    start = time.perf_counter()
+    fit = pf.fit(small(), moons(3000), seconds=1.5, progress="none")
+    assert 1.2 < time.perf_counter() - start < 2.5
+    assert fit.summary["steps"] > 20
+    assert fit.epochs[-1].lr < 5e-4  # the rate has decayed when the time is over
+
+
+def test_training_is_reproducible_and_leaves_the_global_rng() -> None:
+    rng = torch.get_rng_state()
+    flows = [small(), small(), small()]
+    for flow, seed in zip(flows, (1, 1, 2), strict=True):
+        pf.fit(flow, moons(), epochs=3, seed=seed, progress="none")
+    assert same(state(flows[0]), state(flows[1]))
+    assert not same(state(flows[0]), state(flows[2]))
+    assert torch.equal(torch.get_rng_state(), rng)
+
+
+@pytest.mark.parametrize("settings", [{}, {"ema": 0.0, "val_fraction": 0.0}], ids=["default", "plain"])
+def test_resume_equals_an_unbroken_run_bit_for_bit(tmp_path: Path, settings: Settings) -> None:
+    whole, broken, resumed = small(), small(), small()
+    straight = list(pf.train(whole, moons(), epochs=10, batch=64, **settings))  # type: ignore[arg-type]
+    first = []
+    for epoch in pf.train(broken, moons(), epochs=10, batch=64, checkpoint=tmp_path, **settings):  # type: ignore[arg-type]
+        first.append(epoch)
+        if len(first) == 5:
+            break
+    second = list(pf.train(resumed, moons(), epochs=10, batch=64, checkpoint=tmp_path, **settings))  # type: ignore[arg-type]
+    assert len(second) == 5
+    assert same(state(whole), state(resumed))
+    assert [e.train_nll for e in first + second] == [e.train_nll for e in straight]
+    assert [e.val_nll for e in first + second] == [e.val_nll for e in straight]
+
+
+def test_a_constant_rate_can_be_extended_bit_for_bit(tmp_path: Path) -> None:
+    whole, parts = small(), small()
+    settings: Settings = {"schedule": "constant", "warmup": 0.0, "patience": None}
+    list(pf.train(whole, moons(), epochs=10, **settings))  # type: ignore[arg-type]
+    list(pf.train(parts, moons(), epochs=5, checkpoint=tmp_path, **settings))  # type: ignore[arg-type]
+    resumed = small()
+    list(pf.train(resumed, moons(), epochs=10, checkpoint=tmp_path, **settings))  # type: ignore[arg-type]
+    assert same(state(whole), state(resumed))
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    pf.fit(small(), moons(), epochs=1, checkpoint=tmp_path, progress="none")
+    with pytest.raises(ValueError, match="run with other settings"):
+        pf.fit(small(), moons(), epochs=1, batch=100, checkpoint=tmp_path, progress="none")
+    with pytest.raises(ValueError, match="another flow"):
+        pf.fit(pf.real_nvp(2, depth=2), moons(), epochs=1, checkpoint=tmp_path, progress="none")
+    (tmp_path / "training.safetensors").write_bytes(b"\x08broken")
+    with pytest.raises(ValueError, match="damaged"):
+        pf.fit(small(), moons(), epochs=1, checkpoint=tmp_path, progress="none")
+
+
+def test_early_stopping_keeps_the_best_weights() -> None:
+    x, val = moons(40), moons(2000, seed=1)
+    flow = pf.real_nvp(2, depth=6, width=64, seed=0)
+    fit = pf.fit(flow, x, val, steps=4000, progress="none", weight_decay=0.0)
+    validated = [e.val_nll for e in fit.epochs if e.val_nll is not None]
+    assert fit.stopped == "early"
+    assert fit.summary["steps"] < 4000
+    best = -float(flow.log_prob(val).detach().mean())
+    assert best <= min(validated) + 1e-4
+    assert best < validated[-1]
+
+
+def test_breaking_off_leaves_the_best_weights_and_own_memory() -> None:
+    flow = small()
+    for epoch in pf.train(flow, moons(), epochs=10):
+        if epoch.epoch >= 3:
+            break
+    storages = {p.untyped_storage().data_ptr() for p in flow.parameters() if p.numel()}
+    assert len(storages) == sum(1 for p in flow.parameters() if p.numel())
+    copy.deepcopy(flow)
+    assert torch.isfinite(flow.log_prob(moons())).all()
+
+
+class Poison(pf.Bijection):
+    """Turns every forward from the `start`-th to the `stop`-th into NaN."""
+
+    def __init__(self, start: int, stop: int) -> None:
+        super().__init__()
+        self.start, self.stop, self.calls = start, stop, 0
+
+    def forward(self, x: torch.Tensor, context: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        if torch.is_grad_enabled():
+            self.calls += 1
+            if self.start <= self.calls <= self.stop:
+                x = x * math.nan
+        return x, x.new_zeros(len(x))
+
+    def inverse(self, z: torch.Tensor, context: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        return z, z.new_zeros(len(z))
+
+
+def poisoned(start: int, stop: int) -> pf.Flow:
+    flow = small()
+    return pf.Flow(pf.Chain(Poison(start, stop), flow.bijection), 2)
+
+
+def test_a_bad_batch_is_skipped_and_counted() -> None:
+    flow = poisoned(12, 14)
+    fit = pf.fit(flow, moons(), steps=100, batch=100, progress="none")
+    assert fit.summary["skipped"] == 3
+    assert fit.stopped == "done"
+    assert math.isfinite(fit.epochs[-1].train_nll)
+    assert all(bool(torch.isfinite(p).all()) for p in flow.parameters())
+
+
+def test_many_bad_batches_bring_back_the_last_good_weights() -> None:
+    flow = poisoned(40, 60)
+    with pytest.warns(UserWarning, match="back to the last good weights, with a factor of 0.5"):
+        fit = pf.fit(flow, moons(), steps=150, batch=500, progress="none")
+    assert fit.summary["skipped"] == 21
+    assert math.isfinite(fit.epochs[-1].train_nll)
+
+
+def test_endless_bad_batches_end_the_run_with_good_weights() -> None:
+    flow = poisoned(30, 10**9)
+    with pytest.warns(UserWarning, match="not finite"):
+        fit = pf.fit(flow, moons(), steps=2000, batch=500, progress="none")
+    assert fit.stopped == "diverged"
+    assert fit.summary["steps"] < 2000
+    with torch.no_grad():  # where Poison is harmless
+        assert bool(torch.isfinite(flow.log_prob(moons())).all())
+
+
+def test_ctrl_c_returns_the_best_weights_so_far() -> None:
+    class Interrupts(Poison):
+        def forward(self, x: torch.Tensor, context: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+            if torch.is_grad_enabled():
+                self.calls += 1
+                if self.calls >= 200:
+                    raise KeyboardInterrupt
+            return super().forward(x, context)
+
+    flow = pf.Flow(pf.Chain(Interrupts(0, 0), small().bijection), 2)
+    fit = pf.fit(flow, moons(), steps=1000, batch=100, progress="none")
+    assert fit.stopped == "interrupted"
+    assert fit.summary["steps"] < 200
+    with torch.no_grad():
+        assert -float(flow.log_prob(moons(seed=5)).mean()) < 2.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: {"x": x[:1]}, "at least 2 rows are needed to train, got 1"),
+        (lambda x: {"x": x[:0]}, "x has no rows"),
+        (lambda x: {"x": x[:, :1]}, r"expected x of shape"),
+        (lambda x: {"x": x.index_fill(1, torch.tensor(1), 5.0)}, r"column\(s\) \[1\] are constant"),
+        (lambda x: {"x": x, "val": x[:0]}, "val has no rows"),
+        (lambda x: {"x": x, "weights": -torch.ones(len(x))}, "not negative"),
+        (lambda x: {"x": x, "weights": torch.ones(3)}, r"expected weights of shape \(1000,\), got \(3,\)"),
+        (lambda x: {"x": x, "epochs": 3, "seconds": 1.0}, "at most one of epochs, steps and seconds"),
+        (lambda x: {"x": x, "epochs": 0}, "epochs must be positive, got 0"),
+        (lambda x: {"x": x, "batch": 0}, "batch must be at least 1, got 0"),
+        (lambda x: {"x": x, "schedule": "linear"}, "cosine or constant, got 'linear'"),
+        (lambda x: {"x": x, "context": torch.zeros(len(x), 1)}, "takes no context, got one of width 1"),
+        (lambda x: {"x": x, "progress": "loud"}, "auto, rich, plain or none"),
+        (lambda x: {"x": lambda n, g: torch.full((n, 2), math.nan)}, "not finite numbers"),
+    ],
+)
+def test_wrong_input_is_told(change, message: str) -> None:  # type: ignore[no-untyped-def]
+    arguments = {"steps": None, "progress": "none"} | change(moons())
+    with pytest.raises(ValueError, match=message):
+        pf.fit(small(), **arguments)
+
+
+def test_nan_and_infinity_are_located() -> None:
+    x = moons()
+    x[17, 1], x[30, 0] = math.nan, math.inf
+    with pytest.raises(ValueError, match="2 values that are not finite numbers, the first at row 17, column 1: nan"):
+        pf.fit(small(), x, progress="none")
+
+
+def test_plain_progress_prints_lines_and_none_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    pf.fit(small(), moons(), steps=60, batch=100, progress="none")
+    assert capsys.readouterr().err == ""
+    pf.fit(small(), moons(), steps=60, batch=100, progress="plain")
+    lines = capsys.readouterr().err.splitlines()
+    assert 3 <= len(lines) <= 22
+    assert "train" in lines[-1]
+    assert "validation" in lines[-1]
+
+
+def test_rich_progress_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("rich")
+    pf.fit(small(), moons(), steps=60, batch=100, progress="rich")
+    assert "train" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("n", [2, 3, 19, 20, 30])
+def test_few_rows_work(n: int) -> None:
+    fit = pf.fit(small(), moons(n), steps=10, progress="none")
+    assert fit.summary["steps"] == 10
+
+
+@pytest.mark.parametrize("features", [1, 3, 7])
+def test_other_widths_work(features: int) -> None:
+    flow = pf.real_nvp(features, depth=3, width=8, components=2, seed=0)
+    pf.fit(flow, torch.randn(100, features) * 1e6, steps=10, progress="none")
+    assert bool(torch.isfinite(flow.log_prob(torch.randn(5, features) * 1e6).detach()).all())
+
+
+@pytest.mark.slow
+def test_compile_learns_the_same() -> None:
+    flows = [small(), small()]
+    for flow, compile in zip(flows, (False, True), strict=True):
+        pf.fit(flow, moons(), steps=30, compile=compile, progress="none")
+    x = moons(100, seed=3)
+    torch.testing.assert_close(flows[0].log_prob(x), flows[1].log_prob(x), rtol=1e-3, atol=1e-3)
