@@ -25,21 +25,19 @@ class FlatWeights:
             raise ValueError(
                 f"the flow must have trainable parameters of one dtype on one device, got {kinds or 'none'}"
             )
-        self.flat = nn.Parameter(self._joined([p.detach() for p in self.parameters]))
+        self.flat = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in self.parameters]))
+        self.flat.grad = torch.zeros_like(self.flat)
         offset = 0
         for p in self.parameters:
-            p.data = self.flat.detach()[offset : offset + p.numel()].view(p.shape)
-            offset += p.numel()
+            part = slice(offset, offset + p.numel())
+            p.data, p.grad = self.flat.detach()[part].view(p.shape), self.flat.grad[part].view(p.shape)
+            offset = part.stop
         self.optimizer = torch.optim.AdamW([self.flat], betas=(0.9, 0.98), weight_decay=weight_decay, fused=True)
         self.ema, self.clip = ema, clip
         self.average = self.flat.detach().clone()
         self.best: Tensor | None = None
         self._good = (self.average.clone(), self.average.clone())
         self.rate = 1.0  # halved by each rollback
-
-    @staticmethod
-    def _joined(tensors: list[Tensor]) -> Tensor:
-        return torch.cat([t.reshape(-1) for t in tensors])
 
     def step(self, loss: Tensor, lr: float, count: int) -> Tensor:
         """One step of AdamW down the gradient of a scalar loss; -> 1.0 where it was not finite and skipped, else 0.0.
@@ -49,12 +47,12 @@ class FlatWeights:
             lr: the learning rate.
             count: steps before this one; the average starts as the plain mean of the first weights.
         """
-        gradients = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
-        gradient = self._joined(list(gradients))
+        gradient = cast(Tensor, self.flat.grad)
+        gradient.zero_()
+        loss.backward()  # adds to the parameters' views of the flat gradient while it is still in cache
         norm = gradient.norm()
         bad = (~torch.isfinite(norm + loss.detach())).to(torch.float32)
         gradient.mul_((self.clip / (norm + 1e-12)).clamp(max=1.0))
-        self.flat.grad = gradient
         self.optimizer.found_inf = bad  # type: ignore[attr-defined]  # the fused kernel skips its update where 1
         self.optimizer.param_groups[0]["lr"] = lr * self.rate
         self.optimizer.step()
@@ -90,9 +88,8 @@ class FlatWeights:
     def release(self) -> None:
         """Leaves the flow with the best weights (the average if none was named), each in memory of its own."""
         self.flat.detach().copy_(self.average if self.best is None else self.best)
-        self.flat.grad = None
         for p in self.parameters:
-            p.data = p.data.clone()
+            p.data, p.grad = p.data.clone(), None
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on."""

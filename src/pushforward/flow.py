@@ -13,6 +13,7 @@ from torch.distributions import Distribution, constraints
 
 from .bases import Base, as_base, as_shape
 from .bijections import Bijection
+from .nets import reuse_buffers
 
 
 class Flow(nn.Module):
@@ -259,7 +260,7 @@ def _check_count(n: int) -> int:
 def _chunk_rows(x: Tensor) -> int:
     """Rows of a chunk: on a CPU few enough that a layer's activations stay in cache (measured, benchmarks/)."""
     numel = max(math.prod(x.shape[1:]), 1)
-    return max(1, min(1024, 2**17 // numel)) if x.device.type == "cpu" else max(1, min(2**16, 2**23 // numel))
+    return max(1, min(2048, 2**17 // numel)) if x.device.type == "cpu" else max(1, min(2**16, 2**23 // numel))
 
 
 def _by_chunks(fn: Callable[..., Any], rows: Tensor, context: Tensor | None) -> Any:
@@ -278,7 +279,7 @@ def _by_chunks(fn: Callable[..., Any], rows: Tensor, context: Tensor | None) -> 
     inference = torch.is_inference_mode_enabled()
 
     def work(share: list[slice]) -> None:
-        with torch.inference_mode(inference), torch.no_grad():
+        with torch.inference_mode(inference), torch.no_grad(), reuse_buffers():
             for span in share:
                 result = fn(rows[span], None if context is None else context[span])
                 for output, part in zip(outputs, (result,) if single else result, strict=True):
