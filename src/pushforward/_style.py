@@ -1,0 +1,195 @@
+"""What the pictures of `plots` share: colours, windows, the dress of axes.
+
+Nothing here touches matplotlib's global settings, not even for a moment (`rc_context` would, and is not thread-safe):
+each axes is dressed by itself, so a figure of the user's keeps its own style everywhere else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from .flow import Flow
+
+INK, MUTED, RULE = "#20252b", "#5b6570", "#b9c0c7"
+DATA, MODEL = "#3b6fa0", "#d95f02"  # blue and orange stay apart in every common form of colour blindness
+CLASSES = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")  # Paul Tol's bright scheme
+
+Window = tuple[float, float, float, float]  # xmin, xmax, ymin, ymax, as in `Toy.bounds`
+
+
+def rows(values: Any, name: str, width: int | None = None) -> np.ndarray:
+    """A tensor or array (N, D) -> float64 array (N, D); (N,) stands for (N, 1).
+
+    Raises:
+        ValueError: it has another shape, or no rows.
+    """
+    array = values.detach().cpu().double().numpy() if isinstance(values, torch.Tensor) else np.asarray(values, float)
+    if array.ndim == 1 and width in (None, 1):
+        array = array[:, None]
+    if array.ndim != 2 or len(array) == 0 or array.shape[1] != (width or array.shape[1]):
+        raise ValueError(f"expected {name} of shape (N, {width or 'D'}) with N >= 1, got {array.shape}")
+    return array
+
+
+def dimension(flow: Flow, allowed: tuple[int, ...], what: str) -> int:
+    """The D of a flow over vectors.
+
+    Raises:
+        ValueError: D is not one of those allowed.
+    """
+    if len(flow.shape) != 1 or flow.shape[0] not in allowed:
+        wanted = " or ".join(str((d,)) for d in allowed)
+        raise ValueError(f"{what} needs a flow of shape {wanted}, got one of shape {flow.shape}")
+    return flow.shape[0]
+
+
+def seeded(flow: Flow, generator: torch.Generator | None) -> torch.Generator:
+    """The generator given, or a fixed seed: a picture then repeats, and the global one is left as it was found."""
+    return torch.Generator(flow._like().device).manual_seed(0) if generator is None else generator
+
+
+def finite(points: np.ndarray) -> np.ndarray:
+    """The rows of points (N, D) without NaN or infinity."""
+    return points[np.isfinite(points).all(1)]
+
+
+def window(*clouds: np.ndarray, pad: float = 0.12, tail: float = 0.005) -> list[tuple[float, float]]:
+    """A (low, high) per axis of points (N, D), blind to outliers: the quantiles from tail to 1 - tail, padded."""
+    points = finite(np.concatenate(clouds))
+    if not len(points):
+        return [(-1.0, 1.0)] * clouds[0].shape[1]
+    lows, highs = np.quantile(points, [tail, 1 - tail], axis=0)
+    spans = highs - lows
+    spans = np.where(spans > 1e-9 * np.maximum(abs(lows), abs(highs)), spans, np.maximum(abs(highs), 1.0))
+    return [(float(a - pad * s), float(b + pad * s)) for a, b, s in zip(lows, highs, spans, strict=True)]
+
+
+def comparable(x: tuple[float, float], y: tuple[float, float]) -> bool:
+    """Whether two axes may share a unit length: else one of them would be a sliver."""
+    return 0.2 < (x[1] - x[0]) / (y[1] - y[0]) < 5
+
+
+def view(*clouds: np.ndarray, pad: float = 0.12, flattest: float = 1.0) -> Window:
+    """As `window`, of points (N, 2), for a panel whose axes share their unit where they are comparable.
+
+    The panel is square, or if `flattest` is below 1 as flat as the points, down to that height for a width of 1.
+    """
+    x, y = window(*clouds, pad=pad)
+    if comparable(x, y):
+        wide = max(x[1] - x[0], y[1] - y[0])
+        x, y = (_widened(x, wide), _widened(y, max(flattest * wide, y[1] - y[0])))
+    return (*x, *y)
+
+
+def figure_of(ax: Axes | None, size: tuple[float, float]) -> Axes:
+    """The axes given, or those of a new figure, which belongs to no pyplot and needs no display."""
+    return Figure(size, layout="constrained").add_subplot() if ax is None else ax
+
+
+def dress(ax: Axes, title: str = "", *, x: str = "", y: str = "", closed: bool = False) -> None:
+    """Thin spines (all four if closed), small quiet ticks, a title at the left."""
+    for side, spine in ax.spines.items():
+        spine.set(linewidth=0.7, color=RULE, visible=closed or side in ("left", "bottom"))
+    ax.tick_params(labelsize=8.5, length=3, width=0.7, color=RULE, labelcolor=MUTED, pad=3)
+    ax.tick_params(which="minor", length=2, width=0.5, color=RULE)
+    for locator in (ax.xaxis.get_major_locator(), ax.yaxis.get_major_locator()):
+        if isinstance(locator, MaxNLocator):
+            locator.set_params(nbins=5, steps=[1, 2, 5, 10])
+    if title:
+        ax.set_title(title, fontsize=11, color=INK, loc="left", pad=7)
+    ax.set_xlabel(x, fontsize=9.5, color=MUTED)
+    ax.set_ylabel(y, fontsize=9.5, color=MUTED)
+
+
+def height(limits: Window) -> float:
+    """Height : width of a panel that shows the window: the window's own where its axes are comparable, else 1."""
+    x, y = limits[:2], limits[2:]
+    return (y[1] - y[0]) / (x[1] - x[0]) if comparable(x, y) else 1.0
+
+
+def frame(ax: Axes, limits: Window) -> None:
+    """A panel that shows the window."""
+    ax.set(xlim=limits[:2], ylim=limits[2:], box_aspect=height(limits))
+
+
+def position_colours(z: np.ndarray, centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """The 2-D colour map, z (N, 2) -> RGB (N, 3): the angle is the hue, the radius the lightness and the chroma.
+
+    Made in OKLCH, where equal steps look equal. The radius enters through its distribution under a normal, so that a
+    Gaussian cloud uses all of the map evenly; the centre is dark and nearly grey, since all hues meet there.
+    """
+    u, v = ((np.nan_to_num(z) - centre) / scale).T
+    reach = 1 - np.exp(-(u * u + v * v) / 2)
+    lightness, chroma, hue = 0.36 + 0.38 * reach, 0.03 + 0.13 * np.sqrt(reach), np.arctan2(v, u)
+    a, b = chroma * np.cos(hue), chroma * np.sin(hue)
+    to_cones = np.array([[1, 0.39633778, 0.21580376], [1, -0.10556135, -0.06385417], [1, -0.08948418, -1.29148555]])
+    to_rgb = np.array(
+        [
+            [4.07674166, -3.30771159, 0.23096993],
+            [-1.268438, 2.6097574, -0.3413194],
+            [-0.00419609, -0.70341861, 1.7076147],
+        ]
+    )
+    linear = (np.stack([lightness, a, b], 1) @ to_cones.T) ** 3 @ to_rgb.T
+    linear = linear.clip(0, 1)
+    return np.where(linear < 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055).clip(0, 1)
+
+
+def mass_levels(density: np.ndarray, masses: Sequence[float]) -> list[float]:
+    """For each mass the density above which that part of all mass lies, on an even grid of densities of any shape."""
+    values = np.sort(density, axis=None)[::-1]
+    mass = values.cumsum()
+    if not mass[-1] > 0:
+        return [0.0] * len(masses)
+    return [float(values[min(np.searchsorted(mass, m * mass[-1]), len(values) - 1)]) for m in masses]
+
+
+def _widened(span: tuple[float, float], width: float) -> tuple[float, float]:
+    return sum(span) / 2 - width / 2, sum(span) / 2 + width / 2
+
+
+def checked(bounds: Sequence[float], features: int = 2) -> list[tuple[float, float]]:
+    """Bounds (xmin, xmax) or (xmin, xmax, ymin, ymax) -> a (low, high) per axis.
+
+    Raises:
+        ValueError: they are not 2 D finite numbers in order.
+    """
+    values = [float(b) for b in bounds]
+    spans = list(zip(values[::2], values[1::2], strict=False))
+    if len(values) != 2 * features or not all(math.isfinite(b - a) and a < b for a, b in spans):
+        wanted = "(xmin, xmax, ymin, ymax)" if features == 2 else "(xmin, xmax)"
+        raise ValueError(f"expected bounds {wanted}, finite and each pair in order, got {tuple(values)}")
+    return spans
+
+
+def axis_names(columns: Sequence[str] | None, features: int) -> list[str]:
+    """The names of D axes, x_1 to x_D when None.
+
+    Raises:
+        ValueError: there are not D of them.
+    """
+    if columns is None:
+        return ["x"] if features == 1 else [f"$x_{{{i + 1}}}$" for i in range(features)]
+    if len(columns) != features:
+        raise ValueError(f"expected {features} column names, got {len(columns)}: {list(columns)}")
+    return [str(c).replace("$", r"\$") for c in columns]
+
+
+def histogram(
+    ax: Axes, values: np.ndarray, span: tuple[float, float], colour: str, label: str, fill: bool = True
+) -> None:
+    """A histogram within the span whose heights are densities of all values, also of those beyond it."""
+    bins = int(min(max(math.sqrt(len(values)), 10), 60))
+    counts, edges = np.histogram(values, bins, span)
+    heights = counts / (max(len(values), 1) * np.diff(edges))
+    if fill:
+        ax.stairs(heights, edges, fill=True, color=colour, alpha=0.25)
+    ax.stairs(heights, edges, color=colour, linewidth=0.9 if fill else 1.4, label=label)

@@ -1,0 +1,276 @@
+"""Pictures of flows, with matplotlib: densities, the map from latent to data, trainings, samples against data.
+
+One-panel pictures are `(..., ax=None) -> ax` and those of several panels `(..., fig=None) -> fig`: they draw into what
+is given, or make a `matplotlib.figure.Figure` that needs no display and that pyplot does not know. No global setting is
+touched. Data and samples may be tensors or arrays, densities are in data units, and draws use a fixed seed unless a
+generator is given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+try:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from mpl_toolkits.axes_grid1 import make_axes_locatable
+except ImportError as error:
+    raise ImportError('pictures need matplotlib and pillow: pip install "pushforward[plot]"') from error
+
+from . import _style as style
+from ._files import atomic
+from ._pairs import pairs as pairs
+from ._warp import animate as animate
+from ._warp import warped_grid as warped_grid
+from .flow import Flow
+
+
+@torch.no_grad()
+def four_panels(
+    flow: Flow,
+    x: Any,
+    *,
+    n: int | None = None,
+    context: Any = None,
+    labels: Any = None,
+    generator: torch.Generator | None = None,
+    fig: Figure | None = None,
+) -> Figure:
+    """The map both ways: z = f(X), z ~ p(z), X and X = g(z) in a 2 x 2 figure.
+
+    A point has the same colour in latent and in data space, given by its latent position (angle: hue; radius:
+    lightness), so one sees what goes where. Panels of one space share their limits; points beyond are counted.
+
+    Args:
+        flow: over D = 2.
+        x: data (N, 2), of which at most n rows are drawn.
+        n: the number of points of each panel; min(N, 2000) when None.
+        context: (K,), the one context of a conditional flow; x should be data of that context.
+        labels: (N,), classes of the rows of x, which then colour the two panels of data instead.
+        generator: of the draws.
+        fig: the figure to draw into.
+
+    Raises:
+        ValueError: the flow or x is not two-dimensional, or labels has another length than x.
+    """
+    style.dimension(flow, (2,), "four_panels")
+    data = style.rows(x, "x", 2)
+    classes = None if labels is None else np.asarray(labels.cpu() if isinstance(labels, torch.Tensor) else labels)
+    if classes is not None and classes.shape != (len(data),):
+        raise ValueError(f"expected labels of shape ({len(data)},), one a row of x, got {classes.shape}")
+    generator = style.seeded(flow, generator)
+    n = min(len(data), 2000) if n is None else n
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}")
+    chosen = torch.randperm(len(data), generator=generator, device=generator.device)[:n].cpu().numpy()
+    data = data[chosen]
+    z_data = flow.f(data, context)[0].cpu().double().numpy()
+    z = flow.base.sample(n, generator=generator)
+    samples, z = flow.g(z, context).cpu().double().numpy(), z.cpu().double().numpy()
+
+    centre, scale = z.mean(0), z.std(0) + 1e-12
+    data_colours, sample_colours = (style.position_colours(p, centre, scale) for p in (z_data, z))
+    if classes is not None:
+        _, index = np.unique(classes[chosen], return_inverse=True)
+        data_colours = np.array(style.CLASSES)[index % len(style.CLASSES)]
+        sample_colours = style.MUTED
+    latent, space = style.view(z_data, z, pad=0.3), style.view(data, pad=0.18, flattest=0.5)
+    panels = (
+        ("z = f(X)", z_data, data_colours, latent),
+        ("z ~ p(z)", z, sample_colours, latent),
+        ("X ~ data", data, data_colours, space),
+        ("X = g(z)", samples, sample_colours, space),
+    )
+    heights = [style.height(latent), style.height(space)]
+    fig = Figure((7.4, 3.4 * sum(heights) + 0.8), layout="constrained") if fig is None else fig
+    axes = fig.subplots(2, 2, gridspec_kw={"height_ratios": heights})
+    for ax, (title, points, colours, limits) in zip(axes.flat, panels, strict=True):
+        style.dress(ax, title, closed=True)
+        style.frame(ax, limits)
+        ax.scatter(*points.T, s=7, c=colours, alpha=0.75, linewidths=0, rasterized=True)
+        inside = (points[:, 0] >= limits[0]) & (points[:, 0] <= limits[1])
+        inside &= (points[:, 1] >= limits[2]) & (points[:, 1] <= limits[3])
+        if outside := int((~inside).sum()):
+            note = f"{outside} of {len(points)} outside"
+            ax.text(0.98, 0.02, note, transform=ax.transAxes, ha="right", fontsize=7.5, color=style.MUTED)
+    return fig
+
+
+@torch.no_grad()
+def density(
+    flow: Flow,
+    *,
+    x: Any = None,
+    bounds: Sequence[float] | None = None,
+    resolution: int = 500,
+    context: Any = None,
+    log: bool = False,
+    truth: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    columns: Sequence[str] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """The density p(x): an image with a colour bar for D = 2, a curve (over a histogram of x) for D = 1.
+
+    Args:
+        flow: over D = 1 or 2.
+        x: data (N, D), for the bounds and the histogram.
+        bounds: (xmin, xmax, ymin, ymax), or (xmin, xmax) for D = 1, in data units; those of x, or of samples,
+            when None.
+        resolution: cells along each axis; the density is taken at their centres.
+        context: (K,), the one context of a conditional flow.
+        log: log p(x) in nats instead (D = 2), a logarithmic axis (D = 1).
+        truth: log-density (*N, D) -> (*N,), such as `toy.log_prob`: drawn dashed; for D = 2 as the contours
+            that hold 50 and 95 % of its mass within the bounds.
+        columns: D names for the axes.
+        ax: the axes to draw into.
+
+    Raises:
+        ValueError: the flow has another D; x, bounds or columns do not fit it; the resolution is below 2.
+    """
+    features = style.dimension(flow, (1, 2), "density")
+    data = None if x is None else style.rows(x, "x", features)
+    if resolution < 2:
+        raise ValueError(f"resolution must be at least 2, got {resolution}")
+    names = style.axis_names(columns, features)
+    if bounds is None:
+        draws = flow.sample(4000, context, generator=style.seeded(flow, None)) if data is None else data
+        spans = style.window(style.rows(draws, "samples"), pad=0.15)
+    else:
+        spans = style.checked(bounds, features)
+    centres = [a + (b - a) * (np.arange(resolution) + 0.5) / resolution for a, b in spans]
+    grid = np.stack(np.meshgrid(*centres, indexing="xy"), -1)  # rows of the image run along the second axis of x
+    log_p = flow.log_prob(grid, context).cpu().double().numpy()
+    true_p = None
+    if truth is not None:
+        true_p = truth(torch.as_tensor(grid, dtype=torch.get_default_dtype())).double().exp().cpu().numpy()
+    if features == 1:
+        ax = style.figure_of(ax, (6.2, 3.8))
+        _curve(ax, centres[0], np.exp(log_p), true_p, data, log)
+        ax.set_xlim(spans[0])
+        style.dress(ax, x=names[0], y="density p(x)")
+        return ax
+
+    height = (spans[1][1] - spans[1][0]) / (spans[0][1] - spans[0][0])
+    ax = style.figure_of(ax, (6.4, min(max(5.2 * height, 2.2), 6.5) + 0.6 if style.comparable(*spans) else 5.2))
+    image = log_p if log else np.exp(log_p)
+    finite = image[np.isfinite(image)]
+    # A needle of little mass must not turn the rest dark: the scale ends where the densest 0.5 % of the mass begin.
+    high = finite.max(initial=-math.inf) if log else style.mass_levels(np.nan_to_num(image, posinf=0), [0.005])[0]
+    low = high - 12 if log else 0.0
+    drawn = ax.imshow(
+        image,
+        origin="lower",
+        extent=(*spans[0], *spans[1]),
+        aspect="equal" if style.comparable(*spans) else "auto",
+        cmap="magma",
+        vmin=low,
+        vmax=high if high > low else low + 1,
+        interpolation="nearest",
+    )
+    style.dress(ax, x=names[0], y=names[1], closed=True)
+    if true_p is not None:
+        levels = sorted(set(style.mass_levels(true_p, [0.95, 0.5])))
+        ax.contour(*centres, true_p, levels=levels, colors="white", linewidths=0.8, linestyles="dashed", alpha=0.8)
+    fig = ax.figure
+    if fig.get_layout_engine() is None:
+        side = make_axes_locatable(ax).append_axes("right", "3.5%", pad=0.1)
+    else:  # a layout engine makes room for an inset, but does not know those other axes
+        side = ax.inset_axes((1.025, 0, 0.035, 1))
+    beyond = "min" if log and (image < low).any() else "max" if not log and (finite > 1.05 * high).any() else "neither"
+    bar = fig.colorbar(drawn, cax=side, extend=beyond)
+    bar.outline.set_visible(False)
+    bar.set_label("log p(x)  [nats]" if log else "density p(x)", fontsize=9.5, color=style.MUTED)
+    side.tick_params(labelsize=8.5, length=0, labelcolor=style.MUTED)
+    return ax
+
+
+def history(
+    epochs: Sequence[Any], *, against: str = "step", floor: float | None = None, ax: Axes | None = None
+) -> Axes:
+    """A training's negative log-densities, in nats per row.
+
+    Args:
+        epochs: the records of `train`: objects with step, epoch, seconds, train_nll and val_nll (a number or None).
+        against: "step", "epoch" or "seconds", the horizontal axis.
+        floor: the entropy of the data where it is known, in nats: no model can come below it.
+        ax: the axes to draw into.
+
+    Raises:
+        ValueError: there are no records, or `against` is another word.
+    """
+    if not epochs:
+        raise ValueError("expected at least one record of a training, got none")
+    if against not in ("step", "epoch", "seconds"):
+        raise ValueError(f"against must be step, epoch or seconds, got {against!r}")
+    at = np.array([getattr(e, against) for e in epochs], float)
+    train = np.array([e.train_nll for e in epochs], float)
+    validation = np.array([math.nan if e.val_nll is None else e.val_nll for e in epochs], float)
+    measured = np.isfinite(validation)
+    ax = style.figure_of(ax, (6.6, 4.0))
+    marker = "o" if len(at) <= 30 else None
+    ax.plot(at, train, color=style.DATA, linewidth=1.1, alpha=0.65, marker=marker, markersize=3, label="training")
+    if measured.any():
+        best = int(np.nanargmin(np.where(measured, validation, math.nan)))
+        label = f"validation, best {validation[best]:.4g}"
+        ax.plot(
+            at[measured],
+            validation[measured],
+            color=style.MODEL,
+            linewidth=1.6,
+            marker=marker,
+            markersize=3,
+            label=label,
+        )
+        ax.plot(at[best], validation[best], "o", color=style.MODEL, markersize=6, markeredgecolor="white")
+    if floor is not None:
+        ax.axhline(floor, color=style.INK, linewidth=1, linestyle=(0, (4, 3)), label=f"entropy of the data {floor:.4g}")
+    # The first records can be far above the rest; a long training is shown at the scale of where it went.
+    values = np.concatenate([train, validation, [] if floor is None else [floor]])
+    values = values[np.isfinite(values)]
+    if len(values) >= 20:
+        low, high = values.min(), np.quantile(values, 0.95)
+        margin = 0.08 * (high - low) + 1e-6 * max(1.0, abs(low))
+        ax.set_ylim(low - margin, high + margin)
+    style.dress(ax, x=against, y="nats per row")
+    ax.grid(axis="y", color=style.RULE, linewidth=0.5, alpha=0.5)
+    ax.legend(fontsize=8.5, frameon=False, labelcolor=style.INK, loc="upper right")
+    return ax
+
+
+def save_figure(figure: Figure | Axes, path: str | Path, *, dpi: float = 150) -> Path:
+    """Writes a figure, or the figure of an axes, whole or not at all; the ending of path (.png, .pdf, .svg) says how.
+
+    Raises:
+        ValueError: the ending is none that matplotlib can write.
+    """
+    fig = figure if isinstance(figure, Figure) else cast(Figure, figure.get_figure(root=True))
+    path = Path(path)
+    if path.suffix[1:].lower() not in fig.canvas.get_supported_filetypes():
+        known = ", ".join(sorted(fig.canvas.get_supported_filetypes()))
+        raise ValueError(f"expected a path that ends in one of {known}, got {path}")
+    with atomic(path) as temporary:
+        fig.savefig(temporary, format=path.suffix[1:].lower(), dpi=dpi, facecolor="white")
+    return path
+
+
+def _curve(
+    ax: Axes, at: np.ndarray, p: np.ndarray, true_p: np.ndarray | None, data: np.ndarray | None, log: bool
+) -> None:
+    if data is not None:
+        style.histogram(ax, style.finite(data)[:, 0], (at[0], at[-1]), style.DATA, "data")
+    ax.plot(at, p, color=style.MODEL, linewidth=1.8, label="model")
+    if true_p is not None:
+        ax.plot(at, true_p, color=style.INK, linewidth=1.1, linestyle=(0, (4, 3)), label="truth")
+    top = p[np.isfinite(p)].max(initial=0)
+    if log and top > 0:
+        ax.set(yscale="log", ylim=(top * 1e-5, top * 3))
+    elif not log:
+        ax.set_ylim(bottom=0)
+    if data is not None or true_p is not None:
+        ax.legend(fontsize=8.5, frameon=False, labelcolor=style.INK)

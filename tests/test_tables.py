@@ -1,0 +1,332 @@
+"""Tables: what is read, what is refused and in which words, and that files are written whole or not at all."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import errno
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pushforward.data import _csv
+from pushforward.data.tables import Table, read_table, write_table
+
+
+def csv_file(tmp_path: Path, text: str | bytes, name: str = "data.csv") -> Path:
+    path = tmp_path / name
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def npy_file(tmp_path: Path, values: Any, name: str = "data.npy") -> Path:
+    np.save(tmp_path / name, values)
+    return tmp_path / name
+
+
+def parquet_file(tmp_path: Path, columns: dict[str, Any], name: str = "data.parquet") -> Path:
+    pq.write_table(pa.table(columns), tmp_path / name)
+    return tmp_path / name
+
+
+def test_columns_come_in_the_order_asked_for(tmp_path: Path) -> None:
+    table = read_table(csv_file(tmp_path, "a,b,c\n1,2,x\n3,4.5,y\n"))
+    assert table.names == ("a", "b", "c")
+    assert table.matrix(["b", "a"]).tolist() == [[2, 1], [4.5, 3]]
+    assert table.matrix(["a"]).dtype == np.float64
+
+
+def test_a_first_line_of_numbers_is_data(tmp_path: Path) -> None:
+    table = read_table(csv_file(tmp_path, "1,2\n3,4\n"))
+    assert table.names == ("x0", "x1")
+    assert table.matrix().tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffa,b\n1,2\n3,4\n",
+        "a,b\r\n1,2\r\n3,4\r\n",
+        '"a","b"\n"1","2"\n"3","4"\n',
+        "a, b\n1, 2\n\n 3,+4\n\n",
+        "\n\na,b\n1e0,2.\n3,0.4E1",
+    ],
+    ids=["byte order mark", "windows", "quoted", "blanks", "blank start, no end"],
+)
+def test_csv_dialects_mean_the_same(tmp_path: Path, text: str) -> None:
+    table = read_table(csv_file(tmp_path, text))
+    assert table.names == ("a", "b")
+    assert table.matrix().tolist() == [[1, 2], [3, 4]]
+
+
+def test_every_numeric_type_becomes_float64(tmp_path: Path) -> None:
+    columns = {
+        "int8": pa.array([1, 2], pa.int8()),
+        "uint64": pa.array([1, 2**63], pa.uint64()),
+        "bool": pa.array([True, False]),
+        "half": pa.array(np.array([0.5, 2], np.float16)),
+        "single": pa.array([0.5, 2], pa.float32()),
+        "decimal": pa.array([decimal.Decimal("1.25"), decimal.Decimal("-3.00")]),
+        "coded": pa.array([7, 9]).dictionary_encode(),
+    }
+    x = read_table(parquet_file(tmp_path, columns)).matrix()
+    assert x.dtype == np.float64
+    assert x.tolist() == [[1, 1, 1, 0.5, 0.5, 1.25, 7], [2, 2.0**63, 0, 2, 2, -3, 9]]
+
+
+@pytest.mark.parametrize("dtype", ["i4", "u1", "f2", "f4", "f8", "?", ">f8"])
+def test_npy_of_any_number(tmp_path: Path, dtype: str) -> None:
+    values = np.array([[0, 1], [1, 0], [1, 1]], dtype)
+    assert read_table(npy_file(tmp_path, values)).matrix(["x1"]).tolist() == [[1], [0], [1]]
+
+
+def test_an_array_of_one_axis_is_one_column(tmp_path: Path) -> None:
+    assert read_table(npy_file(tmp_path, np.arange(3))).matrix().tolist() == [[0], [1], [2]]
+
+
+def test_the_row_index_of_pandas_is_no_column_of_the_model(tmp_path: Path) -> None:
+    table = read_table(parquet_file(tmp_path, {"a": [1.0, 2.0], "__index_level_0__": [5, 9]}))
+    assert table.matrix().tolist() == [[1], [2]]
+
+
+BAD_CSV: dict[str, tuple[str | bytes, str]] = {
+    "empty": ("", "is empty"),
+    "blank": ("\n\n", "is empty"),
+    "header only": ("a,b\n", "no rows, only a header"),
+    "duplicate": ("a,b,a\n1,2,3\n", "more than one column 'a'"),
+    "short row": ("a,b\n1,2\n3\n", "line 3 has 1 cells, the first line has 2"),
+    "long row": ("a,b\n1,2,3\n", "line 2 has 3 cells"),
+    "open quote": ('a,b\n1,"2\n3,4\n', r"column 'b' is not numeric: row 1 holds '2\\n3,4"),
+    "latin-1": ("a,é\n1,2\n".encode("latin-1"), "UTF-8"),
+    "latin-1 cell": ("a,b\n1,é\n".encode("latin-1"), "UTF-8"),
+    "binary": (bytes(range(256)), "UTF-8"),
+    "words": ("a,b\n1,2\n3,x\n", "column 'b' is not numeric: row 2 holds 'x' .*--columns a$"),
+    "only words": ("a\nx\n", "no column is numeric"),
+    "missing": ("a,b\n1,2\n,3\n", "column 'a' has a missing cell or NaN in row 2"),
+    "NA": ("a,b\n1,NA\n2,3\n", "column 'b' has a missing cell or NaN in row 1"),
+    "nan": ("a,b\n1,nan\nNaN,3\n", "column 'a' has a missing cell or NaN in row 2"),
+    "infinity": ("a,b\n1,2\n1,-inf\n", "column 'b' has -inf in row 2 .*below the header"),
+    "too large": ("a\n1\n1e999\n1e999\n", "column 'a' has inf in row 2, the first of 2 values"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_CSV)
+def test_bad_csv_is_told_in_one_line(tmp_path: Path, name: str) -> None:
+    content, message = BAD_CSV[name]
+    path = csv_file(tmp_path, content)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_table(path).matrix()
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_late_ragged_row_is_found_by_its_line(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="line 300002 has 1 cells"):
+        read_table(csv_file(tmp_path, "a,b\n" + "1,2\n" * 300_000 + "3\n" + "1,2\n" * 1000))
+
+
+def test_a_late_word_is_found_by_its_row(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="column 'b' is not numeric: row 300001 holds 'oops'"):
+        read_table(csv_file(tmp_path, "a,b\n" + "1,2\n" * 300_000 + "3,oops\n")).matrix()
+
+
+def test_words_in_a_column_that_is_not_asked_for_do_no_harm(tmp_path: Path) -> None:
+    table = read_table(csv_file(tmp_path, "a,b\n1,x\n2,\n"))
+    assert table.matrix(["a"]).tolist() == [[1], [2]]
+    assert table.numeric_columns() == ["a"]
+
+
+def test_numbers_as_only_python_reads_them(tmp_path: Path) -> None:
+    assert read_table(csv_file(tmp_path, "a\n1_000\nTrue\nfalse\n7\n")).matrix().ravel().tolist() == [1000, 1, 0, 7]
+
+
+def test_bad_parquet(tmp_path: Path) -> None:
+    good = parquet_file(tmp_path, {"a": [1.0, 2.0]})
+    for content in (b"PAR1 no parquet PAR1", good.read_bytes()[:-20], b"a,b\n1,2\n"):
+        path = csv_file(tmp_path, content, "bad.parquet")
+        with pytest.raises(ValueError, match="damaged or no Parquet file"):
+            read_table(path)
+    when = {
+        "a": [1.0, None],
+        "when": [datetime.datetime(2020, 1, 1)] * 2,
+        "empty": pa.array([None, None], pa.float64()),
+    }
+    table = read_table(parquet_file(tmp_path, when))
+    with pytest.raises(ValueError, match=r"column 'a' has a missing cell or NaN in row 2 \(rows are counted from 1\)"):
+        table.matrix(["a"])
+    with pytest.raises(ValueError, match=r"column 'when' is not numeric: row 1 holds .*2020.*--columns a,empty"):
+        table.matrix(["when"])
+    with pytest.raises(ValueError, match="has no rows"):
+        read_table(parquet_file(tmp_path, {"a": pa.array([], pa.float64())}))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.zeros((2, 2, 2)), r"\(rows, columns\), got shape \(2, 2, 2\)"),
+        (np.array(1.0), "got shape"),
+        (np.array(["a", "b"]), "real numbers, got an array of <U1"),
+        (np.array([1j]), "complex128"),
+        (np.zeros((0, 2)), "no rows"),
+        (np.zeros((2, 0)), "no columns"),
+        (np.zeros(2, [("a", "f8")]), "real numbers"),
+        (np.array([[1.0, np.nan]]), "column 'x1' has a missing cell or NaN in row 1"),
+    ],
+    ids=str,
+)
+def test_bad_npy(tmp_path: Path, values: np.ndarray, message: str) -> None:
+    path = npy_file(tmp_path, values)
+    with pytest.raises(ValueError, match=message):
+        read_table(path).matrix()
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return pytest.fail, ("the file was executed",)
+
+
+def test_an_npy_that_could_run_code_is_refused(tmp_path: Path) -> None:
+    path = npy_file(tmp_path, np.array([Evil()], dtype=object))
+    with pytest.raises(ValueError, match="object arrays are refused"):
+        read_table(path)
+
+
+def test_damaged_npy(tmp_path: Path) -> None:
+    whole = npy_file(tmp_path, np.zeros((50, 2))).read_bytes()
+    np.savez(tmp_path / "archive", a=np.zeros(2))
+    for content in (whole[:300], whole[:5], b"no array", (tmp_path / "archive.npz").read_bytes()):
+        with pytest.raises(ValueError, match=r"bad\.npy"):
+            read_table(csv_file(tmp_path, content, "bad.npy"))
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_table(tmp_path / "none.csv")
+    with pytest.raises(ValueError, match=r"expected a file ending in \.csv, \.parquet, \.npy"):
+        read_table(csv_file(tmp_path, "a\n1\n", "data.xlsx"))
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        read_table(tmp_path / "folder.csv")
+
+
+def test_without_pyarrow_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    with pytest.raises(ImportError, match=r'pip install "pushforward\[data\]"'):
+        read_table(csv_file(tmp_path, "a\n1\n"))
+    assert len(read_table(npy_file(tmp_path, np.zeros(3)))) == 3
+
+
+def test_columns_that_do_not_exist_or_come_twice(tmp_path: Path) -> None:
+    table = read_table(csv_file(tmp_path, "a,b\n1,2\n"))
+    with pytest.raises(ValueError, match="no columns 'c', 'd'; it has 'a', 'b'"):
+        table.matrix(["a", "c", "d"])
+    with pytest.raises(ValueError, match="more than one column 'a'"):
+        table.matrix(["a", "a"])
+    with pytest.raises(ValueError, match="no column was chosen"):
+        table.matrix([])
+
+
+def test_model_columns_are_found_by_name_in_any_order(tmp_path: Path) -> None:
+    table = read_table(csv_file(tmp_path, "note,b,a\nx,2,1\n"))
+    assert table.model_matrix(["a", "b"]).tolist() == [[1, 2]]
+    assert table.model_matrix(["b", "a"]).tolist() == [[2, 1]]
+    with pytest.raises(ValueError, match="lacks columns 'c', 'd' of the model; it has 'note', 'b', 'a'"):
+        table.model_matrix(["a", "c", "d"])
+
+
+def test_files_without_names_are_matched_by_position(tmp_path: Path) -> None:
+    two, five = np.array([[1.0, 2.0]]), np.array([[0.0, 1.0, 2.0, 3.0, 4.0]])
+    assert read_table(npy_file(tmp_path, two)).model_matrix(["a", "b"]).tolist() == [[1, 2]]
+    assert read_table(csv_file(tmp_path, "1,2\n")).model_matrix(["a", "b"]).tolist() == [[1, 2]]
+    wide = read_table(npy_file(tmp_path, five))
+    with pytest.raises(ValueError, match=r"no column names and 5 columns; the model has 2 \('x0', 'x1'\)"):
+        wide.model_matrix(["x0", "x1"])
+    assert wide.model_matrix(["x1", "x3"], width=5).tolist() == [[1, 3]]
+
+
+def test_what_a_csv_holds_is_kept_as_it_was(tmp_path: Path) -> None:
+    text = 'id,"name, first",x,big\n007,"a ""b""\nc",0.10,12345678901234567890123\n008,,NA,true\n'
+    table = read_table(csv_file(tmp_path, text)).with_column("y", np.array([1 / 3, -1e-7]))
+    write_table(table, tmp_path / "out.csv")
+    rows = ['id,"name, first",x,big,y', '007,"a ""b""', 'c",0.10,12345678901234567890123,0.3333333333333333']
+    assert (tmp_path / "out.csv").read_text() == "\n".join([*rows, "008,,NA,true,-1e-7", ""])
+
+
+def test_a_csv_written_as_parquet_gets_types(tmp_path: Path) -> None:
+    table = read_table(csv_file(tmp_path, "n,f,s,d\n1,0.5,x,2020-01-01\n2,,y,2020-01-02\n"))
+    write_table(table.with_column("y", np.array([1.0, 2.0], np.float32)), tmp_path / "out.parquet")
+    written = pq.read_table(tmp_path / "out.parquet")
+    assert [str(t) for t in written.schema.types] == ["int64", "double", "string", "date32[day]", "float"]
+    assert written["f"].to_pylist() == [0.5, None]
+
+
+def test_parquet_columns_keep_their_types_and_metadata_free_text(tmp_path: Path) -> None:
+    columns = {"zip": pa.array(["007", None]), "when": pa.array([datetime.date(2020, 1, 1)] * 2), "x": pa.array([1, 2])}
+    table = read_table(parquet_file(tmp_path, columns)).with_column("y", np.array([0.5, 0.25]))
+    write_table(table, tmp_path / "out.parquet")
+    assert pq.read_table(tmp_path / "out.parquet").schema.types[:3] == [pa.string(), pa.date32(), pa.int64()]
+    write_table(table, tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text() == "zip,when,x,y\n007,2020-01-01,1,0.5\n,2020-01-01,2,0.25\n"
+
+
+def test_npy_in_and_out(tmp_path: Path) -> None:
+    values = np.array([[1, 2.5], [3, np.nan]], np.float32)  # a column the model does not use may hold anything
+    table = read_table(npy_file(tmp_path, values)).with_column("y", np.array([0.5, 0.25], np.float32))
+    for name in ("out.npy", "out.csv", "out.parquet"):
+        write_table(table, tmp_path / name)
+        back = read_table(tmp_path / name).matrix(finite=False)
+        assert np.array_equal(back, np.column_stack([values, [0.5, 0.25]]), equal_nan=True)
+    assert np.load(tmp_path / "out.npy").dtype == np.float32
+    assert (tmp_path / "out.csv").read_text().startswith("x0,x1,y\n1,2.5,0.5\n")
+
+
+def test_words_do_not_fit_into_npy_nor_lists_into_csv(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="column 's' is not numeric"):
+        write_table(read_table(csv_file(tmp_path, "a,s\n1,x\n")), tmp_path / "out.npy")
+    with pytest.raises(ValueError, match=r"column 'l' .*cannot be written as CSV"):
+        write_table(read_table(parquet_file(tmp_path, {"l": [[1], [2]]})), tmp_path / "out.csv")
+    assert not list(tmp_path.glob("*out*"))
+
+
+def test_a_column_is_not_added_twice() -> None:
+    with pytest.raises(ValueError, match="already has a column 'a'"):
+        Table(np.zeros((2, 1)), ("a",)).with_column("a", np.zeros(2))
+
+
+def test_the_hint_can_be_pasted_into_a_shell(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, 'name,the age,"a,b"\nx,1,2\n')
+    with pytest.raises(ValueError, match=r"""--columns 'the age,"a,b"'$"""):
+        read_table(path).matrix()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npy"])
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    out = tmp_path / f"out{suffix}"
+    out.write_text("old")
+
+    def full(table: Any, target: Any) -> None:  # half of it is written before the disk is full
+        if isinstance(target, Path):
+            with open(target, "wb") as file:
+                file.write(b"half")
+        else:
+            target.write("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(_csv, "write_csv", full)
+    monkeypatch.setattr(pq, "write_table", full)
+    monkeypatch.setattr(Path, "write_bytes", lambda path, data: full(data, path))
+    with pytest.raises(OSError, match="No space left"):
+        write_table(Table(np.zeros((2, 1)), ("a",)), out)
+    assert [p.name for p in tmp_path.iterdir()] == [out.name]
+    assert out.read_bytes() == b"old"
+
+
+def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_table(Table(np.zeros((2, 1)), ("a",)), tmp_path / "none" / "out.npy")
