@@ -366,7 +366,7 @@ def test_a_place_that_cannot_be_written_is_told_before_any_work(
 ) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder.safetensors").mkdir()
-    monkeypatch.setattr("pushforward._cli_tables.train_flow", lambda *args, **kwargs: pytest.fail("trained in vain"))
+    monkeypatch.setattr("pushforward.cli.on_tables.train_flow", lambda *args, **kwargs: pytest.fail("trained in vain"))
     bad("fit", data, "--columns", "a,b", "--out", tmp_path / where, *TINY)
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "folder.safetensors"]
 
@@ -393,12 +393,12 @@ def test_a_full_disk_leaves_nothing(model: Path, data: Path, tmp_path: Path, mon
 
 
 def test_ctrl_c_keeps_the_best_weights(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pushforward import _run
+    from pushforward.training import run
 
     def interrupt(self: Any) -> float:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_run.Run, "elapsed", interrupt)
+    monkeypatch.setattr(run.Run, "elapsed", interrupt)
     args = ["fit", data, "--columns", "a,b", "--out", tmp_path / "m.safetensors", *TINY]
     assert good(*args)["stopped"] == "interrupted"
     assert pf.load(tmp_path / "m.safetensors").training_summary["stopped"] == "interrupted"

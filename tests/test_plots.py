@@ -339,7 +339,7 @@ def test_in_a_plain_layout_the_colour_bar_takes_its_room_from_its_own_axes() -> 
 
 
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     spec = importlib.util.spec_from_file_location("pushforward._plots_without_matplotlib", plots.__file__)
     assert spec is not None
     assert spec.loader is not None

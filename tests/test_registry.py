@@ -9,10 +9,10 @@ import pkgutil
 
 import pytest
 import torch
-from cases import BIJECTIONS, ELEMENTWISE, Case
 from torch import Tensor
 
 import pushforward as pf
+from cases import BIJECTIONS, ELEMENTWISE, Case
 
 DTYPES = [torch.float64, torch.float32]
 bijections = pytest.mark.parametrize("case", BIJECTIONS, ids=lambda c: c.name)

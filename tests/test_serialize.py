@@ -152,12 +152,12 @@ def test_tensors_are_checked_against_the_recipe(change: str, flow: pf.Flow, tmp_
     else:
         tensors["more"] = torch.zeros(1)
     write_raw(tmp_path / "m.safetensors", {"format_version": 1, "recipe": flow.recipe}, tensors)
-    with pytest.raises(ValueError, match="m.safetensors"):
+    with pytest.raises(ValueError, match=r"m\.safetensors"):
         pf.load(tmp_path / "m.safetensors")
 
 
 def test_a_missing_file_or_a_folder_is_an_os_error(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="nothing.safetensors"):
+    with pytest.raises(OSError, match=r"nothing\.safetensors"):
         pf.load(tmp_path / "nothing.safetensors")
     with pytest.raises(OSError, match="is a folder"):
         pf.load(tmp_path)

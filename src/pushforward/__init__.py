@@ -1,32 +1,26 @@
 """pushforward: exact densities from samples, by normalizing flows in PyTorch."""
 
-from ._run import Epoch as Epoch
-from .bases import Base as Base
-from .bases import FromDistribution as FromDistribution
-from .bases import GaussianMixture as GaussianMixture
-from .bases import StandardNormal as StandardNormal
-from .bijections import ActNorm as ActNorm
-from .bijections import Bijection as Bijection
-from .bijections import Chain as Chain
-from .bijections import Coupling as Coupling
-from .bijections import Inverse as Inverse
-from .bijections import LULinear as LULinear
-from .bijections import MaskedCoupling as MaskedCoupling
-from .bijections import Permute as Permute
-from .bijections import Standardize as Standardize
-from .elementwise import Affine as Affine
-from .elementwise import Elementwise as Elementwise
-from .elementwise import Shift as Shift
-from .flow import Flow as Flow
-from .flow import initialize as initialize
-from .models import real_nvp as real_nvp
-from .models import real_nvp_from_networks as real_nvp_from_networks
-from .nets import MLP as MLP
-from .nets import StandardizeContext as StandardizeContext
-from .serialize import load as load
-from .serialize import save as save
-from .train import Fit as Fit
-from .train import fit as fit
-from .train import train as train
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._api import *  # noqa: F403
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Imports torch and all public names when one is first used (PEP 562), so that `pushforward --help` need not."""
+    if not name.startswith("_"):
+        from . import _api
+
+        public = {key: value for key, value in vars(_api).items() if not key.startswith("_")}
+        globals().update(public)
+        if name in public:
+            return public[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    from . import _api
+
+    return sorted({*globals(), *(key for key in vars(_api) if not key.startswith("_"))})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -212,11 +212,11 @@ class FromDistribution(Base):
         if batch:
             self.distribution = Independent(self.distribution, len(batch))
         self.has_rsample = bool(distribution.has_rsample)
+        for part in _parts(self.distribution):
+            part._validate_args = False  # one row outside of the support would raise; a density is 0 there
 
     def log_prob(self, z: Tensor) -> Tensor:
         """z (B, *shape) -> log p(z) (B,), in nats; -inf outside of the support."""
-        # The check of the support raises for a single stray row; a density is 0 there.
-        self.distribution._validate_args = False
         log_prob = self.distribution.log_prob(z)
         support = self.distribution.support
         if support is None:
@@ -236,7 +236,10 @@ class FromDistribution(Base):
 
     def _apply(self, fn: Any, recurse: bool = True) -> FromDistribution:
         super()._apply(fn, recurse)
-        _apply_to_tensors(self.distribution, fn)
+        for part in _parts(self.distribution):
+            for key, value in vars(part).items():
+                if isinstance(value, Tensor) and value.is_floating_point():
+                    setattr(part, key, fn(value))
         return self
 
 
@@ -269,9 +272,9 @@ def as_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
     return sizes
 
 
-def _apply_to_tensors(distribution: Distribution, fn: Any) -> None:
-    for key, value in vars(distribution).items():
-        if isinstance(value, Tensor) and value.is_floating_point():
-            setattr(distribution, key, fn(value))
-        elif isinstance(value, Distribution):
-            _apply_to_tensors(value, fn)
+def _parts(distribution: Distribution) -> Iterator[Distribution]:
+    """The distribution and those it is made of."""
+    yield distribution
+    for value in vars(distribution).values():
+        if isinstance(value, Distribution):
+            yield from _parts(value)

@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from . import _style as style
+from . import style
 
 
 def pairs(
     samples: Any,
-    data: Any,
+    data: Any = None,
     *,
     columns: Sequence[str] | None = None,
     max_columns: int = 6,
@@ -28,7 +28,7 @@ def pairs(
 
     Args:
         samples: (N, D), of a model.
-        data: (M, D).
+        data: (M, D); None draws the samples alone.
         columns: D names.
         max_columns: of more columns the first so many are shown.
         max_points: of the rows at most so many are drawn as points, of each kind; contours and histograms use all.
@@ -37,8 +37,8 @@ def pairs(
     Raises:
         ValueError: the two have another number of columns, or names and columns do not agree.
     """
-    reference = style.rows(data, "data")
     model = style.rows(samples, "samples")
+    reference = model if data is None else style.rows(data, "data")
     features = reference.shape[1]
     if model.shape[1] != features:
         raise ValueError(f"samples and data must have the same columns, got {model.shape[1]} and {features}")
@@ -47,7 +47,8 @@ def pairs(
     names = style.axis_names(columns, features)
     shown = min(features, max_columns)
     kinds = []
-    for label, points, colour in (("data", reference, style.DATA), ("model", model, style.MODEL)):
+    clouds = (("data", reference, style.DATA), ("model", model, style.MODEL))
+    for label, points, colour in clouds if data is not None else clouds[1:]:
         kept = style.finite(points)
         lost = len(points) - len(kept)
         kinds.append((f"{label}, {len(points)} rows{f', {lost} not finite' if lost else ''}", kept, colour))

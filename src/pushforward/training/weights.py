@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from .flow import Flow
+from ..flow import Flow
 
 
 class FlatWeights:
@@ -45,7 +45,8 @@ class FlatWeights:
         Args:
             loss: a scalar.
             lr: the learning rate.
-            count: steps before this one; the average starts as the plain mean of the first weights.
+            count: steps before this one; the average forgets the first weights quickly, within a tenth of the
+                steps so far.
         """
         gradient = cast(Tensor, self.flat.grad)
         gradient.zero_()
@@ -56,7 +57,7 @@ class FlatWeights:
         self.optimizer.found_inf = bad  # type: ignore[attr-defined]  # the fused kernel skips its update where 1
         self.optimizer.param_groups[0]["lr"] = lr * self.rate
         self.optimizer.step()
-        self.average.lerp_(self.flat.detach(), max(1 - self.ema, 1 / (count + 2)))
+        self.average.lerp_(self.flat.detach(), max(1 - self.ema, 9 / (count + 10)))
         return bad
 
     @contextmanager

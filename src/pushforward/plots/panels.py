@@ -1,10 +1,4 @@
-"""Pictures of flows, with matplotlib: densities, the map from latent to data, trainings, samples against data.
-
-One-panel pictures are `(..., ax=None) -> ax` and those of several panels `(..., fig=None) -> fig`: they draw into what
-is given, or make a `matplotlib.figure.Figure` that needs no display and that pyplot does not know. No global setting is
-touched. Data and samples may be tensors or arrays, densities are in data units, and draws use a fixed seed unless a
-generator is given.
-"""
+"""The pictures of one or a few panels: data and latents, densities, trainings."""
 
 from __future__ import annotations
 
@@ -15,20 +9,13 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from mpl_toolkits.axes_grid1 import make_axes_locatable
 
-try:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from mpl_toolkits.axes_grid1 import make_axes_locatable
-except ImportError as error:
-    raise ImportError('pictures need matplotlib and pillow: pip install "pushforward[plot]"') from error
-
-from . import _style as style
-from ._files import atomic
-from ._pairs import pairs as pairs
-from ._warp import animate as animate
-from ._warp import warped_grid as warped_grid
-from .flow import Flow
+from .._files import atomic
+from ..flow import Flow
+from . import style
 
 
 @torch.no_grad()

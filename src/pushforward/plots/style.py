@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .flow import Flow
+from ..flow import Flow
 
 INK, MUTED, RULE = "#20252b", "#5b6570", "#b9c0c7"
 DATA, MODEL = "#3b6fa0", "#d95f02"  # blue and orange stay apart in every common form of colour blindness

@@ -121,9 +121,9 @@ def main() -> None:
 @_general
 def demo(**options: Any) -> None:
     """Watch Real NVP learn a toy density; compare it with the truth."""
-    from . import _cli_demo
+    from . import on_toys
 
-    _finish(_cli_demo.demo(**options))
+    _finish(on_toys.demo(**options))
 
 
 @main.command()
@@ -140,11 +140,11 @@ def fit(**options: Any) -> None:
 
     A tenth of the rows is held out for a test. A Gaussian with full covariance is scored on the same rows.
     """
-    from . import _cli_tables
+    from . import on_tables
 
     model = {name: options.pop(name) for name in MODEL_OPTIONS}
     training = {name: options.pop(name) for name in TRAIN_OPTIONS}
-    _finish(_cli_tables.fit(**options, model=model, training=training))
+    _finish(on_tables.fit(**options, model=model, training=training))
 
 
 @main.command()
@@ -154,9 +154,9 @@ def fit(**options: Any) -> None:
 @_general
 def score(**options: Any) -> None:
     """Add each row's log-density under a model to a table."""
-    from . import _cli_tables
+    from . import on_tables
 
-    _finish(_cli_tables.score(**options))
+    _finish(on_tables.score(**options))
 
 
 @main.command()
@@ -167,9 +167,9 @@ def score(**options: Any) -> None:
 @_general
 def sample(**options: Any) -> None:
     """Draw new rows from a model."""
-    from . import _cli_tables
+    from . import on_tables
 
-    _finish(_cli_tables.sample(**options))
+    _finish(on_tables.sample(**options))
 
 
 @main.command()
@@ -177,9 +177,9 @@ def sample(**options: Any) -> None:
 @_general
 def info(**options: Any) -> None:
     """Show what a model file holds."""
-    from . import _cli_tables
+    from . import on_tables
 
-    _finish(_cli_tables.info(**options))
+    _finish(on_tables.info(**options))
 
 
 @main.command()
@@ -189,9 +189,9 @@ def info(**options: Any) -> None:
 @_general
 def plot(**options: Any) -> None:
     """Draw a model: its density, its map, its samples."""
-    from . import _cli_tables
+    from . import on_tables
 
-    _finish(_cli_tables.plot(**options))
+    _finish(on_tables.plot(**options))
 
 
 def _finish(figures: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .flow import Flow
+from ..flow import Flow
 
 MAX_VAL_ROWS = 20_000
 MIN_ROWS_TO_SPLIT = 20

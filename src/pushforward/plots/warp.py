@@ -14,10 +14,10 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from PIL import Image
 
-from . import _style as style
-from ._files import atomic
-from .bijections import Bijection, Chain
-from .flow import Flow
+from .._files import atomic
+from ..bijections import Bijection, Chain
+from ..flow import Flow
+from . import style
 
 _POINTS_OF_A_LINE = 160
 

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._rows import Rows
-from ._weights import FlatWeights
-from .flow import Flow
+from ..flow import Flow
+from .rows import Rows
+from .weights import FlatWeights
 
 CHECK_STEPS = 25  # how often non-finite batches are looked at: it costs a GPU its only synchronisation
 MAX_BAD = 10  # of CHECK_STEPS: with more, it is the weights and not a few rows that are broken

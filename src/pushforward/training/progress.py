@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._run import Epoch
+    from .run import Epoch
 
 PLAIN_LINES = 20  # about how many lines a whole run prints
 

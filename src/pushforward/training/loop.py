@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from ._checkpoint import Checkpoint
-from ._progress import reporter
-from ._rows import split
-from ._run import RECORD_STEPS, Epoch, Run
-from ._weights import FlatWeights
-from .flow import Flow, initialize
+from ..flow import Flow, initialize
+from .checkpoint import Checkpoint
+from .progress import reporter
+from .rows import split
+from .run import RECORD_STEPS, Epoch, Run
+from .weights import FlatWeights
 
 DRAWN_PASS_BATCHES = 128  # batches of one pass over freshly drawn rows
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from ._weights import FlatWeights
-from .flow import Flow
-from .serialize import read_tensors, write_tensors
+from ..flow import Flow
+from ..serialize import read_tensors, write_tensors
+from .weights import FlatWeights
 
 
 class Checkpoint:

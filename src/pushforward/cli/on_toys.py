@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from . import plots, serialize
-from ._cli_tables import mean_and_se, plus_minus, prepare_folder, say
-from .data.toys import toy as named_toy
-from .diagnostics import exactness
-from .models import real_nvp
-from .train import fit as train_flow
+from .. import plots, serialize
+from ..data.toys import toy as named_toy
+from ..diagnostics import exactness
+from ..models import real_nvp
+from ..training import fit as train_flow
+from .on_tables import mean_and_se, plus_minus, prepare_folder, say
 
 _TEST_POINTS = 20_000
 

@@ -17,13 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import serialize
-from .cli import MIXTURE_IN_1D
-from .data.tables import Table, check_suffix, read_table, write_table
-from .diagnostics import gaussian_log_prob
-from .flow import Flow, initialize
-from .models import real_nvp
-from .train import fit as train_flow
+from .. import serialize
+from ..data.tables import Table, check_suffix, read_table, write_table
+from ..diagnostics import gaussian_log_prob
+from ..flow import Flow, initialize
+from ..models import real_nvp
+from ..training import fit as train_flow
+from . import MIXTURE_IN_1D
 
 LOG_DENSITY = "log_density"
 _TEST_FRACTION = 0.1
@@ -142,7 +142,7 @@ def info(model: str) -> dict[str, Any]:
 
 def plot(model: str, data: str | None, out: str) -> dict[str, Any]:
     """Draws what fits the model's dimension, with the data where given."""
-    from . import plots
+    from .. import plots
 
     folder = prepare_folder(out)
     flow, columns, width = _load(model)

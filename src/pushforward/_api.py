@@ -1,0 +1,30 @@
+"""The public names, explicitly re-exported; the package hands them on when one is first used."""
+
+from .bases import Base as Base
+from .bases import FromDistribution as FromDistribution
+from .bases import GaussianMixture as GaussianMixture
+from .bases import StandardNormal as StandardNormal
+from .bijections import ActNorm as ActNorm
+from .bijections import Bijection as Bijection
+from .bijections import Chain as Chain
+from .bijections import Coupling as Coupling
+from .bijections import Inverse as Inverse
+from .bijections import LULinear as LULinear
+from .bijections import MaskedCoupling as MaskedCoupling
+from .bijections import Permute as Permute
+from .bijections import Standardize as Standardize
+from .elementwise import Affine as Affine
+from .elementwise import Elementwise as Elementwise
+from .elementwise import Shift as Shift
+from .flow import Flow as Flow
+from .flow import initialize as initialize
+from .models import real_nvp as real_nvp
+from .models import real_nvp_from_networks as real_nvp_from_networks
+from .nets import MLP as MLP
+from .nets import StandardizeContext as StandardizeContext
+from .serialize import load as load
+from .serialize import save as save
+from .training import Epoch as Epoch
+from .training import Fit as Fit
+from .training import fit as fit
+from .training import train as train

@@ -1,0 +1,21 @@
+"""Pictures of flows, with matplotlib: densities, the map from latent to data, trainings, samples against data.
+
+One-panel pictures are `(..., ax=None) -> ax` and those of several panels `(..., fig=None) -> fig`: they draw into what
+is given, or make a `matplotlib.figure.Figure` that needs no display and that pyplot does not know. No global setting is
+touched. Data and samples may be tensors or arrays, densities are in data units, and draws use a fixed seed unless a
+generator is given.
+"""
+
+try:
+    import matplotlib as _matplotlib  # noqa: F401
+    import PIL as _PIL  # noqa: F401
+except ImportError as error:
+    raise ImportError('pictures need matplotlib and pillow: pip install "pushforward[plot]"') from error
+
+from .pairs import pairs as pairs
+from .panels import density as density
+from .panels import four_panels as four_panels
+from .panels import history as history
+from .panels import save_figure as save_figure
+from .warp import animate as animate
+from .warp import warped_grid as warped_grid
