@@ -178,7 +178,7 @@ def test_float64_flow_is_exact_to_1e_12(flow: pf.Flow) -> None:
 
 
 @pytest.mark.parametrize("shape", [1, 2, 3, 5, 8])
-@pytest.mark.parametrize("mixing", ["flip", "permute", "lu"])
+@pytest.mark.parametrize("mixing", ["auto", "flip", "permute", "lu"])
 def test_any_width_at_any_distance(shape: int, mixing: str) -> None:
     flow = trained_like(pf.real_nvp(shape, mixing=mixing, seed=0))
     x = torch.cat([torch.randn(4, shape), torch.full((1, shape), 1e6), torch.full((1, shape), -1e6)]).requires_grad_()

@@ -117,7 +117,7 @@ def test_a_net_of_the_wrong_width_is_told() -> None:
         ({"shape": 2, "width": 2.5}, "width must be a whole number"),
         ({"shape": 2, "activation": "sine"}, "activation must be one of relu"),
         ({"shape": 2, "clamp": -1.0}, "clamp must be a positive number"),
-        ({"shape": 2, "mixing": "glow"}, "flip, permute or lu"),
+        ({"shape": 2, "mixing": "glow"}, "auto, flip, permute or lu"),
     ],
 )
 def test_wrong_arguments_are_told(arguments: dict[str, object], message: str) -> None:

@@ -180,6 +180,16 @@ def test_a_full_disk_leaves_the_old_file(flow: pf.Flow, tmp_path: Path, monkeypa
     assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
 
 
+def test_a_link_is_followed_and_a_folder_is_left_alone(flow: pf.Flow, tmp_path: Path) -> None:
+    (tmp_path / "real.safetensors").write_bytes(b"old")
+    (tmp_path / "link.safetensors").symlink_to(tmp_path / "real.safetensors")
+    pf.save(flow, tmp_path / "link.safetensors")
+    assert (tmp_path / "link.safetensors").is_symlink()
+    assert pf.load(tmp_path / "real.safetensors").shape == (3,)
+    with pytest.raises(OSError, match="no regular file"):
+        pf.save(flow, tmp_path)
+
+
 def test_what_is_not_json_is_refused_before_writing(flow: pf.Flow, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON-able"):
         pf.save(flow, tmp_path / "m.safetensors", schema={"columns": {1, 2}})

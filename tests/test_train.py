@@ -159,6 +159,13 @@ def test_early_stopping_keeps_the_best_weights() -> None:
     assert best < validated[-1]
 
 
+def test_the_number_of_threads_is_the_callers_own() -> None:
+    before = torch.get_num_threads()
+    for _ in pf.train(small(), moons(), epochs=2):
+        assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == before
+
+
 def test_breaking_off_leaves_the_best_weights_and_own_memory() -> None:
     flow = small()
     for epoch in pf.train(flow, moons(), epochs=10):

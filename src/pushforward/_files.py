@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +14,16 @@ from pathlib import Path
 def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Gives a path beside `path` to write to; on success it takes the place of `path`, on failure it is removed.
 
+    A link is followed: the file that it points to is replaced.
+
     Raises:
-        OSError: the folder does not exist or cannot be written, or the disk is full.
+        OSError: the folder does not exist or cannot be written, the disk is full, or `path` is a folder or a device.
     """
-    target = Path(path)
-    # The suffix stays last: writers tell the format by it.
-    part = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+    target = Path(path).resolve()
+    if target.exists() and not target.is_file():
+        raise OSError(errno.EINVAL, "exists and is no regular file", str(path))
+    # The suffix stays last, as writers tell the format by it; the name is one that no other thread or process takes.
+    part = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
     try:
         yield part
         os.replace(part, target)

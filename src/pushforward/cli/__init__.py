@@ -21,7 +21,7 @@ MODEL_OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "activation": ("relu", str, "Activation of the networks."),
     "residual": (False, bool, "Residual hidden layers."),
     "clamp": (3.0, float, "Bound of each coupling's log-scale."),
-    "mixing": ("flip", click.Choice(["flip", "permute", "lu"]), "What mixes the columns between couplings."),
+    "mixing": ("auto", click.Choice(["auto", "flip", "permute", "lu"]), "What mixes the columns between couplings."),
     "components": (0, int, f"Gaussians in a learned mixture base, 0 for one normal  [{MIXTURE_IN_1D} for one column]"),
 }
 TRAIN_OPTIONS: dict[str, tuple[Any, Any, str]] = {

@@ -19,6 +19,9 @@ from .run import RECORD_STEPS, Epoch, Run
 from .weights import FlatWeights
 
 DRAWN_PASS_BATCHES = 128  # batches of one pass over freshly drawn rows
+# A step of fewer operations runs on one thread: a second gains a tenth at most when it is free, and when it is not (two
+# trainings on two cores) each operator waits for it, which was seen to cost a factor of a hundred.
+SMALL_STEP_FLOP = 1.5e8
 
 
 @dataclass
@@ -118,6 +121,9 @@ def train(
         steps = epochs * pass_steps
     elif seconds is None and steps is None:
         steps = min(max(100 * pass_steps, 2_000), 10_000)
+    threads = outer_threads = torch.get_num_threads()
+    if 6 * batch * sum(p.numel() for p in flow.parameters()) < SMALL_STEP_FLOP:
+        threads = 1
     held = FlatWeights(flow, weight_decay=weight_decay, ema=ema, clip=math.inf if clip is None else clip)
     try:
         run = Run(flow, held, val_rows, batch, steps, seconds, began)
@@ -130,6 +136,7 @@ def train(
         if val_rows is not None and run.step == 0:
             run.validate()
         forward = torch.compile(flow, dynamic=False) if compile else flow
+        torch.set_num_threads(threads)
         while run.stopped is None and run.progress() < 1:
             for i, (x_batch, context_batch, weight_batch) in enumerate(rows.batches(batch, generator), 1):
                 rate = lr * _schedule(schedule, run.progress(), warmup)
@@ -142,10 +149,13 @@ def train(
                     epoch = run.record(run.passes + (0 if whole else i / pass_steps), rate * held.rate, patience)
                     if saved is not None and whole:
                         saved.write(flow, held, generator, run.state())
+                    torch.set_num_threads(outer_threads)
                     yield epoch
+                    torch.set_num_threads(threads)
                     if epoch.stopped:
                         break
     finally:
+        torch.set_num_threads(outer_threads)
         held.release()
 
 
