@@ -15,7 +15,7 @@ test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -q -m slow
 
 notebook: $(VENV)/.installed
-	PUSHFORWARD_STEPS=60 $(BIN)/python -m pytest -q -p no:doctest --nbmake notebooks
+	PUSHFORWARD_STEPS=60 $(BIN)/python -m pytest -q --nbmake notebooks
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .

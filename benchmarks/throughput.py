@@ -45,7 +45,7 @@ def training(batch: int, steps: int) -> dict[str, list[float]]:
         records = pf.train(flow, x, batch=batch, steps=steps, val_fraction=0.0)
         return seconds(lambda: list(records)) / steps
 
-    return interleaved({"notebook": notebook, "pushforward": ours}, 5)
+    return interleaved({"notebook": notebook, "pushforward": ours}, 3)
 
 
 def evaluation(points: int, repeats: int) -> tuple[dict[str, list[float]], dict[str, list[float]], list[float]]:
@@ -97,7 +97,7 @@ def peak_mib(points: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int, default=250_000)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     flow = pf.real_nvp(2, depth=6, width=256, seed=0)
     rows, result = [], {}
