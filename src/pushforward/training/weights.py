@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from ..flow import Flow
 
+AVERAGE_STEPS = 4  # the average takes in every fourth step: it needs no more, and each time is a pass over memory
+
 
 class FlatWeights:
     """Makes all trainable parameters of a flow views of one buffer, so that each part of a step is one operation.
@@ -53,11 +55,13 @@ class FlatWeights:
         loss.backward()  # adds to the parameters' views of the flat gradient while it is still in cache
         norm = gradient.norm()
         bad = (~torch.isfinite(norm + loss.detach())).to(torch.float32)
-        gradient.mul_((self.clip / (norm + 1e-12)).clamp(max=1.0))
+        # The fused kernel divides by grad_scale as it reads the gradient: clipping costs no pass over memory of its own.
+        self.optimizer.grad_scale = (norm / self.clip).clamp(min=1.0)  # type: ignore[attr-defined]
         self.optimizer.found_inf = bad  # type: ignore[attr-defined]  # the fused kernel skips its update where 1
         self.optimizer.param_groups[0]["lr"] = lr * self.rate
         self.optimizer.step()
-        self.average.lerp_(self.flat.detach(), max(1 - self.ema, 9 / (count + 10)))
+        if count % AVERAGE_STEPS == 0:
+            self.average.lerp_(self.flat.detach(), max(1 - self.ema**AVERAGE_STEPS, 9 / (count + 9)))
         return bad
 
     @contextmanager
