@@ -11,6 +11,7 @@ import torch
 
 import pushforward as pf
 from pushforward.data.toys import TwoMoons
+from pushforward.training.weights import FlatWeights
 
 Settings = dict[str, object]
 
@@ -290,6 +291,15 @@ def test_rich_progress_runs(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("rich")
     pf.fit(small(), moons(), steps=60, batch=100, progress="rich")
     assert "train" in capsys.readouterr().err
+
+
+def test_gradients_are_clipped_to_the_norm_asked_for() -> None:
+    """The first step of Adam moves by the gradient's sign, so the clip is read off its first moment."""
+    flow = small()
+    held = FlatWeights(flow, weight_decay=0.0, ema=0.0, clip=0.5)
+    held.step(-flow(moons(50) * 100).mean(), lr=1e-3, count=0)
+    assert held.flat.grad is not None
+    assert float(held.state()["adam.exp_avg"].norm()) == pytest.approx(0.5 * (1 - 0.9), rel=1e-4)
 
 
 @pytest.mark.parametrize("n", [2, 3, 19, 20, 30])

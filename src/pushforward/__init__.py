@@ -1,8 +1,10 @@
 """pushforward: exact densities from samples, by normalizing flows in PyTorch."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import data, diagnostics, plots  # noqa: F401
     from ._api import *  # noqa: F403
 
 __version__ = "0.1.0"
@@ -10,6 +12,8 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> Any:
     """Imports torch and all public names when one is first used (PEP 562), so that `pushforward --help` need not."""
+    if name in ("data", "diagnostics", "plots"):
+        return importlib.import_module(f".{name}", __name__)
     if not name.startswith("_"):
         from . import _api
 
