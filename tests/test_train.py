@@ -11,6 +11,7 @@ import torch
 
 import pushforward as pf
 from pushforward.data.toys import TwoMoons
+from pushforward.training.closed_form import closed_form
 from pushforward.training.weights import FlatWeights
 
 Settings = dict[str, object]
@@ -297,7 +298,9 @@ def test_gradients_are_clipped_to_the_norm_asked_for() -> None:
     """The first step of Adam moves by the gradient's sign, so the clip is read off its first moment."""
     flow = small()
     held = FlatWeights(flow, weight_decay=0.0, ema=0.0, clip=0.5)
-    held.step(-flow(moons(50) * 100).mean(), lr=1e-3, count=0)
+    loss = -flow(moons(50) * 100).mean()
+    held.backward(loss)
+    held.step(loss, lr=1e-3, count=0)
     assert held.flat.grad is not None
     assert float(held.state()["adam.exp_avg"].norm()) == pytest.approx(0.5 * (1 - 0.9), rel=1e-4)
 
@@ -316,9 +319,54 @@ def test_other_widths_work(features: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own compiler uses what torch deprecates
 def test_compile_learns_the_same() -> None:
     flows = [small(), small()]
     for flow, compile in zip(flows, (False, True), strict=True):
         pf.fit(flow, moons(), steps=30, compile=compile, progress="none")
     x = moons(100, seed=3)
     torch.testing.assert_close(flows[0].log_prob(x), flows[1].log_prob(x), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("features", [1, 2, 3, 5])
+@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
+@pytest.mark.parametrize("settings", [{}, {"context_dim": 2}, {"standardize": False}, {"hidden_layers": 0}], ids=str)
+def test_the_closed_form_is_autograds(features: int, weighted: bool, settings: Settings) -> None:
+    flow = pf.real_nvp(features, depth=5, width=16, clamp=1.5, mixing="flip", seed=3, **settings)  # type: ignore[arg-type]
+    flow = flow.double()
+    x = 3 * torch.randn(40, features, dtype=torch.float64) + 1
+    context = 2 + torch.randn(40, 2, dtype=torch.float64) if "context_dim" in settings else None
+    weights = torch.rand(40, dtype=torch.float64) if weighted else None
+    pf.initialize(flow, x, context)
+    held = FlatWeights(flow, weight_decay=0.0, ema=0.0, clip=1.0)
+    held.flat.data += 0.1 * torch.randn(held.flat.shape, dtype=torch.float64)
+    by_hand = closed_form(flow)
+    assert by_hand is not None
+    assert held.flat.grad is not None
+    held.flat.grad.fill_(7.0)  # what an earlier step left
+    value = by_hand(x, context, weights)
+    ours = held.flat.grad.clone()
+    log_prob = flow(x, context)
+    expected = -(log_prob if weights is None else log_prob * weights).mean()
+    held.backward(expected)
+    torch.testing.assert_close(value, expected.detach(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(ours, held.flat.grad, rtol=1e-9, atol=1e-11)
+    assert float(ours.norm()) > 1e-3
+
+
+@pytest.mark.parametrize(
+    "settings", [{"components": 2}, {"mixing": "lu"}, {"activation": "tanh"}, {"residual": True}], ids=str
+)
+def test_other_flows_are_left_to_autograd(settings: Settings) -> None:
+    flow = small(**settings)
+    FlatWeights(flow, weight_decay=0.0, ema=0.0, clip=1.0)
+    assert closed_form(flow) is None
+
+
+def test_frozen_parameters_are_left_alone() -> None:
+    flow = small()
+    frozen = next(flow.parameters())
+    frozen.requires_grad_(False)
+    before = frozen.clone()
+    pf.fit(flow, moons(), steps=20, val_fraction=0.0, progress="none")
+    assert torch.equal(frozen, before)

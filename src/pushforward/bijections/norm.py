@@ -78,7 +78,7 @@ class ActNorm(Bijection):
     """
 
     initialized: Tensor
-    _clamp = 10.0
+    clamp = 10.0
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -88,18 +88,19 @@ class ActNorm(Bijection):
         self.shift = nn.Parameter(torch.zeros(channels))
         self.register_buffer("initialized", torch.tensor(False))
 
-    def _log_scale(self) -> Tensor:
-        return torch.tanh(self.raw_log_scale / self._clamp) * self._clamp
+    def log_scale(self) -> Tensor:
+        """s (C,), bounded."""
+        return torch.tanh(self.raw_log_scale / self.clamp) * self.clamp
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S) -> z (B, C, *S), log_det (B,)."""
-        log_scale = self._log_scale()
+        log_scale = self.log_scale()
         z = torch.addcmul(_per_channel(self.shift, x), x, _per_channel(log_scale.exp(), x))
         return z, _expand(log_scale.sum(), x)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latent to data: z (B, C, *S) -> x (B, C, *S), log_det (B,)."""
-        log_scale = -self._log_scale()
+        log_scale = -self.log_scale()
         x = (z - _per_channel(self.shift, z)) * _per_channel(log_scale.exp(), z)
         return x, _expand(log_scale.sum(), z)
 
@@ -112,8 +113,8 @@ class ActNorm(Bijection):
         """
         if not self.initialized:
             mean, std = _moments(x)
-            log_scale = (-std.log()).clamp(-0.99 * self._clamp, 0.99 * self._clamp)
-            self.raw_log_scale.copy_(torch.atanh(log_scale / self._clamp) * self._clamp)
+            log_scale = (-std.log()).clamp(-0.99 * self.clamp, 0.99 * self.clamp)
+            self.raw_log_scale.copy_(torch.atanh(log_scale / self.clamp) * self.clamp)
             self.shift.copy_(-mean * log_scale.exp())
             self.initialized.fill_(True)
         return self(x)[0]

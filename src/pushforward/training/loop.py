@@ -13,6 +13,7 @@ import torch
 
 from ..flow import Flow, initialize
 from .checkpoint import Checkpoint
+from .closed_form import closed_form
 from .progress import reporter
 from .rows import split
 from .run import RECORD_STEPS, Epoch, Run
@@ -136,12 +137,17 @@ def train(
         if val_rows is not None and run.step == 0:
             run.validate()
         forward = torch.compile(flow, dynamic=False) if compile else flow
+        by_hand = None if compile else closed_form(flow)
         torch.set_num_threads(threads)
         while run.stopped is None and run.progress() < 1:
             for i, (x_batch, context_batch, weight_batch) in enumerate(rows.batches(batch, generator), 1):
                 rate = lr * _schedule(schedule, run.progress(), warmup)
-                log_prob = forward(x_batch, context_batch)
-                loss = -(log_prob if weight_batch is None else log_prob * weight_batch).mean()
+                if by_hand is not None:
+                    loss = by_hand(x_batch, context_batch, weight_batch)
+                else:
+                    log_prob = forward(x_batch, context_batch)
+                    loss = -(log_prob if weight_batch is None else log_prob * weight_batch).mean()
+                    held.backward(loss)
                 run.count(held.step(loss, rate, run.step), loss.detach())
                 whole = i == pass_steps
                 if whole or run.progress() >= 1 or run.since_record == RECORD_STEPS:

@@ -41,8 +41,13 @@ class FlatWeights:
         self._good = (self.average.clone(), self.average.clone())
         self.rate = 1.0  # halved by each rollback
 
+    def backward(self, loss: Tensor) -> None:
+        """Leaves the gradient of a scalar loss in the flat buffer, by autograd."""
+        cast(Tensor, self.flat.grad).zero_()
+        loss.backward()  # adds to the parameters' views of the flat gradient while it is still in cache
+
     def step(self, loss: Tensor, lr: float, count: int) -> Tensor:
-        """One step of AdamW down the gradient of a scalar loss; -> 1.0 where it was not finite and skipped, else 0.0.
+        """One step of AdamW down the flat gradient; -> 1.0 where it or the loss was not finite and skipped, else 0.0.
 
         Args:
             loss: a scalar.
@@ -51,8 +56,6 @@ class FlatWeights:
                 steps so far.
         """
         gradient = cast(Tensor, self.flat.grad)
-        gradient.zero_()
-        loss.backward()  # adds to the parameters' views of the flat gradient while it is still in cache
         norm = gradient.norm()
         bad = (~torch.isfinite(norm + loss.detach())).to(torch.float32)
         # The fused kernel divides by grad_scale as it reads the gradient: clipping costs no pass over memory.
