@@ -97,7 +97,7 @@ def test_seconds_are_wall_clock() -> None:
 
     start = time.perf_counter()
     fit = pf.fit(small(), moons(3000), seconds=1.5, progress="none")
-    assert 1.2 < time.perf_counter() - start < 2.5
+    assert 1.2 < time.perf_counter() - start < 4  # the rest is for a busy machine
     assert fit.summary["steps"] > 20
     assert fit.epochs[-1].lr < 5e-4  # the rate has decayed when the time is over
 
