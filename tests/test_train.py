@@ -311,6 +311,13 @@ def test_few_rows_work(n: int) -> None:
     assert fit.summary["steps"] == 10
 
 
+def test_a_float64_flow_trains() -> None:
+    flow = small().double()
+    fit = pf.fit(flow, moons(), steps=30, progress="none")
+    assert fit.summary["skipped"] == 0
+    assert flow.sample(2).dtype == torch.float64
+
+
 @pytest.mark.parametrize("features", [1, 3, 7])
 def test_other_widths_work(features: int) -> None:
     flow = pf.real_nvp(features, depth=3, width=8, components=2, seed=0)

@@ -59,7 +59,7 @@ class FlatWeights:
         norm = gradient.norm()
         bad = (~torch.isfinite(norm + loss.detach())).to(torch.float32)
         # The fused kernel divides by grad_scale as it reads the gradient: clipping costs no pass over memory.
-        self.optimizer.grad_scale = (norm / self.clip).clamp(min=1.0)  # type: ignore[attr-defined]
+        self.optimizer.grad_scale = (norm / self.clip).clamp(min=1.0).float()  # type: ignore[attr-defined]
         self.optimizer.found_inf = bad  # type: ignore[attr-defined]  # the fused kernel skips its update where 1
         self.optimizer.param_groups[0]["lr"] = lr * self.rate
         self.optimizer.step()
