@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from typing import ParamSpec
 
@@ -23,30 +24,49 @@ RECIPES: dict[str, Callable[..., Flow]] = {}  # what a model file may name; `loa
 P = ParamSpec("P")
 
 
-def recipe(build: Callable[P, Flow]) -> Callable[P, Flow]:
-    """Registers a recipe by its name and writes name and arguments on the flows that it builds, for `save`."""
-    signature = inspect.signature(build)
+def recipe(sizes: Callable[[int], dict[str, int]]) -> Callable[[Callable[P, Flow]], Callable[P, Flow]]:
+    """Registers a recipe by its name and writes name and arguments on the flows that it builds, for `save`.
 
-    @functools.wraps(build)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Flow:
-        bound = signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        flow = build(*args, **kwargs)
-        arguments = {k: list(v) if isinstance(v, tuple) else v for k, v in bound.arguments.items()}
-        flow.recipe = {"name": build.__name__, "arguments": arguments}
-        return flow
+    Args:
+        sizes: the number of columns -> the values of the arguments that are None, so that a saved model keeps its own
+            sizes whatever later versions choose.
+    """
 
-    RECIPES[build.__name__] = wrapper
-    return wrapper
+    def decorate(build: Callable[P, Flow]) -> Callable[P, Flow]:
+        signature = inspect.signature(build)
+
+        @functools.wraps(build)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> Flow:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            given = bound.arguments
+            for name, size in sizes(math.prod(_vector(given["shape"]))).items():
+                if given[name] is None:
+                    given[name] = size
+            flow = build(*bound.args, **bound.kwargs)
+            arguments = {k: list(v) if isinstance(v, tuple) else v for k, v in given.items()}
+            flow.recipe = {"name": build.__name__, "arguments": arguments}
+            return flow
+
+        RECIPES[build.__name__] = wrapper
+        return wrapper
+
+    return decorate
 
 
-@recipe
+def _affine_sizes(features: int) -> dict[str, int]:
+    # Two columns: conditioners are functions of one number, where many narrow layers were better than few wide ones
+    # (two moons at equal time: a gap of .0069 with 16 x 32 after 2,200 steps, .0104 with 8 x 64).
+    return {"depth": 16, "width": 32} if features <= 2 else {"depth": 8, "width": 64}
+
+
+@recipe(_affine_sizes)
 def real_nvp(
     shape: int | tuple[int, ...],
     *,
     context_dim: int = 0,
-    depth: int = 8,
-    width: int = 64,
+    depth: int | None = None,
+    width: int | None = None,
     hidden_layers: int = 2,
     activation: str = "relu",
     residual: bool = False,
@@ -61,8 +81,8 @@ def real_nvp(
     Args:
         shape: D, or (D,).
         context_dim: K, the width of the context of a conditional density p(x | context); 0 for none.
-        depth: number of couplings.
-        width: hidden units of each conditioner.
+        depth: number of couplings; None takes 16 for D <= 2 and else 8.
+        width: hidden units of each conditioner; None takes 32 for D <= 2 and else 64.
         hidden_layers: hidden layers of each conditioner.
         activation: of the conditioners; see `MLP`.
         residual: residual hidden layers in the conditioners.
@@ -87,9 +107,9 @@ def real_nvp(
         torch.Size([5, 2])
     """
     (features,) = _vector(shape)
-    _within("depth", depth, 1, 1000)
+    depth = _within("depth", depth, 1, 1000)
     _within("hidden_layers", hidden_layers, 0, 100)
-    _within("width", width, 1, 1_000_000)
+    width = _within("width", width, 1, 1_000_000)
     _within("context_dim", context_dim, 0, 1_000_000)
     _within("components", components, 0, 100_000)
     if mixing not in ("auto", "flip", "permute", "lu"):
@@ -170,6 +190,7 @@ def _vector(shape: int | tuple[int, ...]) -> tuple[int, ...]:
     return sizes
 
 
-def _within(name: str, value: int, low: int, high: int) -> None:
+def _within(name: str, value: int | None, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ValueError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
+    return value

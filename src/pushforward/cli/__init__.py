@@ -15,8 +15,8 @@ TOYS = ("moons", "circles", "spirals", "pinwheel", "checkerboard", "gaussians", 
 MIXTURE_IN_1D = 8  # Gaussians in the base of a single column, which affine couplings alone could only shift and scale
 # The arguments of `real_nvp` and `train` by the same names, with the same defaults (a test compares them).
 MODEL_OPTIONS: dict[str, tuple[Any, Any, str]] = {
-    "depth": (8, int, "Number of couplings."),
-    "width": (64, int, "Hidden units of each network."),
+    "depth": (None, int, "Number of couplings  [16 for up to two columns, else 8]"),
+    "width": (None, int, "Hidden units of each network  [32 for up to two columns, else 64]"),
     "hidden_layers": (2, int, "Hidden layers of each network."),
     "activation": ("relu", str, "Activation of the networks."),
     "residual": (False, bool, "Residual hidden layers."),

@@ -59,7 +59,8 @@ def fit(
         flow = flow.double()
     initialize(flow, torch.from_numpy(rest))
     parameters = sum(p.numel() for p in flow.parameters())
-    settings = f"{model['depth']} couplings, networks of {model['hidden_layers']} x {model['width']}"
+    built = (flow.recipe or {})["arguments"]
+    settings = f"{built['depth']} couplings, networks of {built['hidden_layers']} x {built['width']}"
     say(
         "data",
         f"{data}: {count(len(x), 'row')}, {count(len(names), 'column')}: {', '.join(names[:8])}",
