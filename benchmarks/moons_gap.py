@@ -94,6 +94,7 @@ def main() -> None:
 
 def figure(runs: dict[str, list[dict[str, float]]]) -> None:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FixedLocator, NullLocator
 
     fig = Figure(figsize=(6.4, 4.0), layout="constrained")
     ax = fig.subplots()
@@ -106,6 +107,10 @@ def figure(runs: dict[str, list[dict[str, float]]]) -> None:
             x, y = [r["seconds"] for r in results], [r["gap"] for r in results]
             ax.plot(x, y, marker, color=color, label=label, alpha=0.7, markeredgewidth=0)
     ax.set(xscale="log", yscale="log", xlabel="seconds of training", ylabel="gap to the true density (nats)")
+    for axis, ticks in ((ax.xaxis, (1, 3, 10, 30, 100, 300)), (ax.yaxis, (0.002, 0.003, 0.005, 0.01, 0.02, 0.05))):
+        axis.set_major_locator(FixedLocator(ticks))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(NullLocator())
     ax.set_title("Two moons: how far from the truth, after how long", loc="left")
     ax.grid(True, which="both", alpha=0.2)
     ax.spines[["top", "right"]].set_visible(False)
