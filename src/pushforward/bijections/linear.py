@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from .base import Bijection
 
-_LOG_DIAGONAL_CLAMP = 5.0
-
 
 class Permute(Bijection):
     """A fixed permutation of the channels: z[:, i] = x[:, permutation[i]], with log-det 0.
@@ -64,6 +62,8 @@ class LULinear(Bijection):
         [[1.0, 1.0, 1.0]]
     """
 
+    clamp = 5.0
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         if channels < 1:
@@ -88,7 +88,7 @@ class LULinear(Bijection):
         return flat.view(rows.shape).movedim(-1, 1), -self._log_det(log_diagonal, z)
 
     def _triangles(self) -> tuple[Tensor, Tensor, Tensor]:
-        log_diagonal = torch.tanh(self.factors.diagonal() / _LOG_DIAGONAL_CLAMP) * _LOG_DIAGONAL_CLAMP
+        log_diagonal = torch.tanh(self.factors.diagonal() / self.clamp) * self.clamp
         eye = torch.eye(len(self.bias), dtype=self.bias.dtype, device=self.bias.device)
         lower = self.factors.tril(-1) + eye
         upper = self.factors.triu(1) + torch.diag(log_diagonal.exp())
