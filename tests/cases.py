@@ -23,6 +23,7 @@ class Case:
     shape: tuple[int, ...] = (4,)
     context_dim: int = 0
     identity_at_zero: bool = True  # with all parameters at zero
+    rounding: float = 0.0  # how far from the identity it may then be, in float64
 
     @property
     def kind(self) -> str:
@@ -42,6 +43,24 @@ class PointwiseNet(nn.Module):
 
 def mlp(features_in: int, features_out: int, context_dim: int = 0, **kwargs: object) -> pf.MLP:
     return pf.MLP(features_in, features_out, width=16, context_dim=context_dim, activation="tanh", **kwargs)  # type: ignore[arg-type]
+
+
+def spline_coupling(kind: str, channels: int, flip: bool = False, **kwargs: object) -> pf.Bijection:
+    """A spline coupling over vectors whose parameters are small, so that random ones give no extreme slopes."""
+    first, second = channels // 2, channels - channels // 2
+    given, moved = (second, first) if flip else (first, second)
+    spline = pf.RationalQuadratic(bins=5, bound=3.0)
+    context_dim = kwargs.pop("context_dim", 0)
+    net = mlp(given, spline.num_params * moved, context_dim, transposed=True)  # type: ignore[arg-type]
+    if kind == "Coupling":
+        return pf.Coupling(net, spline, flip)
+    own = mlp(0, spline.num_params * given, context_dim) if context_dim else None  # type: ignore[arg-type]
+    return pf.TriangularCoupling(net, spline, channels, flip, own)
+
+
+def image_triangular() -> pf.TriangularCoupling:
+    spline = pf.RationalQuadratic(bins=3)
+    return pf.TriangularCoupling(PointwiseNet(1, 2 * spline.num_params), spline, 3)
 
 
 def mask(*bits: int) -> torch.Tensor:
@@ -78,6 +97,34 @@ BIJECTIONS = [
     Case("Coupling/D=3", lambda: pf.Coupling(mlp(1, 4), pf.Affine()), (3,)),
     Case("Coupling/D=3 flipped", lambda: pf.Coupling(mlp(2, 2), pf.Affine(), flip=True), (3,)),
     Case("Coupling/image", lambda: pf.Coupling(PointwiseNet(1, 4), pf.Affine()), (3, 2, 2)),
+    Case("Coupling/cubic rational", lambda: pf.Coupling(mlp(2, 6), pf.CubicRational()), rounding=1e-13),
+    Case("Coupling/sinh", lambda: pf.Coupling(mlp(2, 10), pf.SinhArcsinh()), rounding=1e-13),
+    Case("Coupling/spline", lambda: spline_coupling("Coupling", 4), rounding=1e-13),
+    Case("Coupling/spline flipped D=3", lambda: spline_coupling("Coupling", 3, True), (3,), rounding=1e-13),
+    Case("Coupling/spline D=1", lambda: spline_coupling("Coupling", 1), (1,), rounding=1e-13),
+    Case("Coupling/spline context", lambda: spline_coupling("Coupling", 2, context_dim=3), (2,), 3, rounding=1e-13),
+    Case(
+        "Coupling/spline image",
+        lambda: pf.Coupling(PointwiseNet(1, 28), pf.RationalQuadratic(5)),
+        (3, 2, 2),
+        rounding=1e-13,
+    ),
+    Case("TriangularCoupling", lambda: spline_coupling("TriangularCoupling", 4), rounding=1e-13),
+    Case("TriangularCoupling/flipped", lambda: spline_coupling("TriangularCoupling", 5, True), (5,), rounding=1e-13),
+    Case("TriangularCoupling/D=2", lambda: spline_coupling("TriangularCoupling", 2), (2,), rounding=1e-13),
+    Case("TriangularCoupling/D=1", lambda: spline_coupling("TriangularCoupling", 1), (1,), rounding=1e-13),
+    Case(
+        "TriangularCoupling/D=1 flipped", lambda: spline_coupling("TriangularCoupling", 1, True), (1,), rounding=1e-13
+    ),
+    Case(
+        "TriangularCoupling/context",
+        lambda: spline_coupling("TriangularCoupling", 3, context_dim=2),
+        (3,),
+        2,
+        rounding=1e-13,
+    ),
+    Case("TriangularCoupling/affine", lambda: pf.TriangularCoupling(mlp(2, 4), pf.Affine(), 4)),
+    Case("TriangularCoupling/image", image_triangular, (3, 2, 2), rounding=1e-13),
     Case("MaskedCoupling", lambda: masked(0, 1, 0, 1)),
     Case("MaskedCoupling/D=1", lambda: masked(0), (1,)),
     Case("MaskedCoupling/all kept", lambda: masked(1, 1, 1), (3,)),
@@ -86,10 +133,25 @@ BIJECTIONS = [
     Case("LULinear", lambda: pf.LULinear(4)),
     Case("LULinear/D=1", lambda: pf.LULinear(1), (1,)),
     Case("LULinear/image", lambda: pf.LULinear(3), (3, 2, 2)),
+    Case("Rotation", lambda: pf.Rotation(4)),
+    Case("Rotation/D=1", lambda: pf.Rotation(1), (1,)),
+    Case("Rotation/D=2", lambda: pf.Rotation(2, angle=0.5), (2,)),
+    Case("Rotation/image", lambda: pf.Rotation(3), (3, 2, 2)),
     Case("ActNorm", lambda: pf.ActNorm(4)),
     Case("ActNorm/image", lambda: pf.ActNorm(3), (3, 2, 2)),
     Case("Standardize", fitted_standardize, identity_at_zero=False),
     Case("Standardize/image", lambda: pf.Standardize(3), (3, 2, 2)),
 ]
 
-ELEMENTWISE: list[pf.Elementwise] = [pf.Shift(), pf.Affine(), pf.Affine(clamp=0.5)]
+ELEMENTWISE: list[pf.Elementwise] = [
+    pf.Shift(),
+    pf.Affine(),
+    pf.Affine(clamp=0.5),
+    pf.RationalQuadratic(),
+    pf.RationalQuadratic(bins=2, bound=0.5, min_bin=0.1, min_slope=0.1),
+    pf.RationalQuadratic(bins=24, bound=6.0),
+    pf.CubicRational(),
+    pf.CubicRational(min_slope=0.1, clamp=1.0),
+    pf.SinhArcsinh(),
+    pf.SinhArcsinh(clamp=0.5),
+]

@@ -120,7 +120,8 @@ def test_an_empty_batch_stays_empty(case: Case) -> None:
 def test_a_gradient_reaches_every_parameter(case: Case, direction: str) -> None:
     b, x = build(case, torch.float64), batch(case, torch.float64)
     parameters = [p for p in b.parameters() if p.numel()]
-    if not parameters or case.name in {"Coupling/D=1 flipped", "MaskedCoupling/all kept", "MaskedCoupling/D=1"}:
+    still = {"Coupling/D=1 flipped", "TriangularCoupling/D=1 flipped", "MaskedCoupling/all kept", "MaskedCoupling/D=1"}
+    if not parameters or case.name in still:
         pytest.skip("nothing moves in this case, or nothing is given")
     y, log_det = getattr(b, direction)(x, context_for(case, torch.float64, bool(case.context_dim)))
     (y.square().sum() + log_det.square().sum() + log_det.sum()).backward()
@@ -155,8 +156,8 @@ def test_zero_parameters_are_the_identity(case: Case) -> None:
     context = context_for(case, torch.float64, bool(case.context_dim))
     for apply in (b.forward, b.inverse):
         y, log_det = apply(x, context)
-        torch.testing.assert_close(y, x, rtol=0, atol=0)
-        torch.testing.assert_close(log_det, torch.zeros(len(x), dtype=torch.float64), rtol=0, atol=0)
+        torch.testing.assert_close(y, x, rtol=0, atol=case.rounding)
+        torch.testing.assert_close(log_det, torch.zeros(len(x), dtype=torch.float64), rtol=0, atol=case.rounding)
 
 
 @bijections

@@ -1,8 +1,8 @@
 """Invertible maps with exact log-determinants, over tensors (B, C, *S)."""
 
 from .base import Bijection, Chain, Inverse, sum_event
-from .coupling import Coupling, MaskedCoupling
-from .linear import LULinear, Permute
+from .coupling import Coupling, MaskedCoupling, TriangularCoupling
+from .linear import LULinear, Permute, Rotation
 from .norm import ActNorm, Standardize
 
 __all__ = [
@@ -14,6 +14,8 @@ __all__ = [
     "LULinear",
     "MaskedCoupling",
     "Permute",
+    "Rotation",
     "Standardize",
+    "TriangularCoupling",
     "sum_event",
 ]

@@ -55,16 +55,89 @@ class Coupling(Bijection):
         channels = x.shape[1]
         first, second = x.split([channels // 2, channels - channels // 2], 1)
         given, moved = (second, first) if self.flip else (first, second)
-        params = self.net(given, context)
-        num_params = self.elementwise.num_params
-        if params.shape[1] != num_params * moved.shape[1]:
-            raise ValueError(
-                f"the net of a coupling that moves {moved.shape[1]} channels with {num_params} parameters each must "
-                f"return {num_params * moved.shape[1]} channels, got {params.shape[1]}"
-            )
-        params = params.unflatten(1, (num_params, moved.shape[1]))
+        params = _blocks(self.net(given, context), self.elementwise.num_params, moved.shape[1])
         moved, log_det = apply(moved, params)
         return torch.cat([moved, given] if self.flip else [given, moved], 1), sum_event(log_det)
+
+
+class TriangularCoupling(Bijection):
+    """Moves both halves: x = (a, b) -> (h(a; own), h(b; net(a, context))), which has a triangular Jacobian.
+
+    A `Coupling` leaves a as it is; here it passes through maps of its own, whose parameters are learned numbers or
+    functions of the context. Data to latent, both halves are one evaluation of h. In two dimensions such a layer is a
+    whole autoregressive (Knothe-Rosenblatt) map, so very few suffice.
+
+    Args:
+        net: (half (B, C_given, *S), context) -> (B, P * C_moved, *S), as in `Coupling`.
+        elementwise: the map h, with P parameters an element.
+        channels: C, of which the first half holds C // 2.
+        flip: False conditions the second half on the first, True the first on the second.
+        own: None for P learned numbers a channel, which start at zero; or (nothing (B, 0, *S), context) ->
+            (B, P * C_given, *S), for parameters that follow the context.
+
+    Raises:
+        ValueError: `channels` is below 1; in use, when a net returns another number of channels.
+
+    Example:
+        >>> from pushforward import MLP, RationalQuadratic
+        >>> layer = TriangularCoupling(MLP(1, 23), RationalQuadratic(bins=8), channels=2)
+        >>> z, log_det = layer(torch.randn(5, 2))
+        >>> z.shape, log_det.shape
+        (torch.Size([5, 2]), torch.Size([5]))
+    """
+
+    def __init__(
+        self,
+        net: Callable[..., Tensor],
+        elementwise: Elementwise,
+        channels: int,
+        flip: bool = False,
+        own: Callable[..., Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        if channels < 1:
+            raise ValueError(f"channels must be at least 1, got {channels}")
+        self.net = net
+        self.elementwise = elementwise
+        self.channels = channels
+        self.flip = flip
+        given = channels - channels // 2 if flip else channels // 2
+        self.own = nn.Parameter(torch.zeros(elementwise.num_params, given)) if own is None else own
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Data to latent: x (B, C, *S), context (B, K) -> z (B, C, *S), log_det (B,)."""
+        given, moved = self._halves(x)
+        of_given, of_moved = self._own_params(given, context), self._params(given, moved, context)
+        # One row a parameter is how elementwise maps read vectors fastest, so they are joined in that order of memory.
+        batch_last = x.ndim == 2
+        parts = [of_moved, of_given] if self.flip else [of_given, of_moved]
+        params = (
+            torch.cat([p.permute(1, 2, 0) for p in parts], 1).permute(2, 0, 1) if batch_last else torch.cat(parts, 2)
+        )
+        z, log_det = self.elementwise.forward(x, params)
+        return z, sum_event(log_det)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Latent to data: z (B, C, *S), context (B, K) -> x (B, C, *S), log_det (B,)."""
+        given, moved = self._halves(z)
+        given, log_det_given = self.elementwise.inverse(given, self._own_params(given, context))
+        moved, log_det_moved = self.elementwise.inverse(moved, self._params(given, moved, context))
+        x = torch.cat([moved, given] if self.flip else [given, moved], 1)
+        return x, sum_event(log_det_given) + sum_event(log_det_moved)
+
+    def _halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        first, second = x.split([self.channels // 2, self.channels - self.channels // 2], 1)
+        return (second, first) if self.flip else (first, second)
+
+    def _params(self, given: Tensor, moved: Tensor, context: Tensor | None) -> Tensor:
+        return _blocks(self.net(given, context), self.elementwise.num_params, moved.shape[1])
+
+    def _own_params(self, given: Tensor, context: Tensor | None) -> Tensor:
+        num_params, channels = self.elementwise.num_params, given.shape[1]
+        if not isinstance(self.own, Tensor):
+            return _blocks(self.own(given[:, :0], context), num_params, channels)
+        own = self.own.view(1, num_params, channels, *[1] * (given.ndim - 2))
+        return own.expand(len(given), -1, -1, *given.shape[2:])
 
 
 class MaskedCoupling(Bijection):
@@ -116,3 +189,13 @@ class MaskedCoupling(Bijection):
                 raise ValueError(f"{name} must keep the shape {tuple(x.shape)}, got {tuple(value.shape)}")
         free = 1 - self.mask
         return free * log_scale, free * shift
+
+
+def _blocks(params: Tensor, num_params: int, channels: int) -> Tensor:
+    """What a net gave, (B, P * C, *S) -> (B, P, C, *S)."""
+    if params.shape[1] != num_params * channels:
+        raise ValueError(
+            f"the net of a coupling that moves {channels} channels with {num_params} parameters each must "
+            f"return {num_params * channels} channels, got {params.shape[1]}"
+        )
+    return params.unflatten(1, (num_params, channels))

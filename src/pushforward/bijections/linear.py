@@ -1,4 +1,4 @@
-"""Linear maps over the channels: a permutation, and a full matrix in its LU form (Kingma and Dhariwal 2018, Glow)."""
+"""Linear maps over the channels: a permutation, a rotation, and a full matrix in LU form (Kingma and Dhariwal 2018)."""
 
 from __future__ import annotations
 
@@ -97,3 +97,56 @@ class LULinear(Bijection):
     @staticmethod
     def _log_det(log_diagonal: Tensor, x: Tensor) -> Tensor:
         return (log_diagonal.sum() * math.prod(x.shape[2:])).expand(len(x))
+
+
+class Rotation(Bijection):
+    """A learned rotation of the channels, z = Q x with log-det 0.
+
+    Two channels have one angle. For more, Q = (I + A)^-1 (I - A) is the Cayley transform of the skew matrix
+    A = raw - raw^T, which reaches every rotation but those that turn some direction by exactly half a circle. It starts
+    as the identity.
+
+    Args:
+        channels: C, at least 1; a single channel stays as it is.
+        angle: the start for C = 2, in radians; counterclockwise.
+
+    Raises:
+        ValueError: `channels` is below 1, or an angle is given for other than two.
+
+    Example:
+        >>> Rotation(2, angle=math.pi / 2)(torch.tensor([[1.0, 0.0]]))[0].detach().round()
+        tensor([[-0., 1.]])
+    """
+
+    def __init__(self, channels: int, angle: float = 0.0) -> None:
+        super().__init__()
+        if channels < 1:
+            raise ValueError(f"channels must be at least 1, got {channels}")
+        if angle and channels != 2:
+            raise ValueError(f"an angle turns 2 channels, got channels = {channels}")
+        self.channels = channels
+        shape = {1: (0,), 2: (1,)}.get(channels, (channels, channels))
+        self.raw = nn.Parameter(torch.full(shape, float(angle)))
+
+    def matrix(self) -> Tensor:
+        """Q (C, C)."""
+        if self.channels == 1:
+            return torch.ones(1, 1, dtype=self.raw.dtype, device=self.raw.device)
+        if self.channels == 2:
+            cos, sin = self.raw.cos(), self.raw.sin()
+            return torch.cat([cos, -sin, sin, cos]).view(2, 2)
+        skew = self.raw - self.raw.mT
+        eye = torch.eye(self.channels, dtype=skew.dtype, device=skew.device)
+        return torch.linalg.solve(eye + skew, eye - skew)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Data to latent: x (B, C, *S) -> z (B, C, *S), zeros (B,)."""
+        return self._turn(x, self.matrix())
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Latent to data: z (B, C, *S) -> x (B, C, *S), zeros (B,)."""
+        return self._turn(z, self.matrix().mT)
+
+    @staticmethod
+    def _turn(x: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
+        return F.linear(x.movedim(1, -1), matrix).movedim(-1, 1), x.new_zeros(len(x))

@@ -1,57 +1,19 @@
-"""Recipes: functions that build a whole flow and read like the paper they come from."""
+"""Real NVP for vectors, and its textbook's form (Dinh, Sohl-Dickstein, Bengio 2016, arXiv 1605.08803)."""
 
 from __future__ import annotations
 
-import functools
-import inspect
-import math
 from collections.abc import Callable
-from typing import ParamSpec
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from .bases import Base, GaussianMixture, as_shape
-from .bijections import ActNorm, Bijection, Chain, Coupling, LULinear, MaskedCoupling, Permute, Standardize
-from .elementwise import Affine
-from .flow import Flow
-from .nets import MLP, StandardizeContext
-
-RECIPES: dict[str, Callable[..., Flow]] = {}  # what a model file may name; `load` builds nothing else
-
-
-P = ParamSpec("P")
-
-
-def recipe(sizes: Callable[[int], dict[str, int]]) -> Callable[[Callable[P, Flow]], Callable[P, Flow]]:
-    """Registers a recipe by its name and writes name and arguments on the flows that it builds, for `save`.
-
-    Args:
-        sizes: the number of columns -> the values of the arguments that are None, so that a saved model keeps its own
-            sizes whatever later versions choose.
-    """
-
-    def decorate(build: Callable[P, Flow]) -> Callable[P, Flow]:
-        signature = inspect.signature(build)
-
-        @functools.wraps(build)
-        def wrapper(*args: P.args, **kwargs: P.kwargs) -> Flow:
-            bound = signature.bind(*args, **kwargs)
-            bound.apply_defaults()
-            given = bound.arguments
-            for name, size in sizes(math.prod(_vector(given["shape"]))).items():
-                if given[name] is None:
-                    given[name] = size
-            flow = build(*bound.args, **bound.kwargs)
-            arguments = {k: list(v) if isinstance(v, tuple) else v for k, v in given.items()}
-            flow.recipe = {"name": build.__name__, "arguments": arguments}
-            return flow
-
-        RECIPES[build.__name__] = wrapper
-        return wrapper
-
-    return decorate
+from ..bases import Base
+from ..bijections import Chain, Coupling, MaskedCoupling
+from ..elementwise import Affine
+from ..flow import Flow
+from ..nets import MLP
+from .build import MIXINGS, check_size, check_sizes, recipe, stack
 
 
 def _affine_sizes(features: int) -> dict[str, int]:
@@ -106,46 +68,24 @@ def real_nvp(
         >>> flow.sample(5).shape
         torch.Size([5, 2])
     """
-    (features,) = _vector(shape)
-    depth = _within("depth", depth, 1, 1000)
-    _within("hidden_layers", hidden_layers, 0, 100)
-    width = _within("width", width, 1, 1_000_000)
-    _within("context_dim", context_dim, 0, 1_000_000)
-    _within("components", components, 0, 100_000)
-    if mixing not in ("auto", "flip", "permute", "lu"):
-        raise ValueError(f"mixing must be auto, flip, permute or lu, got {mixing!r}")
-    if mixing == "auto":
-        mixing = "lu" if features > 2 else "flip"
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    units, couplings = check_size("width", width), check_size("depth", depth)
+    check_sizes(hidden_layers=hidden_layers, context_dim=context_dim, components=components)
     elementwise = Affine(clamp)
-    layers: list[Bijection] = [Standardize(features)] if standardize else []
-    for i in range(depth):
-        flip = i % 2 == 1
-        if i > 0 and mixing == "permute":
-            layers.append(Permute(torch.randperm(features, generator=torch.Generator().manual_seed(i), device="cpu")))
-        elif i > 0 and mixing == "lu":
-            layers.append(LULinear(features))
-        first, second = features // 2, features - features // 2
-        given, moved = (second, first) if flip else (first, second)
+
+    def coupling(given: int, moved: int, flip: bool, generator: torch.Generator | None) -> Coupling:
         net = MLP(
             given,
             elementwise.num_params * moved,
-            width=width,
+            width=units,
             hidden_layers=hidden_layers,
             activation=activation,
             residual=residual,
             context_dim=context_dim,
             generator=generator,
         )
-        layers.append(Coupling(net, elementwise, flip))
-    layers.append(ActNorm(features))
-    return Flow(
-        Chain(*layers),
-        features,
-        GaussianMixture(features, components, generator=generator) if components else None,
-        StandardizeContext(context_dim) if context_dim and standardize else None,
-        context_dim=context_dim,
-    )
+        return Coupling(net, elementwise, flip)
+
+    return stack(shape, coupling, couplings, mixing, MIXINGS, context_dim, components, standardize, seed)
 
 
 def real_nvp_from_networks(
@@ -181,16 +121,3 @@ def real_nvp_from_networks(
         raise ValueError(f"masks must have shape (layers, D), got {tuple(masks.shape)}")
     layers = [MaskedCoupling(mask, scale_net(), shift_net()) for mask in masks]
     return Flow(Chain(*layers), masks.shape[1], base)
-
-
-def _vector(shape: int | tuple[int, ...]) -> tuple[int, ...]:
-    sizes = as_shape(shape)
-    if len(sizes) != 1:
-        raise ValueError(f"this recipe is for vectors: expected shape D or (D,), got {sizes}")
-    return sizes
-
-
-def _within(name: str, value: int | None, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ValueError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
-    return value

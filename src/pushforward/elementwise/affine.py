@@ -1,32 +1,13 @@
-"""Stateless scalar maps applied element by element, given their parameters (Dinh et al. 2016, section 3.2)."""
+"""The additive and the affine map (Dinh et al. 2016, section 3.2)."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-
-class Elementwise(ABC):
-    """An invertible scalar map y = h(x; params) applied to every element on its own.
-
-    Subclasses are frozen dataclasses: they hold settings, never parameters. All-zero `params` give the identity.
-
-    Attributes:
-        num_params: P, the number of parameters for each element.
-    """
-
-    num_params: int
-
-    @abstractmethod
-    def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        """x (B, C, *S), params (B, P, C, *S) -> y (B, C, *S), log|dy/dx| (B, C, *S)."""
-
-    @abstractmethod
-    def inverse(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        """y (B, C, *S), params (B, P, C, *S) -> x (B, C, *S), log|dx/dy| (B, C, *S)."""
+from .base import Elementwise
 
 
 @dataclass(frozen=True)

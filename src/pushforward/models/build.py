@@ -1,0 +1,119 @@
+"""What recipes have in common: the register that files refer to, the checks of sizes, and the stack of layers."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import ParamSpec
+
+import torch
+
+from ..bases import GaussianMixture, as_shape
+from ..bijections import ActNorm, Bijection, Chain, LULinear, Permute, Rotation, Standardize
+from ..flow import Flow
+from ..nets import StandardizeContext
+
+RECIPES: dict[str, Callable[..., Flow]] = {}  # what a model file may name; `load` builds nothing else
+MIXINGS = ("auto", "flip", "permute", "lu")
+P = ParamSpec("P")
+
+
+def recipe(sizes: Callable[[int], dict[str, int]]) -> Callable[[Callable[P, Flow]], Callable[P, Flow]]:
+    """Registers a recipe by its name and writes name and arguments on the flows that it builds, for `save`.
+
+    Args:
+        sizes: the number of columns -> the values of the arguments that are None, so that a saved model keeps its own
+            sizes whatever later versions choose.
+    """
+
+    def decorate(build: Callable[P, Flow]) -> Callable[P, Flow]:
+        signature = inspect.signature(build)
+
+        @functools.wraps(build)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> Flow:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            given = bound.arguments
+            for name, size in sizes(*_vector(given["shape"])).items():
+                if given[name] is None:
+                    given[name] = size
+            flow = build(*bound.args, **bound.kwargs)
+            arguments = {k: list(v) if isinstance(v, tuple) else v for k, v in given.items()}
+            flow.recipe = {"name": build.__name__, "arguments": arguments}
+            return flow
+
+        RECIPES[build.__name__] = wrapper
+        return wrapper
+
+    return decorate
+
+
+def stack(
+    shape: int | tuple[int, ...],
+    layer: Callable[[int, int, bool, torch.Generator | None], Bijection],
+    depth: int,
+    mixing: str,
+    mixings: tuple[str, ...],
+    context_dim: int,
+    components: int,
+    standardize: bool,
+    seed: int | None,
+) -> Flow:
+    """A flow of layers (given, moved, flip, generator) that take turns in which half they condition on."""
+    (features,) = _vector(shape)
+    if mixing not in mixings:
+        raise ValueError(f"mixing must be {', '.join(mixings[:-1])} or {mixings[-1]}, got {mixing!r}")
+    if mixing == "auto":
+        mixing = "lu" if features > 2 else "flip"
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    layers: list[Bijection] = [Standardize(features)] if standardize else []
+    for i in range(depth):
+        flip = i % 2 == 1
+        if mixing == "rotation":
+            layers.append(Rotation(features))
+        elif i > 0 and mixing == "permute":
+            layers.append(Permute(torch.randperm(features, generator=torch.Generator().manual_seed(i), device="cpu")))
+        elif i > 0 and mixing == "lu":
+            layers.append(LULinear(features))
+        first, second = features // 2, features - features // 2
+        given, moved = (second, first) if flip else (first, second)
+        layers.append(layer(given, moved, flip, generator))
+    layers.append(ActNorm(features))
+    return Flow(
+        Chain(*layers),
+        features,
+        GaussianMixture(features, components, generator=generator) if components else None,
+        StandardizeContext(context_dim) if context_dim and standardize else None,
+        context_dim=context_dim,
+    )
+
+
+def _vector(shape: int | tuple[int, ...]) -> tuple[int, ...]:
+    sizes = as_shape(shape)
+    if len(sizes) != 1:
+        raise ValueError(f"this recipe is for vectors: expected shape D or (D,), got {sizes}")
+    return sizes
+
+
+_RANGES = {
+    "depth": (1, 1000),
+    "width": (1, 1_000_000),
+    "hidden_layers": (0, 100),
+    "context_dim": (0, 1_000_000),
+    "components": (0, 100_000),
+}
+
+
+def check_size(name: str, value: int | None) -> int:
+    """Raises ValueError unless a size is a whole number in the range of its name."""
+    low, high = _RANGES[name]
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
+    return value
+
+
+def check_sizes(**sizes: int | None) -> None:
+    """As `check_size`, for several."""
+    for name, value in sizes.items():
+        check_size(name, value)
