@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -381,6 +382,14 @@ def check_closed_form(flow: pf.Flow, context_dim: int = 0, weighted: bool = Fals
 def test_the_closed_form_is_autograds(features: int, weighted: bool, settings: Settings) -> None:
     flow = pf.real_nvp(features, depth=5, width=16, clamp=1.5, seed=3, **settings)  # type: ignore[arg-type]
     check_closed_form(flow, int(settings.get("context_dim", 0)), weighted)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("features", [1, 2, 3, 5])
+@pytest.mark.parametrize("recipe", [pf.spline_flow, pf.triangular_spline_flow])
+def test_the_closed_form_of_splines_is_autograds(features: int, recipe: Callable[..., pf.Flow]) -> None:
+    check_closed_form(recipe(features, depth=3, width=16, bins=4, seed=3))
+    if recipe is pf.spline_flow:  # a triangular coupling with a context has a second network: autograd serves it
+        check_closed_form(recipe(features, depth=3, width=16, bins=4, context_dim=2, seed=3), context_dim=2)
 
 
 def test_the_closed_form_with_layers_it_has_no_rule_for() -> None:

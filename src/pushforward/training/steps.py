@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..bijections import ActNorm, Bijection, Coupling, LULinear
+from ..bijections import ActNorm, Bijection, Coupling, LULinear, Rotation, TriangularCoupling
 from ..elementwise import Affine
 from ..nets import MLP
 
@@ -63,27 +63,30 @@ class Step(ABC):
 
 
 class _Coupling(Step):
-    """A `Coupling` with a ReLU `MLP`; the elementwise map, if it is not affine, is recorded by itself."""
+    """A coupling with a ReLU `MLP`; the elementwise map, if it is not affine, is recorded by itself."""
 
-    def __init__(self, layer: Coupling) -> None:
+    def __init__(self, layer: Coupling | TriangularCoupling) -> None:
         net = cast(MLP, layer.net)
+        self.transposed = net.transposed
         self.weights, self.biases = list(net.weights), list(net.biases)
         self.context_dim = net.context_dim
         self.elementwise = layer.elementwise
         self.moved, self.given = (0, 1) if layer.flip else (1, 0)
 
     def forward(self, rows: Rows) -> Tensor:
-        given, moved = rows.halves[self.given], rows.halves[self.moved]
+        given = rows.halves[self.given]
         h = torch.cat([given, rows.context], 1) if self.context_dim and rows.context is not None else given
         self.inputs = [h]
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             h = torch.addmm(bias, h, weight.t()).relu_()
             self.inputs.append(h)
-        rows.halves[self.moved], log_det = self.map(moved, torch.addmm(self.biases[-1], h, self.weights[-1].t()))
-        return log_det
+        weight, bias = self.weights[-1], self.biases[-1]
+        if self.transposed:
+            return self.map(rows, torch.addmm(bias[:, None], weight, h.t()).t())
+        return self.map(rows, torch.addmm(bias, h, weight.t()))
 
     def backward(self, rows: Rows, further: bool) -> None:
-        of_before, gradient = self.of_map(rows.gradients[self.moved], rows.share)
+        gradient = self.of_map(rows)
         for i in range(len(self.weights) - 1, -1, -1):
             torch.mm(gradient.t(), self.inputs[i], out=_grad(self.weights[i]))
             torch.sum(gradient, 0, out=_grad(self.biases[i]))
@@ -93,39 +96,68 @@ class _Coupling(Step):
         if further:
             of_given = rows.gradients[self.given]
             rows.gradients[self.given] = torch.addmm(of_given, gradient, self.weights[0][:, :width])
-            rows.gradients[self.moved] = of_before
         if rows.of_context is not None and self.context_dim:
             rows.of_context.addmm_(gradient, self.weights[0][:, width:])
 
-    def map(self, moved: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        """moved (B, M), params (B, P M) -> what it becomes (B, M), log_det (B,)."""
+    def map(self, rows: Rows, params: Tensor) -> Tensor:
+        """Moves the rows by the parameters (B, P M); -> log_det (B,)."""
+        moved = rows.halves[self.moved]
         with torch.enable_grad():
             self.leaves = moved.detach().requires_grad_(), params.requires_grad_()
             shaped = params.unflatten(1, (self.elementwise.num_params, moved.shape[1]))
             self.outputs = self.elementwise.forward(self.leaves[0], shaped)
-        y, log_det = (t.detach() for t in self.outputs)
-        return y, log_det.sum(1)
+        rows.halves[self.moved], log_det = (t.detach() for t in self.outputs)
+        return log_det.sum(1)
 
-    def of_map(self, of_moved: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradient in the result (B, M) -> that in what was moved (B, M), and in the parameters (B, P M)."""
+    def of_map(self, rows: Rows) -> Tensor:
+        """Takes the gradients back through the map; -> that of the parameters (B, P M)."""
+        rows.gradients[self.moved], gradient = self.recorded(rows.gradients[self.moved], rows.share)
+        return gradient
+
+    def recorded(self, of_moved: Tensor, share: Tensor) -> tuple[Tensor, ...]:
+        """The gradients of what went into a recorded map."""
         outputs, gradients = _wanted(self.outputs, (of_moved, (-share)[:, None].expand_as(of_moved)))
-        found = torch.autograd.grad(outputs, self.leaves, gradients, materialize_grads=True)
-        return found[0], found[1]
+        return torch.autograd.grad(outputs, self.leaves, gradients, materialize_grads=True)
 
 
 class _AffineCoupling(_Coupling):
-    def map(self, moved: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+    def map(self, rows: Rows, params: Tensor) -> Tensor:
         self.clamp = cast(Affine, self.elementwise).clamp
         raw, shift = params.chunk(2, 1)
         self.bounded = torch.tanh(raw / self.clamp)
         log_scale = self.bounded * self.clamp
-        self.scale, self.before = log_scale.exp(), moved
-        return torch.addcmul(shift, moved, self.scale), log_scale.sum(1)
+        self.scale, self.before = log_scale.exp(), rows.halves[self.moved]
+        rows.halves[self.moved] = torch.addcmul(shift, self.before, self.scale)
+        return log_scale.sum(1)
 
-    def of_map(self, of_moved: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-        of_before = of_moved * self.scale
-        of_log_scale = torch.addcmul(-share[:, None], of_before, self.before)
-        return of_before, torch.cat([tanh_backward(of_log_scale, self.bounded), of_moved], 1)
+    def of_map(self, rows: Rows) -> Tensor:
+        of_moved = rows.gradients[self.moved]
+        of_before = rows.gradients[self.moved] = of_moved * self.scale
+        of_log_scale = torch.addcmul(-rows.share[:, None], of_before, self.before)
+        return torch.cat([tanh_backward(of_log_scale, self.bounded), of_moved], 1)
+
+
+class _TriangularCoupling(_Coupling):
+    def __init__(self, layer: TriangularCoupling) -> None:
+        super().__init__(layer)
+        self.layer = layer
+
+    def map(self, rows: Rows, params: Tensor) -> Tensor:
+        own = cast(Tensor, self.layer.own)
+        with torch.enable_grad():
+            before = rows.whole().requires_grad_()
+            self.leaves = before, params.requires_grad_(), own
+            shaped = params.unflatten(1, (self.elementwise.num_params, rows.sizes[self.moved]))
+            self.outputs = self.layer.move(before, self.layer.own_params(rows.halves[self.given], None), shaped)
+        z, log_det = (t.detach() for t in self.outputs)
+        rows.split(z)
+        return log_det.sum(1)
+
+    def of_map(self, rows: Rows) -> Tensor:
+        of_before, gradient, of_own = self.recorded(rows.whole_gradient(), rows.share)
+        rows.split_gradient(of_before)
+        _grad(cast(Tensor, self.layer.own)).copy_(of_own)
+        return gradient
 
 
 class _ActNorm(Step):
@@ -199,6 +231,26 @@ class _LULinear(Step):
             rows.split_gradient(gradient @ self.matrices.whole[self.index])
 
 
+class _Rotation(Step):
+    def __init__(self, layer: Rotation) -> None:
+        self.layer = layer
+
+    def forward(self, rows: Rows) -> Tensor:
+        with torch.enable_grad():
+            self.recorded = self.layer.matrix()
+        self.matrix, self.before = self.recorded.detach(), rows.whole()
+        rows.split(self.before @ self.matrix.t())
+        return rows.share.new_zeros(())
+
+    def backward(self, rows: Rows, further: bool) -> None:
+        gradient = rows.whole_gradient()
+        zero([self.layer.raw])
+        if self.recorded.requires_grad:
+            torch.autograd.backward(self.recorded, gradient.t() @ self.before)
+        if further:
+            rows.split_gradient(gradient @ self.matrix)
+
+
 class _Recorded(Step):
     """Any other layer, by autograd."""
 
@@ -227,19 +279,25 @@ class _Recorded(Step):
 def step_of(layer: Bijection, matrices: Matrices) -> Step:
     """The step of a layer; `matrices` holds all `LULinear`s."""
     if has_plain_net(layer):
-        kind = _AffineCoupling if type(cast(Coupling, layer).elementwise) is Affine else _Coupling
-        return kind(cast(Coupling, layer))
-    if type(layer) is ActNorm:
-        return _ActNorm(layer)
+        if type(layer) is TriangularCoupling:
+            return _TriangularCoupling(layer)
+        coupling = cast(Coupling, layer)
+        return _AffineCoupling(coupling) if type(coupling.elementwise) is Affine else _Coupling(coupling)
+    for kind, step in ((ActNorm, _ActNorm), (Rotation, _Rotation)):
+        if type(layer) is kind:
+            return step(layer)  # type: ignore[arg-type]
     return _LULinear(layer, matrices) if type(layer) is LULinear else _Recorded(layer)
 
 
 def has_plain_net(layer: Bijection) -> bool:
     """Whether it is a coupling whose network has a rule here: a ReLU `MLP` without residual layers."""
-    if type(layer) is not Coupling or type(layer.net) is not MLP:
+    if type(layer) is TriangularCoupling:
+        if not isinstance(layer.own, Tensor):
+            return False
+    elif type(layer) is not Coupling:
         return False
     net = cast(MLP, layer.net)
-    return net.activation == "relu" and not net.residual
+    return type(net) is MLP and net.activation == "relu" and not net.residual
 
 
 def zero(parameters: Iterable[Tensor]) -> None:
