@@ -107,21 +107,20 @@ class TriangularCoupling(Bijection):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S), context (B, K) -> z (B, C, *S), log_det (B,)."""
         given, moved = self._halves(x)
-        z, log_det = self.move(x, self.own_params(given, context), self._params(given, moved, context))
-        return z, sum_event(log_det)
-
-    def move(self, x: Tensor, of_given: Tensor, of_moved: Tensor) -> tuple[Tensor, Tensor]:
-        """x (B, C, *S), the parameters of each half (B, P, C_half, *S) -> z (B, C, *S), log-derivatives (B, C, *S)."""
-        parts = [of_moved, of_given] if self.flip else [of_given, of_moved]
-        if x.ndim > 2:
-            return self.elementwise.forward(x, torch.cat(parts, 2))
+        of_given, of_moved = self._own_params(given, context), self._params(given, moved, context)
         # One row a parameter is how elementwise maps read vectors fastest, so they are joined in that order of memory.
-        return self.elementwise.forward(x, torch.cat([p.permute(1, 2, 0) for p in parts], 1).permute(2, 0, 1))
+        batch_last = x.ndim == 2
+        parts = [of_moved, of_given] if self.flip else [of_given, of_moved]
+        params = (
+            torch.cat([p.permute(1, 2, 0) for p in parts], 1).permute(2, 0, 1) if batch_last else torch.cat(parts, 2)
+        )
+        z, log_det = self.elementwise.forward(x, params)
+        return z, sum_event(log_det)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latent to data: z (B, C, *S), context (B, K) -> x (B, C, *S), log_det (B,)."""
         given, moved = self._halves(z)
-        given, log_det_given = self.elementwise.inverse(given, self.own_params(given, context))
+        given, log_det_given = self.elementwise.inverse(given, self._own_params(given, context))
         moved, log_det_moved = self.elementwise.inverse(moved, self._params(given, moved, context))
         x = torch.cat([moved, given] if self.flip else [given, moved], 1)
         return x, sum_event(log_det_given) + sum_event(log_det_moved)
@@ -133,8 +132,7 @@ class TriangularCoupling(Bijection):
     def _params(self, given: Tensor, moved: Tensor, context: Tensor | None) -> Tensor:
         return _blocks(self.net(given, context), self.elementwise.num_params, moved.shape[1])
 
-    def own_params(self, given: Tensor, context: Tensor | None) -> Tensor:
-        """The parameters of the given half (B, C_given, *S) -> (B, P, C_given, *S)."""
+    def _own_params(self, given: Tensor, context: Tensor | None) -> Tensor:
         num_params, channels = self.elementwise.num_params, given.shape[1]
         if not isinstance(self.own, Tensor):
             return _blocks(self.own(given[:, :0], context), num_params, channels)

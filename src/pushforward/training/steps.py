@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..bijections import ActNorm, Bijection, Coupling, LULinear, Rotation, TriangularCoupling
+from ..bijections import ActNorm, Bijection, Coupling, LULinear
 from ..elementwise import Affine
 from ..nets import MLP
 
@@ -65,7 +65,7 @@ class Step(ABC):
 class _Coupling(Step):
     """A coupling with a ReLU `MLP`; the elementwise map, if it is not affine, is recorded by itself."""
 
-    def __init__(self, layer: Coupling | TriangularCoupling) -> None:
+    def __init__(self, layer: Coupling) -> None:
         net = cast(MLP, layer.net)
         self.transposed = net.transposed
         self.weights, self.biases = list(net.weights), list(net.biases)
@@ -111,13 +111,12 @@ class _Coupling(Step):
 
     def of_map(self, rows: Rows) -> Tensor:
         """Takes the gradients back through the map; -> that of the parameters (B, P M)."""
-        rows.gradients[self.moved], gradient = self.recorded(rows.gradients[self.moved], rows.share)
+        of_moved = rows.gradients[self.moved]
+        outputs, gradients = _wanted(self.outputs, (of_moved, (-rows.share)[:, None].expand_as(of_moved)))
+        rows.gradients[self.moved], gradient = torch.autograd.grad(
+            outputs, self.leaves, gradients, materialize_grads=True
+        )
         return gradient
-
-    def recorded(self, of_moved: Tensor, share: Tensor) -> tuple[Tensor, ...]:
-        """The gradients of what went into a recorded map."""
-        outputs, gradients = _wanted(self.outputs, (of_moved, (-share)[:, None].expand_as(of_moved)))
-        return torch.autograd.grad(outputs, self.leaves, gradients, materialize_grads=True)
 
 
 class _AffineCoupling(_Coupling):
@@ -135,29 +134,6 @@ class _AffineCoupling(_Coupling):
         of_before = rows.gradients[self.moved] = of_moved * self.scale
         of_log_scale = torch.addcmul(-rows.share[:, None], of_before, self.before)
         return torch.cat([tanh_backward(of_log_scale, self.bounded), of_moved], 1)
-
-
-class _TriangularCoupling(_Coupling):
-    def __init__(self, layer: TriangularCoupling) -> None:
-        super().__init__(layer)
-        self.layer = layer
-
-    def map(self, rows: Rows, params: Tensor) -> Tensor:
-        own = cast(Tensor, self.layer.own)
-        with torch.enable_grad():
-            before = rows.whole().requires_grad_()
-            self.leaves = before, params.requires_grad_(), own
-            shaped = params.unflatten(1, (self.elementwise.num_params, rows.sizes[self.moved]))
-            self.outputs = self.layer.move(before, self.layer.own_params(rows.halves[self.given], None), shaped)
-        z, log_det = (t.detach() for t in self.outputs)
-        rows.split(z)
-        return log_det.sum(1)
-
-    def of_map(self, rows: Rows) -> Tensor:
-        of_before, gradient, of_own = self.recorded(rows.whole_gradient(), rows.share)
-        rows.split_gradient(of_before)
-        _grad(cast(Tensor, self.layer.own)).copy_(of_own)
-        return gradient
 
 
 class _ActNorm(Step):
@@ -231,26 +207,6 @@ class _LULinear(Step):
             rows.split_gradient(gradient @ self.matrices.whole[self.index])
 
 
-class _Rotation(Step):
-    def __init__(self, layer: Rotation) -> None:
-        self.layer = layer
-
-    def forward(self, rows: Rows) -> Tensor:
-        with torch.enable_grad():
-            self.recorded = self.layer.matrix()
-        self.matrix, self.before = self.recorded.detach(), rows.whole()
-        rows.split(self.before @ self.matrix.t())
-        return rows.share.new_zeros(())
-
-    def backward(self, rows: Rows, further: bool) -> None:
-        gradient = rows.whole_gradient()
-        zero([self.layer.raw])
-        if self.recorded.requires_grad:
-            torch.autograd.backward(self.recorded, gradient.t() @ self.before)
-        if further:
-            rows.split_gradient(gradient @ self.matrix)
-
-
 class _Recorded(Step):
     """Any other layer, by autograd."""
 
@@ -279,25 +235,19 @@ class _Recorded(Step):
 def step_of(layer: Bijection, matrices: Matrices) -> Step:
     """The step of a layer; `matrices` holds all `LULinear`s."""
     if has_plain_net(layer):
-        if type(layer) is TriangularCoupling:
-            return _TriangularCoupling(layer)
         coupling = cast(Coupling, layer)
         return _AffineCoupling(coupling) if type(coupling.elementwise) is Affine else _Coupling(coupling)
-    for kind, step in ((ActNorm, _ActNorm), (Rotation, _Rotation)):
-        if type(layer) is kind:
-            return step(layer)  # type: ignore[arg-type]
+    if type(layer) is ActNorm:
+        return _ActNorm(layer)
     return _LULinear(layer, matrices) if type(layer) is LULinear else _Recorded(layer)
 
 
 def has_plain_net(layer: Bijection) -> bool:
-    """Whether it is a coupling whose network has a rule here: a ReLU `MLP` without residual layers."""
-    if type(layer) is TriangularCoupling:
-        if not isinstance(layer.own, Tensor):
-            return False
-    elif type(layer) is not Coupling:
+    """Whether it is a `Coupling` whose network has a rule here: a ReLU `MLP` without residual layers."""
+    if type(layer) is not Coupling or type(layer.net) is not MLP:
         return False
     net = cast(MLP, layer.net)
-    return type(net) is MLP and net.activation == "relu" and not net.residual
+    return net.activation == "relu" and not net.residual
 
 
 def zero(parameters: Iterable[Tensor]) -> None:
