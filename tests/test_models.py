@@ -125,9 +125,52 @@ def test_wrong_arguments_are_told(arguments: dict[str, object], message: str) ->
         pf.real_nvp(**arguments)  # type: ignore[arg-type]
 
 
-def test_a_seed_gives_the_same_flow_and_leaves_the_global_rng() -> None:
+@pytest.mark.parametrize("build", [pf.spline_flow, pf.triangular_spline_flow])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"shape": (3, 8, 8)}, "for vectors"),
+        ({"shape": 2, "depth": 0}, "depth must be a whole number from 1"),
+        ({"shape": 2, "bins": 1}, "bins must be at least 2, got 1"),
+        ({"shape": 2, "bound": -1.0}, "bound must be a positive number"),
+        ({"shape": 2, "mixing": "glow"}, r"mixing must be auto, flip, permute(, lu)? or (lu|rotation), got 'glow'"),
+    ],
+)
+def test_wrong_arguments_of_spline_flows_are_told(build, arguments: dict[str, object], message: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=message):
+        build(**arguments)
+
+
+@pytest.mark.parametrize("build", [pf.spline_flow, pf.triangular_spline_flow])
+@pytest.mark.parametrize("features", [1, 2, 3, 7])
+@pytest.mark.parametrize("context_dim", [0, 2])
+def test_spline_flows_of_any_width_go_back(build, features: int, context_dim: int) -> None:  # type: ignore[no-untyped-def]
+    flow = build(features, context_dim=context_dim, width=8, seed=0).double()
+    x = torch.randn(6, features, dtype=torch.float64) * 2 + 1
+    context = torch.randn(6, context_dim, dtype=torch.float64) if context_dim else None
+    pf.initialize(flow, x, context)
+    z, _ = flow.f(x, context)
+    torch.testing.assert_close(flow.g(z, context), x)
+    if context is not None:
+        assert not torch.allclose(flow.f(x, context + 1)[0][:, 0], z[:, 0])  # the context reaches every column
+        assert not torch.allclose(flow.f(x, context + 1)[0][:, -1], z[:, -1])
+
+
+def test_a_triangular_flow_of_two_layers_learns_what_is_no_product() -> None:
+    """y = x^2 + noise, of which two independent columns (the best fit without coupling) know nothing."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4000, 1, generator=generator)
+    x = torch.cat([x, x.square() + 0.2 * torch.randn(4000, 1, generator=generator)], 1)
+    flow = pf.triangular_spline_flow(2, width=16, seed=0)
+    pf.fit(flow, x, steps=250, batch=256, lr=1e-2, progress="none")
+    entropy = 2 * 0.5 * (1 + torch.log(torch.tensor(2 * torch.pi))) + torch.log(torch.tensor(0.2))
+    assert -float(flow.log_prob(x).detach().mean()) < float(entropy) + 0.2
+
+
+@pytest.mark.parametrize("build", [pf.real_nvp, pf.spline_flow, pf.triangular_spline_flow])
+def test_a_seed_gives_the_same_flow_and_leaves_the_global_rng(build) -> None:  # type: ignore[no-untyped-def]
     state = torch.get_rng_state()
-    a, b, c = (pf.real_nvp(3, components=2, seed=s) for s in (1, 1, 2))
+    a, b, c = (build(3, components=2, seed=s) for s in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), state)
     x = torch.randn(4, 3)
     assert torch.equal(a.log_prob(x), b.log_prob(x))

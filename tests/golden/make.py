@@ -11,6 +11,9 @@ import pushforward as pf
 RECIPES = {
     "real_nvp_v1": lambda: pf.real_nvp(3, context_dim=2, depth=3, width=8, components=2, mixing="permute", seed=4),
     "real_nvp_lu_v1": lambda: pf.real_nvp(2, depth=2, width=8, mixing="lu", residual=True, seed=5),
+    "spline_flow_v1": lambda: pf.spline_flow(3, depth=2, width=8, bins=4, bound=3.0, components=2, seed=6),
+    "triangular_spline_flow_v1": lambda: pf.triangular_spline_flow(2, width=8, bins=5, seed=7),
+    "triangular_spline_flow_context_v1": lambda: pf.triangular_spline_flow(3, context_dim=2, width=8, seed=8),
 }
 
 

@@ -85,13 +85,13 @@ class RationalQuadratic(Elementwise):
         dtype = torch.promote_types(x.dtype, torch.float32)
         rows, params = _in_rows(x.to(dtype), params.to(dtype))
         if torch.compiler.is_compiling() or _in_functorch() or not torch.is_grad_enabled():
-            y, log_det = _evaluate(self, rows, params, inverse)[:2]
+            y, log_det = evaluate(self, rows, params, inverse)[:2]
         else:
             y, log_det = cast("tuple[Tensor, Tensor]", _Spline.apply(rows, params, self, inverse))
         return _like(y, x), _like(log_det, x)
 
 
-class _Saved(NamedTuple):
+class Saved(NamedTuple):
     """What the forward pass leaves for the backward pass: N elements, K bins."""
 
     sizes: Tensor  # (K, 2 N), the softmax
@@ -113,8 +113,8 @@ class _Saved(NamedTuple):
     slope: Tensor  # dy/dx = s^2 q / den^2, equation 5
 
 
-def _evaluate(spline: RationalQuadratic, x: Tensor, params: Tensor, inverse: bool) -> tuple[Tensor, Tensor, _Saved]:
-    """x (N,), params (P, N) -> y (N,), log-derivative (N,) in the given direction."""
+def evaluate(spline: RationalQuadratic, x: Tensor, params: Tensor, inverse: bool) -> tuple[Tensor, Tensor, Saved]:
+    """x (N,), params (P, N) -> y (N,), log-derivative (N,) in the given direction, and what `gradient` needs."""
     bins, elements, bound = spline.bins, len(x), spline.bound
     const = _constants(spline, x.dtype, x.device)
     sizes = params[: 2 * bins].reshape(bins, 2 * elements).softmax(0)
@@ -147,7 +147,7 @@ def _evaluate(spline: RationalQuadratic, x: Tensor, params: Tensor, inverse: boo
     q = torch.addcmul(torch.lerp(d0, d1, t), e, u, value=-1)
     ratio = s / den
     slope = q * ratio * ratio
-    saved = _Saved(sizes, index, raw, inside, width, height, d0, d1, s, e, t, t2, u, den, r, q, slope)
+    saved = Saved(sizes, index, raw, inside, width, height, d0, d1, s, e, t, t2, u, den, r, q, slope)
     # Outside, the inner map is at a bound and what remains of x is added: no branch, and no NaN behind one.
     if inverse:
         return torch.addcmul(found[0], width, t) + outside, -slope.log(), saved
@@ -155,11 +155,11 @@ def _evaluate(spline: RationalQuadratic, x: Tensor, params: Tensor, inverse: boo
 
 
 class _Spline(torch.autograd.Function):
-    """`_evaluate` with its gradient in closed form."""
+    """`evaluate` with its gradient in closed form."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, params: Tensor, spline: RationalQuadratic, inverse: bool) -> tuple[Tensor, Tensor]:
-        y, log_det, saved = _evaluate(spline, x, params, inverse)
+        y, log_det, saved = evaluate(spline, x, params, inverse)
         ctx.save_for_backward(x, params, *saved)
         ctx.spline, ctx.inverse = spline, inverse
         return y, log_det
@@ -171,19 +171,19 @@ class _Spline(torch.autograd.Function):
         of_y, of_log_det = grads
         if torch.is_grad_enabled():  # a second derivative will be asked for: autograd records the plain maths
             needed = [t for t, need in zip((x, params), ctx.needs_input_grad, strict=False) if need]
-            outputs = _evaluate(spline, x, params, inverse)[:2]
+            outputs = evaluate(spline, x, params, inverse)[:2]
             found = iter(torch.autograd.grad(outputs, needed, (of_y, of_log_det), create_graph=True))
             return (*(next(found) if need else None for need in ctx.needs_input_grad[:2]), None, None)
         if torch.is_autocast_enabled(x.device.type):
             with torch.autocast(x.device.type, enabled=False):
-                return _gradient(spline, x, params, inverse, _Saved(*saved), of_y, of_log_det)
-        return _gradient(spline, x, params, inverse, _Saved(*saved), of_y, of_log_det)
+                return *gradient(spline, x, Saved(*saved), inverse, of_y, of_log_det), None, None
+        return *gradient(spline, x, Saved(*saved), inverse, of_y, of_log_det), None, None
 
 
-def _gradient(
-    spline: RationalQuadratic, x: Tensor, params: Tensor, inverse: bool, f: _Saved, of_y: Tensor, of_log_det: Tensor
-) -> tuple[Tensor, Tensor, None, None]:
-    """The gradients of x (N,) and params (P, N), by the chain rule over the formulas of `_evaluate`."""
+def gradient(
+    spline: RationalQuadratic, x: Tensor, f: Saved, inverse: bool, of_y: Tensor, of_log_det: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The gradients of x (N,) and params (P, N), by the chain rule over the formulas of `evaluate`."""
     bins, elements = spline.bins, len(x)
     const = _constants(spline, x.dtype, x.device)
     of_log = -of_log_det if inverse else of_log_det  # of the log-slope of the forward map
@@ -216,7 +216,7 @@ def _gradient(
     of_sizes = torch.mm(const.from_knots, table[: 2 * bins + 4].view(bins + 2, 2 * elements))
     of_logits = softmax_backward(of_sizes, f.sizes, 0, x.dtype).view(2 * bins, elements)
     of_params = torch.cat([of_logits, table[2 * bins + 4 : -1]])
-    return torch.where(f.inside == x, of_input, of_tail), of_params, None, None
+    return torch.where(f.inside == x, of_input, of_tail), of_params
 
 
 class _Constants(NamedTuple):
