@@ -75,8 +75,8 @@ def tails(e: Evidence) -> Section:
         if tail == _TAILS[0] and tail - share > max(noise, 0.02):
             verdict = DOUBTFUL
         verdicts.append(verdict)
-        remark = f"of the held-out rows in the outermost {100 * tail:g} % of the model's mass"
-        section.table.append(["tail", f"{100 * share:.2f} +- {100 * shares[f'{tail:g}']['se']:.2f} %", remark])
+        remark = f"of the held-out rows lie in the outermost {100 * tail:g} % of the model's mass"
+        section.table.append([f"outermost {100 * tail:g} %", f"{100 * share:.2f} +- {100 * shares[f'{tail:g}']['se']:.2f} %", remark])
     section.figures["shares"] = shares
     beyond = int((level >= 1).sum())
     section.figures["beyond_all_samples"] = beyond
@@ -161,9 +161,10 @@ def _coverage(e: Evidence, section: Section) -> str:
         found.append({"level": nominal, "coverage": actual, "se": se})
         gaps.append(abs(actual - nominal))
         noises.append(2.9 * se)
-        remark = f"of the rows in the densest region of mass {100 * nominal:g} %"
-        section.table.append(["coverage", f"{100 * actual:.1f} +- {100 * se:.1f} %", remark])
     section.figures["coverage"] = found
+    shown, asked, errors = ([f"{100 * f[k]:.{p}f}" for f in found] for k, p in (("coverage", 1), ("level", 0), ("se", 1)))
+    remark = f"of the rows in the densest regions of mass {', '.join(asked)} %; errors {', '.join(errors)}"
+    section.table.append(["coverage, %", ", ".join(shown), remark])
     section.drawn["level"] = np.sort(level)
     section.drawn["level_samples"] = m
     return worst([judge(gap, noise, *_COVERAGE) for gap, noise in zip(gaps, noises, strict=True)])

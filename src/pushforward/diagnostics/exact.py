@@ -82,9 +82,10 @@ def exact(e: Evidence) -> Section:
         found["float64"] = _errors(_doubled(subject), rows, spread)
     section.figures |= {"rows": len(rows), **{f"{k}_{name}": v for name, f in found.items() for k, v in f.items()}}
     for name, f in found.items():
-        remark = f"relative to each column's spread, in {name}: largest, and all but 1 % of {len(rows):,} rows"
-        section.table.append(["round trip", f"{f['roundtrip_max']:.1e}, {f['roundtrip_99']:.1e}", remark])
-        section.table.append(["log-det against autograd", f"{f['logdet_max']:.1e}", f"nats at most, in {name}"])
+        remark = f"spreads at most, {f['roundtrip_99']:.1e} for all but 1 % of {len(rows):,} rows, in {name}"
+        section.table.append(["round trip", f"{f['roundtrip_max']:.1e}", remark])
+    both = ", ".join(f"{f['logdet_max']:.1e}" for f in found.values())
+    section.table.append(["log-det against autograd", both, f"nats at most, in {' and '.join(found)}"])
 
     exactly, rounded = found["float64"], found[own]
     mistaken = worst([judge(exactly[k], 0, *_MAP) for k in ("roundtrip_99", "logdet_max")])

@@ -112,7 +112,7 @@ class Report:
         """A page of text."""
         lines = [*_wrapped("VERDICT     ", f"{self.verdict.upper()}: {self.summary}")]
         if self.about:
-            lines += _wrapped("on          ", _about(self.about))
+            lines += _wrapped("on          ", about_line(self.about))
         for section in self.sections:
             lines.append("")
             lines += _wrapped(f"{section.verdict.upper():<12}", f"{section.title}: {section.why}")
@@ -143,7 +143,8 @@ class Report:
         return write_page(self, path, title)
 
 
-def _about(about: dict[str, Any]) -> str:
+def about_line(about: dict[str, Any]) -> str:
+    """What a check was made on, in a line."""
     parts = [f"{about['rows']:,} held-out rows" if about.get("rows") != 1 else "1 held-out row"]
     if about.get("used", about["rows"]) < about["rows"]:
         parts[0] += f" ({about['used']:,} of them beyond the likelihood and tails)"
