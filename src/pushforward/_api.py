@@ -13,6 +13,8 @@ from .bijections import LULinear as LULinear
 from .bijections import MaskedCoupling as MaskedCoupling
 from .bijections import Permute as Permute
 from .bijections import Standardize as Standardize
+from .diagnostics import Report as Report
+from .diagnostics import check as check
 from .elementwise import Affine as Affine
 from .elementwise import Elementwise as Elementwise
 from .elementwise import Shift as Shift

@@ -1,4 +1,4 @@
-"""Calibration: whether held-out rows fall where the density says, in the latent space and in regions of highest density."""
+"""Calibration: whether held-out rows fall where the density says, in latent space and in regions of high density."""
 
 from __future__ import annotations
 
@@ -10,8 +10,22 @@ import torch
 
 from .evidence import Evidence
 from .report import Section
-from .stats import BAD, DOUBTFUL, GOOD, UNKNOWN, Array, judge, ks_noise, ks_p, ks_two, ks_uniform, share_within
-from .stats import normal_quantile, spearman, worst
+from .stats import (
+    BAD,
+    DOUBTFUL,
+    GOOD,
+    UNKNOWN,
+    Array,
+    judge,
+    ks_noise,
+    ks_p,
+    ks_two,
+    ks_uniform,
+    normal_quantile,
+    share_within,
+    spearman,
+    worst,
+)
 
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
 _KS = (0.05, 0.12)  # good, bad: distances between distribution functions
@@ -59,7 +73,7 @@ def tails(e: Evidence) -> Section:
     section = Section("tails", "Tail mass", UNKNOWN, "")
     n, m = len(e.log_all), len(e.log_samples)
     order = np.argsort(np.nan_to_num(e.log_all, nan=-np.inf), kind="stable")[:_LISTED]
-    listed = [{"row": int(i), "log_density": float(e.log_all[i])} for i in order]
+    listed = [{"row": int(e.numbers[i]), "log_density": float(e.log_all[i])} for i in order]
     section.figures["least_likely"] = listed
     if m == 0:
         section.verdict, section.why = BAD, "no sample of the model is a finite number"
@@ -76,13 +90,15 @@ def tails(e: Evidence) -> Section:
             verdict = DOUBTFUL
         verdicts.append(verdict)
         remark = f"of the held-out rows lie in the outermost {100 * tail:g} % of the model's mass"
-        section.table.append([f"outermost {100 * tail:g} %", f"{100 * share:.2f} +- {100 * shares[f'{tail:g}']['se']:.2f} %", remark])
+        section.table.append(
+            [f"outermost {100 * tail:g} %", f"{100 * share:.2f} +- {100 * shares[f'{tail:g}']['se']:.2f} %", remark]
+        )
     section.figures["shares"] = shares
     beyond = int((level >= 1).sum())
     section.figures["beyond_all_samples"] = beyond
     section.table.append(["beyond all samples", f"{beyond:,} rows", f"less likely than each of {m:,} samples"])
     shown = ", ".join(f"{x['row']} ({x['log_density']:.4g})" for x in listed[:5])
-    section.table.append(["least likely rows", "", f"{shown}, numbered from 0, with log-density"])
+    section.table.append(["least likely rows", "", f"{shown}; in brackets the log-density"])
     section.verdict = worst([v for v in verdicts if v != UNKNOWN] or [UNKNOWN])
     if n < _LEAST:
         section.verdict, section.why = UNKNOWN, f"{n} held-out row{'s are' if n > 1 else ' is'} too few to see a tail"
@@ -92,9 +108,13 @@ def tails(e: Evidence) -> Section:
     if section.verdict == GOOD:
         section.why = f"{100 * shares['0.01']['share']:.2f} % of the held-out rows lie in the model's outermost 1 %"
     elif share < main:
-        section.why = f"only {100 * share:.2f} % of the rows lie in the outermost {100 * main:g} %: the tails are too heavy"
+        section.why = (
+            f"only {100 * share:.2f} % of the rows lie in the outermost {100 * main:g} %: the tails are too heavy"
+        )
     else:
-        section.why = f"{100 * share:.2f} % of the rows lie in the model's outermost {100 * main:g} %: it misses some of them"
+        section.why = (
+            f"{100 * share:.2f} % of the rows lie in the model's outermost {100 * main:g} %: it misses some of them"
+        )
     return section
 
 
@@ -124,14 +144,14 @@ def _of_latents(e: Evidence, z: Array, section: Section) -> dict[str, str]:
     far = ks_uniform(radius)
     verdicts = {name: judge(far, ks_noise(n), *_KS)}
     section.figures["radius"] = {"ks": far, "p": ks_p(far, n)}
-    section.table.append([name, f"{far:.3f}", f"KS distance {law}, p = {_p(ks_p(far, n))}"])
+    section.table.append([name, f"{far:.3f}", f"KS distance {law}, {_p(ks_p(far, n))}"])
 
     worst_latent = int(np.argmax(distances))
     corrected = min(1.0, d * ks_p(distances[worst_latent], n))
     verdicts["marginal latents" if d > 1 else "latent"] = judge(distances[worst_latent], ks_noise(n, d), *_KS)
     section.figures["marginals"] = {"ks": distances, "worst": worst_latent, "p_corrected": corrected}
     label = f"latent {worst_latent + 1} of {d}, the worst" if d > 1 else "latent"
-    remark = f"KS distance from the base, p = {_p(corrected)}" + (f", corrected for {d} tests" if d > 1 else "")
+    remark = f"KS distance from the base, {_p(corrected)}" + (f", corrected for {d} tests" if d > 1 else "")
     section.table.append([label, f"{distances[worst_latent]:.3f}", remark])
     section.drawn["marginal"] = marginal
     section.drawn["order"] = np.argsort(distances)[::-1]
@@ -162,7 +182,9 @@ def _coverage(e: Evidence, section: Section) -> str:
         gaps.append(abs(actual - nominal))
         noises.append(2.9 * se)
     section.figures["coverage"] = found
-    shown, asked, errors = ([f"{100 * f[k]:.{p}f}" for f in found] for k, p in (("coverage", 1), ("level", 0), ("se", 1)))
+    shown, asked, errors = (
+        [f"{100 * f[k]:.{p}f}" for f in found] for k, p in (("coverage", 1), ("level", 0), ("se", 1))
+    )
     remark = f"of the rows in the densest regions of mass {', '.join(asked)} %; errors {', '.join(errors)}"
     section.table.append(["coverage, %", ", ".join(shown), remark])
     section.drawn["level"] = np.sort(level)
@@ -171,7 +193,7 @@ def _coverage(e: Evidence, section: Section) -> str:
 
 
 def _p(p: float) -> str:
-    return f"{p:.2g}" if p >= 1e-4 else "< 0.0001"
+    return f"p = {p:.2g}" if p >= 1e-4 else "p < 0.0001"
 
 
 def _list(names: list[str]) -> str:

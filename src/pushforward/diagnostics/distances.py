@@ -10,8 +10,21 @@ import torch
 
 from .evidence import Evidence
 from .report import Section
-from .stats import BAD, DOUBTFUL, UNKNOWN, Array, auc, judge, ks_noise, ks_two, mean_and_se, normal_quantile, spearman
-from .stats import wasserstein, worst
+from .stats import (
+    BAD,
+    DOUBTFUL,
+    UNKNOWN,
+    Array,
+    auc,
+    judge,
+    ks_noise,
+    ks_two,
+    mean_and_se,
+    normal_quantile,
+    spearman,
+    wasserstein,
+    worst,
+)
 from .subject import take
 
 _KS = (0.05, 0.12)  # good, bad
@@ -56,7 +69,9 @@ def columns(e: Evidence) -> Section:
     section.figures |= {"rows": n, "columns": found, "ks_noise": noise}
     ordered = sorted(found, key=lambda f: -f["ks"])
     for f in ordered[:_SHOWN]:
-        remark = f"KS distance (real rows {f['real_ks']:.3f}); Wasserstein {f['w1']:.3f} spreads (real {f['real_w1']:.3f})"
+        remark = (
+            f"KS distance (real rows {f['real_ks']:.3f}); Wasserstein {f['w1']:.3f} spreads (real {f['real_w1']:.3f})"
+        )
         section.table.append([f["column"], f"{f['ks']:.3f}", remark])
     if len(ordered) > _SHOWN:
         section.table.append([f"{len(ordered) - _SHOWN} more", f"at most {ordered[_SHOWN]['ks']:.3f}", "KS distance"])
@@ -70,7 +85,8 @@ def columns(e: Evidence) -> Section:
     if section.verdict == UNKNOWN:
         said += f"; {n} rows on each side cannot rule out more"
     elif verdicts[1] == section.verdict != verdicts[0] and section.verdict in (BAD, DOUBTFUL):
-        said = f"{moved['column']} is off by {moved['w1']:.2f} spreads on average (real rows {moved['real_w1']:.2f}); {said}"
+        real = f"(real rows {moved['real_w1']:.2f})"
+        said = f"column {moved['column']} is off by {moved['w1']:.2f} spreads on average {real}; {said}"
     section.why = said
     return section
 
@@ -122,7 +138,9 @@ def memorisation(e: Evidence) -> Section:
     elif section.verdict in verdicts[:2]:
         section.why = f"samples lie closer to the training rows than held-out rows do ({medians} spreads)"
     else:
-        section.why = "training rows are far likelier than held-out ones: the model is overfitted, though no sample is a copy"
+        section.why = (
+            "training rows are far likelier than held-out ones: the model is overfitted, though no sample is a copy"
+        )
     return section
 
 
@@ -151,11 +169,12 @@ def _fit_gap(e: Evidence, section: Section) -> str:
     (train, train_se), (test, test_se) = mean_and_se(e.log_train), mean_and_se(e.log_all)
     gap, noise = train - test, 2.6 * math.hypot(train_se, test_se)
     section.figures |= {"fit_gap": gap, "fit_gap_se": noise / 2.6}
-    section.table.append(["fit gap", f"{gap:.3f} +- {noise / 2.6:.3f}", "nats that training rows are likelier by"])
+    section.table.append(["fit gap", f"{gap:.4g} +- {noise / 2.6:.2g}", "nats that training rows are likelier by"])
     if not math.isfinite(gap):
         return UNKNOWN
     # Overfitting costs held-out likelihood, which has a section of its own: here it is never worse than doubtful.
-    verdict = judge(gap, noise, 0.3 * max(1.0, math.sqrt(len(e.subject.names))), math.inf)
+    much = 0.3 * math.sqrt(len(e.subject.names))
+    verdict = judge(gap, noise, much, 10 * much)
     return DOUBTFUL if verdict == BAD else verdict
 
 

@@ -18,7 +18,10 @@ from .subject import FlowSubject, take
 
 _JACOBIAN_ROWS = 100
 _ROWS = 3000
-_MAP = (1e-4, 1e-2)  # good, bad: the round trip in spreads and the log-det in nats, in float64, where only mistakes show
+_MAP = (
+    1e-4,
+    1e-2,
+)  # good, bad: the round trip in spreads and the log-det in nats, in float64, where only mistakes show
 _ROUNDING = (1e-2, 0.5)  # the same of all but a hundredth of the rows, in the model's own precision
 _INTEGRAL = (0.02, 0.1)
 _IMPORTANCE_COLUMNS = 10
@@ -66,14 +69,14 @@ def exactness(flow: Flow, x: Any, context: Any = None) -> dict[str, float]:
 def exact(e: Evidence) -> Section:
     """Whether the map inverts, its log-determinant is that of its Jacobian, and the density integrates to 1."""
     section = Section("exactness", "Exactness", UNKNOWN, "")
-    subject = e.subject
-    if not isinstance(subject, FlowSubject):
-        section.why = "the density is of mixed rows, and only that of a numeric matrix is taken apart here"
-        return section
     if bool((~np.isfinite(e.log_test)).all()):
         section.verdict, section.why = BAD, "no held-out row has a finite log-density"
         return section
-    rows = take(e.test, e.rng(2).permutation(len(e.test))[:_ROWS])
+    inner = e.subject.inner(take(e.test, e.rng(2).permutation(len(e.test))[:_ROWS]))
+    if inner is None or len(inner[1]) == 0:
+        section.why = "there is no flow of numbers in this density"
+        return section
+    subject, rows = inner
     spread = np.maximum(np.ptp(np.quantile(rows, [0.05, 0.95], axis=0), axis=0) / 3.3, rows.std(0))[: subject.width]
     spread = np.where(spread > 0, spread, np.maximum(abs(rows[0, : subject.width]), 1.0))
     own = str(subject.flow._like().dtype).removeprefix("torch.")
@@ -90,7 +93,7 @@ def exact(e: Evidence) -> Section:
     exactly, rounded = found["float64"], found[own]
     mistaken = worst([judge(exactly[k], 0, *_MAP) for k in ("roundtrip_99", "logdet_max")])
     rounding = worst([judge(rounded[k], 0, *_ROUNDING) for k in ("roundtrip_99", "logdet_max")])
-    integral, said = _integral(e, subject, section)
+    integral, said = _integral(e, section)
     section.verdict = worst([v for v in (mistaken, rounding, integral) if v != UNKNOWN])
     if mistaken in (BAD, "doubtful"):
         which = "log-determinant" if judge(exactly["logdet_max"], 0, *_MAP) != "good" else "inverse"
@@ -128,8 +131,12 @@ def _doubled(subject: FlowSubject) -> FlowSubject:
     return FlowSubject(copy.deepcopy(subject.flow).double(), subject.names, subject.given, subject.contexts)
 
 
-def _integral(e: Evidence, subject: FlowSubject, section: Section) -> tuple[str, str]:
+def _integral(e: Evidence, section: Section) -> tuple[str, str]:
     """-> a verdict, the integral in words ("" where it was not taken)."""
+    subject = e.subject
+    if not isinstance(subject, FlowSubject):
+        section.table.append(["integral of the density", "", "not taken for mixed rows"])
+        return UNKNOWN, ""
     if subject.width > _IMPORTANCE_COLUMNS:
         remark = f"not taken: importance sampling is not to be trusted above {_IMPORTANCE_COLUMNS} columns"
         section.table.append(["integral of the density", "", remark])
@@ -137,7 +144,7 @@ def _integral(e: Evidence, subject: FlowSubject, section: Section) -> tuple[str,
     context, at, samples = None, "", subject.split(e.samples)[0]
     if subject.given:
         context = subject.split(e.test[:1])[1]
-        at = f", given those of row {int(e.index[0])}"
+        at = f", given those of row {int(e.numbers[e.index[0]])}"
         with torch.no_grad():
             generator = torch.Generator(subject.flow._like().device).manual_seed(e.seed)
             samples = subject.flow.sample(6000, context, generator=generator)[:, 0].cpu().double().numpy()

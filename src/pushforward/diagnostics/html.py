@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from html import escape
+from html import escape as _escape
 from os import PathLike
 from pathlib import Path
 
@@ -32,16 +32,18 @@ section, .verdict { background: var(--paper); border: 1px solid var(--rule); bor
 .why { margin: 6px 0 10px; }
 nav { display: flex; flex-wrap: wrap; gap: 6px; margin: 12px 0 0; padding: 0; }
 nav a { text-decoration: none; color: var(--ink); border: 1px solid var(--rule); border-radius: 14px; font-size: 13px;
-  padding: 1px 10px 1px 8px; } nav a::before { content: ""; display: inline-block; width: 9px; height: 9px; border-radius: 50%;
+  padding: 1px 10px 1px 8px; }
+nav a::before { content: ""; display: inline-block; width: 9px; height: 9px; border-radius: 50%;
   margin-right: 6px; background: var(--tone); }
 table { border-collapse: collapse; width: 100%; font-size: 13.5px; margin: 0 0 6px; }
 td { padding: 4px 14px 4px 0; border-top: 1px solid var(--rule); vertical-align: top; }
 td:first-child { white-space: nowrap; } td:nth-child(2) { font-variant-numeric: tabular-nums; white-space: nowrap; }
 td:nth-child(3) { color: var(--muted); width: 60%; }
-.pictures { display: flex; flex-wrap: wrap; gap: 12px 24px; margin-top: 12px; align-items: flex-end; }
+.pictures { display: flex; flex-wrap: wrap; gap: 12px 24px; margin-top: 12px; align-items: flex-start; }
 figure { margin: 0; max-width: 100%; } img { max-width: 100%; height: auto; display: block; }
-figcaption { color: var(--muted); font-size: 12.5px; max-width: 62ch; margin-top: 2px; }
-@media (max-width: 640px) { table, tbody, tr, td { display: block; white-space: normal !important; width: auto !important; }
+figcaption { color: var(--muted); font-size: 12.5px; margin-top: 2px; }
+@media (max-width: 640px) {
+  table, tbody, tr, td { display: block; white-space: normal !important; width: auto !important; }
   td { border: 0; padding: 0; } tr { border-top: 1px solid var(--rule); padding: 4px 0; display: block; } }
 @media print { body { background: #fff; } section { break-inside: avoid; } }
 """
@@ -65,7 +67,7 @@ def write_page(report: Report, path: str | PathLike[str], title: str) -> Path:
         + "</nav></div>",
     ]
     if drawn["overview"]:
-        parts.append(f'<section><h2>Samples and data</h2>{_pictures(drawn["overview"], "Samples and data")}</section>')
+        parts.append(f"<section><h2>Samples and data</h2>{_pictures(drawn['overview'], 'Samples and data')}</section>")
     parts += [_section(s, drawn[s.name]) for s in report]
     parts.append("</main></body></html>\n")
     with atomic(path) as part:
@@ -90,7 +92,7 @@ def _pictures(drawn: list[tuple[str, Figure]], alt: str) -> str:
     if not drawn:
         return ""
     figures = "".join(
-        f'<figure><img alt="{escape(alt)}" width="{round(96 * fig.get_figwidth())}" '
+        f'<figure style="width:{round(96 * fig.get_figwidth())}px"><img alt="{escape(alt)}" width="100%" '
         f'src="data:image/png;base64,{_png(fig)}"><figcaption>{escape(caption)}</figcaption></figure>'
         for caption, fig in drawn
     )
@@ -101,6 +103,11 @@ def _png(fig: Figure) -> str:
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=_DPI, facecolor="white")
     return base64.b64encode(buffer.getvalue()).decode()
+
+
+def escape(text: str) -> str:
+    """Text for HTML, with the signs that a terminal may not have."""
+    return _escape(text).replace(" +- ", " ± ").replace("chi^2", "χ²")
 
 
 def _chip(verdict: str) -> str:

@@ -1,4 +1,4 @@
-"""The integral of a density over all of space: by quadrature in one and two dimensions, by importance sampling above."""
+"""The integral of a density over all of space: by quadrature in 1-D and 2-D, by importance sampling above."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def importance(log_prob: LogProb, samples: Array, seed: int, draws: int = _DRAWS
 
 
 def _spread_out(samples: Array, seed: int) -> Mixture:
-    """A mixture fitted to samples, half as wide again as they are, with a broad component for what it may have missed."""
+    """A mixture fitted to samples, of half more variance, with a broad component for what it may have missed."""
     samples = samples[np.isfinite(samples).all(1)][:6000]
     try:
         found = fit_mixture(samples, seed, most=15)
@@ -94,9 +94,7 @@ def _spread_out(samples: Array, seed: int) -> Mixture:
     broad = np.atleast_2d(np.cov(samples.T)) * 4
     covariances = np.concatenate([found.covariances * 1.5, broad[None]])
     jitter = 1e-9 * np.stack([np.diag(np.diag(c)) for c in covariances])
-    return Mixture(
-        np.append(0.9 * found.weights, 0.1), np.vstack([found.means, samples.mean(0)]), covariances + jitter
-    )
+    return Mixture(np.append(0.9 * found.weights, 0.1), np.vstack([found.means, samples.mean(0)]), covariances + jitter)
 
 
 def density_of(log_prob: Callable[[torch.Tensor], torch.Tensor]) -> LogProb:

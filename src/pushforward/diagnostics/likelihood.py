@@ -10,14 +10,14 @@ import numpy as np
 from .evidence import Evidence
 from .mixture import fit_mixture, gaussian_log_prob, kde_log_prob
 from .report import Section
-from .stats import BAD, DOUBTFUL, UNKNOWN, Array, judge, mean_and_se
+from .stats import BAD, DOUBTFUL, GOOD, UNKNOWN, Array, judge, mean_and_se
 from .subject import take
 
 _GOOD, _BAD = 0.02, 0.2  # nats per row below the best baseline
 _KDE_COLUMNS = 6
 _FIT_ROWS = 20_000
-_TIED = 0.5  # share of repeated values beyond which a column counts as quantised
 _LEAST = 20
+_FEW = 0.002  # share of rows that must not decide a mean
 
 Scores = dict[str, Array]
 
@@ -31,13 +31,12 @@ def likelihood(e: Evidence) -> Section:
     figures["not_finite"] = lost
     section = Section("likelihood", "Held-out likelihood", UNKNOWN, "", table, figures)
     figures["baselines"] = found = {}
-    tied = _tied(e)
-    figures["tied_columns"] = tied
-    note = _tie_note(tied)
+    figures["repeated_values"] = e.tied
+    note = _tie_note(e.tied)
     if lost:
-        first = int(e.index[np.flatnonzero(~np.isfinite(e.log_test))[0]]) if not np.isfinite(e.log_test).all() else -1
-        where = f", row {first} among them" if first >= 0 else ""
-        section.verdict, section.why = BAD, f"{lost:,} held-out rows have no finite log-density{where}"
+        first = int(e.numbers[np.flatnonzero(~np.isfinite(e.log_all))[0]])
+        section.verdict = BAD
+        section.why = f"{lost:,} held-out rows have no finite log-density, the first of them is row {first}"
         return section
     if e.constant:
         section.why = f"column {e.constant[0]} is constant, and the density of a constant has no bound to compare with"
@@ -46,11 +45,13 @@ def likelihood(e: Evidence) -> Section:
         section.why = f"{len(e.test)} held-out rows are too few to fit baselines to and to compare with"
         return section
 
-    for name, (label, values) in _baselines(e).items():
+    scores = _baselines(e)
+    for name, (label, values) in scores.items():
         own, own_se = mean_and_se(values)
         gain, gain_se = mean_and_se(e.log_test - values)
         found[name] = {"mean": own, "se": own_se, "gain": gain, "gain_se": gain_se, "label": label}
-        table.append([label, _pm(own, own_se), f"the model is {_pm(gain, gain_se, sign=True)} above it"])
+        side = "above" if gain >= 0 else "below"
+        table.append([label, _pm(own, own_se), f"the model is {_pm(abs(gain), gain_se)} {side} it"])
     if e.log_train is not None:
         train_mean, train_se = mean_and_se(e.log_train)
         figures["train_mean"], figures["train_se"] = train_mean, train_se
@@ -58,23 +59,41 @@ def likelihood(e: Evidence) -> Section:
     if not found:
         section.why = "no baseline could be fitted to these rows" + note
         return section
-    best = min(found.values(), key=lambda b: b["gain"])
-    section.verdict = judge(-best["gain"], 2.6 * best["gain_se"], _GOOD, _BAD)
-    difference = f"{abs(best['gain']):.3f} +- {best['gain_se']:.3f} nats per row"
-    if section.verdict == UNKNOWN:
-        section.why = f"{difference} from the best baseline ({best['label']}): more held-out rows are needed"
-    elif section.verdict in (DOUBTFUL, BAD):
-        section.why = f"{best['label']} does better, by {difference}"
-    elif best["gain"] > 2.6 * best["gain_se"]:
-        section.why = f"above the best baseline ({best['label']}) by {difference}"
-    else:
-        section.why = f"level with the best baseline ({best['label']}): {difference} apart"
+    best = min(found, key=lambda name: found[name]["gain"])
+    section.verdict, section.why = _verdict(e.log_test - scores[best][1], found[best], figures)
     section.why += note
     return section
 
 
+def _verdict(gains: Array, best: dict[str, Any], figures: dict[str, Any]) -> tuple[str, str]:
+    """-> the verdict and why, from the paired gains (N,) over the best baseline."""
+    label, gain, se = best["label"], best["gain"], best["gain_se"]
+    verdict = judge(-gain, 2.6 * se, _GOOD, _BAD)
+    # One row at -1e9 makes any mean meaningless; what holds for all others is worth knowing.
+    few = max(1, round(_FEW * len(gains)))
+    most = gains[np.argsort(abs(gains - np.median(gains)))[:-few]]
+    trimmed, trimmed_se = mean_and_se(most)
+    figures["gain_without_few"] = {"gain": trimmed, "se": trimmed_se, "rows_left_out": few}
+    difference = f"{_short(abs(gain))} +- {_short(se)} nats per row"
+    decided = abs(trimmed - gain) > 0.1 + 2.6 * trimmed_se and judge(-trimmed, 2.6 * trimmed_se, _GOOD, _BAD) == GOOD
+    if verdict != GOOD and decided:
+        rows, them = ("one row costs", "it") if few == 1 else (f"{few} rows cost", "them")
+        side = "above" if trimmed >= 0 else "below"
+        return DOUBTFUL, (
+            f"{rows} {_short(trimmed - gain)} nats per row on average; without {them} the model is "
+            f"{_short(abs(trimmed))} +- {_short(trimmed_se)} {side} the best baseline ({label})"
+        )
+    if verdict == UNKNOWN:
+        return verdict, f"{difference} from the best baseline ({label}): more held-out rows are needed"
+    if verdict in (DOUBTFUL, BAD):
+        return verdict, f"{label} does better, by {difference}"
+    if gain > 2.6 * se:
+        return verdict, f"above the best baseline ({label}) by {difference}"
+    return verdict, f"level with the best baseline ({label}): {difference} apart"
+
+
 def _baselines(e: Evidence) -> dict[str, tuple[str, Array]]:
-    """Log-densities (N,) of `e.test` under each baseline, fitted to training rows, or crosswise to halves of the test."""
+    """Log-densities (N,) of `e.test` under each baseline, fitted to training rows or crosswise to its two halves."""
     rng = e.rng(1)
     if e.train is not None and len(e.train) >= _LEAST:
         return _fitted(e, take(e.train, rng.permutation(len(e.train))[:_FIT_ROWS]), e.test)
@@ -95,7 +114,7 @@ def _fitted(e: Evidence, fit: Any, rows: Any) -> dict[str, tuple[str, Array]]:
     """name -> label, log-densities of rows; a baseline that cannot be fitted is left out."""
     x, y = e.subject.matrix(fit), e.subject.matrix(rows)
     if x is None or y is None:
-        return e.subject.baselines(fit, rows, e.seed) if hasattr(e.subject, "baselines") else {}  # type: ignore[attr-defined]
+        return e.subject.baselines(fit, rows, e.seed)
     if bool((x == x[0]).all(0).any()):
         return {}
     width = x.shape[1] - e.subject.given
@@ -119,19 +138,6 @@ def _fitted(e: Evidence, fit: Any, rows: Any) -> dict[str, tuple[str, Array]]:
     return found
 
 
-def _tied(e: Evidence) -> list[str]:
-    """Columns of numbers most of whose values repeat: a continuous density can grow without bound on them."""
-    if e.subject.matrix(e.test) is None:
-        return []
-    rows = e.encoder.numbers(e.test)
-    tied = []
-    for i in range(len(e.subject.names) - e.subject.given):
-        _, counts = np.unique(rows[:, i], return_counts=True)
-        if e.encoder.spread[i] > 0 and counts[counts > 1].sum() > _TIED * len(rows):
-            tied.append(e.subject.names[i])
-    return tied
-
-
 def _tie_note(tied: list[str]) -> str:
     if not tied:
         return ""
@@ -141,9 +147,12 @@ def _tie_note(tied: list[str]) -> str:
 
 def _gap_note(mean: float, se: float, train: float, train_se: float) -> str:
     gap, error = train - mean, math.hypot(se, train_se)
-    return f"{gap:+.3f} +- {error:.3f} against the held-out rows"
+    return f"{_pm(abs(gap), error)} {'above' if gap >= 0 else 'below'} the held-out rows"
 
 
-def _pm(mean: float, se: float, sign: bool = False) -> str:
-    text = f"{mean:+.4f}" if sign else f"{mean:.4f}"
-    return f"{text} +- {se:.4f}" if math.isfinite(se) else text
+def _pm(mean: float, se: float) -> str:
+    return f"{_short(mean, 4)} +- {_short(se, 4)}" if math.isfinite(se) else _short(mean, 4)
+
+
+def _short(value: float, digits: int = 3) -> str:
+    return f"{value:.{digits}f}" if abs(value) < 1e4 else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""Mixtures of full-covariance Gaussians and kernel densities: what a flow has to beat, and what it is integrated with."""
+"""Gaussians, mixtures of them and kernel densities: what a flow has to beat, and what it is integrated with."""
 
 from __future__ import annotations
 
@@ -138,7 +138,8 @@ def fit_mixture(x: Array, seed: int, most: int = _COUNTS[-1]) -> Mixture:
         bic = model.bic(standard)
         if best is None or bic < best.bic:
             scale = np.multiply.outer(std, std)
-            best = Mixture(model.weights_, model.means_ * std + mean, model.covariances_ * scale, float(bic))
+            weights, means, covariances = (np.asarray(v) for v in (model.weights_, model.means_, model.covariances_))
+            best = Mixture(weights, means * std + mean, covariances * scale, float(bic))
             failures = 0
         else:
             failures += 1

@@ -40,16 +40,22 @@ def pictures(report: Report) -> dict[str, list[tuple[str, Figure]]]:
         caption = "Share of held-out rows in regions of highest density, beyond what it should be."
         found["calibration"].append((caption, _coverage(of["calibration"])))
     if "marginal" in of["calibration"]:
-        caption = "Where the held-out latents fall in the base, one at a time, the worst first: flat within the band if good."
+        caption = (
+            "Where the held-out latents fall in the base, one at a time, the worst first: flat within the band if good."
+        )
         found["calibration"].append((caption, _marginals(of["calibration"])))
     if "roc" in of["two_sample"]:
         caption = "ROC curves of the classifier: on the diagonal it cannot tell one from the other."
         found["two_sample"].append((caption, _roc(of["two_sample"]["roc"])))
     if "columns" in of["columns"]:
-        caption = "Distance of each column's samples from held-out rows, and that of other real rows; below the line is chance."
+        caption = (
+            "Distance of each column's samples, and of other real rows, from held-out rows; chance is left of the line."
+        )
         found["columns"].append((caption, _bars(of["columns"])))
     if "test" in of["memorisation"]:
-        caption = "Distance to the nearest training row: a model that copies has its histogram left of the held-out rows'."
+        caption = (
+            "Distance to the nearest training row: a model that copies has its histogram left of the held-out rows'."
+        )
         found["memorisation"].append((caption, _neighbours(of["memorisation"])))
     return found
 
@@ -99,7 +105,7 @@ def _radius(drawn: dict[str, Any]) -> Figure:
     top = max(middle[-1], min(found[-1], middle[-1] + 0.8 * (middle[-1] - middle[0])))
     low = min(middle[0], max(found[0], middle[0] - 0.3 * (middle[-1] - middle[0])))
     pad = 0.04 * (top - low)
-    ax.set(xlim=(low - pad, top + pad), ylim=(low - pad, top + pad), box_aspect=1)
+    ax.set(xlim=(middle[0] - pad, middle[-1] + pad), ylim=(low - pad, top + pad), box_aspect=1)
     style.dress(ax, x="expected latent radius", y="found", closed=True)
     if beyond := int((found > top).sum()):
         _note(ax, f"{beyond} above")
@@ -142,8 +148,8 @@ def _marginals(drawn: dict[str, Any]) -> Figure:
         ax.stairs(heights, np.linspace(0, 1, bins + 1), fill=True, color=style.DATA, alpha=0.25)
         ax.stairs(heights, np.linspace(0, 1, bins + 1), color=style.DATA, linewidth=0.9)
         ax.set(xlim=(0, 1), ylim=(0, max(2.0, 1.15 * heights.max())), yticks=[], xticks=[0, 0.5, 1])
-        style.dress(ax, f"latent {shown[i] + 1}")
-        ax.title.set_fontsize(9)
+        style.dress(ax)
+        ax.set_title(f"latent {shown[i] + 1}", fontsize=9, color=style.INK, loc="left", pad=4)
         ax.set_xticks([0, 0.5, 1], ["0", "½", "1"])
     return fig
 
@@ -194,7 +200,7 @@ def _neighbours(drawn: dict[str, Any]) -> Figure:
 
 
 def _legend(ax: Axes, where: str, outside: bool = False) -> None:
-    at = {"bbox_to_anchor": (0, 1.0, 1, 0), "ncols": 3, "loc": "lower left"} if outside else {"loc": where}
+    at: Any = {"bbox_to_anchor": (0, 1.0, 1, 0), "ncols": 3, "loc": "lower left"} if outside else {"loc": where}
     ax.legend(fontsize=8.5, frameon=False, labelcolor=style.INK, **at)
 
 

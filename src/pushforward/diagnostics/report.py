@@ -15,7 +15,7 @@ import numpy as np
 from .stats import BAD, DOUBTFUL, GOOD, UNKNOWN
 
 _CORE = ("likelihood", "calibration", "two_sample")  # a good verdict needs these
-_WIDTH = 110
+_WIDTH = 118
 
 
 @dataclass
@@ -116,7 +116,7 @@ class Report:
         for section in self.sections:
             lines.append("")
             lines += _wrapped(f"{section.verdict.upper():<12}", f"{section.title}: {section.why}")
-            lines += [_row(row, section.table) for row in section.table]
+            lines += [line for row in section.table for line in _row(row, section.table)]
         return "\n".join(line.rstrip() for line in lines)
 
     def to_json(self) -> dict[str, Any]:
@@ -158,10 +158,11 @@ def _wrapped(head: str, text: str) -> list[str]:
     return textwrap.wrap(head + text, _WIDTH, subsequent_indent=" " * len(head), break_long_words=False)
 
 
-def _row(row: list[str], table: list[list[str]]) -> str:
+def _row(row: list[str], table: list[list[str]]) -> list[str]:
     widths = [max(len(r[i]) for r in table if i < len(r)) for i in range(2)]
     label, figure, remark = (*row, "", "")[:3]
-    return f"            {label:<{max(widths[0], 24)}}  {figure:<{max(widths[1], 18)}}  {remark}"
+    head = f"{'':12}{label:<{max(widths[0], 24)}}  {figure:<{max(widths[1], 18)}}  "
+    return textwrap.wrap(head + remark, max(_WIDTH, len(head) + 30), subsequent_indent=" " * len(head))
 
 
 def _plain(value: Any) -> Any:

@@ -29,6 +29,7 @@ def check(
     context: Any = None,
     train_context: Any = None,
     columns: Sequence[str] | None = None,
+    row_numbers: Sequence[int] | None = None,
     max_rows: int = 10_000,
     seed: int = 0,
 ) -> Report:
@@ -47,6 +48,7 @@ def check(
         context: (N, K), with a conditional flow: of the test rows.
         train_context: (M, K), of the training rows.
         columns: D names, for the report.
+        row_numbers: (N,), what the report calls the test rows by; 0 to N - 1 when None.
         max_rows: of more test rows, so many drawn at random are used beyond likelihood and tails.
         seed: of every random step.
 
@@ -72,7 +74,10 @@ def check(
         if context is not None and train_context is None:
             raise ValueError("train_context is needed with train: the context of the training rows")
         train = subject.rows(_joined(train, train_context, subject, "train"), "train")
-    evidence = gather(subject, test, train, max_rows, seed)
+    numbers = np.arange(len(test)) if row_numbers is None else np.asarray(row_numbers)
+    if numbers.shape != (len(test),):
+        raise ValueError(f"expected {len(test)} row_numbers, one for each row of test, got {len(numbers)}")
+    evidence = gather(subject, test, train, numbers, max_rows, seed)
     sections = [section(evidence) for section in _SECTIONS]
     about = {
         "rows": len(evidence.log_all),

@@ -1,4 +1,4 @@
-"""The small statistics of a check: Kolmogorov-Smirnov, Wasserstein and ROC AUC, each with the error that chance gives."""
+"""The small statistics of a check: Kolmogorov-Smirnov, Wasserstein and ROC AUC, each with the error of chance."""
 
 from __future__ import annotations
 

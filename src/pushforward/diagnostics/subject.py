@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..bases import StandardNormal
 from ..flow import Flow
@@ -55,8 +56,16 @@ class Subject(Protocol):
         """The rows as a matrix of finite numbers (N, D + K) whose density `log_prob` is; None for mixed rows."""
         ...
 
+    def inner(self, rows: Any) -> tuple[FlowSubject, Array] | None:
+        """The flow inside, and what it sees of rows; None where there is none."""
+        ...
 
-def take(rows: Any, index: Array) -> Any:
+    def baselines(self, fit: Any, rows: Any, seed: int) -> dict[str, tuple[str, Array]]:
+        """For rows that have no matrix: name -> label and log-densities (N,) of simple densities fitted to `fit`."""
+        ...
+
+
+def take(rows: Any, index: NDArray[np.integer]) -> Any:
     """Some rows, by their numbers."""
     return rows[index] if isinstance(rows, np.ndarray) else rows.take(index)
 
@@ -97,7 +106,7 @@ class FlowSubject:
 
     @torch.no_grad()
     def sample(self, n: int, seed: int) -> Array:
-        """Draws n rows; of a conditional flow one for each of n contexts, each of which comes before any comes twice."""
+        """Draws n rows; of a conditional flow one for each of n contexts, all of which come before any comes twice."""
         generator = torch.Generator(self.flow._like().device).manual_seed(seed)
         if self.contexts is None:
             return _array(self.flow.sample(n, generator=generator))
@@ -131,6 +140,14 @@ class FlowSubject:
     def matrix(self, rows: Array) -> Array:
         """The rows themselves."""
         return rows
+
+    def inner(self, rows: Array) -> tuple[FlowSubject, Array]:
+        """This flow and these rows."""
+        return self, rows
+
+    def baselines(self, fit: Array, rows: Array, seed: int) -> dict[str, tuple[str, Array]]:
+        """None but those of the matrix."""
+        return {}
 
 
 def as_subject(density: Any, columns: Sequence[str] | None, context: Any, train_context: Any) -> Subject:
