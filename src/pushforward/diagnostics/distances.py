@@ -134,7 +134,7 @@ def memorisation(e: Evidence) -> Section:
     verdicts = [judge(closer - 0.5, 2.6 * se, *_CLOSER), judge(copied - expected, noise, *_COPIED), fitted]
     section.verdict = worst(verdicts)
     if section.verdict not in (BAD, DOUBTFUL):
-        section.why = f"samples lie as far from the training rows as held-out rows do ({medians} spreads)"
+        section.why = f"samples lie no nearer to training rows than held-out rows do ({medians} spreads)"
     elif section.verdict in verdicts[:2]:
         section.why = f"samples lie closer to the training rows than held-out rows do ({medians} spreads)"
     else:

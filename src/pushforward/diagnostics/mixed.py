@@ -23,8 +23,8 @@ _FIT_ROWS = 20_000
 class TableSubject:
     """Rows of an Arrow table under a density over tables.
 
-    The density gives `log_prob(table)`, `sample(n, given, seed=)` as an Arrow table, `latent(table)`, standard normal if
-    it is right, and perhaps `targets`, `given` (names), `flow` and `encode`, as a `TableDensity` does.
+    The density gives `log_prob(table)`, `sample(n, given, seed=)` as an Arrow table, `latent(table)`, standard normal
+    if it is right, and perhaps `given` (names), `flow` and `encode`, as a `TableDensity` does.
 
     Attributes:
         density: over tables.
