@@ -292,7 +292,7 @@ def test_a_section_that_is_not_there(true_model: Report) -> None:
 def test_a_flow_trained_on_moons_is_better_than_one_hardly_trained() -> None:
     from pushforward.data.toys import TOYS
 
-    x = TOYS["moons"].sample(14_000, generator=torch.Generator().manual_seed(0))
+    x = TOYS["moons"]().sample(14_000, generator=torch.Generator().manual_seed(0))
     order, words = [], ("good", "doubtful", "bad")
     for steps in (40, 3000):
         flow = pf.real_nvp(2, seed=0)

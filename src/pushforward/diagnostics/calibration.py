@@ -129,6 +129,7 @@ def _of_latents(e: Evidence, z: Array, section: Section) -> dict[str, str]:
         expected = np.eye(d)
         name, law = "latent radius", f"against chi^2 with {d} degree{'s' if d > 1 else ''} of freedom"
         section.drawn["radius"] = np.sqrt(np.sort(squared.numpy()))
+        section.drawn["radius_is"] = name
         section.drawn["radius_law"] = np.sqrt(e.rng(3).chisquare(d, (60, n)))
     else:
         draws, log_density = base
@@ -139,6 +140,7 @@ def _of_latents(e: Evidence, z: Array, section: Section) -> dict[str, str]:
         expected = spearman(draws[:5000])
         name, law = "latent density", "against draws of the base"
         section.drawn["radius"] = np.sort(-own)
+        section.drawn["radius_is"] = "negative log-density of the latent"
         section.drawn["radius_law"] = -e.rng(3).choice(log_density, (60, n))
     # The base's own draws are many enough to count as the law itself.
     far = ks_uniform(radius)

@@ -27,7 +27,8 @@ def pictures(report: Report) -> dict[str, list[tuple[str, Figure]]]:
     if not drawn:
         return found
     if len(drawn["held"]) and len(drawn["fake"]) and drawn["names"]:
-        caption = "Held-out rows and samples: single rows, and contours that hold 50 and 90 % of the mass."
+        caption = "Held-out rows and samples"
+        caption += ": single rows, and contours that hold 50 and 90 % of the mass." if len(drawn["names"]) > 1 else "."
         found["overview"].append((caption, _pairs(report)))
     if np.isfinite(drawn["log_test"]).any() and len(drawn["log_samples"]):
         caption = "Log-densities. If the model is right, held-out rows and samples have the same histogram."
@@ -73,7 +74,7 @@ def _pairs(report: Report) -> Figure:
         fig.legends[0].get_texts()[0].set_text("held-out rows")
         fig.legends[0].get_texts()[-1].set_text("samples")
         if len(number) > len(keep):
-            fig.legends[0].set_title(f"the {len(keep)} of {len(number)} columns farthest off")
+            fig.legends[0].set_title(f"the {len(keep)} columns farthest off")
     return fig
 
 
@@ -86,8 +87,7 @@ def _log_densities(drawn: dict[str, Any]) -> Figure:
     every = np.concatenate([v for _, v, _ in finite])
     low, high = np.quantile(every, [0.003, 1.0])
     margin = 0.04 * (high - low) + 1e-9
-    for label, values, colour in finite:
-        style.histogram(ax, values, (low - margin, high + margin), colour, label, fill=label == "held-out rows")
+    _histograms(ax, finite, (low - margin, high + margin))
     ax.set(xlim=(low - margin, high + margin), yticks=[])
     style.dress(ax, x="log-density of a row  [nats]", y="share")
     _legend(ax, "upper left")
@@ -106,7 +106,7 @@ def _radius(drawn: dict[str, Any]) -> Figure:
     low = min(middle[0], max(found[0], middle[0] - 0.3 * (middle[-1] - middle[0])))
     pad = 0.04 * (top - low)
     ax.set(xlim=(middle[0] - pad, middle[-1] + pad), ylim=(low - pad, top + pad), box_aspect=1)
-    style.dress(ax, x="expected latent radius", y="found", closed=True)
+    style.dress(ax, x=f"expected {drawn['radius_is']}", y="found", closed=True)
     if beyond := int((found > top).sum()):
         _note(ax, f"{beyond} above")
     return _figure(ax)
@@ -191,12 +191,21 @@ def _neighbours(drawn: dict[str, Any]) -> Figure:
     ax = style.figure_of(None, (5.2, 3.4))
     both = np.concatenate([drawn["test"], drawn["samples"]])
     span = (0.0, float(np.quantile(both, 0.99)) or 1.0)
-    style.histogram(ax, drawn["test"], span, style.DATA, "held-out rows")
-    style.histogram(ax, drawn["samples"], span, style.MODEL, "samples", fill=False)
+    _histograms(ax, [("held-out rows", drawn["test"], style.DATA), ("samples", drawn["samples"], style.MODEL)], span)
     ax.set(xlim=span, yticks=[])
     style.dress(ax, x="distance to the nearest training row  [spreads]", y="share")
     _legend(ax, "upper right")
     return _figure(ax)
+
+
+def _histograms(ax: Axes, kinds: list[tuple[str, Array, str]], span: tuple[float, float]) -> None:
+    """Shares of each kind, the first filled; on the bins of the smallest, as peaks look higher in narrow bins."""
+    bins = int(min(max(math.sqrt(min(len(values) for _, values, _ in kinds)), 10), 60))
+    for i, (label, values, colour) in enumerate(kinds):
+        counts, edges = np.histogram(values, bins, span)
+        if i == 0:
+            ax.stairs(counts / len(values), edges, fill=True, color=colour, alpha=0.25)
+        ax.stairs(counts / len(values), edges, color=colour, linewidth=0.9 if i == 0 else 1.4, label=label)
 
 
 def _legend(ax: Axes, where: str, outside: bool = False) -> None:
