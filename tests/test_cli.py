@@ -429,3 +429,56 @@ def test_usage_errors_have_exit_code_2(data: Path) -> None:
     assert run("fit", data, "--out", "m.safetensors", "--mixing", "salad").exit_code == 2
     assert run("nonsense").exit_code == 2
     assert "at most one of" in bad("fit", data, "--out", "m.safetensors", "--steps", 5, "--seconds", 5)
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with normal rows without names, in two files, and a model of the first."""
+    folder = tmp_path_factory.mktemp("checked")
+    rows = np.random.default_rng(0).normal(3, 2, (900, 2))
+    np.save(folder / "rows.npy", rows[:600])
+    np.save(folder / "new.npy", rows[600:])
+    good("fit", folder / "rows.npy", "--out", folder / "model.safetensors", "--steps", "150", "--depth", "2")
+    return folder
+
+
+def test_check_prints_a_verdict_and_writes_a_page(checked: Path, tmp_path: Path) -> None:
+    page = tmp_path / "new" / "report.html"
+    model, data, train = checked / "model.safetensors", checked / "new.npy", checked / "rows.npy"
+    figures = good("check", model, data, "--train", train, "--html", page)
+    assert figures["rows"] == 300
+    assert figures["train_rows"] == 600
+    assert figures["sections"]["exactness"]["verdict"] == "good"
+    assert "model.safetensors on new.npy" in page.read_text()
+    shown = run("check", model, data).stdout
+    assert shown.startswith("VERDICT")
+    assert "Held-out likelihood" in shown
+
+
+def test_check_on_the_table_of_the_fit_takes_the_rows_held_out(checked: Path, tmp_path: Path) -> None:
+    model, rows = checked / "model.safetensors", np.load(checked / "rows.npy")
+    result = run("check", model, checked / "rows.npy", "--json")
+    assert "its 60 rows held out then are checked" in result.stdout
+    figures = json.loads(result.stdout.splitlines()[-1])
+    assert (figures["rows"], figures["train_rows"]) == (60, 540)
+    test = good("info", model)["training"]
+    assert figures["sections"]["likelihood"]["figures"]["mean"] == pytest.approx(test["test_log_density"], abs=1e-3)
+    first = figures["sections"]["tails"]["figures"]["least_likely"][0]  # rows are counted from 1 in the whole file
+    score = good("score", model, checked / "rows.npy", "--out", tmp_path / "scored.npy")
+    assert score["rows"] == 600
+    scored = np.load(tmp_path / "scored.npy")
+    assert scored[first["row"] - 1, -1] == pytest.approx(first["log_density"], abs=1e-3)
+    np.save(tmp_path / "other.npy", rows[::-1])
+    assert good("check", model, tmp_path / "other.npy")["rows"] == 600
+
+
+def test_check_refuses_before_it_works(checked: Path, tmp_path: Path) -> None:
+    model, data = checked / "model.safetensors", checked / "new.npy"
+    assert ".html" in bad("check", model, data, "--html", tmp_path / "report.pdf")
+    assert "columns" in bad("check", model, _saved(tmp_path, np.zeros((5, 3))))
+    assert "NaN" in bad("check", model, _saved(tmp_path, np.full((5, 2), np.nan)))
+
+
+def _saved(folder: Path, rows: np.ndarray) -> Path:
+    np.save(folder / "rows.npy", rows)
+    return folder / "rows.npy"

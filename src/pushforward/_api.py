@@ -15,6 +15,8 @@ from .bijections import Permute as Permute
 from .bijections import Rotation as Rotation
 from .bijections import Standardize as Standardize
 from .bijections import TriangularCoupling as TriangularCoupling
+from .diagnostics import Report as Report
+from .diagnostics import check as check
 from .elementwise import Affine as Affine
 from .elementwise import CubicRational as CubicRational
 from .elementwise import Elementwise as Elementwise

@@ -174,6 +174,25 @@ def sample(**options: Any) -> None:
 
 @main.command()
 @click.argument("model", type=click.Path())
+@click.argument("data", type=click.Path())
+@click.option("--train", type=click.Path(), help="The table that the model was fitted to.")
+@click.option("--html", type=click.Path(), help="Write the report as a page with pictures, too.")
+@click.option("--max-rows", type=click.IntRange(1), default=10_000, show_default=True, help="Rows of the costly tests.")
+@_seed
+@_general
+def check(**options: Any) -> None:
+    """Judge a model by rows that it was not fitted to.
+
+    Likelihood beside simple densities, exactness, calibration, samples against rows, memorisation, tails: each with its
+    figures and a verdict. If DATA is the very table of the fit, its held-out tenth is checked.
+    """
+    from . import on_check
+
+    _finish(on_check.check(**options))
+
+
+@main.command()
+@click.argument("model", type=click.Path())
 @_general
 def info(**options: Any) -> None:
     """Show what a model file holds."""

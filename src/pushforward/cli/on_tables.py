@@ -49,7 +49,7 @@ def fit(
             "notice overfitting"
         )
     _check_constant(x, names, data)
-    test, rest = _held_out(x)
+    test, rest = (x[rows] for rows in held_out(len(x)))
     _check_constant(rest, names, f"the training part of {data}")
 
     if model["components"] is None:
@@ -256,11 +256,11 @@ def _split_names(text: str) -> list[str]:
     return [name.strip() for name in next(csv.reader([text], skipinitialspace=True)) if name.strip()]
 
 
-def _held_out(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """-> test rows, all others. The same whatever the seed, so that models of one table can be compared."""
-    held = round(_TEST_FRACTION * len(x))
-    order = np.random.default_rng(20160527).permutation(len(x))
-    return x[order[:held]], x[order[held:]]
+def held_out(rows: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """-> numbers of the test rows, of all others. The same whatever the seed, so that models of a table compare."""
+    held = round(_TEST_FRACTION * rows)
+    order = np.random.default_rng(20160527).permutation(rows)
+    return order[:held], order[held:]
 
 
 def _check_constant(x: NDArray[np.float64], names: list[str], where: str) -> None:

@@ -1,0 +1,352 @@
+"""The check of a density: right verdicts on good and on broken models, right figures, and manners with odd data."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from torch import Tensor, nn
+
+import pushforward as pf
+from pushforward.diagnostics import Report, check
+from pushforward.diagnostics.stats import GOOD
+
+RNG = np.random.default_rng
+
+
+class Scale(pf.Bijection):
+    """z = (x - shift) / scale, with a log-determinant that may be wrong."""
+
+    def __init__(self, scale: float = 1.0, shift: float = 0.0, log_det_error: float = 0.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([scale, shift]))
+        self.error = log_det_error
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        z = (x - self.weight[1]) / self.weight[0]
+        return z, (-x[0].numel() * self.weight[0].log() + self.error).expand(len(x))
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return z * self.weight[0] + self.weight[1], (z[0].numel() * self.weight[0].log()).expand(len(z))
+
+
+def normal(rows: int, features: int, seed: int = 0) -> np.ndarray:
+    return RNG(seed).standard_normal((rows, features))
+
+
+def scaled(features: int, **options: float) -> pf.Flow:
+    return pf.Flow(Scale(**options), features)
+
+
+@pytest.fixture(scope="module")
+def true_model() -> Report:
+    return check(scaled(2), normal(2000, 2), normal(3000, 2, 1), columns=["a", "b"])
+
+
+def test_the_true_density_is_good_in_every_section(true_model: Report) -> None:
+    assert {s.name: s.verdict for s in true_model} == dict.fromkeys(
+        ("likelihood", "exactness", "calibration", "two_sample", "columns", "memorisation", "tails"), GOOD
+    )
+    assert true_model.verdict == GOOD
+
+
+def test_the_figures_are_those_of_closed_forms(true_model: Report) -> None:
+    found = {s.name: s.figures for s in true_model}
+    entropy = 1 + math.log(2 * math.pi)
+    likelihood = found["likelihood"]
+    assert likelihood["mean"] == pytest.approx(-entropy, abs=4 * likelihood["se"])
+    assert likelihood["se"] == pytest.approx(1 / math.sqrt(2000), rel=0.1)  # the variance of log p is D / 2 = 1
+    assert abs(likelihood["baselines"]["gaussian"]["gain"]) < 0.01
+    assert found["exactness"]["integral"] == pytest.approx(1, abs=1e-4)
+    for level in found["calibration"]["coverage"]:
+        assert level["coverage"] == pytest.approx(level["level"], abs=4 * level["se"])
+    assert found["two_sample"]["auc"] == pytest.approx(0.5, abs=0.05)
+    for tail, share in found["tails"]["shares"].items():
+        assert share["share"] == pytest.approx(float(tail), abs=4 * share["se"] + 1e-3)
+
+
+def test_a_wrong_log_determinant_is_bad_in_exactness() -> None:
+    report = check(scaled(2, log_det_error=0.5), normal(1500, 2), normal(1500, 2, 1))
+    assert report.verdict == report["exactness"].verdict == "bad"
+    figures = report["exactness"].figures
+    assert figures["logdet_max_float64"] == pytest.approx(0.5, abs=1e-6)
+    assert figures["integral"] == pytest.approx(math.exp(0.5), abs=1e-3)
+    # The claimed density is e^0.5 times too high: it seems to beat the truth, and only exactness knows better.
+    assert report["likelihood"].verdict == GOOD
+
+
+@pytest.mark.parametrize(("features", "error"), [(1, 0.3), (4, -0.4), (8, 0.3)])
+def test_the_integral_is_measured_without_the_map(features: int, error: float) -> None:
+    figures = check(scaled(features, log_det_error=error), normal(600, features))["exactness"].figures
+    assert figures["integral"] == pytest.approx(math.exp(error), abs=max(5 * figures["integral_error"], 1e-6))
+    assert figures["integral_error"] < 0.03
+
+
+def test_a_density_that_is_too_wide() -> None:
+    report = check(scaled(2, scale=1.5), normal(2000, 2), normal(2000, 2, 1))
+    assert report.verdict == "bad"
+    for name in ("likelihood", "calibration", "two_sample"):
+        assert report[name].verdict in ("doubtful", "bad"), name
+    # E log N(0, 1) - E log N(0, 1.5^2), a column: log 1.5 - (1 - 1 / 1.5^2) / 2
+    gap = 2 * (math.log(1.5) - (1 - 1 / 1.5**2) / 2)
+    gaussian = report["likelihood"].figures["baselines"]["gaussian"]
+    assert gaussian["gain"] == pytest.approx(-gap, abs=4 * gaussian["gain_se"] + 0.005)
+    # Radii are Rayleigh: F(r) - F(r / 1.5) is largest where the two densities meet.
+    at = 2 * math.log(1.5**2) / (1 - 1 / 1.5**2)
+    largest = math.exp(-at / 2 / 1.5**2) - math.exp(-at / 2)
+    assert report["calibration"].figures["radius"]["ks"] == pytest.approx(largest, abs=0.03)
+    assert report["exactness"].verdict == GOOD
+    assert "heavy" in report["tails"].why
+
+
+def test_shifted_samples_are_told_apart() -> None:
+    report = check(scaled(2, shift=1.0), normal(2000, 2), normal(2000, 2, 1))
+    for name in ("likelihood", "calibration", "two_sample", "columns"):
+        assert report[name].verdict == "bad", name
+    assert report["exactness"].verdict == GOOD
+    # Two normals a distance d apart: AUC = Phi(d / sqrt 2), d = sqrt 2 here; KS of a column 2 Phi(1 / 2) - 1.
+    figures = report["two_sample"].figures
+    assert figures["auc"] == pytest.approx(0.8413, abs=0.03)
+    assert figures["real_auc"] == pytest.approx(0.5, abs=0.04)
+    assert report["columns"].figures["columns"][0]["ks"] == pytest.approx(0.3829, abs=0.05)
+    assert report["columns"].figures["columns"][0]["w1"] == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_memoriser_is_found() -> None:
+    train, test = normal(120, 3), normal(1000, 3, 1)
+    base = pf.GaussianMixture(3, 120, means=torch.tensor(train), scales=0.004, learnable=False)
+    report = check(pf.Flow(pf.Chain(), 3, base), test, train)
+    assert report["memorisation"].verdict == "bad"
+    assert report["memorisation"].figures["closer"] > 0.9
+    assert report["memorisation"].figures["fit_gap"] > 1
+    assert report["likelihood"].verdict == "bad"
+
+
+def test_test_rows_that_were_trained_on_are_found() -> None:
+    rows = normal(800, 2)
+    report = check(scaled(2), rows, rows)
+    assert report["memorisation"].verdict == "bad"
+    assert "training rows" in report["memorisation"].why
+
+
+def test_a_dropped_mode_is_found() -> None:
+    rng = RNG(0)
+    x = rng.standard_normal((2500, 2)) * 0.5 + np.where(rng.random(2500) < 0.15, 6.0, 0.0)[:, None]
+    report = check(scaled(2, scale=0.5), x[:1500], x[1500:])
+    for name in ("likelihood", "calibration", "tails", "columns"):
+        assert report[name].verdict == "bad", name
+    assert report["tails"].figures["shares"]["0.01"]["share"] == pytest.approx(0.15, abs=0.05)
+    listed = report["tails"].figures["least_likely"]
+    assert all(x[row["row"], 0] > 4 for row in listed)
+    assert [row["log_density"] for row in listed] == sorted(row["log_density"] for row in listed)
+
+
+def test_dependent_latents_are_found_where_marginals_are_right() -> None:
+    x = normal(2000, 2) @ np.linalg.cholesky([[1, 0.6], [0.6, 1]]).T
+    report = check(scaled(2), x)
+    tests = report["calibration"].figures["tests"]
+    assert tests["marginal latents"] == GOOD
+    assert tests["latent correlation"] == "bad"
+    assert report.verdict == "bad"
+
+
+def test_a_base_that_is_no_normal_is_judged_by_its_own_law() -> None:
+    base = pf.GaussianMixture(1, 2, means=torch.tensor([[-4.0], [4.0]]), learnable=False)
+    rng = RNG(3)
+    x = rng.standard_normal((1500, 1)) + np.where(rng.random((1500, 1)) < 0.5, 4, -4)
+    assert check(pf.Flow(pf.Chain(), 1, base), x[:, 0])["calibration"].verdict == GOOD
+    assert check(pf.Flow(pf.Chain(), 1, base), x + 2)["calibration"].verdict == "bad"
+
+
+def test_a_conditional_flow_is_checked_with_its_contexts() -> None:
+    flow = pf.Flow(Follow(), 1, context_dim=1)
+    rng = RNG(5)
+    context = rng.standard_normal((3000, 1))
+    x = context + rng.standard_normal((3000, 1))
+    good = check(flow, x[:1500], x[1500:], context=context[:1500], train_context=context[1500:])
+    assert good.verdict == GOOD, good.text()
+    assert good["likelihood"].figures["baselines"]["gaussian"]["mean"] == pytest.approx(-1.4189, abs=0.1)
+    shuffled = rng.permutation(context)
+    assert check(flow, x[:1500], context=shuffled[:1500]).verdict == "bad"
+    with pytest.raises(ValueError, match="conditional"):
+        check(flow, x)
+    with pytest.raises(ValueError, match="as many contexts"):
+        check(flow, x, context=context[:10])
+
+
+class Follow(pf.Bijection):
+    """z = x - context."""
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        assert context is not None
+        return x - context, torch.zeros(len(x), dtype=x.dtype)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        assert context is not None
+        return z + context, torch.zeros(len(z), dtype=z.dtype)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 15])
+def test_few_rows_cannot_tell(rows: int) -> None:
+    report = check(scaled(2), normal(rows, 2))
+    assert report.verdict == "cannot tell"
+    assert "GOOD        Exact" in report.text()
+
+
+def test_more_rows_than_are_used_at_a_time() -> None:
+    report = check(scaled(1), normal(3000, 1), max_rows=200)
+    assert report.about["used"] == 200
+    assert report["likelihood"].figures["rows"] == 3000
+
+
+def test_a_constant_column_is_told() -> None:
+    x = normal(300, 2)
+    x[:, 1] = 3.0
+    report = check(scaled(2), x, columns=["a", "flat"])
+    assert report["likelihood"].verdict == "cannot tell"
+    assert "flat" in report["likelihood"].why
+
+
+def test_repeated_values_are_told() -> None:
+    report = check(scaled(2), normal(1000, 2).round(1), columns=["a", "b"])
+    assert "values repeat in a, b" in report["likelihood"].why
+
+
+def test_rows_without_density_are_bad() -> None:
+    uniform = torch.distributions.Uniform(torch.zeros(2), torch.ones(2))
+    x = RNG(0).random((500, 2))
+    x[7] = 3.0
+    report = check(pf.Flow(pf.Chain(), 2, uniform), x, row_numbers=range(1, 501))
+    assert report["likelihood"].verdict == "bad"
+    assert "row 8" in report["likelihood"].why
+    assert report["tails"].figures["least_likely"][0]["row"] == 8
+
+
+def test_one_row_that_decides_the_mean_is_named_as_such() -> None:
+    x = normal(800, 2)
+    x[3] = 1e4
+    report = check(scaled(2), x[:400], normal(800, 2, 1))
+    assert report["likelihood"].verdict == "doubtful"
+    assert "one row costs" in report["likelihood"].why
+
+
+def test_bad_input_says_what_is_wrong() -> None:
+    x = normal(50, 2)
+    with pytest.raises(ValueError, match=r"expected test of shape \(N, 2\)"):
+        check(scaled(2), normal(50, 3))
+    with pytest.raises(ValueError, match="expected test"):
+        check(scaled(2), x[:0])
+    with pytest.raises(ValueError, match=r"finite.*row 4"):
+        check(scaled(2), np.where(np.arange(50)[:, None] == 4, np.nan, x))
+    with pytest.raises(ValueError, match="2 column names"):
+        check(scaled(2), x, columns=["a"])
+    with pytest.raises(ValueError, match="over vectors"):
+        check(pf.Flow(pf.Chain(), (1, 2, 2)), x)
+    with pytest.raises(ValueError, match="a Flow"):
+        check("model", x)
+    with pytest.raises(ValueError, match="row_numbers"):
+        check(scaled(2), x, row_numbers=[1])
+
+
+def test_the_same_seed_gives_the_same_report_and_the_global_generators_are_left_alone() -> None:
+    np.random.seed(0)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    reports = [check(scaled(2), normal(300, 2), normal(300, 2, 1), seed=s).to_json() for s in (1, 1, 2)]
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert (before[1] == np.random.get_state()[1]).all()
+    first, again, other = ({k: v for k, v in r.items() if k != "seconds"} for r in reports)
+    assert first == again
+    assert first["sections"] != other["sections"]
+
+
+def test_the_report_as_text_json_and_html(true_model: Report, tmp_path: Any) -> None:
+    text = true_model.text()
+    assert text.startswith("VERDICT     GOOD")
+    assert max(map(len, text.splitlines())) <= 120
+    figures = json.loads(json.dumps(true_model.to_json(), allow_nan=False))
+    assert figures["verdict"] == GOOD
+    assert figures["sections"]["exactness"]["figures"]["integral"] == pytest.approx(1, abs=1e-3)
+    page = true_model.to_html(tmp_path / "report.html", title="a < b").read_text()
+    assert "<title>a &lt; b</title>" in page
+    assert page.count("data:image/png;base64,") >= 8
+    assert "http" not in page.replace("http-equiv", "")
+    assert all(s.title in page for s in true_model)
+
+
+def test_a_page_of_a_check_that_found_little(tmp_path: Any) -> None:
+    check(scaled(1), normal(3, 1)).to_html(tmp_path / "few.html")
+    assert "cannot tell" in (tmp_path / "few.html").read_text()
+
+
+def test_a_section_that_is_not_there(true_model: Report) -> None:
+    with pytest.raises(KeyError, match="likelihood"):
+        true_model["luck"]
+
+
+@pytest.mark.slow
+def test_a_flow_trained_on_moons_is_better_than_one_hardly_trained() -> None:
+    from pushforward.data.toys import TOYS
+
+    x = TOYS["moons"]().sample(14_000, generator=torch.Generator().manual_seed(0))
+    order, words = [], ("good", "doubtful", "bad")
+    for steps in (40, 3000):
+        flow = pf.real_nvp(2, seed=0)
+        pf.fit(flow, x[:12_000], steps=steps, seed=0, progress="none")
+        report = check(flow, x[12_000:], x[:12_000])
+        order.append(sum(words.index(s.verdict) for s in report))
+    assert order[1] < order[0] - 3
+    assert report["two_sample"].verdict == GOOD  # type: ignore[possibly-undefined]
+
+
+class Mixed:
+    """Half of the rows are ("a", N(0, 1)), the others ("b", N(3, 1)); a tenth of the numbers is missing."""
+
+    schema = None
+
+    def __init__(self, share: float = 0.5, gone: float = 0.1) -> None:
+        self.share, self.gone = share, gone
+
+    def sample(self, n: int, *, seed: int | None = None) -> Any:
+        rng = RNG(seed)
+        first = rng.random(n) < self.share
+        x = rng.standard_normal(n) + np.where(first, 0, 3)
+        return pa.table({"kind": np.where(first, "a", "b"), "size": pa.array(x, mask=rng.random(n) < self.gone)})
+
+    def log_prob(self, table: Any) -> np.ndarray:
+        first = np.array(table.column("kind").to_pylist()) == "a"
+        x, missing = self._numbers(table)
+        density = np.log(1 - self.gone) - 0.5 * x**2 - 0.5 * math.log(2 * math.pi)
+        return np.log(np.where(first, self.share, 1 - self.share)) + np.where(missing, np.log(self.gone), density)
+
+    def latent(self, table: Any) -> np.ndarray:
+        x, missing = self._numbers(table)
+        return np.where(missing, RNG(len(x)).standard_normal(len(x)), x)[:, None]
+
+    def _numbers(self, table: Any) -> tuple[np.ndarray, np.ndarray]:
+        x = np.array(table.column("size").to_pylist(), float)
+        first = np.array(table.column("kind").to_pylist()) == "a"
+        return np.nan_to_num(x) - np.where(first, 0, 3), np.isnan(x)
+
+
+def test_rows_of_mixed_columns() -> None:
+    truth = Mixed()
+    test, train = truth.sample(1500, seed=1), truth.sample(2000, seed=2)
+    report = check(truth, test.select(["size", "kind"]), train)
+    for name in ("calibration", "two_sample", "columns", "memorisation", "tails"):
+        assert report[name].verdict == GOOD, name
+    assert report["likelihood"].figures["mean"] == pytest.approx(float(truth.log_prob(test).mean()))
+    compared = {f["column"]: f["ks"] for f in report["columns"].figures["columns"]}
+    assert set(compared) == {"kind = a", "kind = b", "size", "size missing"}
+    off = check(Mixed(share=0.8), test.to_pandas(), train)
+    assert off.verdict == "bad"
+    compared = {f["column"]: f["ks"] for f in off["columns"].figures["columns"]}
+    assert compared["kind = a"] == pytest.approx(0.3, abs=0.05)
+    assert off["two_sample"].figures["telling_columns"][0]["column"] == "kind"
+    assert check(Mixed(gone=0.4), test, train)["columns"].verdict == "bad"
+    with pytest.raises(ValueError, match="lacks columns of the model: 'kind'"):
+        check(truth, test.select(["size"]))
