@@ -28,8 +28,8 @@ def training_rows(
     """
     x = read(estimator, X, reset=reset, least=least)
     weights = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
-    if not weights.any():
-        raise ValueError("sample_weight is zero for all rows: at least one must count")
+    if not weights.any():  # scikit-learn before 1.9 lets them pass
+        raise ValueError("Sample weights must contain at least one non-zero number.")
     rows = merged(x, read_context(estimator, context, len(x), reset=reset), weights)
     if reset:
         constant = rows.x.min(0) == rows.x.max(0)
@@ -168,7 +168,8 @@ def _numbers(estimator: Any, table: Any, name: str, least: int) -> Array:
         _frames.readable(table), dtype=[np.float64, np.float32], estimator=estimator, input_name=name,  # type: ignore[arg-type]
         ensure_min_samples=least,
     )  # fmt: skip
-    return values.astype(np.float64, copy=False)
+    values = values.astype(np.float64, copy=False)
+    return values if values.flags.writeable else values.copy()  # torch warns of what it could overwrite
 
 
 def _mixed_rows(name: str, table: Any) -> None:

@@ -34,23 +34,18 @@ class WeightedRows:
 
 
 def merged(x: Array, context: Array | None, weights: Array) -> WeightedRows:
-    """Each distinct row (with its context) once, with the sum of its weights, in an order that the values alone give.
+    """Each distinct row (with its context) once, with the sum of its weights, in lexicographic order.
 
     So a whole number as a weight means exactly what repeating the row means, a weight of zero what leaving it out
-    means, and the order of the rows does not matter.
+    means, and the training depends neither on the order of the rows nor on the units of the columns.
     """
     if not weights.all():
         kept = weights > 0
         x, context, weights = x[kept], None if context is None else context[kept], weights[kept]
     joint = (x if context is None else np.column_stack([x, context])) + 0.0  # -0.0 becomes 0.0
-    keys = _hashes(joint)
-    order = np.argsort(keys, kind="stable")
-    joint, keys = joint[order], keys[order]
+    order = np.lexsort(joint.T[::-1])
+    joint = joint[order]
     first = np.concatenate([[True], (joint[1:] != joint[:-1]).any(1)])
-    if bool((first[1:] & (keys[1:] == keys[:-1])).any()):  # two rows of one hash may alternate
-        again = np.lexsort(joint.T)
-        order, joint = order[again], joint[again]
-        first = np.concatenate([[True], (joint[1:] != joint[:-1]).any(1)])
     totals = np.bincount(np.cumsum(first) - 1, weights[order]).astype(np.float64, copy=False)
     joint = joint[first]
     width = x.shape[1]
@@ -85,13 +80,3 @@ def representative(rows: WeightedRows, most: int, seed: int) -> WeightedRows:
         return rows
     chosen = np.random.default_rng(seed).permutation(len(rows))[:most]
     return rows[np.unique(np.concatenate([chosen, rows.x.argmin(0), rows.x.argmax(0)]))]
-
-
-def _hashes(rows: Array) -> NDArray[np.uint64]:
-    """rows (N, D) -> a hash of each row's bits (N,)."""
-    bits = np.ascontiguousarray(rows).view(np.uint64)
-    keys = np.zeros(len(rows), np.uint64)
-    for column in bits.T:
-        keys = (keys ^ column) * np.uint64(0x9E3779B97F4A7C15)
-        keys ^= keys >> np.uint64(29)
-    return keys

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from ..flow import Flow
@@ -21,10 +20,6 @@ from . import _frames, _input, _saved, _training
 from ._rows import WeightedRows
 
 Array = NDArray[np.float64]
-
-
-def _is_one_flow(estimator: Any) -> bool:
-    return estimator.members == 1  # a mixture of flows has no single latent space
 
 
 class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
@@ -224,13 +219,15 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
                 x[np.ix_(chosen, self._varying)] = _training.draw(flow, int(chosen.sum()), given, seed + i)
         return _frames.like(self._kind, x.astype(self._dtype, copy=False), self._columns)
 
-    @available_if(_is_one_flow)
     def transform(self, X: Any, *, context: Any = None) -> Any:  # noqa: N803
         """Data to latent: X (N, D), context (N, K) -> z (N, D), each row standard normal if the density is right.
 
-        A constant column becomes its difference from the constant, which is 0. Not there with several members.
+        A constant column becomes its difference from the constant, which is 0.
+
+        Raises:
+            ValueError: there are several members: their mixture has no single latent space.
         """
-        check_is_fitted(self)
+        self._check_one_flow()
         x, contexts = self._read(X, context)
         z = x - self._centre()
         if self.flows_:
@@ -241,14 +238,13 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
             return z
         return _frames.like(_frames.kind_of(X), z, list(self.get_feature_names_out()), getattr(X, "index", None))
 
-    def fit_transform(self, X: Any, y: Any = None, *, context: Any = None, sample_weight: Any = None) -> Any:  # noqa: N803
+    def fit_transform(self, X: Any, y: Any = None, *, context: Any = None, sample_weight: Any = None) -> Any:  # noqa: N803  # type: ignore[override]
         """`fit`, then `transform` of the same rows."""
         return self.fit(X, context=context, sample_weight=sample_weight).transform(X, context=context)
 
-    @available_if(_is_one_flow)
     def inverse_transform(self, X: Any, *, context: Any = None) -> Any:  # noqa: N803
         """Latent to data, the inverse of `transform`: z (N, D), context (N, K) -> rows (N, D) of the kind of z."""
-        check_is_fitted(self)
+        self._check_one_flow()
         z = _input.read_latent(self, X)
         contexts = _input.read_context(self, context, len(z))
         x = z + self._centre()
@@ -279,6 +275,8 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         return _saved.read(cls(), path)
 
     def _train(self, rows: WeightedRows, *, fresh: bool, val_fraction: float, **settings: Any) -> None:
+        if isinstance(self.members, bool) or not isinstance(self.members, int) or self.members < 1:
+            raise ValueError(f"members must be a whole number of at least 1, got {self.members!r}")
         seed = _input.seed_of(self.random_state)
         seeds = [seed + 1000 * i for i in range(self.members if len(self._varying) else 0)]
         if fresh:
@@ -294,6 +292,11 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         self.flows_ = [flow.eval() for flow in flows]
         self.flow_ = self.flows_[0] if self.flows_ else None
         self.fit_record_ = self.fit_records_[0] if self.fit_records_ else None
+
+    def _check_one_flow(self) -> None:
+        check_is_fitted(self)
+        if len(self.flows_) > 1:
+            raise ValueError(f"a mixture of {len(self.flows_)} flows has no single latent space: set members=1")
 
     def _read(self, X: Any, context: Any) -> tuple[Array, Array | None]:  # noqa: N803
         x = _input.read(self, X, reset=False)
