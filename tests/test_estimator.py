@@ -471,7 +471,8 @@ def test_the_length_of_a_training() -> None:
     record = small(steps=7).fit(x).fit_record_
     assert record is not None
     assert record.summary["steps"] == 7
-    assert small(steps=None, epochs=3).fit(x).fit_record_.summary["epochs"] == 3  # type: ignore[union-attr]
+    assert small(steps=None, epochs=3, noise=0).fit(x).fit_record_.summary["epochs"] == 3  # type: ignore[union-attr]
+    assert small(steps=None, epochs=6, batch=30).fit(x).fit_record_.summary["steps"] == 18  # type: ignore[union-attr]
     assert small(steps=None, seconds=0.3).fit(x).fit_record_.summary["seconds"] < 3  # type: ignore[union-attr]
     with pytest.raises(ValueError, match="at most one of epochs, steps and seconds"):
         small(epochs=3).fit(x)

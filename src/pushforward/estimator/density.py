@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from os import PathLike
@@ -17,7 +16,6 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from ..flow import Flow
 from ..training import Fit
 from . import _frames, _input, _saved, _training
-from ._rows import WeightedRows
 
 Array = NDArray[np.float64]
 
@@ -47,6 +45,8 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         lr: the highest learning rate; None takes 5e-3, and 1e-3 in `partial_fit`.
         val_fraction: the part of the distinct rows held out to keep the best weights and to stop early; not below 20.
         patience: stop when validation has not improved for this part of the run; None never stops early.
+        noise: standard deviation of the noise added to the training rows each time they are drawn, in units of each
+            column's spread. It smooths a density of few rows; None takes a rule in their number, 0 none.
         warm_start: `fit` continues from the weights, and with the scale, of the fit before.
         verbose: show progress on stderr.
         device: where to train and evaluate, as torch names it; None takes the CPU.
@@ -74,6 +74,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
     n_features_in_: int
     constant_columns_: dict[int, float]
     flows_: list[Flow]
+    fit_records_: list[Fit]
     _varying: NDArray[np.intp]
     _kind: str
     _columns: list[Any]
@@ -93,6 +94,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         lr: float | None = None,
         val_fraction: float = 0.1,
         patience: float | None = 0.25,
+        noise: float | None = None,
         warm_start: bool = False,
         verbose: bool = False,
         device: str | torch.device | None = None,
@@ -109,6 +111,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         self.lr = lr
         self.val_fraction = val_fraction
         self.patience = patience
+        self.noise = noise
         self.warm_start = warm_start
         self.verbose = verbose
         self.device = device
@@ -130,7 +133,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         warm = self.warm_start and hasattr(self, "flows_")
         rows = _input.training_rows(self, X, context, sample_weight, reset=not warm, least=2)
         schedule = {k: getattr(self, k) for k in ("seconds", "epochs", "steps", "batch", "lr")}
-        self._train(rows, fresh=not warm, val_fraction=self.val_fraction, **schedule, patience=self.patience)
+        _training.train(self, rows, fresh=not warm, val_fraction=self.val_fraction, **schedule, patience=self.patience)
         return self
 
     def partial_fit(self, X: Any, y: Any = None, *, context: Any = None, sample_weight: Any = None) -> FlowDensity:  # noqa: N803
@@ -154,8 +157,8 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         length = {k: getattr(self, k) for k in ("seconds", "epochs", "steps")}
         if all(v is None for v in length.values()):
             length["epochs"] = 1
-        self._train(
-            rows, fresh=not started, val_fraction=0.0, **length, batch=self.batch, patience=None, ema=0.0,
+        _training.train(
+            self, rows, fresh=not started, val_fraction=0.0, **length, batch=self.batch, patience=None, ema=0.0,
             lr=1e-3 if self.lr is None else self.lr, schedule="constant", warmup=0.0,
         )  # fmt: skip
         return self
@@ -273,25 +276,6 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
             OSError: it cannot be read.
         """
         return _saved.read(cls(), path)
-
-    def _train(self, rows: WeightedRows, *, fresh: bool, val_fraction: float, **settings: Any) -> None:
-        if isinstance(self.members, bool) or not isinstance(self.members, int) or self.members < 1:
-            raise ValueError(f"members must be a whole number of at least 1, got {self.members!r}")
-        seed = _input.seed_of(self.random_state)
-        seeds = [seed + 1000 * i for i in range(self.members if len(self._varying) else 0)]
-        if fresh:
-            flows = [_training.build(self.recipe, rows, self.depth, self.width, s).to(self.device) for s in seeds]
-        else:
-            flows = copy.deepcopy(self.flows_)  # so that an interrupted training leaves the estimator as it was
-            if len(flows) != len(seeds):
-                raise ValueError(f"members was {len(flows)} when first fitted and is {len(seeds)} now: fit afresh")
-        self.fit_records_: list[Fit] = [
-            _training.run(f, rows, seed=s, val_fraction=val_fraction, verbose=bool(self.verbose), settings=settings)
-            for f, s in zip(flows, seeds, strict=True)
-        ]
-        self.flows_ = [flow.eval() for flow in flows]
-        self.flow_ = self.flows_[0] if self.flows_ else None
-        self.fit_record_ = self.fit_records_[0] if self.fit_records_ else None
 
     def _check_one_flow(self) -> None:
         check_is_fitted(self)

@@ -26,8 +26,8 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
 
     Args:
         contamination: the part of the training rows to call outliers, above 0 and at most 0.5.
-        recipe, depth, width, members, seconds, epochs, steps, batch, lr, val_fraction, patience, warm_start, verbose,
-            device, random_state: as `FlowDensity`, which does the work.
+        recipe, depth, width, members, seconds, epochs, steps, batch, lr, val_fraction, patience, noise, warm_start,
+            verbose, device, random_state: as `FlowDensity`, which does the work.
 
     Attributes:
         density_: the fitted `FlowDensity`.
@@ -57,6 +57,7 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
         lr: float | None = None,
         val_fraction: float = 0.1,
         patience: float | None = 0.25,
+        noise: float | None = None,
         warm_start: bool = False,
         verbose: bool = False,
         device: str | torch.device | None = None,
@@ -74,6 +75,7 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
         self.lr = lr
         self.val_fraction = val_fraction
         self.patience = patience
+        self.noise = noise
         self.warm_start = warm_start
         self.verbose = verbose
         self.device = device
