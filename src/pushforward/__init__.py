@@ -4,16 +4,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import data, diagnostics, plots  # noqa: F401
+    from . import data, diagnostics, estimator, plots  # noqa: F401
     from ._api import *  # noqa: F403
 
 __version__ = "0.1.0"
 
+_MODULES = ("data", "diagnostics", "estimator", "plots")
+_OF_ESTIMATOR = ("FlowDensity", "FlowOutlierDetector", "PyODFlow")  # need scikit-learn, the last one PyOD too
+
 
 def __getattr__(name: str) -> Any:
     """Imports torch and all public names when one is first used (PEP 562), so that `pushforward --help` need not."""
-    if name in ("data", "diagnostics", "plots"):
+    if name in _MODULES:
         return importlib.import_module(f".{name}", __name__)
+    if name in _OF_ESTIMATOR:
+        return getattr(importlib.import_module(".estimator", __name__), name)
     if not name.startswith("_"):
         from . import _api
 
@@ -27,4 +32,4 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     from . import _api
 
-    return sorted({*globals(), *(key for key in vars(_api) if not key.startswith("_"))})
+    return sorted({*globals(), *_MODULES, *_OF_ESTIMATOR, *(key for key in vars(_api) if not key.startswith("_"))})

@@ -1,5 +1,7 @@
 """The public names, explicitly re-exported; the package hands them on when one is first used."""
 
+from typing import TYPE_CHECKING
+
 from .bases import Base as Base
 from .bases import FromDistribution as FromDistribution
 from .bases import GaussianMixture as GaussianMixture
@@ -37,3 +39,8 @@ from .training import Epoch as Epoch
 from .training import Fit as Fit
 from .training import fit as fit
 from .training import train as train
+
+if TYPE_CHECKING:  # these need scikit-learn, so the package imports them one by one
+    from .estimator import FlowDensity as FlowDensity
+    from .estimator import FlowOutlierDetector as FlowOutlierDetector
+    from .estimator import PyODFlow as PyODFlow

@@ -1,0 +1,303 @@
+"""FlowDensity: a normalizing flow as a scikit-learn density estimator and transformer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+
+from ..flow import Flow
+from ..training import Fit
+from . import _frames, _input, _saved, _training
+
+Array = NDArray[np.float64]
+
+
+class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
+    """The density of the rows of a table, learned by maximum likelihood with a normalizing flow.
+
+    Tables are arrays, or pandas, polars or Arrow frames; `sample`, `transform` and `inverse_transform` give back the
+    kind they got (`sample`: the kind seen in `fit`), unless `set_output` asks for another. Columns of a frame must
+    stand in the order of `fit`, as everywhere in scikit-learn. A column that is constant in `fit` is kept as a point
+    mass: it adds 0 to the log-density of a row that agrees with it, and a row that departs from it has -inf.
+
+    The log-density is in nats and in the units of the data: rescaling a column by c moves it by log c. Whole-number
+    weights mean exactly what repeating the rows means. The global generators of torch and numpy are never touched.
+
+    Args:
+        recipe: "auto", the name of a recipe ("real_nvp", ...), or a function (features, context_dim=, seed=, depth=,
+            width=) -> `Flow`, of which each argument is only given if it is needed.
+        depth: layers of the flow; None leaves it to a rule in the number of rows and columns.
+        width: hidden units of its networks; None as above.
+        members: flows trained from different seeds, whose densities are averaged (a mixture with equal weights).
+        seconds: length of each flow's training in wall-clock time. At most one of seconds, epochs and steps; with none,
+            about 100 passes, at most 10,000 steps, fewer for small tables.
+        epochs: the length in passes over the rows.
+        steps: the length in optimiser steps.
+        batch: rows of a step; None takes 512.
+        lr: the highest learning rate; None takes 5e-3, and 1e-3 in `partial_fit`.
+        val_fraction: the part of the distinct rows held out to keep the best weights and to stop early; not below 20.
+        patience: stop when validation has not improved for this part of the run; None never stops early.
+        noise: standard deviation of the noise added to the training rows each time they are drawn, in units of each
+            column's spread. It smooths a density of few rows; None takes a rule in their number, 0 none.
+        warm_start: `fit` continues from the weights, and with the scale, of the fit before.
+        verbose: show progress on stderr.
+        device: where to train and evaluate, as torch names it; None takes the CPU.
+        random_state: an int or a generator; None is different each time.
+
+    Attributes:
+        flow_: the fitted `Flow` over the columns that vary, in float64 (the first member; None if none varies).
+        flows_: all members.
+        fit_record_: the `Fit` of the first member: epochs, why it stopped, a summary.
+        fit_records_: of all members.
+        constant_columns_: {index: value} of the columns kept as point masses.
+        n_features_in_: columns seen in `fit`.
+        feature_names_in_: their names, if they are all strings.
+        n_context_features_in_: columns of the context, 0 without one.
+
+    Example:
+        >>> X = np.random.default_rng(0).normal(3.0, 2.0, (500, 1))
+        >>> model = FlowDensity(steps=200, random_state=0).fit(X)
+        >>> model.score(X) > -2.3  # a normal of standard deviation 2: -2.11 nats a row
+        True
+        >>> model.sample(3, random_state=0).shape
+        (3, 1)
+    """
+
+    n_features_in_: int
+    constant_columns_: dict[int, float]
+    flows_: list[Flow]
+    fit_records_: list[Fit]
+    _varying: NDArray[np.intp]
+    _kind: str
+    _columns: list[Any]
+    _dtype: np.dtype[Any]
+
+    def __init__(
+        self,
+        *,
+        recipe: str | Callable[..., Flow] = "auto",
+        depth: int | None = None,
+        width: int | None = None,
+        members: int = 1,
+        seconds: float | None = None,
+        epochs: int | None = None,
+        steps: int | None = None,
+        batch: int | None = None,
+        lr: float | None = None,
+        val_fraction: float = 0.1,
+        patience: float | None = 0.25,
+        noise: float | None = None,
+        warm_start: bool = False,
+        verbose: bool = False,
+        device: str | torch.device | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.recipe = recipe
+        self.depth = depth
+        self.width = width
+        self.members = members
+        self.seconds = seconds
+        self.epochs = epochs
+        self.steps = steps
+        self.batch = batch
+        self.lr = lr
+        self.val_fraction = val_fraction
+        self.patience = patience
+        self.noise = noise
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.device = device
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None, *, context: Any = None, sample_weight: Any = None) -> FlowDensity:  # noqa: N803
+        """Learns p(X), or p(X | context).
+
+        Args:
+            X: (N, D), numbers, at least 2 rows.
+            y: ignored.
+            context: (N, K), numbers: what the density is conditional on.
+            sample_weight: (N,), not negative: how often each row counts.
+
+        Raises:
+            ValueError: values that are not finite, columns that are not numbers, wrong shapes, or a parameter out of
+                range.
+        """
+        warm = self.warm_start and hasattr(self, "flows_")
+        rows = _input.training_rows(self, X, context, sample_weight, reset=not warm, least=2)
+        schedule = {k: getattr(self, k) for k in ("seconds", "epochs", "steps", "batch", "lr")}
+        _training.train(self, rows, fresh=not warm, val_fraction=self.val_fraction, **schedule, patience=self.patience)
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None, *, context: Any = None, sample_weight: Any = None) -> FlowDensity:  # noqa: N803
+        """Trains further on more rows: one pass over these rows alone, at a constant rate, without validation.
+
+        The first call on an unfitted estimator builds the flow and takes its scale from these rows, which should be
+        typical for those to come; a column that is constant in them stays a point mass. `epochs` and `steps`, where
+        set, take the place of the one pass; `lr` is 1e-3 unless set.
+
+        Args:
+            X: (N, D).
+            y: ignored.
+            context: (N, K), for a conditional density.
+            sample_weight: (N,), how often each row counts.
+
+        Raises:
+            ValueError: as `fit`; or a row departs from a constant column.
+        """
+        started = hasattr(self, "flows_")
+        rows = _input.training_rows(self, X, context, sample_weight, reset=not started, least=1 if started else 2)
+        length = {k: getattr(self, k) for k in ("seconds", "epochs", "steps")}
+        if all(v is None for v in length.values()):
+            length["epochs"] = 1
+        _training.train(
+            self, rows, fresh=not started, val_fraction=0.0, **length, batch=self.batch, patience=None, ema=0.0,
+            lr=1e-3 if self.lr is None else self.lr, schedule="constant", warmup=0.0,
+        )  # fmt: skip
+        return self
+
+    def score_samples(self, X: Any, *, context: Any = None) -> Array:  # noqa: N803
+        """Log-density of each row: X (N, D), context (N, K) -> (N,) float64, nats, in the units of the data.
+
+        A row that departs from a constant column has -inf; how many do is told by a warning.
+        """
+        check_is_fitted(self)
+        x, contexts = self._read(X, context)
+        log_density = np.zeros(len(x))
+        if self.flows_:
+            with torch.no_grad():
+                each = torch.stack([f.log_prob(x[:, self._varying], contexts).double() for f in self.flows_])
+            log_density = (each.logsumexp(0) - math.log(len(self.flows_))).cpu().numpy()
+        departs = _input.departing(self, x)
+        _input.tell_departing(self, departs)
+        log_density[departs.any(1)] = -np.inf
+        return log_density
+
+    def score(self, X: Any, y: Any = None, *, context: Any = None, sample_weight: Any = None) -> float:  # noqa: N803  # type: ignore[override]
+        """Mean log-density in nats per row, weighted if asked; higher is better.
+
+        It is a mean, unlike `KernelDensity.score`, which is a sum: scores of tables of different lengths compare.
+        """
+        log_density = self.score_samples(X, context=context)
+        if sample_weight is None:
+            return float(log_density.mean())
+        weights = _check_sample_weight(sample_weight, log_density[:, None], dtype=np.float64)
+        return float(np.average(log_density[weights > 0], weights=weights[weights > 0]))
+
+    def sample(self, n_samples: int = 1, random_state: Any = None, context: Any = None) -> Any:
+        """Draws rows, as a table of the kind seen in `fit`.
+
+        Args:
+            n_samples: how many; for a conditional density, how many for each row of the context.
+            random_state: an int for the same rows each time; None is different each time.
+            context: (M, K), for a conditional density.
+
+        Returns:
+            (n_samples, D), or (M * n_samples, D) with the draws of one context row next to each other.
+
+        Raises:
+            ValueError: n_samples is below 1, or the context has the wrong shape.
+        """
+        check_is_fitted(self)
+        if isinstance(n_samples, bool) or n_samples != int(n_samples) or n_samples < 1:
+            raise ValueError(f"n_samples must be a whole number of at least 1, got {n_samples!r}")
+        contexts = _input.read_context(self, context)
+        if contexts is not None:
+            contexts = np.repeat(contexts, n_samples, axis=0)
+        count = int(n_samples) if contexts is None else len(contexts)
+        x = np.tile(self._centre(), (count, 1))
+        if self.flows_:
+            seed = _input.seed_of(random_state)
+            member = np.random.default_rng(seed).integers(len(self.flows_), size=count)
+            for i, flow in enumerate(self.flows_):
+                chosen = member == i
+                given = None if contexts is None else contexts[chosen]
+                x[np.ix_(chosen, self._varying)] = _training.draw(flow, int(chosen.sum()), given, seed + i)
+        return _frames.like(self._kind, x.astype(self._dtype, copy=False), self._columns)
+
+    def transform(self, X: Any, *, context: Any = None) -> Any:  # noqa: N803
+        """Data to latent: X (N, D), context (N, K) -> z (N, D), each row standard normal if the density is right.
+
+        A constant column becomes its difference from the constant, which is 0.
+
+        Raises:
+            ValueError: there are several members: their mixture has no single latent space.
+        """
+        self._check_one_flow()
+        x, contexts = self._read(X, context)
+        z = x - self._centre()
+        if self.flows_:
+            with torch.no_grad():
+                z[:, self._varying] = self.flows_[0].f(x[:, self._varying], contexts)[0].double().cpu().numpy()
+        z = z.astype(_input.float_dtype(X), copy=False)
+        if _input.asks_for_frames(self):  # scikit-learn makes them
+            return z
+        return _frames.like(_frames.kind_of(X), z, list(self.get_feature_names_out()), getattr(X, "index", None))
+
+    def fit_transform(self, X: Any, y: Any = None, *, context: Any = None, sample_weight: Any = None) -> Any:  # noqa: N803  # type: ignore[override]
+        """`fit`, then `transform` of the same rows."""
+        return self.fit(X, context=context, sample_weight=sample_weight).transform(X, context=context)
+
+    def inverse_transform(self, X: Any, *, context: Any = None) -> Any:  # noqa: N803
+        """Latent to data, the inverse of `transform`: z (N, D), context (N, K) -> rows (N, D) of the kind of z."""
+        self._check_one_flow()
+        z = _input.read_latent(self, X)
+        contexts = _input.read_context(self, context, len(z))
+        x = z + self._centre()
+        if self.flows_:
+            with torch.no_grad():
+                x[:, self._varying] = self.flows_[0].g(z[:, self._varying], contexts).double().cpu().numpy()
+        x = x.astype(_input.float_dtype(X), copy=False)
+        return _frames.like(_frames.kind_of(X), x, self._columns, getattr(X, "index", None))
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Writes the fitted estimator to a model file (.safetensors), which the command line also reads.
+
+        Raises:
+            ValueError: it has several members, or no column that varies: pickle it instead.
+            OSError: the file cannot be written.
+        """
+        check_is_fitted(self)
+        _saved.write(self, path)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> FlowDensity:
+        """Reads an estimator from a model file: one that `save` wrote, or a flow over rows from `pushforward.save`.
+
+        Raises:
+            ValueError: the file is damaged, or holds no density of rows.
+            OSError: it cannot be read.
+        """
+        return _saved.read(cls(), path)
+
+    def _check_one_flow(self) -> None:
+        check_is_fitted(self)
+        if len(self.flows_) > 1:
+            raise ValueError(f"a mixture of {len(self.flows_)} flows has no single latent space: set members=1")
+
+    def _read(self, X: Any, context: Any) -> tuple[Array, Array | None]:  # noqa: N803
+        x = _input.read(self, X, reset=False)
+        return x, _input.read_context(self, context, len(x))
+
+    def _centre(self) -> Array:
+        """(D,): the value of each constant column, 0 for the others."""
+        return np.array([self.constant_columns_.get(i, 0.0) for i in range(self.n_features_in_)])
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_features_in_
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "flows_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
