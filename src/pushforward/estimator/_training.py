@@ -32,7 +32,7 @@ def train(estimator: Any, rows: WeightedRows, *, fresh: bool, val_fraction: floa
         rows: in the columns that vary.
         fresh: build new flows; else go on with those of the estimator.
         val_fraction: the part of the rows to hold out.
-        settings: of `pushforward.train`; None for its default.
+        settings: of `pushforward.train`; None for its default (patience: None for none).
 
     Raises:
         ValueError: a parameter of the estimator is out of range.
@@ -110,7 +110,7 @@ def run(
     train, val = split(rows, val_fraction, seed)
     first = representative(rows, INITIAL_ROWS, seed)
     initialize(flow, first.x, first.context)
-    settings = {k: v for k, v in settings.items() if v is not None}
+    settings = {k: v for k, v in settings.items() if v is not None or k == "patience"}
     batch = min(settings.get("batch", 512), max(len(train), LEAST_BATCH))
     if not {"epochs", "steps", "seconds"} & settings.keys():
         settings["steps"] = default_steps(len(rows), batch)
@@ -118,7 +118,7 @@ def run(
     if level > 0:
         x: Any = _noisy(flow, train, level)
         context = weights = None
-        if "epochs" in settings:  # a drawing function has no passes of its own
+        if "epochs" in settings and "steps" not in settings:  # a drawing function has no passes of its own
             settings["steps"] = settings.pop("epochs") * max(1, len(train) // batch)
     else:
         x, context, weights = spread(train).triple()
