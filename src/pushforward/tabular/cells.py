@@ -68,7 +68,7 @@ def _encode_category(column: Column, cells: Any, text: bool) -> Cells:
     pa = _csv.pyarrow()
     words = arrow.strings(cells, text)
     if column.dtype == "bool":
-        words = pa.compute.utf8_lower(words) if text else words
+        words = pa.compute.utf8_lower(pa.compute.utf8_trim_whitespace(words)) if text else words
     known = pa.array(column.categories, pa.string())
     index = pa.compute.index_in(words, value_set=known).fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     missing = words.is_null().to_numpy(zero_copy_only=False)

@@ -14,7 +14,6 @@ KINDS = (
     "real", "positive", "bounded", "circular", "quantised", "integer", "date", "category", "constant", "empty",
     "dropped",
 )  # fmt: skip
-_LATTICE = ("integer", "date")  # always on a lattice; the other numbers where a step was found
 
 
 @dataclass(frozen=True)
@@ -178,7 +177,7 @@ class Column:
             parts.append(
                 f"often in steps of {self.coarse:g}, else {f'of {self.step_text}' if self.step else 'continuous'}"
             )
-        elif self.step is not None and (self.kind not in _LATTICE or self.step != 1) and self.kind != "constant":
+        elif self.step is not None and (self.kind, self.step_text) not in (("integer", "1"), ("date", "a second")):
             parts.append(f"in steps of {self.step_text}")
         if self.atoms and self.kind != "constant":
             if self.flows:

@@ -28,6 +28,7 @@ from .noise import uniforms
 from .schema import Schema
 
 _CHUNK = 2**16  # rows that are encoded at a time
+_RIDGE = 1e-6
 _LOG_NORMAL = -0.5 * math.log(2 * math.pi)
 
 
@@ -62,7 +63,8 @@ class TableDensity(nn.Module):
     date, or where it is missing or an atom; with its probability density in the column's own unit where it is another
     real, positive, bounded or circular number. Mass is in the unit of one cell: one integer, one step, one tick.
 
-    What is exact: the mass of all states, and the density of rows whose numbers are continuous and all there. What is
+    What is exact: the mass of all states, and the density of rows whose numbers are continuous and all there (or all
+    absent). What is
     a lower bound in expectation: numbers on a lattice are spread over their step by uniform noise, and cells that hold
     no number are filled with normal noise, whose density is subtracted; by Jensen's inequality either can only lose,
     the less the better the flow. `log_prob(..., draws=k)` averages k draws and so tightens the bound. The noise is a
@@ -74,6 +76,8 @@ class TableDensity(nn.Module):
         mass: of the columns with states; None where there are none.
         flow: of the columns with numbers; None where there are none. Its context are the states and given columns.
     """
+
+    whitening: Tensor
 
     def __init__(
         self, schema: Schema, given: Sequence[str] = (), mass: MassFunction | None = None, flow: Flow | None = None
@@ -87,6 +91,8 @@ class TableDensity(nn.Module):
         if (flow is None) != (not layout.numbers) or (flow is not None and flow.shape != (len(layout.numbers),)):
             raise ValueError(f"the flow does not fit the schema, which has {len(layout.numbers)} columns with numbers")
         self.mass, self.flow = mass, flow
+        # A linear map before the flow, lower triangular; float32 as all that is kept, but applied in float64.
+        self.register_buffer("whitening", torch.eye(len(layout.numbers)))
         self.training_summary: dict[str, Any] | None = None
 
     @property
@@ -194,7 +200,22 @@ class TableDensity(nn.Module):
         for i, column in enumerate(self.layout.numbers):
             y[:, i], log_slope = noisy_column(column, rows.base[:, i], rows.width[:, i], u[:, i])
             added += log_slope
-        return y.astype(np.float32), added
+        matrix = self._whitening()
+        return (y @ matrix.T).astype(np.float32), added + np.log(np.diag(matrix)).sum()
+
+    @torch.no_grad()
+    def whiten(self, rows: Encoded) -> None:
+        """Sets the linear map before the flow from training rows, so that their numbers become uncorrelated."""
+        self.whitening.copy_(torch.eye(len(self.whitening)))
+        y, _ = self.noisy(rows, uniforms(rows.states, rows.base, 0))
+        covariance = (
+            np.atleast_2d(np.cov(y.astype(np.float64), rowvar=False)) if len(y) > len(y.T) else np.eye(len(y.T))
+        )
+        covariance += _RIDGE * np.diag(np.diag(covariance) + _RIDGE)
+        self.whitening.copy_(torch.from_numpy(np.linalg.inv(np.linalg.cholesky(covariance))).tril())
+
+    def _whitening(self) -> NDArray[np.float64]:
+        return self.whitening.double().cpu().numpy()
 
     def context(self, rows: Encoded) -> Tensor | None:
         """What the flow is conditional on, (N, M + G), before its embedding; None for nothing."""
@@ -270,7 +291,10 @@ class TableDensity(nn.Module):
             y, added = self.noisy(rows, uniforms(rows.states, rows.base, draw))
             log_prob = self.flow.log_prob(torch.from_numpy(y).to(device), context).double().cpu()
             each.append(log_prob + torch.from_numpy(added))
-        return total + torch.stack(each).logsumexp(0) - math.log(len(each))
+        of_numbers = torch.stack(each).logsumexp(0) - math.log(len(each))
+        # Noise alone integrates to one: a row without any number is exact.
+        none = torch.from_numpy(np.isnan(rows.base).all(1))
+        return total + torch.where(none, 0.0, of_numbers)
 
     def _sample(self, n: int, given: Source | None, generator: torch.Generator, picks: np.random.Generator) -> Any:
         layout = self.layout
@@ -288,7 +312,8 @@ class TableDensity(nn.Module):
         if self.flow is not None:
             context = self.context(rows)
             numbers = self.flow.sample(1 if context is not None else n, context, generator=generator)
-            numbers = numbers.reshape(n, -1).double().numpy()
+            numbers = numbers.reshape(n, len(layout.numbers)).double().cpu().numpy()
+            numbers = np.linalg.solve(self._whitening(), numbers.T).T
         columns, m, c = {}, 0, 0
         for column in layout.targets:
             state, w = np.zeros(n, dtype=np.int64), None

@@ -42,6 +42,7 @@ def fit_table(
     depth: int | None = None,
     width: int | None = None,
     model: Mapping[str, Any] | None = None,
+    whiten: bool = True,
     seed: int = 0,
     progress: str = "auto",
     **training: Any,
@@ -59,6 +60,7 @@ def fit_table(
         depth: of the flow; the recipe's own when None.
         width: of the flow's networks; the recipe's own when None.
         model: further arguments of the recipe.
+        whiten: put a fixed linear map before the flow, so that the numbers start uncorrelated.
         seed: of weights, shuffling, noise and the held-out rows.
         progress: as in `fit`; one line for the mass function, then one for the flow. Both show nats per row.
         training: every other argument of `train`, such as epochs, steps, seconds, batch or lr. Epochs and steps hold
@@ -81,9 +83,9 @@ def fit_table(
     if recipe != "auto" and recipe not in RECIPES:
         raise ValueError(f"unknown recipe {recipe!r}; this pushforward knows auto, {', '.join(RECIPES)}")
     source = as_source(table)
+    schema = infer_schema(source, kinds) if schema is None else schema
     if len(source) < 2:
         raise ValueError(f"at least 2 rows are needed to fit a density, got {len(source)}")
-    schema = infer_schema(source, kinds) if schema is None else schema
     layout = Layout(schema, tuple(given))
     generator = torch.Generator().manual_seed(seed)
     embed_mass, embed_flow = layout.embedders(generator)
@@ -99,6 +101,8 @@ def fit_table(
         flow = with_embedding(flow, embed_flow)
     density = TableDensity(schema, given, mass, flow)
     rows, held = _split(density, source, val, _weights(weights, len(source)), training.pop("val_fraction", 0.1), seed)
+    if flow is not None and whiten:
+        density.whiten(rows.rows)
     with reporter(progress) as report:
         _train(density, rows, held, report, began, seed, training)
     return density

@@ -75,17 +75,21 @@ def categorical(name: str, column: Any, request: Request, text: bool, named: boo
             return None
         if as_text and text:
             filled = arrow.decoded(column)
-            if _csv.parse(filled)[1] is None and not _only_truth(filled):
+            truth = _only_truth(filled)
+            if not truth and _csv.parse(filled)[1] is None:
                 return None
-            stray = arrow.stray_cells(filled)
-            if len(stray) < (1 - _MOSTLY_NUMBERS) * len(filled):
+            stray = [] if truth else arrow.stray_cells(filled)
+            if not truth and len(stray) < (1 - _MOSTLY_NUMBERS) * len(filled):
                 raise ValueError(f"{arrow.not_numbers(filled, name)}; mend them, or say that it is a category")
         if as_text and not pa.types.is_dictionary(column.type) and arrow.dates(column, text) is not None:
             return None
     cells = arrow.strings(column, text)
     missing = cells.null_count > 0
     present = len(cells) - cells.null_count
-    dtype = str(column.type) if not text else ("bool" if _only_truth(cells) else "string")
+    dtype = str(column.type)
+    if text:
+        dtype = "bool" if _only_truth(cells) else "string"
+        cells = _lower(cells) if dtype == "bool" else cells
     if present == 0:
         return Column(name, "empty", dtype, missing=True, note="no cell holds anything")
     counted = cells.drop_null().value_counts()
@@ -195,12 +199,12 @@ def _facts(
     rest = present[~np.isin(present, atoms)] if flows else present
     if request.kind is None and flows and not temporal:
         smallest, largest = float(rest.min()), float(rest.max())
-        if (smallest > 0 and largest >= _DECADE * smallest) or (
+        if step is None and coarse is None and _fills_unit(rest):
+            low, high, kind = 0.0, 1.0, "bounded"
+        elif (smallest > 0 and largest >= _DECADE * smallest) or (
             step is not None and smallest >= 0 and largest > 4 * smallest
         ):
             low, kind = 0.0, "positive" if step is None and coarse is None else kind
-        elif step is None and _fills_unit(rest):
-            low, high, kind = 0.0, 1.0, "bounded"
     return {"kind": kind, "step": step, "coarse": coarse, "origin": origin, "low": low, "high": high, "period": period,
             "cut": cut, "atoms": atoms, "flows": flows}  # fmt: skip
 
@@ -284,6 +288,11 @@ def _only_truth(cells: Any) -> bool:
     pc = _csv.pyarrow().compute
     seen = {str(v).strip().lower() for v in pc.unique(cells).to_pylist()[:10] if v is not None}
     return bool(seen - set(arrow.MISSING_TEXT)) and seen <= {"true", "false", *arrow.MISSING_TEXT}
+
+
+def _lower(cells: Any) -> Any:
+    pc = _csv.pyarrow().compute
+    return pc.utf8_lower(pc.utf8_trim_whitespace(cells))
 
 
 def _plain(value: Any) -> float:
