@@ -17,7 +17,7 @@ SOURCE = Path(pf.__file__).parent
 LAYERS = [
     {"cli", "studio", "__main__"},
     {"estimator", "plots", "diagnostics"},
-    {"training", "serialize", "data"},
+    {"training", "serialize", "data", "tabular"},
     {"models"},
     {"flow", "bases"},
     {"bijections"},

@@ -35,6 +35,10 @@ from .nets import MLP as MLP
 from .nets import StandardizeContext as StandardizeContext
 from .serialize import load as load
 from .serialize import save as save
+from .tabular import Schema as Schema
+from .tabular import TableDensity as TableDensity
+from .tabular import fit_table as fit_table
+from .tabular import infer_schema as infer_schema
 from .training import Epoch as Epoch
 from .training import Fit as Fit
 from .training import fit as fit

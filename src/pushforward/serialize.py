@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,41 +19,51 @@ from ._files import atomic
 from .flow import Flow
 from .models import RECIPES
 
+if TYPE_CHECKING:
+    from .tabular import TableDensity
+
 FORMAT_VERSION = 1
 _KEY = "pushforward"
 
 
 def save(
-    flow: Flow, path: str | PathLike[str], *, schema: Mapping[str, Any] | None = None,
+    flow: Flow | TableDensity, path: str | PathLike[str], *, schema: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
 ) -> None:  # fmt: skip
-    """Writes a flow to one file, atomically: the path holds the old file or the whole new one, never a part.
+    """Writes a model to one file, atomically: the path holds the old file or the whole new one, never a part.
 
-    A flow from a recipe (`real_nvp`, ...) is rebuilt by `load` alone. One that was composed by hand is saved as
-    weights, and `load(path, into=...)` puts them into the same composition.
+    A flow from a recipe (`real_nvp`, ...) is rebuilt by `load` alone, and so is the `TableDensity` of a table. A flow
+    that was composed by hand is saved as weights, and `load(path, into=...)` puts them into the same composition.
 
     Args:
-        flow: any flow.
+        flow: any flow, or the density of a table.
         path: usually *.safetensors.
         schema: JSON-able facts about the data, such as {"columns": [...]}; by default what the flow was loaded with.
+            A `TableDensity` has its own.
         training: a JSON-able summary of the training, such as `Fit.summary`; by default what it was loaded with.
 
     Raises:
         OSError: the file cannot be written; nothing is left behind.
         ValueError: schema or training are not JSON-able.
     """
+    table = None if isinstance(flow, Flow) else flow.to_json()
+    if table is not None and schema is not None:
+        raise ValueError("the density of a table is saved with its own schema: give none")
     header = {
         "format_version": FORMAT_VERSION,
-        "recipe": flow.recipe,
-        "schema": getattr(flow, "schema", None) if schema is None else dict(schema),
+        "recipe": flow.recipe if isinstance(flow, Flow) else table["recipe"] if table else None,
+        **({} if table is None else {"table": table["table"]}),
+        "schema": table["schema"] if table else getattr(flow, "schema", None) if schema is None else dict(schema),
         "training": getattr(flow, "training_summary", None) if training is None else dict(training),
         "versions": {"pushforward": version("pushforward"), "torch": str(torch.__version__)},
     }
     write_tensors(path, {k: v.detach() for k, v in flow.state_dict().items()}, header)
 
 
-def load(path: str | PathLike[str], *, into: Flow | None = None, device: str | torch.device = "cpu") -> Flow:
-    """Reads a flow from a file; with the attributes `schema` and `training_summary` as they were saved (or None).
+def load(path: str | PathLike[str], *, into: Flow | None = None, device: str | torch.device = "cpu") -> Any:
+    """Reads a `Flow` from a file, or a `TableDensity`, whichever was saved.
+
+    It has the attributes `schema` and `training_summary` as they were saved (a flow perhaps None).
 
     The recipe is looked up by name among our own and each of its arguments, and the name and shape of each tensor, are
     checked against it. Nothing in the file is executed.
@@ -77,8 +87,17 @@ def load(path: str | PathLike[str], *, into: Flow | None = None, device: str | t
     """
     header, tensors = read_tensors(path)
     schema, training = (_object(path, header, name) for name in ("schema", "training"))
+    recipe, table = _object(path, header, "recipe"), _object(path, header, "table")
     rebuilt = into is None
-    flow = _rebuild(path, _object(path, header, "recipe"), len(tensors)) if into is None else into
+    flow: Any = into
+    if table is not None:
+        from .tabular.saved import rebuild  # a table's density is the one model that needs more than a flow
+
+        if into is not None:
+            raise ValueError(f"{path} holds the density of a table, which is rebuilt: load it without into=")
+        flow = rebuild(path, table, schema, None if recipe is None else _rebuild(path, recipe, len(tensors)))
+    elif into is None:
+        flow = _rebuild(path, recipe, len(tensors))
     _check_tensors(path, flow.state_dict(), tensors)
     # assign: a rebuilt flow has no memory of its own yet, so the tensors of the file become it.
     flow.load_state_dict(tensors, assign=rebuilt)
@@ -89,7 +108,9 @@ def load(path: str | PathLike[str], *, into: Flow | None = None, device: str | t
                     setattr(module, name, torch.empty(buffer.shape, device="cpu"))
         dtype = next((t.dtype for t in tensors.values() if t.is_floating_point()), None)
         flow.to(device, dtype)
-    flow.schema, flow.training_summary = schema, training
+    flow.training_summary = training
+    if table is None:
+        flow.schema = schema
     return flow
 
 

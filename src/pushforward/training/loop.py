@@ -82,9 +82,11 @@ def train(
 
     Args:
         flow: any flow; its data-dependent layers are initialised from x unless they were before.
-        x: the training rows (N, *shape), in data units; or a function (n, generator) that returns n fresh rows, or
-            (rows, contexts), and is called for each pass.
-        val: validation rows (M, *shape), or (rows, contexts); None holds out `val_fraction` of x.
+        x: the training rows (N, *shape), in data units; or a function (n, generator) that returns n fresh rows,
+            (rows, contexts) or (rows, contexts, weights), and is called for each pass. If it has a length, that many
+            rows are a pass.
+        val: validation rows (M, *shape), (rows, contexts) or (rows, contexts, weights); None holds out `val_fraction`
+            of x.
         context: (N, K), for a conditional flow.
         weights: (N,), not negative: how much each row counts.
         epochs: the length of the run in passes over the rows. Give at most one of epochs, steps and seconds; with

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,7 +51,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Fresh rows for each pass, from a function (n, generator) -> x or (x, context)."""
+    """Fresh rows for each pass, from a function (n, generator) -> x, (x, context) or (x, context, weights)."""
 
     draw: Callable[[int, torch.Generator], Any]
     flow: Flow
@@ -63,8 +63,7 @@ class Drawn:
     def rows(self, n: int, generator: torch.Generator) -> Rows:
         """Draws and checks n rows."""
         drawn = self.draw(n, generator)
-        x, context = drawn if isinstance(drawn, tuple) else (drawn, None)
-        return as_rows(self.flow, x, context)
+        return as_rows(self.flow, *drawn) if isinstance(drawn, tuple) else as_rows(self.flow, drawn)
 
     def batches(self, size: int, generator: torch.Generator) -> Iterator[Batch]:
         """One pass over `len(self)` fresh rows, in equal batches."""
@@ -106,7 +105,7 @@ def split(
     if callable(x) and not isinstance(x, Tensor):
         if context is not None or weights is not None:
             raise ValueError("a drawing function takes no context or weights beside it: let it return (x, context)")
-        drawn = Drawn(x, flow, pass_rows)
+        drawn = Drawn(x, flow, len(x) if isinstance(x, Sized) else pass_rows)
         if val is None and fraction > 0:
             val = drawn.rows(DRAWN_VAL_ROWS, generator)
         return drawn, val, drawn.rows(DRAWN_VAL_ROWS, generator)

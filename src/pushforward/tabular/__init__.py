@@ -1,0 +1,8 @@
+"""Tables with columns of any kind: their schema, and an exact density of their rows."""
+
+from .column import Column as Column
+from .density import TableDensity as TableDensity
+from .fitting import fit_table as fit_table
+from .mass import MassFunction as MassFunction
+from .schema import Schema as Schema
+from .schema import infer_schema as infer_schema

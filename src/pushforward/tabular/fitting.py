@@ -1,0 +1,303 @@
+"""Fitting a density to a table: the schema, then the mass function, then the flow, each by maximum likelihood."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..bases import Base
+from ..bijections import Chain
+from ..flow import Flow, initialize
+from ..models import RECIPES
+from ..training import Epoch, Fit, train
+from ..training.progress import reporter
+from ..training.rows import MAX_VAL_ROWS, MIN_ROWS_TO_SPLIT
+from .arrow import Source, as_source
+from .density import Encoded, Layout, TableDensity
+from .mass import MassFunction
+from .noise import uniforms
+from .schema import Schema, infer_schema
+
+_MIXTURE_IN_1D = 8  # Gaussians in the base of a single number, which affine couplings alone could only shift and scale
+_MASS_SHARE = 0.25  # of a run that is given in seconds
+_JITTER = 1e-3  # standard deviations, so that a column that the split left constant has a scale to start from
+
+
+def fit_table(
+    table: Any,
+    *,
+    kinds: Mapping[str, Any] | None = None,
+    given: Sequence[str] = (),
+    val: Any = None,
+    weights: Any = None,
+    schema: Schema | None = None,
+    recipe: str = "auto",
+    depth: int | None = None,
+    width: int | None = None,
+    model: Mapping[str, Any] | None = None,
+    whiten: bool = True,
+    seed: int = 0,
+    progress: str = "auto",
+    **training: Any,
+) -> TableDensity:
+    """Learns the density of the rows of a table, with columns of any kind; see `TableDensity` for what it means.
+
+    Args:
+        table: a pyarrow Table, a pandas or polars DataFrame, a `data.tables.Table`, a dict of columns or an array.
+        kinds: overrides of the inferred kinds by column name, as {"age": "integer"}; see `infer_schema`.
+        given: columns of which the others' density is conditional; they may be of any kind.
+        val: a table of validation rows; None holds out `val_fraction` of the rows.
+        weights: (N,), not negative: how much each row counts.
+        schema: of `infer_schema`, for one that was inferred before; None infers it from the table.
+        recipe: what builds the flow, by its name; "auto" is real_nvp.
+        depth: of the flow; the recipe's own when None.
+        width: of the flow's networks; the recipe's own when None.
+        model: further arguments of the recipe.
+        whiten: put a fixed linear map before the flow, so that the numbers start uncorrelated.
+        seed: of weights, shuffling, noise and the held-out rows.
+        progress: as in `fit`; one line for the mass function, then one for the flow. Both show nats per row.
+        training: every other argument of `train`, such as epochs, steps, seconds, batch or lr. Epochs and steps hold
+            for either part, seconds for both together.
+
+    Returns:
+        A `TableDensity`, with a summary of its training.
+
+    Raises:
+        ValueError: as `infer_schema` and `train`; fewer than 2 rows; an unknown recipe or given column; validation
+            rows that the schema makes impossible.
+
+    Example:
+        >>> rows = {"size": [0.5 + i / 97 for i in range(50)], "colour": ["red", "blue"] * 25}
+        >>> density = fit_table(rows, steps=10, progress="none")
+        >>> density.sample(3, seed=0).column_names
+        ['size', 'colour']
+    """
+    began = time.perf_counter()
+    if recipe != "auto" and recipe not in RECIPES:
+        raise ValueError(f"unknown recipe {recipe!r}; this pushforward knows auto, {', '.join(RECIPES)}")
+    source = as_source(table)
+    schema = infer_schema(source, kinds) if schema is None else schema
+    if len(source) < 2:
+        raise ValueError(f"at least 2 rows are needed to fit a density, got {len(source)}")
+    layout = Layout(schema, tuple(given))
+    generator = torch.Generator().manual_seed(seed)
+    embed_mass, embed_flow = layout.embedders(generator)
+    mass = MassFunction(layout.sizes, embed_mass, seed=seed) if layout.sizes else None
+    flow = None
+    if layout.numbers:
+        arguments = {k: v for k, v in (("depth", depth), ("width", width)) if v is not None} | dict(model or {})
+        name = "real_nvp" if recipe == "auto" else recipe
+        if len(layout.numbers) == 1 and name == "real_nvp":
+            arguments = {"components": _MIXTURE_IN_1D} | arguments
+        context = 0 if embed_flow is None else embed_flow.features_out
+        flow = RECIPES[name](len(layout.numbers), **cast(Any, arguments | {"context_dim": context, "seed": seed}))
+        flow = with_embedding(flow, embed_flow)
+    density = TableDensity(schema, given, mass, flow)
+    rows, held = _split(density, source, val, _weights(weights, len(source)), training.pop("val_fraction", 0.1), seed)
+    if flow is not None and whiten:
+        density.whiten(rows.rows)
+    with reporter(progress) as report:
+        _train(density, rows, held, report, began, seed, training)
+    return density
+
+
+def with_embedding(flow: Flow, embed: Any) -> Flow:
+    """Gives a flow that a recipe built for the embedded context the embedding of the raw one."""
+    if embed is not None:
+        flow.embed, flow.context_dim = embed, embed.features_in
+    return flow
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Encoded rows as `train` draws them: each pass with fresh noise where a cell needs any."""
+
+    density: TableDensity
+    rows: Encoded
+    weights: Tensor | None
+    context: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __call__(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """All rows where n is their number, else n of them with replacement."""
+        rows, context, weights = self.rows, self.context, self.weights
+        if n != len(self):
+            index = torch.randint(len(self), (n,), generator=generator)
+            rows = _picked(rows, index.numpy())
+            context = None if context is None else context[index]
+            weights = None if weights is None else weights[index]
+        u = torch.rand(rows.base.shape, generator=generator, dtype=torch.float64).clamp_(1e-9, 1 - 1e-9)
+        y, _ = self.density.noisy(rows, u.numpy())
+        return torch.from_numpy(y), context, weights
+
+
+class _StatesAsBase(Base):
+    """A mass function as the base of a flow without layers, so that `train` trains it: z is (given, states)."""
+
+    has_rsample = False
+
+    def __init__(self, mass: MassFunction) -> None:
+        super().__init__()
+        self.mass = mass
+        self.conditions = 0 if mass.given is None else mass.given.features_in
+        self.shape = (self.conditions + len(mass.sizes),)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """z (B, G + M) -> log P(states | given) (B,), in nats."""
+        return self.mass(z[:, self.conditions :].long(), z[:, : self.conditions] if self.conditions else None)
+
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Only states without conditions can be drawn so: (n, M)."""
+        if self.conditions:
+            raise ValueError("a conditional mass function is sampled with its conditions")
+        return self.mass.sample(n, generator=generator).float()
+
+
+def _train(
+    density: TableDensity, rows: _Rows, held: _Rows | None, report: Any, began: float, seed: int,
+    settings: dict[str, Any],
+) -> None:  # fmt: skip
+    """Trains both parts; every figure that is reported is in nats per row of the table."""
+    summary: dict[str, Any] = {"rows": len(rows), "val_rows": 0 if held is None else len(held)}
+    seconds = settings.pop("seconds", None)
+    checkpoint = settings.pop("checkpoint", None)
+    offset, val_offset = (0.0 if r is None else -float(r.rows.log_mass.mean()) for r in (rows, held))
+    mass, flow = density.mass, density.flow
+    if mass is not None:
+        mass.initialize(torch.from_numpy(rows.rows.states), rows.weights)
+        if mass.needs_training:
+            share = {"seconds": seconds * (_MASS_SHARE if flow is not None else 1)} if seconds else {}
+            if checkpoint is not None:
+                share["checkpoint"] = f"{checkpoint}/mass"
+            as_flow = Flow(Chain(), _StatesAsBase(mass).shape, _StatesAsBase(mass))
+            x, val = (None if r is None else _states(r) for r in (rows, held))
+            record = _run(as_flow, x, val, report, 0.0, 0.0, settings | share | {"seed": seed}, rows.weights)
+            summary["mass"] = record.summary
+        with torch.no_grad():
+            offset -= _mean(_of_states(mass, rows), rows.weights)
+            val_offset -= 0.0 if held is None else _mean(_of_states(mass, held), held.weights)
+    if flow is not None:
+        share = {"seconds": max(seconds - (time.perf_counter() - began), 0.1)} if seconds else {}
+        if checkpoint is not None:
+            share["checkpoint"] = f"{checkpoint}/flow"
+        first, context, _ = rows(min(len(rows), 2**16), torch.Generator().manual_seed(seed))
+        jitter = _JITTER * torch.randn(first.shape, generator=torch.Generator().manual_seed(seed))
+        initialize(flow, first + jitter, context)
+        y, added = density.noisy(rows.rows, uniforms(rows.rows.states, rows.rows.base, 0))
+        offset -= _mean(torch.from_numpy(added), rows.weights)
+        # Where no cell needs noise, the rows are the same in each pass.
+        fixed = not np.isnan(rows.rows.base).any() and not any(c.noisy for c in density.layout.numbers)
+        val = None
+        if held is not None:
+            y_val, added = density.noisy(held.rows, uniforms(held.rows.states, held.rows.base, 0))
+            val_offset -= _mean(torch.from_numpy(added), held.weights)
+            val = (torch.from_numpy(y_val), held.context, held.weights)
+        x = torch.from_numpy(y) if fixed else rows
+        record = _run(
+            flow, x, val, report, offset, val_offset, settings | share | {"seed": seed},
+            rows.weights if fixed else None, rows.context if fixed else None,
+        )  # fmt: skip
+        summary["flow"] = record.summary
+    best = val_offset if flow is None else summary["flow"]["best_val_nll"]
+    summary |= {"best_val_nll": None if held is None else best, "seconds": time.perf_counter() - began}
+    summary["stopped"] = summary.get("flow", summary.get("mass", {})).get("stopped", "done")
+    density.training_summary = summary
+
+
+def _run(
+    flow: Flow, x: Any, val: Any, report: Any, offset: float, val_offset: float, settings: dict[str, Any],
+    weights: Tensor | None = None, context: Tensor | None = None,
+) -> Fit:  # fmt: skip
+    """One training, with figures moved by what the part does not see."""
+    result = Fit()
+    epochs = train(flow, x, val, weights=weights, context=context, val_fraction=0.0, **settings)
+    try:
+        for epoch in epochs:
+            shown: Epoch = replace(
+                epoch,
+                train_nll=epoch.train_nll + offset,
+                val_nll=None if epoch.val_nll is None else epoch.val_nll + val_offset,
+            )
+            result.epochs.append(shown)
+            result.stopped = epoch.stopped or result.stopped
+            report(shown)
+    except KeyboardInterrupt:
+        result.stopped = "interrupted"
+    finally:
+        epochs.close()
+    return result
+
+
+def _split(
+    density: TableDensity, source: Source, val: Any, weights: Tensor | None, fraction: float, seed: int
+) -> tuple[_Rows, _Rows | None]:
+    """-> training and validation rows, encoded."""
+    if not 0 <= fraction < 1:
+        raise ValueError(f"val_fraction must be from 0 to below 1, got {fraction!r}")
+    rows = density.encode(source)
+    _check_possible(rows, "the table")
+    whole = _Rows(density, rows, weights, density.context(rows))
+    if val is not None:
+        other = density.encode(val)
+        _check_possible(other, "the validation table")
+        return whole, _Rows(density, other, None, density.context(other))
+    if fraction == 0 or len(rows) < MIN_ROWS_TO_SPLIT:
+        return whole, None
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).numpy()
+    size = min(max(1, round(fraction * len(rows))), MAX_VAL_ROWS)
+    return _part(whole, np.sort(order[size:])), _part(whole, np.sort(order[:size]))
+
+
+def _part(rows: _Rows, index: NDArray[np.int64]) -> _Rows:
+    at = torch.from_numpy(index)
+    weights = None if rows.weights is None else rows.weights[at]
+    if weights is not None:
+        weights = weights / weights.mean() if bool(weights.sum() > 0) else torch.ones_like(weights)
+    return _Rows(rows.density, _picked(rows.rows, index), weights, None if rows.context is None else rows.context[at])
+
+
+def _picked(rows: Encoded, index: NDArray[np.int64]) -> Encoded:
+    given = None if rows.given is None else rows.given[index]
+    return Encoded(rows.states[index], rows.base[index], rows.width[index], given, rows.log_mass[index])
+
+
+def _check_possible(rows: Encoded, where: str) -> None:
+    if rows.trouble:
+        raise ValueError(f"{where} does not fit the schema: {'; '.join(rows.trouble[:3])}")
+
+
+def _weights(weights: Any, n: int) -> Tensor | None:
+    if weights is None:
+        return None
+    weights = torch.as_tensor(weights, dtype=torch.float32)
+    if weights.shape != (n,):
+        raise ValueError(f"expected weights of shape ({n},), got {tuple(weights.shape)}")
+    if not bool((torch.isfinite(weights) & (weights >= 0)).all()) or not bool((weights > 0).any()):
+        raise ValueError("weights must be finite, not negative, and not all zero")
+    return weights / weights.mean()
+
+
+def _states(rows: _Rows) -> Any:
+    """(given, states) as one tensor, as `_StatesAsBase` takes it."""
+    states = torch.from_numpy(rows.rows.states).float()
+    x = states if rows.rows.given is None else torch.cat([torch.from_numpy(rows.rows.given), states], 1)
+    return x
+
+
+def _of_states(mass: MassFunction, rows: _Rows) -> Tensor:
+    """log P(states | given) of each row (N,), by chunks."""
+    x, base = _states(rows), _StatesAsBase(mass)
+    return torch.cat([base.log_prob(part) for part in x.split(2**14)])
+
+
+def _mean(values: Tensor, weights: Tensor | None) -> float:
+    return float(values.double().mean() if weights is None else (values.double() * weights).mean())

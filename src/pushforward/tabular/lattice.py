@@ -1,0 +1,194 @@
+"""Finding the lattice that rounded values lie on, and the single values that hold a large share of the rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_TIES = 0.9  # at most this share of distinct values makes decimals rounded ones
+_MOST_DECIMALS = 8
+_SURE = 20  # distinct values that make a common divisor of theirs no accident
+_FEW = 32  # as many values, each held by `_PER_VALUE` rows on average, are modelled one by one
+_PER_VALUE = 10
+_MOST_ATOMS = 32
+_SHARE = 0.01  # of the rows, to be an atom
+_PEAK = 5.0  # times as frequent as its neighbours on a lattice, to be an atom
+_LEAST = 10  # rows of an atom
+_MANY = 200  # rows from which a coarse step can be told from chance
+_MULTIPLES = (2, 4, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1000, 2500, 5000, 10_000)
+_CROWD = 0.3  # of the rows on one value
+_SEVERAL = 6  # distinct values on a coarse step, at least
+_GAIN = 0.1  # nats a row, the least for which a coarse step is worth a state
+_SENTINEL = 3  # rows of an isolated first or last value, such as -999
+
+
+def find_lattice(values: NDArray[Any], single: bool = False) -> tuple[float, float] | None:
+    """The (step, origin) of the lattice that values (N,) lie on; None for continuous ones.
+
+    Integers always lie on one; its step is more than 1 where at least 20 distinct values have a common divisor.
+    Decimals do where they have ties, so that a density over them would grow without bound.
+
+    Args:
+        values: int64 or float64.
+        single: whether they had float32's rounding before.
+    """
+    u = np.unique(values)
+    if values.dtype == np.int64:
+        return _whole(u)
+    if len(values) < 20 or len(u) < 2:
+        return None
+    exact = float(np.finfo(np.float32 if single else np.float64).eps) * max(abs(float(u[0])), abs(float(u[-1])))
+    tied = len(u) <= _TIES * len(values)
+    for decimals in range(_MOST_DECIMALS + 1):
+        scaled = u * 10.0**decimals
+        if exact * 10.0**decimals > 0.02 or abs(scaled).max() > 2**53:
+            break
+        if np.abs(scaled - np.round(scaled)).max() <= 2 * exact * 10.0**decimals:
+            if decimals > 0 and not tied:
+                return None
+            step, origin = _whole(np.round(scaled).astype(np.int64))
+            return (step, origin) if decimals == 0 else (step / 10**decimals, origin / 10**decimals)
+    return _any_step(u, exact) if tied and len(u) >= _SURE else None
+
+
+def find_coarse(values: NDArray[Any], step: float | None, origin: float) -> tuple[float, float] | None:
+    """The (coarse step, origin) that many of the values (N,) keep to beyond their lattice; None where none stands out.
+
+    Examples are whole numbers among decimals, or prices that mostly end in 50.
+
+    Args:
+        values: int64 or float64.
+        step: of their lattice, None for continuous ones.
+        origin: of their lattice.
+    """
+    if len(values) < _MANY:
+        return None
+    if step is None:
+        for decimals in range(5):
+            scaled = values * 10.0**decimals
+            on = np.abs(scaled - np.round(scaled)) <= 1e-9 * np.maximum(np.abs(scaled), 1.0)
+            if on.mean() >= 0.5 and len(np.unique(values[on])) <= _TIES * on.sum():
+                return 10.0**-decimals, 0.0
+        return None
+    k = np.round((values - origin) / step).astype(np.int64)
+    places, counts = np.unique(k, return_counts=True)
+    k = k[~np.isin(k, places[counts > _CROWD * len(k)])]  # a crowd is an atom, whatever it is a multiple of
+    tens = [round(t / step) for t in (10.0**d for d in range(-6, 5)) if abs(round(t / step) * step / t - 1) < 1e-9]
+    best = (_GAIN, 0, 0)
+    for g in sorted({*_MULTIPLES, *tens}):
+        residues, counts = np.unique(k % max(g, 1), return_counts=True)
+        if len(residues) < 2:
+            continue
+        residue = residues[counts.argmax()]
+        share = counts.max() / len(k)
+        if share >= 0.2 and len(np.unique(k[k % g == residue])) >= _SEVERAL:
+            # What knowing the wider cell saves, less what it costs to say which values have it.
+            gain = share * np.log(g) + share * np.log(share) + (1 - share) * np.log1p(-share)
+            best = max(best, (float(gain), g, int(residue)))
+    _, g, residue = best
+    if g == 0:
+        return None
+    first = origin + residue * step
+    return (g * step, first) if isinstance(step, int) else (round(g * step, 12), round(first, 12))
+
+
+def find_atoms(
+    values: NDArray[Any], step: float | None, origin: float, low: float | None, high: float | None,
+    coarse: float | None = None,
+) -> tuple[tuple[float, ...], bool]:  # fmt: skip
+    """Values that hold a large share of the rows, and whether others are left for the flow.
+
+    Args:
+        values: (N,), without missing cells.
+        step: of their lattice, None for continuous ones.
+        origin: of their lattice.
+        low: declared lower bound: a continuous density has no room on it, so values there are an atom.
+        high: declared upper bound, likewise.
+        coarse: step of `find_coarse`.
+    """
+    u, counts = np.unique(values, return_counts=True)
+    n = len(values)
+    if len(u) <= _FEW and n >= _PER_VALUE * len(u):
+        return _plain(u), False
+    frequent = counts >= max(_LEAST, _SHARE * n)
+    on = np.zeros(len(u), dtype=bool)
+    chosen = np.zeros(len(u), dtype=bool)
+    if coarse is not None:
+        places = (u - origin) / coarse
+        on = np.abs(places - np.round(places)) < 1e-6
+        chosen[on] = frequent[on] & _peaks(np.round(places[on]), counts[on])
+    if step is None:
+        chosen |= frequent & ~on
+        for bound in (low, high):
+            if bound is not None:
+                chosen |= u == bound
+    else:
+        chosen[~on] = frequent[~on] & _peaks(np.round((u[~on] - origin) / step), counts[~on])
+    chosen |= _sentinels(u, counts, values)
+    if chosen.sum() > _MOST_ATOMS:
+        chosen &= counts >= np.sort(counts[chosen])[-_MOST_ATOMS]
+    rest = u[~chosen]
+    too_few = len(rest) < 2 or counts[~chosen].sum() < max(3, min(_LEAST, 0.5 * n))
+    if too_few and len(u) <= 2 * _MOST_ATOMS:
+        return _plain(u), False
+    return _plain(u[chosen]), True
+
+
+def _peaks(k: NDArray[np.float64], counts: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which places k of a lattice stand out from the ten around them."""
+    total = np.concatenate([[0], np.cumsum(counts)])
+    around = total[np.searchsorted(k, k + 5, "right")] - total[np.searchsorted(k, k - 5, "left")]
+    return counts > _PEAK * (around - counts) / 10
+
+
+def _sentinels(u: NDArray[Any], counts: NDArray[Any], values: NDArray[Any]) -> NDArray[np.bool_]:
+    """First or last values, repeated, far from all others: zeros and -999 that stand for something else."""
+    chosen = np.zeros(len(u), dtype=bool)
+    if len(u) < _SURE:
+        return chosen
+    quarter, half = np.quantile(values, [0.25, 0.75])
+    for end, gap in ((0, float(u[1] - u[0])), (-1, float(u[-1] - u[-2]))):
+        usual = float(np.median(np.diff(u)))
+        chosen[end] = counts[end] >= _SENTINEL and gap > 0.5 * float(half - quarter) and gap > 10 * usual
+    return chosen
+
+
+def _whole(u: NDArray[np.int64]) -> tuple[int, int]:
+    """Distinct sorted integers -> step, origin."""
+    step = 1
+    if len(u) >= _SURE:
+        step = max(int(np.gcd.reduce(np.diff(u))), 1)
+    return step, int(u[0]) % step if step > 1 else 0
+
+
+def _any_step(u: NDArray[np.float64], exact: float) -> tuple[float, float] | None:
+    """A lattice of any step and origin, such as that of whole numbers that were standardised."""
+    gaps = np.diff(u)
+    gaps = gaps[gaps > 20 * exact]
+    if len(gaps) < _SURE - 1:
+        return None
+    # From the small gaps to the wide ones: each tells the step more precisely.
+    gaps = np.sort(gaps)
+    step = float(gaps[0])
+    for _ in range(6):
+        near = gaps[gaps < 20 * step]
+        multiples = np.round(near / step)
+        if np.abs(near / step - multiples).max() > 0.1:
+            return None
+        step = float((near * multiples).sum() / (multiples**2).sum())
+    k = np.concatenate([[0.0], np.cumsum(np.round(np.diff(u) / step))])
+    for _ in range(3):
+        slope, start = np.polyfit(k, u, 1)
+        if slope <= 0:
+            return None
+        k = np.round((u - start) / slope)
+    slope, start = (float(v) for v in np.polyfit(k, u, 1))
+    if np.abs(u - start - slope * k).max() > 0.02 * slope + 4 * exact or len(np.unique(k)) < len(u) * 0.99:
+        return None
+    return slope, start
+
+
+def _plain(values: NDArray[Any]) -> tuple[float, ...]:
+    return tuple(values.tolist())

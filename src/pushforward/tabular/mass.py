@@ -1,0 +1,191 @@
+"""An exact mass function over discrete columns: a masked autoregressive network with one softmax a column.
+
+Germain et al. 2015 (MADE, arXiv 1502.03509), with categories in place of bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Embedder(nn.Module):
+    """Discrete columns as numbers for a network: one-hot where a column has few states, else a learned vector.
+
+    Args:
+        sizes: states of each discrete column; a state beyond the last, which stands for the unknown, becomes zeros.
+        reals: further columns that are numbers already and pass through.
+        generator: the source of the initial vectors.
+
+    Example:
+        >>> Embedder([2, 3], reals=1)(torch.tensor([[1.0, 0.0, 0.5]]))
+        tensor([[0.0000, 1.0000, 1.0000, 0.0000, 0.0000, 0.5000]])
+    """
+
+    _few = 24  # states up to which a column is one-hot: a network's first layer is then its embedding
+    _width = 12
+
+    def __init__(self, sizes: Sequence[int], reals: int = 0, *, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.sizes, self.reals = tuple(sizes), reals
+        self.vectors = nn.ParameterList()
+        for size in self.sizes:
+            if size > self._few:
+                self.vectors.append(nn.Parameter(torch.empty(size, self._width).normal_(0, 0.5, generator=generator)))
+
+    @property
+    def features_in(self) -> int:
+        """Width of what `forward` takes."""
+        return len(self.sizes) + self.reals
+
+    @property
+    def features_out(self) -> int:
+        """Width of what `forward` gives."""
+        return sum(self._width if s > self._few else s for s in self.sizes) + self.reals
+
+    def forward(self, h: Tensor) -> Tensor:
+        """States and numbers h (B, M + R), as floats -> (B, features_out)."""
+        parts, learned = [], iter(self.vectors)
+        for i, size in enumerate(self.sizes):
+            state = h[:, i].long().clamp(0, size)
+            if size > self._few:
+                parts.append(F.embedding(state, F.pad(next(learned), (0, 0, 0, 1))))
+            else:
+                parts.append(F.one_hot(state, size + 1)[:, :size].to(h.dtype))
+        parts.append(h[:, len(self.sizes) :])
+        return torch.cat(parts, 1)
+
+
+class MassFunction(nn.Module):
+    """P(states) = prod_j P(state_j | states before it, given): normalised exactly, whatever its weights are.
+
+    Each factor is a softmax mixed with a little of the smoothed marginal, so no state that the schema knows has
+    probability zero.
+
+    Args:
+        sizes: states of each of the M columns, at least 2 each.
+        given: embeds what the mass is conditional on; None for nothing.
+        width: hidden units of each of the two layers; None takes 32 a column, from 64 to 512.
+        seed: of the initial weights; torch's global generator when None.
+
+    Example:
+        >>> mass = MassFunction([2, 3], seed=0)
+        >>> states = torch.cartesian_prod(torch.arange(2), torch.arange(3))
+        >>> round(float(mass(states).exp().sum()), 5)
+        1.0
+    """
+
+    log_marginal: Tensor
+    log_mix: Tensor
+    _mask_in: Tensor
+    _mask_mid: Tensor
+    _mask_out: Tensor
+    _offsets: Tensor
+
+    def __init__(
+        self, sizes: Sequence[int], given: Embedder | None = None, *, width: int | None = None, seed: int | None = None
+    ) -> None:
+        super().__init__()
+        if not sizes or min(sizes) < 2:
+            raise ValueError(f"every column of a mass function needs at least 2 states, got {list(sizes)}")
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        columns, total = len(sizes), sum(sizes)
+        self.sizes, self.given = tuple(sizes), given
+        self.width = width if width is not None else min(max(64, 32 * columns), 512)
+        conditions = 0 if given is None else given.features_out
+        first = 0 if given is None else -1  # degree -1: units that see the given columns alone
+        degrees = torch.arange(self.width, device="cpu") % max(columns - 1 - first, 1) + first
+        of_state = torch.repeat_interleave(torch.arange(columns, device="cpu"), torch.tensor(sizes, device="cpu"))
+        # Masks are rebuilt, not saved. A module built without memory (as `load` does) keeps them all the same.
+        buffers = {
+            "_mask_in": degrees[None, :] >= torch.arange(columns, device="cpu")[:, None],
+            "_mask_mid": degrees[:, None] >= degrees[None, :],
+            "_mask_out": of_state[:, None] > degrees[None, :],
+        }
+        for name, mask in buffers.items():
+            self.register_buffer(name, mask.to(torch.get_default_dtype()), persistent=False)
+        offsets = torch.tensor([0, *sizes[:-1]], device="cpu").cumsum(0)
+        self.register_buffer("_offsets", offsets, persistent=False)
+        self.register_buffer("log_marginal", torch.cat([torch.full((s,), -math.log(s)) for s in sizes]))
+        self.register_buffer("log_mix", torch.tensor(math.log(0.01)))
+
+        def weights(*shape: int, fan: int) -> nn.Parameter:
+            bound = 1 / math.sqrt(max(fan, 1))
+            return nn.Parameter(torch.empty(shape).uniform_(-bound, bound, generator=generator))
+
+        self.weight_in = weights(total, self.width, fan=columns)
+        self.weight_given = weights(self.width, conditions, fan=conditions) if conditions else None
+        self.bias_in = weights(self.width, fan=columns)
+        self.weight_mid = weights(self.width, self.width, fan=self.width)
+        self.bias_mid = weights(self.width, fan=self.width)
+        self.weight_out = weights(total, self.width, fan=self.width)
+        self.bias_out = nn.Parameter(torch.zeros(total))
+
+    @property
+    def needs_training(self) -> bool:
+        """False where the marginal, which `initialize` sets, is all there is to know."""
+        return len(self.sizes) > 1 or self.given is not None
+
+    @torch.no_grad()
+    def initialize(self, states: Tensor, weights: Tensor | None = None) -> None:
+        """Sets the marginals from the training rows: states (N, M), weights (N,) of mean 1."""
+        n = len(states)
+        frequencies = []
+        for j, size in enumerate(self.sizes):
+            counts = torch.bincount(states[:, j], weights=None if weights is None else weights.double(), minlength=size)
+            frequencies.append((counts.double() + 0.5) / (n + 0.5 * size))
+        marginal = torch.cat(frequencies).log()
+        self.log_marginal.copy_(marginal)
+        self.bias_out.copy_(marginal)
+        self.log_mix.fill_(math.log(min(0.01, 10 / n)))
+
+    def forward(self, states: Tensor, given: Tensor | None = None) -> Tensor:
+        """states (B, M), given (B, G) -> log P(states | given) (B,), in nats."""
+        log_p = self._log_p(states, given)
+        index = states.long() + self._offsets
+        return log_p.gather(1, index).sum(1)
+
+    @torch.no_grad()
+    def sample(
+        self, n: int, given: Tensor | None = None, *, possible: Sequence[Sequence[bool]] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Draws n rows of states, one for each row of given (n, G): -> (n, M).
+
+        Args:
+            n: how many.
+            given: (n, G), or None.
+            possible: for each column which of its states may be drawn; None allows all.
+            generator: the source of randomness; torch's global one when None.
+        """
+        states = torch.zeros(n, len(self.sizes), dtype=torch.int64, device=self.bias_out.device)
+        for j, (offset, size) in enumerate(zip(self._offsets.tolist(), self.sizes, strict=True)):
+            p = self._log_p(states, given)[:, offset : offset + size].exp()
+            if possible is not None:
+                p = p * torch.tensor(possible[j], dtype=p.dtype, device=p.device)
+            if n:
+                states[:, j] = torch.multinomial(p, 1, generator=generator)[:, 0]
+        return states
+
+    def _log_p(self, states: Tensor, given: Tensor | None) -> Tensor:
+        """Log-probabilities of every state of each column given the columns before it, (B, total)."""
+        h = self.bias_in
+        if self._mask_in.shape[0] > 1:
+            index = states.long() + self._offsets
+            h = h + (F.embedding(index, self.weight_in) * self._mask_in).sum(1)
+        else:
+            h = h.expand(len(states), -1)
+        if self.weight_given is not None:
+            if self.given is None or given is None:
+                raise ValueError("this mass function is conditional: give what it is conditional on")
+            h = h + F.linear(self.given(given), self.weight_given)
+        h = torch.relu(h)
+        h = h + torch.relu(F.linear(h, self.weight_mid * self._mask_mid, self.bias_mid))
+        logits = F.linear(h, self.weight_out * self._mask_out, self.bias_out)
+        parts = [part.log_softmax(1) for part in logits.split(self.sizes, 1)]
+        certain = torch.log1p(-self.log_mix.exp())
+        return torch.logaddexp(torch.cat(parts, 1) + certain, self.log_marginal + self.log_mix)

@@ -1,0 +1,40 @@
+"""Uniform noise that depends on the content of a row alone, so that a score is the same whatever else is scored."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def uniforms(states: NDArray[np.int64], base: NDArray[np.float64], draw: int) -> NDArray[np.float64]:
+    """Noise (N, C) in the open unit interval for the rows of states (N, M) and base (N, C).
+
+    The first draw hashes each row. Further ones turn it by an additive recurrence (Roberts 2018, after Kronecker), so
+    that the draws of a row fill the cube evenly while each is uniform.
+    """
+    with np.errstate(over="ignore"):
+        row = np.zeros(len(base), dtype=np.uint64)
+        for column in (*states.T, *np.ascontiguousarray(np.nan_to_num(base, nan=-7e300) + 0.0).T):
+            row = _mixed(row + _GOLDEN ^ np.ascontiguousarray(column).view(np.uint64))
+        places = np.arange(1, base.shape[1] + 1, dtype=np.uint64) * _GOLDEN
+        bits = _mixed(row[:, None] ^ _mixed(places)[None, :])
+    u = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    if draw:
+        u = (u + draw * _alphas(base.shape[1])) % 1.0
+    return np.clip(u, 1e-9, 1 - 1e-9)
+
+
+def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of splitmix64 (Steele, Lea and Flood 2014)."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def _alphas(dimensions: int) -> NDArray[np.float64]:
+    phi = 2.0
+    for _ in range(60):
+        phi = (1 + phi) ** (1 / (dimensions + 1))
+    return np.asarray((1 / phi) ** np.arange(1, dimensions + 1) % 1.0, dtype=np.float64)

@@ -1,0 +1,49 @@
+"""Rebuilding the density of a table from the header of a file, each field checked."""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import Any
+
+import torch
+
+from ..flow import Flow
+from .density import Layout, TableDensity
+from .mass import MassFunction
+from .schema import Schema
+
+_MOST_UNITS = 1_000_000
+
+
+def rebuild(path: str | PathLike[str], table: dict[str, Any], schema: Any, flow: Flow | None) -> TableDensity:
+    """The density of a checked header, without memory for its weights.
+
+    Args:
+        path: for messages.
+        table: given and mass_width, as `TableDensity.to_json` writes them.
+        schema: of `Schema.to_json`.
+        flow: of the file's recipe, or None.
+
+    Raises:
+        ValueError: a field is missing, of a wrong kind, or contradicts another.
+    """
+    given, width = table.get("given"), table.get("mass_width")
+    if not isinstance(given, list) or not all(isinstance(g, str) for g in given) or len(set(given)) != len(given):
+        raise ValueError(f"{path}: damaged header: given must be a list of column names")
+    if width is not None and (type(width) is not int or not 1 <= width <= _MOST_UNITS):
+        raise ValueError(f"{path}: damaged header: bad mass_width {width!r}")
+    try:
+        parsed = Schema.from_json(schema)
+        with torch.device("meta"):
+            layout = Layout(parsed, given)
+            of_given, of_all = layout.embedders()
+            wanted = 0 if of_all is None else of_all.features_out
+            context = 0 if flow is None else flow.context_dim
+            if flow is not None and context != wanted:
+                raise ValueError(f"the flow takes a context of width {context}, the schema gives one of {wanted}")
+            mass = MassFunction(layout.sizes, of_given, width=width) if layout.sizes else None
+            if flow is not None and of_all is not None:
+                flow.embed, flow.context_dim = of_all, of_all.features_in
+            return TableDensity(parsed, given, mass, flow)
+    except (ValueError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"{path}: damaged header: {' '.join(str(error).split())}") from None

@@ -1,0 +1,551 @@
+"""Densities of mixed tables: a known truth, mass one, schemas that a person agrees with, valid samples, files."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+import torch
+
+import pushforward as pf
+from pushforward.data.tables import Table, read_table
+from pushforward.tabular import Schema, TableDensity, cells
+from pushforward.tabular.arrow import as_source
+from pushforward.tabular.kinds import requested
+from pushforward.tabular.marginal import Marginal
+from pushforward.tabular.mass import Embedder, MassFunction
+
+quiet = pytest.mark.filterwarnings("ignore::UserWarning")
+KINDS = {"share": "bounded:0:1"}
+
+
+# A mixed table whose density is known: colour (category), count (integer), tip (an atom at 0, else log-normal), share
+# (bounded), size (missing at a rate that depends on the colour).
+def synthetic(n: int, seed: int) -> tuple[dict[str, Any], np.ndarray]:
+    """-> a table of n rows, the exact log-density of each."""
+    rng = np.random.default_rng(seed)
+    p = np.array([0.5, 0.3, 0.2])
+    colour = rng.choice(3, n, p=p)
+    log_p = np.log(p[colour])
+    rate = np.array([20.0, 60.0, 150.0])[colour]
+    count = rng.poisson(rate)
+    log_p += count * np.log(rate) - rate - np.vectorize(math.lgamma)(count + 1.0)
+    tipped = rng.random(n) < np.array([0.8, 0.5, 0.2])[colour]
+    log_p += np.log(np.where(tipped, np.array([0.8, 0.5, 0.2])[colour], 1 - np.array([0.8, 0.5, 0.2])[colour]))
+    z = rng.normal(size=n)
+    tip = np.where(tipped, np.exp(0.5 * z + 0.01 * count), 0.0)
+    log_p += np.where(tipped, -0.5 * z**2 - 0.5 * math.log(2 * math.pi) - math.log(0.5) - 0.5 * z - 0.01 * count, 0.0)
+    a, b = np.array([2.0, 4.0, 3.0])[colour], np.array([4.0, 2.0, 3.0])[colour]
+    share = rng.beta(a, b)
+    log_beta = np.vectorize(lambda u, v: math.lgamma(u) + math.lgamma(v) - math.lgamma(u + v))(a, b)
+    log_p += (a - 1) * np.log(share) + (b - 1) * np.log1p(-share) - log_beta
+    missing = rng.random(n) < np.where(colour == 0, 0.3, 0.1)
+    log_p += np.log(np.where(missing, np.where(colour == 0, 0.3, 0.1), np.where(colour == 0, 0.7, 0.9)))
+    e = rng.normal(size=n)
+    size = np.where(missing, np.nan, 10 * share + 2 * e)
+    log_p += np.where(missing, 0.0, -0.5 * e**2 - 0.5 * math.log(2 * math.pi) - math.log(2))
+    names = np.array(["red", "green", "blue"])
+    return {"colour": names[colour], "count": count, "tip": tip, "share": share, "size": size}, log_p
+
+
+def test_the_schema_of_the_synthetic_table() -> None:
+    schema = pf.infer_schema(synthetic(3000, 0)[0], KINDS)
+    assert [c.kind for c in schema.columns] == ["category", "integer", "positive", "bounded", "real"]
+    assert schema["tip"].atoms == (0.0,)
+    assert [c.missing for c in schema.columns] == [False, False, False, False, True]
+    assert schema["colour"].categories[0] == "red"
+    shown = schema.describe()
+    assert "atom at 0" in shown
+    assert "missing cells" in shown
+    assert Schema.from_json(json.loads(json.dumps(schema.to_json()))) == schema
+
+
+@pytest.fixture(scope="module")
+def small() -> TableDensity:
+    return pf.fit_table(synthetic(2000, 0)[0], kinds=KINDS, steps=150, depth=4, width=32, progress="none")
+
+
+def test_a_short_training_comes_near_the_truth(small: TableDensity) -> None:
+    rows, truth = synthetic(4000, 1)
+    gap = float(truth.mean() - small.log_prob(rows).mean())
+    assert -0.1 < gap < 1.0
+    summary = small.training_summary
+    assert summary is not None
+    assert abs(-summary["best_val_nll"] - truth.mean()) < 1.0  # what training quotes is the table's density
+
+
+@pytest.mark.slow
+def test_the_truth_is_reached() -> None:
+    rows, _ = synthetic(20_000, 0)
+    density = pf.fit_table(rows, kinds=KINDS, steps=4000, progress="none")
+    test, truth = synthetic(20_000, 1)
+    gap = float(truth.mean() - density.log_prob(test, draws=16).mean())
+    assert -0.03 < gap < 0.05
+    assert abs(total_mass(density, 40_000) - 1) < 0.01
+
+
+def total_mass(density: TableDensity, n: int) -> float:
+    """Sum over the states, integral over the numbers by importance sampling from a mixture that covers each cell."""
+    rng = np.random.default_rng(0)
+    proposal, _ = synthetic(n, 5)  # the truth, widened: its own density is known where it is drawn from
+    colour = rng.choice(["red", "green", "blue"], n)
+    count = rng.integers(0, 230, n)
+    tipped, missing = rng.random(n) < 0.7, rng.random(n) < 0.3
+    t = rng.standard_t(3, n) * 1.2 + 0.8
+    log_t = student(((t - 0.8) / 1.2), 3) - math.log(1.2)
+    s = rng.random(n)
+    e = rng.standard_t(3, n) * 4 + 5
+    log_q = -math.log(3) - math.log(230) + np.log(np.where(tipped, 0.7, 0.3)) + np.log(np.where(missing, 0.3, 0.7))
+    log_q = log_q + np.where(tipped, log_t - t, 0.0) + np.where(missing, 0.0, student((e - 5) / 4, 3) - math.log(4))
+    rows = {"colour": colour, "count": count, "tip": np.where(tipped, np.exp(t), 0.0), "share": s,
+            "size": np.where(missing, np.nan, e)}  # fmt: skip
+    assert len(proposal["count"]) == n
+    return float((density.log_prob(rows, draws=8) - torch.from_numpy(log_q)).exp().mean())
+
+
+def student(z: np.ndarray, nu: float) -> np.ndarray:
+    constant = math.lgamma((nu + 1) / 2) - math.lgamma(nu / 2) - 0.5 * math.log(nu * math.pi)
+    return constant - (nu + 1) / 2 * np.log1p(z**2 / nu)
+
+
+def test_mass_and_integral_are_one() -> None:
+    # One column of each sort, small enough to add up every state and integrate the rest on a grid.
+    rng = np.random.default_rng(0)
+    n = 1500
+    flag = rng.choice(["a", "b"], n, p=[0.7, 0.3])
+    value = np.where(rng.random(n) < 0.4, 0.0, np.where(flag == "a", 0.0, 3.0) + rng.normal(size=n))
+    value = np.where(rng.random(n) < 0.1, np.nan, value)
+    density = pf.fit_table({"flag": flag, "value": value}, steps=60, depth=2, width=16, progress="none")
+    assert density.schema["value"].atoms == (0.0,)
+    grid = np.linspace(-15, 18, 20_001)
+    grid = grid[grid != 0]
+    total = 0.0
+    for name in ("a", "b"):
+        single = density.log_prob({"flag": [name, name], "value": [0.0, np.nan]}).exp().sum()
+        inner = density.log_prob({"flag": np.full(len(grid), name), "value": grid}, draws=1).exp().sum()
+        total += float(single + inner * (33 / 20_000))
+    assert abs(total - 1) < 1e-2
+
+
+def test_the_mass_of_integers_is_one() -> None:
+    rng = np.random.default_rng(0)
+    density = pf.fit_table({"count": rng.poisson(40, 2000)}, steps=100, progress="none")
+    assert density.schema["count"].kind == "integer"
+    total = density.log_prob({"count": np.arange(0, 140)}, draws=64).exp().sum()
+    assert abs(float(total) - 1) < 1e-2
+    k = np.arange(20, 60)
+    truth = k * math.log(40) - 40 - np.array([math.lgamma(i + 1.0) for i in k])
+    few, many = (density.log_prob({"count": k}, draws=d).numpy() for d in (1, 64))
+    p = np.exp(truth)
+    assert (p * (many - truth)).sum() > -0.1
+    assert abs((p * (few - many)).sum()) < 0.1
+
+
+def test_few_values_are_exact_and_unseen_ones_rare() -> None:
+    values = np.repeat([0, 1, 2, 5], [400, 300, 200, 100])
+    density = pf.fit_table({"k": values}, steps=5, progress="none")
+    assert density.flow is None
+    p = density.log_prob({"k": [0, 1, 2, 5, 3]}).exp()
+    assert torch.allclose(p[:4], torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64), atol=0.01)
+    assert 0 < float(p[4]) < 1e-3
+    assert set(density.sample(500, seed=0)["k"].to_pylist()) <= {0, 1, 2, 5}
+
+
+def test_the_mass_function_is_normalised_and_conditional() -> None:
+    given = Embedder([3, 40], reals=1, generator=torch.Generator().manual_seed(0))
+    mass = MassFunction([2, 3, 4], given, width=40, seed=0)
+    states = torch.cartesian_prod(torch.arange(2), torch.arange(3), torch.arange(4))
+    one = torch.tensor([[2.0, 39.0, 0.5]])
+    other = torch.tensor([[0.0, 3.0, -1.5]])
+    for row in (one, other):
+        assert float(mass(states, row.expand(24, -1)).detach().exp().sum()) == pytest.approx(1, abs=1e-5)
+    assert not torch.allclose(mass(states, one.expand(24, -1)), mass(states, other.expand(24, -1)))
+    unknown = torch.tensor([[3.0, 40.0, 0.0]])
+    assert torch.equal(given(unknown), torch.zeros(1, given.features_out))
+    drawn = mass.sample(4000, one.expand(4000, -1), generator=torch.Generator().manual_seed(0))
+    code = drawn @ torch.tensor([12, 4, 1])
+    seen = torch.bincount(code, minlength=24) / 4000
+    assert (seen - mass(states, one.expand(24, -1)).exp()).abs().max() < 0.03
+
+
+def test_each_factor_sees_only_the_columns_before_it() -> None:
+    mass = MassFunction([3, 3, 3, 3], seed=1)
+    log_p = mass._log_p(torch.tensor([[0, 1, 2, 0]]), None)
+    changed = mass._log_p(torch.tensor([[0, 1, 0, 2]]), None)
+    assert torch.equal(log_p[:, :9], changed[:, :9])
+    assert not torch.allclose(log_p[:, 9:], changed[:, 9:])
+
+
+@pytest.mark.parametrize(("low", "high"), [(None, None), (0.0, None), (None, 9.0), (0.0, 9.0)])
+@pytest.mark.parametrize("gaussian", [True, False])
+def test_marginals_invert_and_know_their_slope(low: float | None, high: float | None, gaussian: bool) -> None:
+    rng = np.random.default_rng(0)
+    w = rng.beta(0.7, 3, 2000) * 8.9 + 0.05
+    map = Marginal.of(w, low, high, gaussian=gaussian)
+    at = np.concatenate([np.sort(w), [1e-3, 8.99] if low is not None or high is not None else [-40.0, 60.0]])
+    y, log_slope = map.forward(at)
+    assert np.allclose(map.inverse(y), at, rtol=1e-9, atol=1e-9)
+    h = 1e-6
+    slope = (map.forward(at + h)[0] - map.forward(at - h)[0]) / (2 * h)
+    assert np.allclose(np.log(slope), log_slope, atol=2e-3)
+    if gaussian:
+        assert abs(y[:2000].mean()) < 0.1
+        assert abs(y[:2000].std() - 1) < 0.1
+
+
+def frame() -> pd.DataFrame:
+    rng = np.random.default_rng(3)
+    n = 400
+    return pd.DataFrame(
+        {
+            "real": rng.normal(size=n).astype(np.float32),
+            "tenth": np.round(rng.normal(20, 3, n), 1),
+            "whole": rng.integers(0, 500, n).astype(np.int16),
+            "money": rng.lognormal(3, 1, n),
+            "angle": rng.uniform(0, 360, n),
+            "when": pd.Timestamp("2021-05-01", tz="Europe/Berlin") + pd.to_timedelta(rng.integers(0, 9999, n), "h"),
+            "day": [datetime.date(2020, 1, 1) + datetime.timedelta(int(d)) for d in rng.integers(0, 900, n)],
+            "flag": rng.random(n) < 0.3,
+            "grade": pd.Categorical(rng.choice(["low", "mid", "high"], n), ["low", "mid", "high"], ordered=True),
+            "word": rng.choice(["x", "yy", None], n),
+            "gap": np.where(rng.random(n) < 0.25, np.nan, rng.normal(size=n)),
+            "same": 7,
+            "nothing": np.full(n, np.nan),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def wide() -> TableDensity:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pf.fit_table(frame(), kinds={"angle": "circular:360"}, steps=20, depth=2, width=16, progress="none")
+
+
+def test_kinds_of_a_frame(wide: TableDensity) -> None:
+    found = {c.name: c.kind for c in wide.schema.columns}
+    assert found == {
+        "real": "real", "tenth": "quantised", "whole": "integer", "money": "positive", "angle": "circular",
+        "when": "date", "day": "date", "flag": "category", "grade": "category", "word": "category", "gap": "real",
+        "same": "constant", "nothing": "empty",
+    }  # fmt: skip
+    assert wide.schema["tenth"].step == pytest.approx(0.1)
+    assert "an hour" in wide.schema["when"].text
+    assert "a day" in wide.schema["day"].text
+
+
+def test_samples_are_valid_rows(wide: TableDensity) -> None:
+    data = pa.Table.from_pandas(frame(), preserve_index=False)
+    drawn = wide.sample(3000, seed=0)
+    assert drawn.column_names == data.column_names
+    for name, kind in zip(data.column_names, data.schema.types, strict=True):
+        if not pa.types.is_dictionary(kind):
+            assert drawn.schema.field(name).type == kind, name
+    assert drawn.schema.field("grade").type.ordered
+    rows = drawn.to_pandas()
+    assert np.isfinite(rows["real"]).all()
+    assert np.allclose(rows["tenth"], rows["tenth"].round(1))
+    assert rows["whole"].min() >= 0
+    assert (rows["money"] > 0).all()
+    assert rows["angle"].between(0, 360).all()
+    assert (rows["when"].dt.minute == 0).all()
+    assert set(rows["flag"]) == {True, False}
+    assert set(rows["grade"]) == {"low", "mid", "high"}
+    assert set(rows["word"].dropna()) == {"x", "yy"}
+    assert abs(rows["word"].isna().mean() - frame()["word"].isna().mean()) < 0.08
+    assert abs(rows["gap"].isna().mean() - frame()["gap"].isna().mean()) < 0.08
+    assert set(rows["same"]) == {7}
+    assert rows["nothing"].isna().all()
+    assert torch.isfinite(wide.log_prob(drawn)).all()
+    assert wide.sample(50, seed=1).equals(wide.sample(50, seed=1))
+    assert not wide.sample(50).equals(wide.sample(50))
+    assert wide.sample(0).num_rows == 0
+
+
+def test_cells_come_back_from_their_code(wide: TableDensity) -> None:
+    source = as_source(frame())
+    for column, values in zip(wide.schema.columns, source.data.columns, strict=True):
+        code = cells.encode(column, values, False)
+        w = code.base + code.width * 0.37
+        again = cells.decode(column, code.state, w, np.random.default_rng(0))
+        left, right = (np.array(c.to_pylist(), dtype=object) for c in (values, again))
+        if values.type == pa.float32() or column.kind in ("real", "positive", "circular"):
+            a, b = (np.array([np.nan if v is None else v for v in c], dtype=float) for c in (left, right))
+            assert np.allclose(a, b, equal_nan=True), column.name
+        else:
+            missing = [v is None or v != v for v in left]
+            assert missing == [v is None for v in right], column.name
+            assert all(m or a == b for m, a, b in zip(missing, left, right, strict=True)), column.name
+
+
+def test_a_row_scores_the_same_in_any_table(wide: TableDensity) -> None:
+    table = frame()
+    scores = wide.log_prob(table, draws=2)
+    assert scores.dtype == torch.float64
+    assert torch.allclose(wide.log_prob(table.iloc[[7]], draws=2), scores[7], atol=1e-4)
+    assert torch.allclose(wide.log_prob(table.iloc[::-1], draws=2), scores.flip(0), atol=1e-4)
+    assert torch.allclose(wide.log_prob(table[table.columns[::-1]], draws=2), scores, atol=1e-4)
+    assert torch.allclose(wide.log_prob(pl.from_pandas(table), draws=2), scores, atol=1e-4)
+    assert wide.latent(table).shape == (400, len(wide.layout.numbers))
+
+
+def test_the_global_generator_is_left_alone(wide: TableDensity) -> None:
+    before, legacy = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[index]  # noqa: NPY002
+    wide.sample(10)
+    wide.log_prob(frame())
+    pf.fit_table({"a": np.arange(30) % 7 + 0.123 * np.arange(30)}, steps=3, progress="none")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (np.random.get_state()[1] == legacy).all()  # type: ignore[index]  # noqa: NPY002
+
+
+def test_conditional_densities(tmp_path: Path) -> None:
+    rows, truth = synthetic(2000, 0)
+    given = ["colour", "size", "share"]
+    density = pf.fit_table(rows, given=given, steps=150, depth=4, width=32, progress="none")
+    assert density.targets == ["count", "tip"]
+    log_prob = density.log_prob(rows)
+    assert log_prob.shape == (2000,)
+    assert float(log_prob.mean()) > truth.mean()  # less is to be said, given the rest
+    drawn = density.sample(200, given={"colour": ["red", "blue"], "size": [3.0, None], "share": [0.2, 0.5]}, seed=0)
+    assert drawn.column_names == list(rows)
+    assert drawn["colour"].to_pylist() == ["red"] * 200 + ["blue"] * 200
+    count = drawn["count"].to_numpy()
+    assert abs(count[:200].mean() - 20) < 8
+    assert abs(count[200:].mean() - 150) < 25
+    with pytest.raises(ValueError, match="conditional: give a table of 'colour'"):
+        density.sample(3)
+    with pytest.raises(ValueError, match="lacks the columns 'share', 'size'"):
+        density.sample(3, given={"colour": ["red"]})
+    with pytest.warns(UserWarning, match="never seen .'pink'.: taken as unknown"):
+        assert density.sample(3, given={"colour": ["pink"], "size": [1.0], "share": [0.5]}).num_rows == 3
+    pf.save(density, tmp_path / "m.safetensors")
+    again = pf.load(tmp_path / "m.safetensors")
+    assert again.given == tuple(given)
+    assert torch.equal(again.log_prob(rows), log_prob)
+
+
+def test_a_loaded_density_is_the_saved_one(wide: TableDensity, tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    pf.save(wide, path, training={"rows": 400})
+    again = pf.load(path)
+    assert isinstance(again, TableDensity)
+    assert again.schema == wide.schema
+    assert again.training_summary == {"rows": 400}
+    assert torch.equal(again.log_prob(frame()), wide.log_prob(frame()))
+    assert again.sample(20, seed=3).equals(wide.sample(20, seed=3))
+    pf.save(again, tmp_path / "second.safetensors")
+    with pytest.raises(ValueError, match="own schema"):
+        pf.save(wide, path, schema={"columns": []})
+    with pytest.raises(ValueError, match="without into="):
+        pf.load(path, into=pf.real_nvp(2))
+
+
+HEADERS = {
+    "no columns": (lambda h: h["schema"].pop("columns"), "no list of columns"),
+    "a column that is none": (lambda h: h["schema"]["columns"].append(3), "column must be an object"),
+    "unknown fact": (lambda h: h["schema"]["columns"][0].update(command="rm"), "bad value of 'command'"),
+    "unknown kind": (lambda h: h["schema"]["columns"][0].update(kind="os"), "bad value of 'kind'"),
+    "text for a number": (lambda h: h["schema"]["columns"][1].update(step="1"), "bad value of 'step'"),
+    "huge number": (lambda h: h["schema"]["columns"][1].update(origin=1e308), "bad value of 'origin'"),
+    "unsteady knots": (lambda h: h["schema"]["columns"][0]["knots"].reverse(), "contradict each other"),
+    "no knots": (lambda h: h["schema"]["columns"][0].update(knots=[]), "contradict each other"),
+    "more states": (lambda h: h["schema"]["columns"][2].update(atoms=[1, 2, 3]), "does not fit|context of width"),
+    "given unknown": (lambda h: h["table"].update(given=["zebra"]), "none of the modelled ones"),
+    "given of a wrong kind": (lambda h: h["table"].update(given="abc"), "list of column names"),
+    "all given": (lambda h: h["table"].update(given=[c["name"] for c in h["schema"]["columns"]]), "every column is given"),
+    "huge mass": (lambda h: h["table"].update(mass_width=10**9), "bad mass_width"),
+    "no flow": (lambda h: h.update(recipe=None), "does not fit"),
+    "twice a name": (lambda h: h["schema"]["columns"].append(h["schema"]["columns"][0]), "two columns of one name"),
+    "table of a wrong kind": (lambda h: h.update(table=[1]), "must be an object"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_hostile_header_gets_one_clear_error(name: str, wide: TableDensity, tmp_path: Path) -> None:
+    from pushforward.serialize import read_tensors, write_tensors
+
+    path = tmp_path / "m.safetensors"
+    pf.save(wide, path)
+    header, tensors = read_tensors(path)
+    change, message = HEADERS[name]
+    change(header)  # type: ignore[no-untyped-call]
+    write_tensors(path, tensors, header)
+    with pytest.raises(ValueError, match=message) as caught:
+        pf.load(path)
+    assert "m.safetensors" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_impossible_row_is_told_and_counted(small: TableDensity) -> None:
+    rows = {k: v[:6].copy() for k, v in synthetic(10, 0)[0].items()}
+    rows["colour"] = np.array(["red", "pink", "green", "pink", "blue", "red"])
+    rows["tip"][0] = -1.0
+    with pytest.warns(
+        UserWarning, match=r"3 of 6 rows have log-density -inf: .*'colour': 2 .*'pink'.*'tip': 1 "
+    ) as told:
+        log_prob = small.log_prob(rows)
+    assert len(told) == 1
+    assert torch.isneginf(log_prob).tolist() == [True, True, False, True, False, False]
+
+
+BAD: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "no rows": ({"a": []}, {}, "has no rows"),
+    "a list": ([1, 2, 3], {}, "expected a pyarrow Table"),
+    "text array": (np.array([["a"]]), {}, "array of numbers"),
+    "infinity": ({"a": [1.0, np.inf, 2.0]}, {}, "'a' holds inf in row 2"),
+    "unknown kind": ({"a": [1.5, 2.5]}, {"a": "number"}, "unknown kind 'number'"),
+    "unknown column": ({"a": [1.5, 2.5]}, {"b": "real"}, "a column 'b' that the table has not"),
+    "kind without bounds": ({"a": [1.5, 2.5]}, {"a": "bounded"}, "expected bounded:LOW:HIGH"),
+    "kind with bad bounds": ({"a": [1.5, 2.5]}, {"a": "bounded:2:1"}, "expected bounded:LOW:HIGH"),
+    "outside its bounds": ({"a": [1.5, 2.5]}, {"a": "bounded:0:2"}, "declared within 0 and 2"),
+    "negative": ({"a": [-1.5, 2.5]}, {"a": "positive"}, "declared positive, but holds -1.5"),
+    "not whole": ({"a": [1.5, 2.0]}, {"a": "integer"}, "declared integer, but holds 1.5"),
+    "no date": ({"a": ["x", "y"]}, {"a": "date"}, "declared a date"),
+    "text for a real": ({"a": ["x", "y"]}, {"a": "real"}, "holds text"),
+    "every column left out": ({"a": [1.0, 2.0]}, {"a": "drop"}, "every column was left out"),
+    "lists": ({"a": [[1], [2]]}, {}, "no number, date, text or category"),
+    "one row": ({"a": [1.5]}, {}, "at least 2 rows"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_gets_one_clear_line(name: str) -> None:
+    table, kinds, message = BAD[name]
+    with pytest.raises(ValueError, match=message) as caught:
+        pf.fit_table(table, kinds=kinds, steps=1, progress="none")
+    assert "\n" not in str(caught.value)
+
+
+def test_duplicate_names_and_bad_arguments() -> None:
+    twice = pd.DataFrame([[1.5, 2.5]] * 30, columns=["a", "a"])
+    with pytest.raises(ValueError, match="more than one column 'a'"):
+        pf.infer_schema(twice)
+    rows = {"a": np.linspace(0, 1, 40) ** 2}
+    for arguments, message in (
+        ({"recipe": "magic"}, "unknown recipe 'magic'"), ({"given": ["b"]}, "given column 'b'"),
+        ({"given": ["a"]}, "every column is given"), ({"weights": np.ones(3)}, "weights of shape"),
+        ({"weights": -np.ones(40)}, "not negative"), ({"val_fraction": 2.0}, "val_fraction"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            pf.fit_table(rows, **({"steps": 1, "progress": "none"} | arguments))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="unknown kind"):
+        requested(())
+
+
+def test_what_a_csv_holds(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    lines = ["id,n,x,when,ok,word,code"]
+    rng = np.random.default_rng(0)
+    for i in range(60):
+        x = "" if i % 7 == 0 else f"{rng.normal():.5f}"
+        lines.append(f"u{i:04},{rng.integers(100, 999)},{x},2024-01-{i % 28 + 1:02} 10:{i:02}:0{i % 7},"
+                     f"{'TRUE' if i % 3 else 'FALSE'},{'NA' if i % 5 == 0 else 'abc'[i % 3]},{i % 4}")  # fmt: skip
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.warns(UserWarning, match="'id' is left out: its text is unique in each row"):
+        schema = pf.infer_schema(read_table(path))
+    assert [c.kind for c in schema.columns] == ["dropped", "integer", "real", "date", "category", "category", "integer"]
+    assert schema["x"].missing
+    assert schema["word"].missing
+    with pytest.warns(UserWarning, match="'id' is left out"):
+        density = pf.fit_table(read_table(path), kinds={"code": "category"}, steps=3, progress="none")
+    drawn = density.sample(20, seed=0)
+    assert [str(t) for t in drawn.schema.types] == ["int64", "double", "timestamp[s]", "bool", "string", "string"]
+    assert torch.isfinite(density.log_prob(read_table(path))).all()
+    assert set(drawn["code"].to_pylist()) <= set("0123")
+
+    path.write_text("a,b\n" + "\n".join(f"{i}.5,{i % 2}" for i in range(40)) + "\nfour,1\n")
+    with pytest.raises(ValueError, match="'a' is numeric, but holds text: row 41 'four'"):
+        pf.infer_schema(read_table(path))
+
+
+def test_text_among_numbers_at_score_time(small: TableDensity) -> None:
+    rows = synthetic(5, 0)[0] | {"count": ["1", "2", "x", "4", "5"]}
+    with pytest.raises(ValueError, match="'count' .*text"):
+        small.log_prob(rows)
+    with pytest.raises(ValueError, match="lacks the columns 'share'"):
+        small.log_prob({k: v for k, v in rows.items() if k != "share"})
+
+
+def test_many_categories_are_grouped_and_keep_their_mass() -> None:
+    rng = np.random.default_rng(0)
+    words = np.array([f"w{i}" for i in range(3000)])[np.minimum(rng.zipf(1.3, 20_000), 3000) - 1]
+    with pytest.warns(UserWarning, match="rarest are grouped"):
+        density = pf.fit_table({"word": words}, steps=5, progress="none")
+    column = density.schema["word"]
+    assert column.own == 256
+    total = density.log_prob({"word": list(column.categories)}).exp().sum()
+    assert float(total) == pytest.approx(1, abs=1e-4)
+    drawn = set(density.sample(3000, seed=0)["word"].to_pylist())
+    assert drawn <= set(words)
+    assert drawn & set(column.categories[256:])
+
+
+def test_row_numbers_are_left_out_but_only_of_named_tables() -> None:
+    rng = np.random.default_rng(0)
+    rows = {"No": np.arange(1, 101), "x": rng.normal(size=100)}
+    with pytest.warns(UserWarning, match="'No' is left out: it counts the rows"):
+        assert pf.infer_schema(rows).names == ["x"]
+    assert pf.infer_schema(rows, {"No": "integer"}).names == ["No", "x"]
+    array = np.column_stack([np.arange(100), rng.integers(0, 1000, 100)])
+    assert pf.infer_schema(array).names == ["x0", "x1"]
+
+
+@quiet
+def test_coarse_steps_sentinels_and_shares() -> None:
+    rng = np.random.default_rng(0)
+    n = 3000
+    mixed = np.where(rng.random(n) < 0.9, rng.poisson(60, n), np.round(rng.gamma(9, 7, n), 3))
+    sentinel = np.where(rng.random(n) < 0.005, -999.0, rng.normal(size=n))
+    schema = pf.infer_schema({"mixed": mixed, "sentinel": sentinel, "share": rng.beta(1, 1, n)})
+    assert schema["mixed"].coarse == 1
+    assert schema["mixed"].step == pytest.approx(0.001)
+    assert schema["sentinel"].atoms == (-999.0,)
+    assert schema["share"].kind == "bounded"
+    density = pf.fit_table({"mixed": mixed}, schema=None, steps=60, progress="none")
+    drawn = density.sample(4000, seed=0)["mixed"].to_numpy()
+    assert abs((drawn == np.round(drawn)).mean() - 0.9) < 0.03
+    assert np.allclose(drawn, np.round(drawn, 3))
+    # Whole numbers have nearly all the mass that whole numbers can have.
+    assert float(density.log_prob({"mixed": np.arange(200.0)}, draws=16).exp().sum()) == pytest.approx(0.9, abs=0.05)
+
+
+def test_arrays_small_tables_and_weights() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 2)) * [1, 1e6] + [0, 1e8]
+    density = pf.fit_table(x, steps=10, progress="none")
+    assert density.sample(4, seed=0).column_names == ["x0", "x1"]
+    assert torch.isfinite(density.log_prob(torch.from_numpy(x))).all()
+    tiny = pf.fit_table({"a": [0.1, 0.7], "b": ["u", "v"]}, steps=3, progress="none")
+    assert torch.isfinite(tiny.log_prob({"a": [0.3], "b": ["u"]})).all()
+    weights = np.where(np.arange(400) % 2, 1.0, 0.0)
+    words = np.array(["even", "odd"])[np.arange(400) % 2]
+    heavy = pf.fit_table({"w": words}, weights=weights, steps=3, progress="none")
+    assert float(heavy.log_prob({"w": ["odd"]})) > math.log(0.98)
+    names = Table(x, ("x0", "x1"), named=False)
+    assert torch.equal(density.log_prob(names), density.log_prob(x))
+
+
+@quiet
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("penguins.csv", "category category quantised quantised integer integer category"),
+        ("diamonds.csv", "quantised category category category quantised quantised integer quantised quantised quantised"),
+        ("taxis.csv", "date date integer quantised quantised quantised quantised quantised" + " category" * 6),
+    ],
+)  # fmt: skip
+def test_schemas_of_real_tables(name: str, expected: str) -> None:
+    path = Path("/work/shared/data") / name
+    if not path.exists():
+        pytest.skip(f"the data set {name} is not here")
+    assert [c.kind for c in pf.infer_schema(read_table(path)).columns] == expected.split()
