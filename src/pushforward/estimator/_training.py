@@ -165,8 +165,8 @@ def default_steps(rows: int, batch: int) -> int:
 
 
 def default_noise(rows: int, features: int) -> float:
-    """Noise for few rows, in units of each column's spread."""
-    return min(0.5, 10 / rows) if _are_few(rows, features) else 0.0
+    """Noise for few rows, in units of each column's spread: more for more columns (measured, as `_are_few`)."""
+    return min(0.5, max(10.0, 2.5 * features) / rows) if _are_few(rows, features) else 0.0
 
 
 def needs_float64(rows: WeightedRows) -> bool:
@@ -198,4 +198,4 @@ def _size(rows: int, features: int) -> dict[str, Any]:
         return {"depth": 2, "width": 16, "components": min(MAX_MIXTURE, rows // 10)}
     if _are_few(rows, features):
         return {"depth": 4, "width": 32, "clamp": 0.7}
-    return {"depth": 8, "width": 64}
+    return {"depth": 8, "width": 64, "clamp": 1.5}
