@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,38 +21,14 @@ from ..data import _csv
 from ..flow import Flow
 from . import cells
 from .arrow import Source, as_source
-from .column import Column
-from .mass import Embedder, MassFunction
+from .encoding import Encoded, Layout, noisy_column
+from .mass import MassFunction
 from .noise import uniforms
 from .schema import Schema
 
 _CHUNK = 2**16  # rows that are encoded at a time
 _RIDGE = 1e-6
-_LOG_NORMAL = -0.5 * math.log(2 * math.pi)
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """N rows, encoded; M columns with states, C with numbers.
-
-    Attributes:
-        states: (N, M) int64, 0 in impossible rows.
-        base: (N, C) float64, the numbers before noise, NaN where a cell holds none.
-        width: (N, C) float64, the width of the cells over which noise spreads them, 0 for none.
-        given: (N, G) float32, what the density is conditional on, None where it is not.
-        log_mass: (N,) float64, log-mass of cells given their states; -inf for impossible rows.
-        trouble: what is impossible, in words.
-    """
-
-    states: NDArray[np.int64]
-    base: NDArray[np.float64]
-    width: NDArray[np.float64]
-    given: NDArray[np.float32] | None
-    log_mass: NDArray[np.float64]
-    trouble: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.states)
+_FOLD = 4.0  # spreads
 
 
 class TableDensity(nn.Module):
@@ -192,29 +167,38 @@ class TableDensity(nn.Module):
 
     def encode(self, table: Any) -> Encoded:
         """All rows at once, encoded; see `Encoded`."""
-        return self._encode(as_source(table))
+        return self.layout.encode(as_source(table))
 
     def noisy(self, rows: Encoded, u: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """What the flow sees for noise u (N, C): y (N, C), and what to add to its log-density (N,)."""
-        y, added = np.empty_like(rows.base), np.zeros(len(rows))
-        for i, column in enumerate(self.layout.numbers):
-            y[:, i], log_slope = noisy_column(column, rows.base[:, i], rows.width[:, i], u[:, i])
-            added += log_slope
-        matrix = self._whitening()
-        return (y @ matrix.T).astype(np.float32), added + np.log(np.diag(matrix)).sum()
+        y, added = self._mapped(rows, u)
+        matrix = self._matrix()
+        z, log_slope = folded(y @ matrix.T)
+        return z.astype(np.float32), added + log_slope + np.log(np.diag(matrix)).sum()
 
     @torch.no_grad()
     def whiten(self, rows: Encoded) -> None:
         """Sets the linear map before the flow from training rows, so that their numbers become uncorrelated."""
-        self.whitening.copy_(torch.eye(len(self.whitening)))
-        y, _ = self.noisy(rows, uniforms(rows.states, rows.base, 0))
-        covariance = (
-            np.atleast_2d(np.cov(y.astype(np.float64), rowvar=False)) if len(y) > len(y.T) else np.eye(len(y.T))
-        )
+        y, _ = self._mapped(rows, uniforms(rows.states, rows.base, 0))
+        if len(y) <= len(y.T):
+            return
+        covariance = np.atleast_2d(np.cov(y, rowvar=False))
         covariance += _RIDGE * np.diag(np.diag(covariance) + _RIDGE)
-        self.whitening.copy_(torch.from_numpy(np.linalg.inv(np.linalg.cholesky(covariance))).tril())
+        matrix = np.linalg.inv(np.linalg.cholesky(covariance))
+        # What is left of a column when the others are known has far outliers: its scale is that of its middle half.
+        lower, upper = np.quantile(y @ matrix.T, [0.25, 0.75], axis=0)
+        scale = np.where(upper - lower > 1e-3, (upper - lower) / 1.349, 1.0)
+        self.whitening.copy_(torch.from_numpy(matrix / scale[:, None]).tril())
 
-    def _whitening(self) -> NDArray[np.float64]:
+    def _mapped(self, rows: Encoded, u: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Numbers by their own maps alone: y (N, C), and the log-density to add (N,)."""
+        y, added = np.empty_like(rows.base), np.zeros(len(rows))
+        for i, column in enumerate(self.layout.numbers):
+            y[:, i], log_slope = noisy_column(column, rows.base[:, i], rows.width[:, i], u[:, i])
+            added += log_slope
+        return y, added
+
+    def _matrix(self) -> NDArray[np.float64]:
         return self.whitening.double().cpu().numpy()
 
     def context(self, rows: Encoded) -> Tensor | None:
@@ -227,51 +211,7 @@ class TableDensity(nn.Module):
     def _chunks(self, table: Any) -> Iterator[Encoded]:
         source = as_source(table)
         for start in range(0, len(source), _CHUNK):
-            yield self._encode(source.slice(start, min(_CHUNK, len(source) - start)))
-
-    def _encode(self, source: Source) -> Encoded:
-        layout = self.layout
-        found = dict(zip(source.names, source.data.columns, strict=True))
-        wanted = layout.targets + layout.given
-        if not (self.schema.named and source.named) and len(source.names) == len(self.schema.columns):
-            found = {c.name: found[n] for c, n in zip(self.schema.columns, source.names, strict=True)}
-        absent = [c.name for c in wanted if c.name not in found]
-        if absent:
-            raise ValueError(
-                f"{source.where} lacks the columns {', '.join(map(repr, absent[:10]))} of the model; it has "
-                f"{', '.join(map(repr, source.names[:20]))}"
-            )
-        n = len(source)
-        log_mass = np.zeros(n)
-        states = np.zeros((n, len(layout.sizes)), dtype=np.int64)
-        base, width = np.empty((2, n, len(layout.numbers)))
-        trouble, m, c = [], 0, 0
-        for column in layout.targets:
-            encoded = cells.encode(column, found[column.name], source.text)
-            log_mass += np.where(encoded.state < 0, -np.inf, encoded.log_mass)
-            trouble += [encoded.trouble] if encoded.trouble else []
-            if column.in_mass:
-                states[:, m] = np.maximum(encoded.state, 0)
-                m += 1
-            if column.flows:
-                base[:, c], width[:, c] = encoded.base, encoded.width
-                c += 1
-        given = self._given(found, source.text, n) if layout.given else None
-        return Encoded(states, base, width, given, log_mass, tuple(trouble))
-
-    def _given(self, found: dict[str, Any], text: bool, n: int) -> NDArray[np.float32]:
-        """The given columns: states first, an unknown one as one past the last, then numbers, 0 where absent."""
-        states, numbers = [np.zeros((n, 0))], [np.zeros((n, 0))]
-        for column in self.layout.given:
-            encoded = cells.encode(column, found[column.name], text)
-            if encoded.trouble:
-                warnings.warn(f"given {encoded.trouble}: taken as unknown", stacklevel=5)
-            if column.in_mass:
-                states.append(np.where(encoded.state < 0, column.states, encoded.state)[:, None])
-            if column.flows:
-                y, _ = noisy_column(column, encoded.base, encoded.width, np.full(n, 0.5))
-                numbers.append(np.clip(np.where(np.isnan(encoded.base), 0.0, y), -10, 10)[:, None])
-        return np.concatenate(states + numbers, 1).astype(np.float32)
+            yield self.layout.encode(source.slice(start, min(_CHUNK, len(source) - start)))
 
     def _log_prob(self, rows: Encoded, draws: int) -> Tensor:
         total = torch.from_numpy(rows.log_mass).clone()
@@ -302,7 +242,7 @@ class TableDensity(nn.Module):
         absent = [c.name for c in layout.given if c.name not in found]
         if absent:
             raise ValueError(f"the given table lacks the columns {', '.join(map(repr, absent))}")
-        features = self._given(found, given.text, n) if given is not None else None
+        features = layout.encode_given(found, given.text, n) if given is not None else None
         states = torch.zeros(n, 0, dtype=torch.int64)
         if self.mass is not None:
             told = None if features is None else torch.from_numpy(features)
@@ -313,7 +253,7 @@ class TableDensity(nn.Module):
             context = self.context(rows)
             numbers = self.flow.sample(1 if context is not None else n, context, generator=generator)
             numbers = numbers.reshape(n, len(layout.numbers)).double().cpu().numpy()
-            numbers = np.linalg.solve(self._whitening(), numbers.T).T
+            numbers = np.asarray(np.linalg.solve(self._matrix(), unfolded(numbers).T).T, dtype=np.float64)
         columns, m, c = {}, 0, 0
         for column in layout.targets:
             state, w = np.zeros(n, dtype=np.int64), None
@@ -328,45 +268,14 @@ class TableDensity(nn.Module):
         return _csv.pyarrow().table({name: columns[name] for name in order})
 
 
-class Layout:
-    """Which columns are targets and given, and where their states and numbers go."""
-
-    def __init__(self, schema: Schema, given: Sequence[str]) -> None:
-        unknown = [g for g in given if g not in schema.names]
-        if unknown:
-            raise ValueError(f"given column {unknown[0]!r} is none of the modelled ones: {', '.join(schema.names)}")
-        self.targets: list[Column] = [c for c in schema.modelled if c.name not in given]
-        self.given: list[Column] = [c for c in schema.modelled if c.name in given]
-        if not self.targets:
-            raise ValueError("every column is given: none is left to model")
-        self.sizes = tuple(c.states for c in self.targets if c.in_mass)
-        self.numbers = [c for c in self.targets if c.flows]
-        self.given_sizes = tuple(c.states for c in self.given if c.in_mass)
-        self.given_numbers = sum(c.flows for c in self.given)
-        # A value never seen, in a column of few values, has a little mass but is not sampled.
-        self.possible = [[s > 0 or c.flows or not c.open for s in range(c.states)] for c in self.targets if c.in_mass]
-
-    def embedders(self, generator: torch.Generator | None = None) -> tuple[Embedder | None, Embedder | None]:
-        """-> what embeds the given columns for the mass function, and states and given columns for the flow."""
-        given = Embedder(self.given_sizes, self.given_numbers, generator=generator)
-        both = Embedder(self.sizes + self.given_sizes, self.given_numbers, generator=generator)
-        return given if given.features_in else None, both if both.features_in else None
+def folded(y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The identity up to `_FOLD`, a logarithm beyond: y (N, C) -> z (N, C), log-det (N,). Far outliers come near."""
+    over = np.maximum(np.abs(y) - _FOLD, 0.0)
+    log = np.log1p(over)
+    return np.where(over > 0, np.sign(y) * (_FOLD + log), y), -log.sum(1)
 
 
-def noisy_column(
-    column: Column, base: NDArray[np.float64], width: NDArray[np.float64], u: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Numbers base (N,), NaN for none, cells of width (N,) and noise u (N,) -> y (N,), the log-density to add (N,)."""
-    absent = np.isnan(base)
-    w = base + width * u if column.noisy else base
-    # The mass of a cell is the mean density within it, times its width.
-    of_cell = np.log(np.where(width > 0, width, 1.0))
-    if not absent.any():
-        y, log_slope = column.marginal.forward(w)
-        return y, log_slope + of_cell
-    y, added = np.empty_like(base), np.empty_like(base)
-    y[~absent], log_slope = column.marginal.forward(w[~absent])
-    added[~absent] = log_slope + of_cell[~absent]
-    filled = torch.special.ndtri(torch.from_numpy(u[absent])).numpy()
-    y[absent], added[absent] = filled, 0.5 * filled * filled - _LOG_NORMAL
-    return y, added
+def unfolded(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The inverse of `folded`: z (N, C) -> y (N, C)."""
+    over = np.minimum(np.maximum(np.abs(z) - _FOLD, 0.0), 300.0)
+    return np.where(over > 0, np.sign(z) * (_FOLD + np.expm1(over)), z)

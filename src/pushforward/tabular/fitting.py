@@ -20,7 +20,8 @@ from ..training import Epoch, Fit, train
 from ..training.progress import reporter
 from ..training.rows import MAX_VAL_ROWS, MIN_ROWS_TO_SPLIT
 from .arrow import Source, as_source
-from .density import Encoded, Layout, TableDensity
+from .density import TableDensity
+from .encoding import Encoded, Layout
 from .mass import MassFunction
 from .noise import uniforms
 from .schema import Schema, infer_schema

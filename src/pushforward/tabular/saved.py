@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from ..flow import Flow
-from .density import Layout, TableDensity
+from .density import TableDensity
+from .encoding import Layout
 from .mass import MassFunction
 from .schema import Schema
 

@@ -1,0 +1,138 @@
+"""Rows of a table as what a density sees: their states, their numbers, and what they are conditional on."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from . import cells
+from .arrow import Source
+from .column import Column
+from .mass import Embedder
+from .schema import Schema
+
+_LOG_NORMAL = -0.5 * math.log(2 * math.pi)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """N rows, encoded; M columns with states, C with numbers.
+
+    Attributes:
+        states: (N, M) int64, 0 in impossible rows.
+        base: (N, C) float64, the numbers before noise, NaN where a cell holds none.
+        width: (N, C) float64, the width of the cells over which noise spreads them, 0 for none.
+        given: (N, G) float32, what the density is conditional on, None where it is not.
+        log_mass: (N,) float64, log-mass of cells given their states; -inf for impossible rows.
+        trouble: what is impossible, in words.
+    """
+
+    states: NDArray[np.int64]
+    base: NDArray[np.float64]
+    width: NDArray[np.float64]
+    given: NDArray[np.float32] | None
+    log_mass: NDArray[np.float64]
+    trouble: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+
+class Layout:
+    """Which columns are targets and given, and where their states and numbers go."""
+
+    def __init__(self, schema: Schema, given: Sequence[str]) -> None:
+        self.schema = schema
+        unknown = [g for g in given if g not in schema.names]
+        if unknown:
+            raise ValueError(f"given column {unknown[0]!r} is none of the modelled ones: {', '.join(schema.names)}")
+        self.targets: list[Column] = [c for c in schema.modelled if c.name not in given]
+        self.given: list[Column] = [c for c in schema.modelled if c.name in given]
+        if not self.targets:
+            raise ValueError("every column is given: none is left to model")
+        self.sizes = tuple(c.states for c in self.targets if c.in_mass)
+        self.numbers = [c for c in self.targets if c.flows]
+        self.given_sizes = tuple(c.states for c in self.given if c.in_mass)
+        self.given_numbers = sum(c.flows for c in self.given)
+        # A value never seen, in a column of few values, has a little mass but is not sampled.
+        self.possible = [[s > 0 or c.flows or not c.open for s in range(c.states)] for c in self.targets if c.in_mass]
+
+    def encode(self, source: Source) -> Encoded:
+        """The rows of a table, encoded.
+
+        Raises:
+            ValueError: a column is absent or of another kind, text among numbers, or infinities.
+        """
+        found = dict(zip(source.names, source.data.columns, strict=True))
+        wanted = self.targets + self.given
+        if not (self.schema.named and source.named) and len(source.names) == len(self.schema.columns):
+            found = {c.name: found[n] for c, n in zip(self.schema.columns, source.names, strict=True)}
+        absent = [c.name for c in wanted if c.name not in found]
+        if absent:
+            raise ValueError(
+                f"{source.where} lacks the columns {', '.join(map(repr, absent[:10]))} of the model; it has "
+                f"{', '.join(map(repr, source.names[:20]))}"
+            )
+        n = len(source)
+        log_mass = np.zeros(n)
+        states = np.zeros((n, len(self.sizes)), dtype=np.int64)
+        base, width = np.empty((2, n, len(self.numbers)))
+        trouble, m, c = [], 0, 0
+        for column in self.targets:
+            encoded = cells.encode(column, found[column.name], source.text)
+            log_mass += np.where(encoded.state < 0, -np.inf, encoded.log_mass)
+            trouble += [encoded.trouble] if encoded.trouble else []
+            if column.in_mass:
+                states[:, m] = np.maximum(encoded.state, 0)
+                m += 1
+            if column.flows:
+                base[:, c], width[:, c] = encoded.base, encoded.width
+                c += 1
+        given = self.encode_given(found, source.text, n) if self.given else None
+        return Encoded(states, base, width, given, log_mass, tuple(trouble))
+
+    def encode_given(self, found: dict[str, Any], text: bool, n: int) -> NDArray[np.float32]:
+        """The given columns: states first, an unknown one as one past the last, then numbers, 0 where absent."""
+        states, numbers = [np.zeros((n, 0))], [np.zeros((n, 0))]
+        for column in self.given:
+            encoded = cells.encode(column, found[column.name], text)
+            if encoded.trouble:
+                warnings.warn(f"given {encoded.trouble}: taken as unknown", stacklevel=5)
+            if column.in_mass:
+                states.append(np.where(encoded.state < 0, column.states, encoded.state)[:, None])
+            if column.flows:
+                y, _ = noisy_column(column, encoded.base, encoded.width, np.full(n, 0.5))
+                numbers.append(np.clip(np.where(np.isnan(encoded.base), 0.0, y), -10, 10)[:, None])
+        return np.concatenate(states + numbers, 1).astype(np.float32)
+
+    def embedders(self, generator: torch.Generator | None = None) -> tuple[Embedder | None, Embedder | None]:
+        """-> what embeds the given columns for the mass function, and states and given columns for the flow."""
+        given = Embedder(self.given_sizes, self.given_numbers, generator=generator)
+        both = Embedder(self.sizes + self.given_sizes, self.given_numbers, generator=generator)
+        return given if given.features_in else None, both if both.features_in else None
+
+
+def noisy_column(
+    column: Column, base: NDArray[np.float64], width: NDArray[np.float64], u: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Numbers base (N,), NaN for none, cells of width (N,) and noise u (N,) -> y (N,), the log-density to add (N,)."""
+    absent = np.isnan(base)
+    w = base + width * u if column.noisy else base
+    # The mass of a cell is the mean density within it, times its width.
+    of_cell = np.log(np.where(width > 0, width, 1.0))
+    if not absent.any():
+        y, log_slope = column.marginal.forward(w)
+        return y, log_slope + of_cell
+    y, added = np.empty_like(base), np.empty_like(base)
+    y[~absent], log_slope = column.marginal.forward(w[~absent])
+    added[~absent] = log_slope + of_cell[~absent]
+    filled = torch.special.ndtri(torch.from_numpy(u[absent])).numpy()
+    y[absent], added[absent] = filled, 0.5 * filled * filled - _LOG_NORMAL
+    return y, added
