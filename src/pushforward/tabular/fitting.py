@@ -28,6 +28,7 @@ from .schema import Schema, infer_schema
 
 _MIXTURE_IN_1D = 8  # Gaussians in the base of a single number, which affine couplings alone could only shift and scale
 _MASS_SHARE = 0.25  # of a run that is given in seconds
+_FEW_ROWS, _SMALL = 1000, {"depth": 4, "width": 32}  # a smaller flow has fewer bad surprises on few rows (penguins)
 _JITTER = 1e-3  # standard deviations, so that a column that the split left constant has a scale to start from
 
 
@@ -58,8 +59,8 @@ def fit_table(
         weights: (N,), not negative: how much each row counts.
         schema: of `infer_schema`, for one that was inferred before; None infers it from the table.
         recipe: what builds the flow, by its name; "auto" is real_nvp.
-        depth: of the flow; the recipe's own when None.
-        width: of the flow's networks; the recipe's own when None.
+        depth: of the flow; when None the recipe's own, or 4 for less than 1,000 rows.
+        width: of the flow's networks; when None the recipe's own, or 32 for less than 1,000 rows.
         model: further arguments of the recipe.
         whiten: put a fixed linear map before the flow, so that the numbers start uncorrelated.
         seed: of weights, shuffling, noise and the held-out rows.
@@ -93,7 +94,8 @@ def fit_table(
     mass = MassFunction(layout.sizes, embed_mass, seed=seed) if layout.sizes else None
     flow = None
     if layout.numbers:
-        arguments = {k: v for k, v in (("depth", depth), ("width", width)) if v is not None} | dict(model or {})
+        arguments: dict[str, Any] = dict(_SMALL) if len(source) < _FEW_ROWS else {}
+        arguments |= {k: v for k, v in (("depth", depth), ("width", width)) if v is not None} | dict(model or {})
         name = "real_nvp" if recipe == "auto" else recipe
         if len(layout.numbers) == 1 and name == "real_nvp":
             arguments = {"components": _MIXTURE_IN_1D} | arguments
@@ -290,8 +292,7 @@ def _weights(weights: Any, n: int) -> Tensor | None:
 def _states(rows: _Rows) -> Any:
     """(given, states) as one tensor, as `_StatesAsBase` takes it."""
     states = torch.from_numpy(rows.rows.states).float()
-    x = states if rows.rows.given is None else torch.cat([torch.from_numpy(rows.rows.given), states], 1)
-    return x
+    return states if rows.rows.given is None else torch.cat([torch.from_numpy(rows.rows.given), states], 1)
 
 
 def _of_states(mass: MassFunction, rows: _Rows) -> Tensor:
