@@ -23,7 +23,7 @@ LAYERS = [
     {"bijections"},
     {"elementwise", "rearrange", "nets", "_files"},
 ]
-HEAVY = {"matplotlib", "pandas", "pyarrow", "rich", "sklearn", "PIL", "scipy", "IPython", "click"}
+HEAVY = {"matplotlib", "pandas", "pyarrow", "rich", "sklearn", "PIL", "scipy", "IPython", "click", "polars", "pyod"}
 
 
 def room(path: Path) -> str:
