@@ -187,7 +187,7 @@ def _are_few(rows: int, features: int) -> bool:
     """Whether a full-size flow would learn the rows by heart. Measured on 2 to 43 columns and 15 to 3,000 rows.
 
     Of few rows a full-size flow made held-out log-densities of -1e5 and worse: it stretches without bounds where no row
-    was. Noise, a smaller net and a tighter clamp end that, and beat a Gaussian from about 40 rows on.
+    was. Noise, a smaller net and a tighter clamp end that, and beat a full-covariance Gaussian from about 100 rows on.
     """
     return rows < 200 * math.sqrt(features)
 
