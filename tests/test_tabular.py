@@ -526,6 +526,21 @@ def test_coarse_steps_sentinels_and_shares() -> None:
     assert float(density.log_prob({"mixed": np.arange(200.0)}, draws=16).exp().sum()) == pytest.approx(0.9, abs=0.05)
 
 
+def test_samples_stay_near_what_was_seen_and_outliers_are_scored() -> None:
+    rng = np.random.default_rng(0)
+    size = np.exp(rng.normal(size=1500) + np.where(rng.random(1500) < 0.01, 6.0, 0.0))
+    other = 2 * size * np.exp(0.05 * rng.normal(size=1500))
+    density = pf.fit_table({"size": size, "other": other}, steps=80, progress="none")
+    drawn = density.sample(5000, seed=0)
+    for name in ("size", "other"):
+        values = drawn[name].to_numpy()
+        assert (values > 0).all()
+        assert values.max() <= 2 * max(density.schema[name].extent or ())
+    far = density.log_prob({"size": [1e6, 1e-6], "other": [1.0, 1e9]})
+    assert torch.isfinite(far).all()
+    assert (far < density.log_prob({"size": size, "other": other}).min()).all()
+
+
 def test_arrays_small_tables_and_weights() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 2)) * [1, 1e6] + [0, 1e8]

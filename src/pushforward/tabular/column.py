@@ -156,6 +156,15 @@ class Column:
         return low, high
 
     @property
+    def reach(self) -> tuple[float, float]:
+        """Between what a number is sampled, as `marginal` gives it: what was seen and as much again to both sides."""
+        if self.period is not None or self.extent is None:
+            return -math.inf, math.inf
+        first, last = ((v - self.origin) / self.step if self.step else v for v in self.extent)
+        beyond = last - first + (self.coarse_cell or self.cell)
+        return first - beyond, last + beyond
+
+    @property
     def text(self) -> str:
         """The facts, in words."""
         parts = []

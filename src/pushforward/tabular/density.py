@@ -28,7 +28,9 @@ from .schema import Schema
 
 _CHUNK = 2**16  # rows that are encoded at a time
 _RIDGE = 1e-6
-_FOLD = 4.0  # spreads
+_FOLD = 4.0  # spreads, up to which nothing is folded
+_TRIES = 20  # at a row whose numbers lie far beyond all that was seen
+_SOFT = 3.0  # spreads beyond that over which a line bends into a logarithm: less makes wild samples
 
 
 class TableDensity(nn.Module):
@@ -129,7 +131,9 @@ class TableDensity(nn.Module):
 
         Returns:
             A `pyarrow.Table` of all modelled columns in their order and dtypes. Its rows are valid: categories that
-            were seen, numbers on their lattice and within their bounds, missing cells at their rate.
+            were seen, numbers on their lattice and within their bounds, missing cells at their rate. A row with a
+            number farther beyond those seen in training than they are apart is drawn again: where there was no data,
+            a flow's tail is a guess.
 
         Raises:
             ValueError: n is negative, or given columns are absent or superfluous.
@@ -247,35 +251,56 @@ class TableDensity(nn.Module):
         if self.mass is not None:
             told = None if features is None else torch.from_numpy(features)
             states = self.mass.sample(n, told, possible=layout.possible, generator=generator)
-        numbers = np.zeros((n, len(layout.numbers)))
-        rows = Encoded(states.numpy(), numbers, numbers, features, np.zeros(n))
-        if self.flow is not None:
-            context = self.context(rows)
-            numbers = self.flow.sample(1 if context is not None else n, context, generator=generator)
-            numbers = numbers.reshape(n, len(layout.numbers)).double().cpu().numpy()
-            numbers = np.asarray(np.linalg.solve(self._matrix(), unfolded(numbers).T).T, dtype=np.float64)
-        columns, m, c = {}, 0, 0
-        for column in layout.targets:
-            state, w = np.zeros(n, dtype=np.int64), None
-            if column.in_mass:
-                state, m = rows.states[:, m], m + 1
-            if column.flows:
-                w, c = column.marginal.inverse(numbers[:, c]), c + 1
-            columns[column.name] = cells.decode(column, state, w, picks)
+        nothing = np.zeros((n, len(layout.numbers)))
+        rows = Encoded(states.numpy(), nothing, nothing, features, np.zeros(n))
+        at = iter(rows.states.T)
+        of_column = {c.name: next(at) if c.in_mass else np.zeros(n, dtype=np.int64) for c in layout.targets}
+        numbers = iter(self._sample_numbers(rows, of_column, generator).T)
+        columns = {
+            c.name: cells.decode(c, of_column[c.name], next(numbers) if c.flows else None, picks)
+            for c in layout.targets
+        }
         for column in layout.given:
             columns[column.name] = found[column.name]
         order = [c.name for c in self.schema.modelled]
         return _csv.pyarrow().table({name: columns[name] for name in order})
 
+    def _sample_numbers(
+        self, rows: Encoded, of_column: dict[str, Any], generator: torch.Generator
+    ) -> NDArray[np.float64]:
+        """Draws the numbers (N, C) of rows whose states are known, as their marginals take them."""
+        w = np.zeros(rows.base.shape)
+        if self.flow is None:
+            return w
+        context = self.context(rows)
+        device = next((p.device for p in self.parameters()), torch.device("cpu"))
+        wild = np.arange(len(rows))
+        for _ in range(_TRIES):
+            part = None if context is None else context[torch.from_numpy(wild)].to(device)
+            z = self.flow.sample(1 if part is not None else len(wild), part, generator=generator)
+            z = z.reshape(len(wild), len(self.layout.numbers)).double().cpu().numpy()
+            y = np.linalg.solve(self._matrix(), unfolded(z).T).T
+            tame = np.ones(len(wild), dtype=bool)
+            for i, column in enumerate(self.layout.numbers):
+                drawn = column.marginal.inverse(np.asarray(y[:, i], dtype=np.float64))
+                low, high = column.reach
+                with np.errstate(invalid="ignore"):
+                    tame &= ((drawn >= low) & (drawn <= high)) | (of_column[column.name][wild] >= column.ordinary)
+                w[wild, i] = np.clip(np.nan_to_num(drawn, nan=low), low, high)
+            wild = wild[~tame]
+            if len(wild) == 0:
+                break
+        return w
+
 
 def folded(y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The identity up to `_FOLD`, a logarithm beyond: y (N, C) -> z (N, C), log-det (N,). Far outliers come near."""
-    over = np.maximum(np.abs(y) - _FOLD, 0.0)
+    over = np.maximum(np.abs(y) - _FOLD, 0.0) / _SOFT
     log = np.log1p(over)
-    return np.where(over > 0, np.sign(y) * (_FOLD + log), y), -log.sum(1)
+    return np.where(over > 0, np.sign(y) * (_FOLD + _SOFT * log), y), -log.sum(1)
 
 
 def unfolded(z: NDArray[np.float64]) -> NDArray[np.float64]:
     """The inverse of `folded`: z (N, C) -> y (N, C)."""
-    over = np.minimum(np.maximum(np.abs(z) - _FOLD, 0.0), 300.0)
-    return np.where(over > 0, np.sign(z) * (_FOLD + np.expm1(over)), z)
+    over = np.minimum(np.maximum(np.abs(z) - _FOLD, 0.0) / _SOFT, 300.0)
+    return np.where(over > 0, np.sign(z) * (_FOLD + _SOFT * np.expm1(over)), z)

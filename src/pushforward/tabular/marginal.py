@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
 _HEAVY = 5.0  # spreads from the middle at which the straight continuation of the spline gives way to a logarithm
+_BULK = 3.0  # spreads, the part of a straight map before its tails
+_SOFT = 3.0  # how far beyond the last knot a line bends into a logarithm
 _MIN_ROWS_OF_KNOT = 5
 
 
@@ -73,7 +75,7 @@ class Marginal:
         t = t_k[i] + np.clip(xi, 0, 1) * h
         for side, sign in ((0, -1.0), (-1, 1.0)):
             beyond = np.maximum(sign * (y - y_k[side]), 0.0)
-            far = np.expm1(np.minimum(beyond, 300.0)) if self.heavy[side] else beyond
+            far = _SOFT * np.expm1(np.minimum(beyond / _SOFT, 300.0)) if self.heavy[side] else beyond
             t = t + sign * far / d_k[side]
         return _rebound(t, self.low, self.high)
 
@@ -90,8 +92,8 @@ class Marginal:
         log_slope = 2 * np.log(s / bottom) + np.log(d1 * xi * xi + 2 * s * both + d0 * (1 - xi) ** 2)
         for side, sign in ((0, -1.0), (-1, 1.0)):
             beyond = np.maximum(sign * (t - t_k[side]), 0.0) * d_k[side]
-            grown = np.log1p(beyond)
-            y = y + sign * (grown if self.heavy[side] else beyond)
+            grown = np.log1p(beyond / _SOFT)
+            y = y + sign * (_SOFT * grown if self.heavy[side] else beyond)
             log_slope = log_slope - grown if self.heavy[side] else log_slope
         return y, log_slope
 
@@ -152,4 +154,4 @@ def _knots(t: Values, gaussian: bool) -> tuple[tuple[float, float, float], ...]:
         middle, scale = t.mean(), spread
     if not scale > 0:
         scale = 1.0
-    return ((float(middle - scale), -1.0, 1 / scale), (float(middle + scale), 1.0, 1 / scale))
+    return tuple((float(middle + y * scale), y, 1 / scale) for y in (-_BULK, _BULK))
