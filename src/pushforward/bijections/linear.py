@@ -149,4 +149,5 @@ class Rotation(Bijection):
 
     @staticmethod
     def _turn(x: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
-        return F.linear(x.movedim(1, -1), matrix).movedim(-1, 1), x.new_zeros(len(x))
+        z = F.linear(x, matrix) if x.ndim == 2 else F.linear(x.movedim(1, -1), matrix).movedim(-1, 1)
+        return z, x.new_zeros(len(x))

