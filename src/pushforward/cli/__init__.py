@@ -35,7 +35,7 @@ TRAIN_OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "warmup": (0.03, float, "Part of the run over which the rate rises."),
     "ema": (0.995, float, "How much of the averaged weights a step keeps."),
     "clip": (2.0, float, "Largest gradient norm."),
-    "patience": (0.25, float, "Part of the run without a better validation after which to stop."),
+    "patience": (0.5, float, "Part of the run without a better validation after which to stop."),
     "val_fraction": (0.1, float, "Part of the training rows held out for validation."),
     "checkpoint": (None, click.Path(), "Folder to keep the state in; a stopped training goes on from there."),
     "compile": (False, bool, "Run the model through torch.compile."),

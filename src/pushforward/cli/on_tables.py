@@ -39,7 +39,7 @@ def fit(
         raise ValueError("give at most one of --seconds, --epochs and --steps")
     prepare_file(out, ".safetensors")
     table = read_table(data)
-    names = _split_names(columns) if columns else table.default_columns
+    names = table.default_columns if columns is None else _split_names(columns)
     if not table.named:  # matched by position later on, so the order of the file is kept
         names.sort(key=lambda n: table.names.index(n) if n in table.names else -1)
     x = table.matrix(names)
@@ -253,7 +253,10 @@ def _load(path: str) -> tuple[Flow, list[str], int | None]:
 
 def _split_names(text: str) -> list[str]:
     """Comma-separated names; one with a comma in it is put in double quotes, as in a CSV."""
-    return [name.strip() for name in next(csv.reader([text], skipinitialspace=True)) if name.strip()]
+    names = [name.strip() for name in next(csv.reader([text], skipinitialspace=True), []) if name.strip()]
+    if not names:
+        raise ValueError(f"--columns must name at least one column, got {text!r}")
+    return names
 
 
 def held_out(rows: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -68,7 +68,7 @@ def train(
     warmup: float = 0.03,
     ema: float = 0.995,
     clip: float | None = 2.0,
-    patience: float | None = 0.25,
+    patience: float | None = 0.5,
     val_fraction: float = 0.1,
     checkpoint: str | PathLike[str] | None = None,
     seed: int = 0,
