@@ -32,4 +32,5 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     from . import _api
 
-    return sorted({*globals(), *_MODULES, *_OF_ESTIMATOR, *(key for key in vars(_api) if not key.startswith("_"))})
+    special = (key for key in globals() if key.startswith("__"))
+    return sorted({*special, *_MODULES, *_OF_ESTIMATOR, *(key for key in vars(_api) if not key.startswith("_"))})
