@@ -567,7 +567,7 @@ def test_arrays_small_tables_and_weights() -> None:
     ],
 )  # fmt: skip
 def test_schemas_of_real_tables(name: str, expected: str) -> None:
-    path = Path("/work/shared/data") / name
+    path = Path(__file__).resolve().parents[2] / "shared" / "data" / name
     if not path.exists():
         pytest.skip(f"the data set {name} is not here")
     assert [c.kind for c in pf.infer_schema(read_table(path)).columns] == expected.split()

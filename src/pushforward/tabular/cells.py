@@ -247,7 +247,7 @@ def _restored(column: Column, values: NDArray[Any], missing: NDArray[np.bool_], 
     pc, t = pa.compute, pa.types
     if column.form is not None:
         when = pa.array(_in_range(values, "s"), pa.int64(), mask=missing).cast(pa.timestamp("s"))
-        return _cast(pc.strftime(when, column.form.replace("%S", "%S")), dtype)
+        return _cast(pc.strftime(when, column.form), dtype)
     if t.is_temporal(dtype):
         narrow = dtype.bit_width == 32
         values = _in_range(values, str(dtype))

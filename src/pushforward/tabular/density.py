@@ -41,10 +41,9 @@ class TableDensity(nn.Module):
     real, positive, bounded or circular number. Mass is in the unit of one cell: one integer, one step, one tick.
 
     What is exact: the mass of all states, and the density of rows whose numbers are continuous and all there (or all
-    absent). What is
-    a lower bound in expectation: numbers on a lattice are spread over their step by uniform noise, and cells that hold
-    no number are filled with normal noise, whose density is subtracted; by Jensen's inequality either can only lose,
-    the less the better the flow. `log_prob(..., draws=k)` averages k draws and so tightens the bound. The noise is a
+    absent). What is a lower bound in expectation: numbers on a lattice are spread over their step by uniform noise, and
+    cells that hold no number are filled with normal noise, whose density is subtracted; by Jensen's inequality either
+    can only lose, the less the better the flow. `log_prob(..., draws=k)` averages k draws and so tightens the bound. The noise is a
     hash of the row, so that a row scores the same in any table.
 
     Args:
