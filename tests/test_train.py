@@ -416,3 +416,10 @@ def test_frozen_parameters_are_left_alone() -> None:
     before = frozen.clone()
     pf.fit(flow, moons(), steps=20, val_fraction=0.0, progress="none")
     assert torch.equal(frozen, before)
+
+
+def test_progress_may_be_a_function() -> None:
+    seen: list[pf.Epoch] = []
+    record = pf.fit(small(), moons(), steps=20, progress=seen.append)
+    assert seen == record.epochs
+    assert seen[-1].step == 20

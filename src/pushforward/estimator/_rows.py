@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..training.rows import MAX_VAL_ROWS, MIN_ROWS_TO_SPLIT
+from ..training.rows import held_out
 
 Array = NDArray[np.float64]
 
@@ -57,10 +57,10 @@ def split(rows: WeightedRows, fraction: float, seed: int) -> tuple[WeightedRows,
 
     Distinct rows are held out, so that no row to validate with has a copy among those to train on.
     """
-    if fraction == 0 or len(rows) < MIN_ROWS_TO_SPLIT:
+    held = held_out(len(rows), fraction)
+    if held == 0:
         return rows, None
     order = np.random.default_rng(seed).permutation(len(rows))
-    held = min(max(1, round(fraction * len(rows))), MAX_VAL_ROWS)
     return rows[order[held:]], rows[order[:held]]
 
 

@@ -43,8 +43,8 @@ class TableDensity(nn.Module):
     What is exact: the mass of all states, and the density of rows whose numbers are continuous and all there (or all
     absent). What is a lower bound in expectation: numbers on a lattice are spread over their step by uniform noise, and
     cells that hold no number are filled with normal noise, whose density is subtracted; by Jensen's inequality either
-    can only lose, the less the better the flow. `log_prob(..., draws=k)` averages k draws and so tightens the bound. The noise is a
-    hash of the row, so that a row scores the same in any table.
+    can only lose, the less the better the flow. `log_prob(..., draws=k)` averages k draws and so tightens the bound.
+    The noise is a hash of the row, so that a row scores the same in any table.
 
     Args:
         schema: of all columns.

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..flow import Flow
 from . import cells
 from .arrow import Source
 from .column import Column
@@ -117,6 +118,13 @@ class Layout:
         given = Embedder(self.given_sizes, self.given_numbers, generator=generator)
         both = Embedder(self.sizes + self.given_sizes, self.given_numbers, generator=generator)
         return given if given.features_in else None, both if both.features_in else None
+
+
+def with_embedding(flow: Flow, embed: Embedder | None) -> Flow:
+    """Gives a flow that a recipe built for the embedded context the embedding of the raw one."""
+    if embed is not None:
+        flow.embed, flow.context_dim = embed, embed.features_in
+    return flow
 
 
 def noisy_column(

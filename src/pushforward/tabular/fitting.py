@@ -16,12 +16,12 @@ from ..bases import Base
 from ..bijections import Chain
 from ..flow import Flow, initialize
 from ..models import RECIPES
-from ..training import Epoch, Fit, train
+from ..training import Epoch, Fit, fit
 from ..training.progress import reporter
-from ..training.rows import MAX_VAL_ROWS, MIN_ROWS_TO_SPLIT
+from ..training.rows import checked_weights, held_out, normalised
 from .arrow import Source, as_source
 from .density import TableDensity
-from .encoding import Encoded, Layout
+from .encoding import Encoded, Layout, with_embedding
 from .mass import MassFunction
 from .noise import uniforms
 from .schema import Schema, infer_schema
@@ -103,19 +103,13 @@ def fit_table(
         flow = RECIPES[name](len(layout.numbers), **cast(Any, arguments | {"context_dim": context, "seed": seed}))
         flow = with_embedding(flow, embed_flow)
     density = TableDensity(schema, given, mass, flow)
-    rows, held = _split(density, source, val, _weights(weights, len(source)), training.pop("val_fraction", 0.1), seed)
+    of_rows = None if weights is None else checked_weights(torch.as_tensor(weights, dtype=torch.float32), len(source))
+    rows, held = _split(density, source, val, of_rows, training.pop("val_fraction", 0.1), seed)
     if flow is not None and whiten:
         density.whiten(rows.rows)
     with reporter(progress) as report:
         _train(density, rows, held, report, began, seed, training)
     return density
-
-
-def with_embedding(flow: Flow, embed: Any) -> Flow:
-    """Gives a flow that a recipe built for the embedded context the embedding of the raw one."""
-    if embed is not None:
-        flow.embed, flow.context_dim = embed, embed.features_in
-    return flow
 
 
 @dataclass(frozen=True)
@@ -221,23 +215,16 @@ def _run(
     weights: Tensor | None = None, context: Tensor | None = None,
 ) -> Fit:  # fmt: skip
     """One training, with figures moved by what the part does not see."""
-    result = Fit()
-    epochs = train(flow, x, val, weights=weights, context=context, val_fraction=0.0, **settings)
-    try:
-        for epoch in epochs:
-            shown: Epoch = replace(
-                epoch,
-                train_nll=epoch.train_nll + offset,
-                val_nll=None if epoch.val_nll is None else epoch.val_nll + val_offset,
-            )
-            result.epochs.append(shown)
-            result.stopped = epoch.stopped or result.stopped
-            report(shown)
-    except KeyboardInterrupt:
-        result.stopped = "interrupted"
-    finally:
-        epochs.close()
-    return result
+
+    def moved(epoch: Epoch) -> Epoch:
+        val_nll = None if epoch.val_nll is None else epoch.val_nll + val_offset
+        return replace(epoch, train_nll=epoch.train_nll + offset, val_nll=val_nll)
+
+    def show(epoch: Epoch) -> None:
+        report(moved(epoch))
+
+    record = fit(flow, x, val, weights=weights, context=context, val_fraction=0.0, progress=show, **settings)
+    return Fit([moved(epoch) for epoch in record.epochs], record.stopped)
 
 
 def _split(
@@ -253,18 +240,16 @@ def _split(
         other = density.encode(val)
         _check_possible(other, "the validation table")
         return whole, _Rows(density, other, None, density.context(other))
-    if fraction == 0 or len(rows) < MIN_ROWS_TO_SPLIT:
+    size = held_out(len(rows), fraction)
+    if size == 0:
         return whole, None
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).numpy()
-    size = min(max(1, round(fraction * len(rows))), MAX_VAL_ROWS)
     return _part(whole, np.sort(order[size:])), _part(whole, np.sort(order[:size]))
 
 
 def _part(rows: _Rows, index: NDArray[np.int64]) -> _Rows:
     at = torch.from_numpy(index)
-    weights = None if rows.weights is None else rows.weights[at]
-    if weights is not None:
-        weights = weights / weights.mean() if bool(weights.sum() > 0) else torch.ones_like(weights)
+    weights = None if rows.weights is None else normalised(rows.weights[at])
     return _Rows(rows.density, _picked(rows.rows, index), weights, None if rows.context is None else rows.context[at])
 
 
@@ -276,17 +261,6 @@ def _picked(rows: Encoded, index: NDArray[np.int64]) -> Encoded:
 def _check_possible(rows: Encoded, where: str) -> None:
     if rows.trouble:
         raise ValueError(f"{where} does not fit the schema: {'; '.join(rows.trouble[:3])}")
-
-
-def _weights(weights: Any, n: int) -> Tensor | None:
-    if weights is None:
-        return None
-    weights = torch.as_tensor(weights, dtype=torch.float32)
-    if weights.shape != (n,):
-        raise ValueError(f"expected weights of shape ({n},), got {tuple(weights.shape)}")
-    if not bool((torch.isfinite(weights) & (weights >= 0)).all()) or not bool((weights > 0).any()):
-        raise ValueError("weights must be finite, not negative, and not all zero")
-    return weights / weights.mean()
 
 
 def _states(rows: _Rows) -> Any:

@@ -9,7 +9,7 @@ import torch
 
 from ..flow import Flow
 from .density import TableDensity
-from .encoding import Layout
+from .encoding import Layout, with_embedding
 from .mass import MassFunction
 from .schema import Schema
 
@@ -43,8 +43,6 @@ def rebuild(path: str | PathLike[str], table: dict[str, Any], schema: Any, flow:
             if flow is not None and context != wanted:
                 raise ValueError(f"the flow takes a context of width {context}, the schema gives one of {wanted}")
             mass = MassFunction(layout.sizes, of_given, width=width) if layout.sizes else None
-            if flow is not None and of_all is not None:
-                flow.embed, flow.context_dim = of_all, of_all.features_in
-            return TableDensity(parsed, given, mass, flow)
+            return TableDensity(parsed, given, mass, None if flow is None else with_embedding(flow, of_all))
     except (ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"{path}: damaged header: {' '.join(str(error).split())}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
@@ -174,7 +174,7 @@ def fit(
     *,
     context: Any = None,
     weights: Any = None,
-    progress: str = "auto",
+    progress: str | Callable[[Epoch], None] = "auto",
     **settings: Any,
 ) -> Fit:
     """Trains a flow to the end, showing progress on stderr; Ctrl-C ends it early with the best weights so far.
@@ -186,6 +186,7 @@ def fit(
         context: (N, K), as in `train`.
         weights: (N,), as in `train`.
         progress: "rich" a live line, "plain" some lines, "none" silence; "auto" takes rich on a terminal that has it.
+            Or a function of your own, which is called with each `Epoch`.
         settings: every other argument of `train`, such as epochs, steps, seconds, batch or lr.
 
     Returns:

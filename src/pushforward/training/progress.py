@@ -15,12 +15,15 @@ PLAIN_LINES = 20  # about how many lines a whole run prints
 
 
 @contextmanager
-def reporter(style: str) -> Iterator[Callable[[Epoch], None]]:
-    """Gives a function that shows an epoch.
+def reporter(style: str | Callable[[Epoch], None]) -> Iterator[Callable[[Epoch], None]]:
+    """Gives a function that shows an epoch; one that is given already stays as it is.
 
     Raises:
         ValueError: an unknown style, or "rich" without the package.
     """
+    if callable(style):
+        yield style
+        return
     has_rich = importlib.util.find_spec("rich") is not None
     if style not in ("auto", "rich", "plain", "none"):
         raise ValueError(f"progress must be auto, rich, plain or none, got {style!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -86,12 +86,7 @@ def as_rows(flow: Flow, x: Any, context: Any = None, weights: Any = None, name: 
         _check_finite(contexts, "context")
     flow._check_context(contexts)
     if weights is not None:
-        weights = flow._tensor(weights, "weights")
-        if weights.shape != (len(rows),):
-            raise ValueError(f"expected weights of shape ({len(rows)},), got {tuple(weights.shape)}")
-        if not bool((torch.isfinite(weights) & (weights >= 0)).all()) or not bool((weights > 0).any()):
-            raise ValueError("weights must be finite, not negative, and not all zero")
-        weights = weights / weights.mean()
+        weights = checked_weights(flow._tensor(weights, "weights"), len(rows))
     return Rows(rows.contiguous(), contexts, weights)
 
 
@@ -113,11 +108,10 @@ def split(
     if len(rows) < 2:
         raise ValueError(f"at least 2 rows are needed to train, got {len(rows)}")
     order = torch.randperm(len(rows), generator=generator).to(rows.x.device)
-    if val is None and fraction > 0 and len(rows) >= MIN_ROWS_TO_SPLIT:
-        held = min(max(1, round(fraction * len(rows))), MAX_VAL_ROWS)
+    if val is None and (held := held_out(len(rows), fraction)):
         val, rows = rows[order[:held]], rows[order[held:]]
         if rows.weights is not None:  # each part has weights of mean 1 again, unless it got zeros alone
-            rows, val = (replace(r, weights=_normalised(r.weights)) for r in (rows, val))
+            rows, val = (replace(r, weights=normalised(cast(Tensor, r.weights))) for r in (rows, val))
         order = order[: len(rows)]
     start = (
         rows if len(rows) <= 2**16 else rows[torch.randperm(len(rows), generator=generator)[: 2**16].to(order.device)]
@@ -125,8 +119,26 @@ def split(
     return rows, val, start
 
 
-def _normalised(weights: Tensor | None) -> Tensor:
-    assert weights is not None
+def held_out(rows: int, fraction: float) -> int:
+    """How many of the rows to validate with: a fraction of them, at most 20,000, and none of fewer than 20."""
+    return 0 if fraction == 0 or rows < MIN_ROWS_TO_SPLIT else min(max(1, round(fraction * rows)), MAX_VAL_ROWS)
+
+
+def checked_weights(weights: Tensor, rows: int) -> Tensor:
+    """Weights (N,) of the rows -> the same with mean 1.
+
+    Raises:
+        ValueError: they have another shape, are not finite, negative, or all zero.
+    """
+    if weights.shape != (rows,):
+        raise ValueError(f"expected weights of shape ({rows},), got {tuple(weights.shape)}")
+    if not bool((torch.isfinite(weights) & (weights >= 0)).all()) or not bool((weights > 0).any()):
+        raise ValueError("weights must be finite, not negative, and not all zero")
+    return weights / weights.mean()
+
+
+def normalised(weights: Tensor) -> Tensor:
+    """Weights of a part of the rows (N,) -> the same with mean 1; ones if the part got zeros alone."""
     mean = weights.mean()
     return weights / mean if bool(mean > 0) else torch.ones_like(weights)
 
