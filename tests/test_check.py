@@ -350,3 +350,23 @@ def test_rows_of_mixed_columns() -> None:
     assert check(Mixed(gone=0.4), test, train)["columns"].verdict == "bad"
     with pytest.raises(ValueError, match="lacks columns of the model: 'kind'"):
         check(truth, test.select(["size"]))
+
+
+def test_a_fitted_table_is_judged_as_a_flow_is() -> None:
+    rng = np.random.default_rng(0)
+    colour = rng.choice(["red", "green", "blue"], 1500, p=[0.5, 0.3, 0.2])
+    size = rng.normal(size=1500) + 2 * (colour == "red")
+    price = np.where(rng.random(1500) < 0.1, np.nan, 0.5 * size + rng.normal(size=1500))
+    rows = {"colour": colour, "size": size, "count": rng.poisson(4, 1500), "price": pa.array(price, from_pandas=True)}
+    table = pa.table(rows)
+    train, test = table.slice(0, 1200), table.slice(1200)
+    for given in ([], ["colour", "size"]):
+        density = pf.fit_table(train, given=given, steps=300, progress="none")
+        report = check(density, test, train)
+        assert report["exactness"].verdict == "good"
+        assert report.verdict != "bad", report.text()
+        likelihood = report["likelihood"].figures
+        assert likelihood["mean"] == pytest.approx(float(density.log_prob(test).mean()))
+        assert abs(likelihood["baselines"]["gaussian"]["gain"]) < 1  # both in the units that the rows decide
+    halved = train.set_column(1, "size", pa.array(0.5 * size[:1200]))
+    assert check(pf.fit_table(halved, steps=300, progress="none"), test, train).verdict == "bad"

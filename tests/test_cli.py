@@ -111,7 +111,7 @@ def test_options_are_the_arguments_of_the_library() -> None:
     options = {p.name: p.default for p in cli.fit.params}
     for name, (default, kind, _) in (cli.MODEL_OPTIONS | cli.TRAIN_OPTIONS).items():
         assert name in options
-        if kind is not bool and name != "components" and default is not None:
+        if kind is not bool and default is not None:
             assert options[name] == default
     assert options["seed"] == defaults(pf.train, set())["seed"]
     assert options["progress"] == defaults(pf.fit, set())["progress"]
@@ -422,6 +422,13 @@ def test_tracebacks_only_when_asked_for(model: Path, tmp_path: Path) -> None:
         assert "Traceback" in result.stderr
         assert result.exit_code == 1
         assert result.stderr.splitlines()[-1].startswith("error: ")
+
+
+def test_values_beyond_float32_are_fitted_in_float64(tmp_path: Path) -> None:
+    np.save(tmp_path / "huge.npy", 1e40 * np.random.default_rng(0).normal(size=(200, 2)))
+    good("fit", tmp_path / "huge.npy", "--out", tmp_path / "m.safetensors", "--steps", 20)
+    assert pf.load(tmp_path / "m.safetensors")._like().dtype == torch.float64
+    assert "--columns must name" in bad("fit", tmp_path / "huge.npy", "--out", "m.safetensors", "--columns", "")
 
 
 def test_usage_errors_have_exit_code_2(data: Path) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import click
 
 TOYS = ("moons", "circles", "spirals", "pinwheel", "checkerboard", "gaussians", "rings", "banana")
-MIXTURE_IN_1D = 8  # Gaussians in the base of a single column, which affine couplings alone could only shift and scale
 # The arguments of `real_nvp` and `train` by the same names, with the same defaults (a test compares them).
 MODEL_OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "depth": (None, int, "Number of couplings  [16 for up to two columns, else 8]"),
@@ -22,7 +21,7 @@ MODEL_OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "residual": (False, bool, "Residual hidden layers."),
     "clamp": (3.0, float, "Bound of each coupling's log-scale."),
     "mixing": ("auto", click.Choice(["auto", "flip", "permute", "lu"]), "What mixes the columns between couplings."),
-    "components": (0, int, f"Gaussians in a learned mixture base, 0 for one normal  [{MIXTURE_IN_1D} for one column]"),
+    "components": (None, int, "Gaussians in a learned mixture base, 0 for one normal  [8 for one column, else 0]"),
 }
 TRAIN_OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "seconds": (None, float, "Length of the training, in seconds,"),
@@ -77,13 +76,10 @@ def _from_table(table: dict[str, tuple[Any, Any, str]]) -> Callable[..., Any]:
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         for name, (default, kind, text) in reversed(table.items()):
             flag = f"--{name.replace('_', '-')}"
-            shown = name != "components"
             command = (
                 click.option(flag, name, is_flag=True, help=text)
                 if kind is bool
-                else click.option(
-                    flag, name, type=kind, default=default if shown else None, show_default=shown, help=text
-                )
+                else click.option(flag, name, type=kind, default=default, show_default=True, help=text)
             )(command)
         return command
 

@@ -23,7 +23,7 @@ def check(model: str, data: str, train: str | None, html: str | None, max_rows: 
             raise ValueError(f"cannot write {html}: expected a name ending in .html")
         on_tables.prepare_file(html, Path(html).suffix)
         from .. import plots  # noqa: F401  # told now where matplotlib is not installed, and not after the work
-    flow, columns, width = on_tables._load(model)
+    flow, columns, width = on_tables.load_model(model)
     x = read_table(data).model_matrix(columns, width)
     numbers = np.arange(1, len(x) + 1)  # as tables count their rows in messages
     other = None if train is None else read_table(train).model_matrix(columns, width)

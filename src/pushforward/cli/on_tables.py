@@ -23,12 +23,11 @@ from ..diagnostics import gaussian_log_prob
 from ..flow import Flow, initialize
 from ..models import real_nvp
 from ..training import fit as train_flow
-from . import MIXTURE_IN_1D
+from ..training.rows import needs_float64
 
 LOG_DENSITY = "log_density"
 _TEST_FRACTION = 0.1
 _MIN_ROWS = 25  # after the test's tenth, enough for `train` to hold some out for validation
-_FAR = 1e4  # a column whose mean is this many standard deviations from zero loses detail in float32
 
 
 def fit(
@@ -52,10 +51,8 @@ def fit(
     test, rest = (x[rows] for rows in held_out(len(x)))
     _check_constant(rest, names, f"the training part of {data}")
 
-    if model["components"] is None:
-        model["components"] = MIXTURE_IN_1D if x.shape[1] == 1 else 0
     flow = real_nvp(x.shape[1], **model, seed=seed)
-    if bool((np.abs(rest.mean(0)) > _FAR * rest.std(0)).any()):
+    if needs_float64(rest):
         flow = flow.double()
     initialize(flow, torch.from_numpy(rest))
     parameters = sum(p.numel() for p in flow.parameters())
@@ -89,7 +86,7 @@ def fit(
 def score(model: str, data: str, out: str) -> dict[str, Any]:
     """Writes the input's columns and `log_density`."""
     prepare_file(out)
-    flow, columns, width = _load(model)
+    flow, columns, width = load_model(model)
     table = read_table(data)
     if LOG_DENSITY in table.names:
         raise ValueError(f"{data} already has a column {LOG_DENSITY!r}: rename or drop it first")
@@ -108,7 +105,7 @@ def score(model: str, data: str, out: str) -> dict[str, Any]:
 def sample(model: str, count: int, out: str, seed: int | None) -> dict[str, Any]:
     """Writes draws, with the model's columns."""
     prepare_file(out)
-    flow, columns, _ = _load(model)
+    flow, columns, _ = load_model(model)
     seed = secrets.randbelow(2**32) if seed is None else seed
     x = flow.sample(count, generator=torch.Generator().manual_seed(seed)).numpy()
     with writing(out):
@@ -146,7 +143,7 @@ def plot(model: str, data: str | None, out: str) -> dict[str, Any]:
     from .. import plots
 
     folder = prepare_folder(out)
-    flow, columns, width = _load(model)
+    flow, columns, width = load_model(model)
     x = None if data is None else read_table(data).model_matrix(columns, width)
     pictures: list[str] = []
 
@@ -236,7 +233,7 @@ def writing(path: str | Path) -> Iterator[None]:
         raise
 
 
-def _load(path: str) -> tuple[Flow, list[str], int | None]:
+def load_model(path: str) -> tuple[Flow, list[str], int | None]:
     """-> the flow, the names of its columns, the width of the nameless file that they were chosen from."""
     flow: Any = serialize.load(path)
     if len(flow.shape) != 1:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..data import _csv
-from ..data.tables import Table
+from ..tabular.arrow import as_source
 from .encode import Encoder
 from .mixture import Mixture, fit_mixture
 from .stats import Array
@@ -45,7 +45,7 @@ class TableSubject:
         Raises:
             ValueError: columns are absent, cells do not fit them, or there are no rows.
         """
-        table = _arrow(values, name)
+        table = _arrow(values)
         if len(table) == 0:
             raise ValueError(f"{name} has no rows")
         told = list(getattr(self.density, "given", ()))
@@ -215,19 +215,9 @@ def _texts(column: Any) -> Any:
     return np.array([_MISSING if v is None else v for v in column.cast(pa.string()).to_pylist()], dtype=str)
 
 
-def _arrow(values: Any, name: str) -> Any:
-    pa = _csv.pyarrow()
-    if isinstance(values, Table):
-        if isinstance(values.data, np.ndarray):
-            return pa.table(dict(zip(values.names, values.data.T, strict=True)))
-        return _csv.typed(values.data) if values.text else values.data
-    if isinstance(values, pa.Table):
-        return values
-    if hasattr(values, "to_arrow"):  # polars
-        return values.to_arrow()
-    if hasattr(values, "columns") and hasattr(values, "iloc"):  # pandas
-        return pa.Table.from_pandas(values, preserve_index=False)
-    raise ValueError(f"expected {name} as a table (Arrow, pandas, polars), got {type(values).__name__}")
+def _arrow(values: Any) -> Any:
+    source = as_source(values)
+    return _csv.typed(source.data) if source.text else source.data
 
 
 _MISSING = "(missing)"

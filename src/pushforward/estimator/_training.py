@@ -8,18 +8,15 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..flow import Flow, initialize
 from ..models import RECIPES
 from ..training import Fit, fit
+from ..training.rows import needs_float64
 from ._input import seed_of
 from ._rows import Array, WeightedRows, representative, split, spread
 
-MAX_MIXTURE = 8  # Gaussians in the base of a single column, which affine couplings could only shift and scale
-FAR = 1e4  # a column whose mean is this many standard deviations from zero loses detail in float32
-FLOAT32_RANGE = (1e-30, 1e30)
 INITIAL_ROWS = 2**16
 LEAST_BATCH = 64  # of noisy rows; fewer are drawn several times
 
@@ -106,7 +103,8 @@ def run(
     Scores in float64 do not depend on which rows stand beside each other, to 1e-12 and not to 1e-5.
     """
     device = flow._like().device
-    flow.to(torch.float64 if needs_float64(rows) and device.type != "mps" else torch.float32)
+    double = needs_float64(rows.x) or (rows.context is not None and needs_float64(rows.context))
+    flow.to(torch.float64 if double and device.type != "mps" else torch.float32)
     train, val = split(rows, val_fraction, seed)
     first = representative(rows, INITIAL_ROWS, seed)
     initialize(flow, first.x, first.context)
@@ -169,20 +167,6 @@ def default_noise(rows: int, features: int) -> float:
     return min(0.5, max(10.0, 2.5 * features) / rows) if _are_few(rows, features) else 0.0
 
 
-def needs_float64(rows: WeightedRows) -> bool:
-    """Whether float32 would lose detail: a column far from zero for its spread, or beyond float32's range."""
-    for values in (rows.x,) if rows.context is None else (rows.x, rows.context):
-        with np.errstate(over="ignore"):
-            spread_of, centre = values.std(0), np.abs(values.mean(0))
-        largest = np.abs(values).max(0)
-        scale = spread_of[spread_of > 0]
-        if bool((centre > FAR * spread_of)[spread_of > 0].any()) or bool((largest > FLOAT32_RANGE[1]).any()):
-            return True
-        if bool((scale < FLOAT32_RANGE[0]).any()):
-            return True
-    return False
-
-
 def _are_few(rows: int, features: int) -> bool:
     """Whether a full-size flow would learn the rows by heart. Measured on 2 to 43 columns and 15 to 3,000 rows.
 
@@ -195,7 +179,7 @@ def _are_few(rows: int, features: int) -> bool:
 def _size(rows: int, features: int) -> dict[str, Any]:
     """Arguments of a recipe that suit a number of rows."""
     if features == 1:
-        return {"depth": 2, "width": 16, "components": min(MAX_MIXTURE, rows // 10)}
+        return {"depth": 2, "width": 16} | ({"components": rows // 10} if rows < 80 else {})
     if _are_few(rows, features):
         return {"depth": 4, "width": 32, "clamp": 0.7}
     return {"depth": 8, "width": 64, "clamp": 1.5}

@@ -19,12 +19,14 @@ MIXINGS = ("auto", "flip", "permute", "lu")
 P = ParamSpec("P")
 
 
-def recipe(sizes: Callable[[int], dict[str, int]]) -> Callable[[Callable[P, Flow]], Callable[P, Flow]]:
+def recipe(
+    sizes: Callable[[int], dict[str, int]] | None = None,
+) -> Callable[[Callable[P, Flow]], Callable[P, Flow]]:
     """Registers a recipe by its name and writes name and arguments on the flows that it builds, for `save`.
 
     Args:
         sizes: the number of columns -> the values of the arguments that are None, so that a saved model keeps its own
-            sizes whatever later versions choose.
+            sizes whatever later versions choose; nothing where the recipe has no such arguments.
     """
 
     def decorate(build: Callable[P, Flow]) -> Callable[P, Flow]:
@@ -35,7 +37,7 @@ def recipe(sizes: Callable[[int], dict[str, int]]) -> Callable[[Callable[P, Flow
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
             given = bound.arguments
-            for name, size in sizes(*_vector(given["shape"])).items():
+            for name, size in sizes(*_vector(given["shape"])).items() if sizes else ():
                 if given[name] is None:
                     given[name] = size
             flow = build(*bound.args, **bound.kwargs)

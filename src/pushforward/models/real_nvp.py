@@ -19,7 +19,8 @@ from .build import MIXINGS, check_size, check_sizes, recipe, stack
 def _affine_sizes(features: int) -> dict[str, int]:
     # Two columns: conditioners are functions of one number, where many narrow layers were better than few wide ones
     # (two moons at equal time: a gap of .0069 with 16 x 32 after 2,200 steps, .0104 with 8 x 64).
-    return {"depth": 16, "width": 32} if features <= 2 else {"depth": 8, "width": 64}
+    sizes = {"depth": 16, "width": 32} if features <= 2 else {"depth": 8, "width": 64}
+    return sizes | {"components": 8 if features == 1 else 0}
 
 
 @recipe(_affine_sizes)
@@ -34,7 +35,7 @@ def real_nvp(
     residual: bool = False,
     clamp: float = 3.0,
     mixing: str = "auto",
-    components: int = 0,
+    components: int | None = None,
     standardize: bool = True,
     seed: int | None = None,
 ) -> Flow:
@@ -52,8 +53,8 @@ def real_nvp(
         mixing: what stands between two couplings besides the turn of halves: "flip" nothing, "permute" a fixed
             shuffle of the columns, "lu" a learned matrix; "auto" takes flip for D <= 2 and else lu, which was better
             on every table measured, by 0.2 to 4 nats a row.
-        components: Gaussians in a learnable mixture base; 0 for a standard normal. With D = 1 affine couplings can only
-            scale and shift, so there the mixture is what gives the density its shape.
+        components: Gaussians in a learnable mixture base, 0 for a standard normal; None takes 8 for D = 1 and else 0. A
+            single column affine couplings can only scale and shift: there the mixture gives the density its shape.
         standardize: shift and scale the columns (and the context's) by what `fit` measures on the training data.
         seed: of the initial weights; torch's global generator when None.
 
@@ -68,8 +69,10 @@ def real_nvp(
         >>> flow.sample(5).shape
         torch.Size([5, 2])
     """
-    units, couplings = check_size("width", width), check_size("depth", depth)
-    check_sizes(hidden_layers=hidden_layers, context_dim=context_dim, components=components)
+    units, couplings, gaussians = (
+        check_size(name, value) for name, value in (("width", width), ("depth", depth), ("components", components))
+    )
+    check_sizes(hidden_layers=hidden_layers, context_dim=context_dim)
     elementwise = Affine(clamp)
 
     def coupling(given: int, moved: int, flip: bool, generator: torch.Generator | None) -> Coupling:
@@ -85,7 +88,7 @@ def real_nvp(
         )
         return Coupling(net, elementwise, flip)
 
-    return stack(shape, coupling, couplings, mixing, MIXINGS, context_dim, components, standardize, seed)
+    return stack(shape, coupling, couplings, mixing, MIXINGS, context_dim, gaussians, standardize, seed)
 
 
 def real_nvp_from_networks(

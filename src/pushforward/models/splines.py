@@ -12,11 +12,7 @@ from ..nets import MLP
 from .build import MIXINGS, check_sizes, recipe, stack
 
 
-def _own_sizes(features: int) -> dict[str, int]:
-    return {}
-
-
-@recipe(_own_sizes)
+@recipe()
 def spline_flow(
     shape: int | tuple[int, ...],
     *,
@@ -66,7 +62,7 @@ def spline_flow(
     return stack(shape, coupling, depth, mixing, MIXINGS, context_dim, components, standardize, seed)
 
 
-@recipe(_own_sizes)
+@recipe()
 def triangular_spline_flow(
     shape: int | tuple[int, ...],
     *,

@@ -26,7 +26,6 @@ from .mass import MassFunction
 from .noise import uniforms
 from .schema import Schema, infer_schema
 
-_MIXTURE_IN_1D = 8  # Gaussians in the base of a single number, which affine couplings alone could only shift and scale
 _MASS_SHARE = 0.25  # of a run that is given in seconds
 _FEW_ROWS, _SMALL = 1000, {"depth": 4, "width": 32}  # a smaller flow has fewer bad surprises on few rows (penguins)
 _JITTER = 1e-3  # standard deviations, so that a column that the split left constant has a scale to start from
@@ -97,8 +96,6 @@ def fit_table(
         arguments: dict[str, Any] = dict(_SMALL) if len(source) < _FEW_ROWS else {}
         arguments |= {k: v for k, v in (("depth", depth), ("width", width)) if v is not None} | dict(model or {})
         name = "real_nvp" if recipe == "auto" else recipe
-        if len(layout.numbers) == 1 and name == "real_nvp":
-            arguments = {"components": _MIXTURE_IN_1D} | arguments
         context = 0 if embed_flow is None else embed_flow.features_out
         flow = RECIPES[name](len(layout.numbers), **cast(Any, arguments | {"context_dim": context, "seed": seed}))
         flow = with_embedding(flow, embed_flow)

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..flow import Flow
@@ -14,6 +16,8 @@ from ..flow import Flow
 MAX_VAL_ROWS = 20_000
 MIN_ROWS_TO_SPLIT = 20
 DRAWN_VAL_ROWS = 8192
+FAR = 1e4  # a column whose mean is this many standard deviations from zero loses detail in float32
+FLOAT32_RANGE = (1e-30, 1e30)  # of values whose squares and ratios it holds
 PIECE_BATCHES = 64  # batches that are gathered by one indexing
 
 Batch = tuple[Tensor, Tensor | None, Tensor | None]
@@ -117,6 +121,15 @@ def split(
         rows if len(rows) <= 2**16 else rows[torch.randperm(len(rows), generator=generator)[: 2**16].to(order.device)]
     )
     return rows, val, start
+
+
+def needs_float64(x: NDArray[np.float64]) -> bool:
+    """Whether float32 would lose detail of rows (N, D): a column far from zero for its spread, or beyond its range."""
+    with np.errstate(over="ignore"):
+        spread, centre = x.std(0), np.abs(x.mean(0))
+    varies = spread > 0
+    low, high = FLOAT32_RANGE
+    return bool((centre > FAR * spread)[varies].any() or (np.abs(x) > high).any() or (spread[varies] < low).any())
 
 
 def held_out(rows: int, fraction: float) -> int:
