@@ -13,7 +13,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-STEPS = 5  # of one timed piece of training
+
+def steps_of(rows: int) -> int:
+    """Steps of one timed piece of training: some tenths of a second."""
+    return 50 if rows <= 128 else 5
 
 
 def zuko_flow(features: int, depth: int, width: int) -> tuple[Any, Callable[..., Any], Callable[..., Any]]:
@@ -95,12 +98,12 @@ def torch_task(
         score = torch.compile(log_prob) if compiled else log_prob
 
         def run() -> None:
-            for _ in range(STEPS):
+            for _ in range(steps_of(rows)):
                 optimizer.zero_grad()
                 (-score(x).mean()).backward()
                 optimizer.step()
 
-        return timed(run, STEPS)
+        return timed(run, steps_of(rows))
 
     def evaluate() -> None:
         with torch.no_grad():
@@ -116,9 +119,9 @@ def pushforward_task(task: str, features: int, depth: int, width: int, rows: int
 
     flow = pf.real_nvp(features, depth=depth, width=width, mixing="flip", seed=0)
     if task == "step":  # with all that `train` does: clipping, averaged weights, schedule, checks
-        x = torch.randn(STEPS * rows, features)
+        x = torch.randn(steps_of(rows) * rows, features)
         epochs = pf.train(flow, x, batch=rows, epochs=100_000, val_fraction=0.0, patience=None)
-        return timed(lambda: next(epochs), STEPS)
+        return timed(lambda: next(epochs), steps_of(rows))
     x = torch.randn(rows, features)
 
     def evaluate() -> None:
@@ -156,11 +159,11 @@ def flowjax_task(task: str, features: int, depth: int, width: int, rows: int) ->
             return optax.apply_updates(params, updates), moments
 
         def run() -> None:
-            for _ in range(STEPS):
+            for _ in range(steps_of(rows)):
                 state["params"], state["moments"] = step(state["params"], state["moments"], x)
             jax.block_until_ready(state["params"])
 
-        return timed(run, STEPS)
+        return timed(run, steps_of(rows))
     score = eqx.filter_jit(lambda flow, x: flow.log_prob(x))
     draw = eqx.filter_jit(lambda flow, key: flow.sample(key, (rows,)))
     call = (lambda: score(flow, x)) if task == "log_prob" else (lambda: draw(flow, key))
