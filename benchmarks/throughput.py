@@ -128,7 +128,8 @@ def main() -> None:
         "|---|---|---|---|---|",
         *rows,
         "",
-        f"Matrix-product rate in the same run: {rate:.0f} GFLOP/s (1,024 x 256 by 256 x 256, float32). Peak memory "
+        f"Matrix-product rate in the same run: {rate:.0f} GFLOP/s (256 x 256, float32, the best of 1,024 to "
+        "4,096 rows). Peak memory "
         "above data and results, log_prob and sampling: "
         + ", ".join(f"{m:.0f} MiB at {n:,} points" for n, m in memory.items())
         + ".",
