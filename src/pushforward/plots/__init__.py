@@ -12,7 +12,12 @@ try:
 except ImportError as error:
     raise ImportError('pictures need matplotlib and pillow: pip install "pushforward[plot]"') from error
 
+from .columns import Drawn as Drawn
+from .columns import drawn as drawn
+from .columns import informative as informative
+from .pairs import marginals as marginals
 from .pairs import pairs as pairs
+from .plane import plane as plane
 from .panels import density as density
 from .panels import four_panels as four_panels
 from .panels import history as history
