@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..data import _csv
-from ..tabular.arrow import as_source
+from ..tabular.arrow import as_source, is_text, strings
 from .encode import Encoder
 from .mixture import Mixture, fit_mixture
 from .stats import Array
@@ -139,8 +139,10 @@ class TableSubject:
         discrete = parts[1].log_mass.copy()
         for a, b in zip(parts[0].states.T, parts[1].states.T, strict=True):
             discrete += _log_frequency(a, b)
-        steps = np.array([column.on_lattice for column in self.density.layout.numbers], bool)
-        x, y = (p.base + np.where(steps, rng.random(p.base.shape), 0.0) for p in parts)
+        # A number that stands for a cell is spread over it, and its density times the cell's width is a mass.
+        x, y = (p.base + p.width * rng.random(p.base.shape) for p in parts)
+        has_cell = (parts[1].width > 0) & np.isfinite(parts[1].base)
+        discrete += np.log(np.where(has_cell, parts[1].width, 1.0)).sum(1)
         width = x.shape[1]
         if width == 0:
             return {"frequencies": ("independent frequencies", discrete)}
@@ -217,7 +219,11 @@ def _texts(column: Any) -> Any:
 
 def _arrow(values: Any) -> Any:
     source = as_source(values)
-    return _csv.typed(source.data) if source.text else source.data
+    if not source.text:
+        return source.data
+    data = _csv.typed(source.data)
+    cells = [strings(c, True) if is_text(c.type) else c for c in data.columns]  # empty text is a missing cell
+    return _csv.pyarrow().table(cells, names=data.column_names)
 
 
 _MISSING = "(missing)"
