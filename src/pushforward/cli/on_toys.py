@@ -10,9 +10,9 @@ import torch
 from .. import plots, serialize
 from ..data.toys import toy as named_toy
 from ..diagnostics import exactness
+from ..diagnostics.stats import mean_and_se
 from ..models import real_nvp
 from ..training import fit as train_flow
-from ..diagnostics.stats import mean_and_se
 from .output import plus_minus, prepare_folder, say
 
 _TEST_POINTS = 20_000

@@ -143,8 +143,10 @@ class TableSubject:
         discrete = parts[1].log_mass.copy()
         for a, b in zip(parts[0].states.T, parts[1].states.T, strict=True):
             discrete += _log_frequency(a, b)
-        steps = np.array([column.on_lattice for column in self.density.layout.numbers], bool)
-        x, y = (p.base + np.where(steps, rng.random(p.base.shape), 0.0) for p in parts)
+        # A number that stands for a cell is spread over it, and its density times the cell's width is a mass.
+        x, y = (p.base + p.width * rng.random(p.base.shape) for p in parts)
+        has_cell = (parts[1].width > 0) & np.isfinite(parts[1].base)
+        discrete += np.log(np.where(has_cell, parts[1].width, 1.0)).sum(1)
         width = x.shape[1]
         if width == 0:
             return {"frequencies": ("independent frequencies", discrete)}

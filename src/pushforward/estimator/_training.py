@@ -34,9 +34,7 @@ def train(estimator: Any, rows: WeightedRows, *, fresh: bool, val_fraction: floa
     Raises:
         ValueError: a parameter of the estimator is out of range.
     """
-    members, noise = estimator.members, estimator.noise
-    if isinstance(members, bool) or not isinstance(members, int) or members < 1:
-        raise ValueError(f"members must be a whole number of at least 1, got {members!r}")
+    members, noise = checked_members(estimator.members), estimator.noise
     if noise is not None and not 0 <= noise < math.inf:
         raise ValueError(f"noise must be None or a number of at least 0, got {noise!r}")
     seed = seed_of(estimator.random_state)
@@ -52,6 +50,18 @@ def train(estimator: Any, rows: WeightedRows, *, fresh: bool, val_fraction: floa
     records = [run(f, rows, seed=s, settings=settings, **common) for f, s in zip(flows, seeds, strict=True)]
     estimator.flows_, estimator.fit_records_ = [flow.eval() for flow in flows], records
     estimator.flow_, estimator.fit_record_ = (flows[0], records[0]) if flows else (None, None)
+    estimator._mixed, estimator.tables_, estimator.schema_ = None, [], None
+
+
+def checked_members(members: Any) -> int:
+    """The number of members of an estimator.
+
+    Raises:
+        ValueError: it is no whole number of at least 1.
+    """
+    if isinstance(members, bool) or not isinstance(members, int) or members < 1:
+        raise ValueError(f"members must be a whole number of at least 1, got {members!r}")
+    return members
 
 
 def build(recipe: Any, rows: WeightedRows, depth: int | None, width: int | None, seed: int) -> Flow:

@@ -10,8 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PatchCollection
 from matplotlib.patches import Rectangle
 
-from . import style
-
 _LONGEST = 14  # letters of a label
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
