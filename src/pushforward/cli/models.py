@@ -51,7 +51,7 @@ class TableModel:
         """What is known of its training."""
         return self.density.training_summary or {}
 
-    def rows(self, table: Table) -> Source:
+    def rows(self, table: Table) -> Any:
         """The rows of a table under the model's names; a table without names is matched by position.
 
         Raises:
@@ -69,11 +69,11 @@ class TableModel:
             raise ValueError(_absent(table, absent))
         return source
 
-    def log_prob(self, rows: Source) -> NDArray[np.float64]:
+    def log_prob(self, rows: Any) -> NDArray[np.float64]:
         """Log-density of each row (N,), in nats; -inf for rows that the model holds for impossible."""
         return self.density.log_prob(rows).numpy()
 
-    def impossible(self, rows: Source) -> tuple[str, ...]:
+    def impossible(self, rows: Any) -> tuple[str, ...]:
         """What makes rows impossible, in words."""
         return self.density.encode(rows).trouble
 
@@ -121,7 +121,7 @@ class FlowModel:
         """What is known of its training."""
         return self.flow.training_summary or {}
 
-    def rows(self, table: Table) -> NDArray[np.float64]:
+    def rows(self, table: Table) -> Any:
         """Its columns as finite numbers (N, D).
 
         Raises:
@@ -130,15 +130,15 @@ class FlowModel:
         return table.model_matrix(self.columns, self.width)
 
     @torch.no_grad()
-    def log_prob(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    def log_prob(self, rows: Any) -> NDArray[np.float64]:
         """Log-density of each row (N,), in nats."""
         return self.flow.log_prob(rows).double().numpy()
 
-    def impossible(self, rows: NDArray[np.float64]) -> tuple[str, ...]:
+    def impossible(self, rows: Any) -> tuple[str, ...]:
         """Nothing is impossible for a flow."""
         return ()
 
-    def sample(self, n: int, seed: int, given: None = None) -> Table:
+    def sample(self, n: int, seed: int, given: Table | None = None) -> Table:
         """Draws n rows."""
         x = self.flow.sample(n, generator=torch.Generator().manual_seed(seed)).numpy()
         return Table(x, tuple(self.columns))

@@ -40,10 +40,9 @@ def fit(
     prepare_file(out, (".safetensors",))
     table = read_table(data)
     asked = _asked_kinds(table, columns, drop, kinds)
-    figures: dict[str, Any] = {"data": Path(data).name, "rows": len(table), "skipped_rows": 0}
-    if skip_bad_rows:
-        table, why = bad_rows.left_out(table, asked)
-        figures |= {"skipped_rows": figures["rows"] - len(table), "rows": len(table)}
+    every = len(table)
+    table, why = bad_rows.left_out(table, asked) if skip_bad_rows else (table, {})
+    figures: dict[str, Any] = {"data": Path(data).name, "rows": len(table), "skipped_rows": every - len(table)}
     if len(table) < _MIN_ROWS:
         raise ValueError(
             f"{data} has {count(len(table), 'row')}; at least {_MIN_ROWS} are needed, so that some can be held out to "
@@ -73,7 +72,9 @@ def fit(
     figures |= {"columns": schema.names, "given": told, "kinds": {c.name: c.kind for c in schema.columns}}
     figures |= {"train_rows": len(rest), "test_rows": len(test), "out": out}
     figures |= _told_training(density)
-    kept = {"curves": [_thinned(curve) for curve in curves], **_without(figures, "columns", "given", "kinds", "out")}
+    parts = ("states of cells", "numbers given the states") if len(curves) == 2 else ("",) * len(curves)
+    kept = _without(figures, "columns", "given", "kinds", "out")
+    kept["curves"] = [_thinned(curve) | {"of": part} for part, curve in zip(parts, curves, strict=True)]
     _save(density, out, kept)  # before the verdict: whatever happens to that, the training is not lost
     verdict, quantiles = _judge(density, rows, fitted, seed)
     figures |= verdict
@@ -193,6 +194,8 @@ def _told_training(density: TableDensity) -> dict[str, Any]:
     stopped = summary.get("stopped", "done")
     ended = {"done": "", "early": ", stopped early: validation no longer improved"}
     why = ended.get(stopped, f", {stopped}: the best model so far is kept")
+    if stopped == "interrupted" and flow is not None and "flow" not in summary:
+        why = ", interrupted before the flow was trained: of the numbers the model knows little more than their spread"
     steps = {part: summary[part]["steps"] for part in ("mass", "flow") if part in summary}
     shown = " and ".join(f"{n:,} steps of the {'flow' if part == 'flow' else 'masses'}" for part, n in steps.items())
     say("trained", f"{shown or 'counted'}, {summary['seconds']:.1f} s{why}")

@@ -103,8 +103,12 @@ def _quantiles(it: Model) -> NDArray[np.float64]:
         ValueError: it kept none.
     """
     kept = it.training.get("quantiles")
-    good = isinstance(kept, list) and len(kept) > 1 and all(isinstance(q, (int, float)) for q in kept)
-    if not good or sorted(kept) != kept:
+    if (
+        not isinstance(kept, list)
+        or len(kept) < 2
+        or not all(isinstance(q, float) for q in kept)
+        or sorted(kept) != kept
+    ):
         raise ValueError(
             f"{it.path} keeps no quantiles of held-out log-densities to rank rows among: --outlier needs a model that "
             "`pushforward fit` wrote"
