@@ -194,6 +194,10 @@ class Flow(nn.Module):
         like = self._like()
         if isinstance(values, Tensor) and values.device != like.device:
             raise ValueError(f"{name} is on {values.device} and the flow on {like.device}: move one of them with .to()")
+        if "complex" in str(getattr(values, "dtype", "")):
+            raise ValueError(
+                f"{name} must be real numbers, got {values.dtype}: give real and imaginary parts as columns"
+            )
         return torch.as_tensor(values, dtype=like.dtype, device=like.device)
 
     def _rows(self, x: Any, context: Any) -> tuple[Tensor, Tensor | None, tuple[int, ...]]:

@@ -17,6 +17,7 @@ from .closed_form import closed_form
 from .progress import reporter
 from .rows import split
 from .run import RECORD_STEPS, Epoch, Run
+from .unbounded import warn_of_unbounded
 from .weights import FlatWeights
 
 DRAWN_PASS_BATCHES = 128  # batches of one pass over freshly drawn rows
@@ -71,6 +72,7 @@ def train(
     patience: float | None = 0.5,
     val_fraction: float = 0.1,
     checkpoint: str | PathLike[str] | None = None,
+    check: bool = True,
     seed: int = 0,
     compile: bool = False,
 ) -> Generator[Epoch, None, None]:
@@ -104,6 +106,8 @@ def train(
         val_fraction: the part of x to hold out, at most 20,000 rows; fewer than 20 rows are not split.
         checkpoint: a folder. The state is written there after each pass and read from there when present: a run that
             was stopped goes on as if it had not been.
+        check: warn of columns over which a density can grow without bound: those that repeat one value or are a linear
+            function of others. A sample of the rows is looked at.
         seed: of the shuffling, of the held-out rows, and of the generator handed to a drawing function.
         compile: run the flow through `torch.compile`.
 
@@ -118,6 +122,8 @@ def train(
     _check_settings(epochs, steps, seconds, batch, lr, schedule, warmup, ema, clip, patience, val_fraction)
     rows, val_rows, first = split(flow, x, val, context, weights, val_fraction, DRAWN_PASS_BATCHES * batch, seed)
     initialize(flow, first.x, first.context)
+    if check and first.x.ndim == 2:
+        warn_of_unbounded(first.x.cpu().numpy())
     batch = min(batch, len(rows))
     pass_steps = len(rows) // batch
     if epochs is not None:
