@@ -22,6 +22,7 @@ import pushforward as pf
 from pushforward import cli
 from pushforward.data import tables
 from pushforward.data.toys import TOYS
+from pushforward.models import RECIPES
 
 TINY = ["--steps", "20", "--depth", "2", "--width", "8", "--progress", "none"]
 
@@ -105,7 +106,8 @@ def defaults(function: Callable[..., Any], left_out: set[str]) -> dict[str, Any]
 
 def test_options_are_the_arguments_of_the_library() -> None:
     table = {name: default for name, (default, _, _) in cli.MODEL_OPTIONS.items()}
-    assert table == defaults(pf.real_nvp, {"context_dim", "standardize", "seed"})
+    assert table == dict.fromkeys(defaults(pf.real_nvp, {"context_dim", "standardize", "seed"}))
+    assert {"auto", *RECIPES} == set(cli.RECIPES)
     table = {name: default for name, (default, _, _) in cli.TRAIN_OPTIONS.items()}
     assert table == defaults(pf.train, {"context", "weights", "seed"})
     options = {p.name: p.default for p in cli.fit.params}

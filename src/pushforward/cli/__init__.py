@@ -12,24 +12,27 @@ from typing import Any
 import click
 
 TOYS = ("moons", "circles", "spirals", "pinwheel", "checkerboard", "gaussians", "rings", "banana")
-# The arguments of `real_nvp` and `train` by the same names, with the same defaults (a test compares them).
+RECIPES = ("auto", "real_nvp", "spline_flow", "triangular_spline_flow")
+# The arguments of `real_nvp` and `train` by the same names (a test compares them). Of the model none has a default:
+# what is not given is left to `choose`, as are the None of training.
 MODEL_OPTIONS: dict[str, tuple[Any, Any, str]] = {
-    "depth": (None, int, "Number of couplings  [16 for up to two columns, else 8]"),
-    "width": (None, int, "Hidden units of each network  [32 for up to two columns, else 64]"),
-    "hidden_layers": (2, int, "Hidden layers of each network."),
-    "activation": ("relu", str, "Activation of the networks."),
-    "residual": (False, bool, "Residual hidden layers."),
-    "clamp": (3.0, float, "Bound of each coupling's log-scale."),
-    "mixing": ("auto", click.Choice(["auto", "flip", "permute", "lu"]), "What mixes the columns between couplings."),
-    "components": (None, int, "Gaussians in a learned mixture base, 0 for one normal  [8 for one column, else 0]"),
+    "depth": (None, int, "Number of couplings."),
+    "width": (None, int, "Hidden units of each network."),
+    "hidden_layers": (None, int, "Hidden layers of each network."),
+    "activation": (None, str, "Activation of the networks."),
+    "residual": (None, bool, "Residual hidden layers."),
+    "clamp": (None, float, "Bound of each affine coupling's log-scale."),
+    "mixing": (None, click.Choice(["auto", "flip", "permute", "lu"]), "What mixes the columns between couplings."),
+    "components": (None, int, "Gaussians in a learned mixture base, 0 for one normal."),
 }
 TRAIN_OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "seconds": (None, float, "Length of the training, in seconds,"),
     "epochs": (None, int, "or in passes over the rows,"),
     "steps": (None, int, "or in optimiser steps (by default it follows the number of rows)."),
-    "batch": (512, int, "Rows of a step."),
-    "lr": (5e-3, float, "Highest learning rate."),
-    "weight_decay": (1e-5, float, "Of AdamW."),
+    "batch": (None, int, "Rows of a step."),
+    "lr": (None, float, "Highest learning rate."),
+    "weight_decay": (None, float, "Of AdamW."),
+    "noise": (None, float, "Noise added to the rows, in standard deviations of each column."),
     "schedule": ("cosine", click.Choice(["cosine", "constant"]), "Of the learning rate."),
     "warmup": (0.03, float, "Part of the run over which the rate rises."),
     "ema": (0.995, float, "How much of the averaged weights a step keeps."),
@@ -77,7 +80,7 @@ def _from_table(table: dict[str, tuple[Any, Any, str]]) -> Callable[..., Any]:
         for name, (default, kind, text) in reversed(table.items()):
             flag = f"--{name.replace('_', '-')}"
             command = (
-                click.option(flag, name, is_flag=True, help=text)
+                click.option(flag, name, is_flag=True, default=default, help=text)
                 if kind is bool
                 else click.option(flag, name, type=kind, default=default, show_default=True, help=text)
             )(command)
@@ -126,6 +129,7 @@ def demo(**options: Any) -> None:
 @click.argument("data", type=click.Path())
 @click.option("--out", type=click.Path(), required=True, help="The model file, *.safetensors.")
 @click.option("--columns", help="Columns to model, as a,b,c; all of them by default.")
+@click.option("--recipe", type=click.Choice(RECIPES), default="auto", show_default=True, help="Which flow.")
 @_from_table(TRAIN_OPTIONS)
 @_from_table(MODEL_OPTIONS)
 @_seed
@@ -134,7 +138,8 @@ def demo(**options: Any) -> None:
 def fit(**options: Any) -> None:
     """Learn the density of the rows of a table.
 
-    A tenth of the rows is held out for a test. A Gaussian with full covariance is scored on the same rows.
+    A tenth of the rows is held out for a test. A Gaussian with full covariance is scored on the same rows. What is not
+    given follows from the number of rows and columns.
     """
     from . import on_tables
 

@@ -21,7 +21,7 @@ from .. import serialize
 from ..data.tables import Table, check_suffix, read_table, write_table
 from ..diagnostics import gaussian_log_prob
 from ..flow import Flow, initialize
-from ..models import real_nvp
+from ..models import choose
 from ..training import fit as train_flow
 from ..training.rows import needs_float64
 
@@ -31,9 +31,10 @@ _MIN_ROWS = 25  # after the test's tenth, enough for `train` to hold some out fo
 
 
 def fit(
-    data: str, out: str, columns: str | None, seed: int, progress: str, model: dict[str, Any], training: dict[str, Any]
-) -> dict[str, Any]:
-    """Trains `real_nvp` on a table, tests it on rows held out, and saves it."""
+    data: str, out: str, columns: str | None, recipe: str, seed: int, progress: str, model: dict[str, Any],
+    training: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """Trains a flow on a table, tests it on rows held out, and saves it."""
     if len([k for k in ("seconds", "epochs", "steps") if training[k] is not None]) > 1:
         raise ValueError("give at most one of --seconds, --epochs and --steps")
     prepare_file(out, ".safetensors")
@@ -51,20 +52,21 @@ def fit(
     test, rest = (x[rows] for rows in held_out(len(x)))
     _check_constant(rest, names, f"the training part of {data}")
 
-    flow = real_nvp(x.shape[1], **model, seed=seed)
+    choice = choose(len(rest), x.shape[1], recipe=recipe, seconds=training["seconds"])
+    flow = choice.build(x.shape[1], seed=seed, **model)
     if needs_float64(rest):
         flow = flow.double()
     initialize(flow, torch.from_numpy(rest))
     parameters = sum(p.numel() for p in flow.parameters())
-    built = (flow.recipe or {})["arguments"]
-    settings = f"{built['depth']} couplings, networks of {built['hidden_layers']} x {built['width']}"
+    name, built = (flow.recipe or {})["name"], (flow.recipe or {})["arguments"]
+    settings = f"{built['depth']} layers, networks of {built['hidden_layers']} x {built['width']}"
     say(
         "data",
         f"{data}: {count(len(x), 'row')}, {count(len(names), 'column')}: {', '.join(names[:8])}",
         len(names) > 8,
     )
     say("split", f"{len(rest):,} to train and validate, {len(test):,} to test")
-    say("model", f"real_nvp, {settings}, {parameters:,} parameters, {str(flow._like().dtype).removeprefix('torch.')}")
+    say("model", f"{name}, {settings}, {parameters:,} parameters, {str(flow._like().dtype).removeprefix('torch.')}")
     record = train_flow(flow, torch.from_numpy(rest), seed=seed, progress=progress, **training)
     summary = record.summary
     figures: dict[str, Any] = {
