@@ -217,7 +217,7 @@ def _texts(column: Any) -> Any:
 
 def _arrow(values: Any) -> Any:
     source = as_source(values)
-    return _csv.typed(source.data) if source.text else source.data
+    return _csv.typed(source.data, _csv.types_of([source.data])) if source.text else source.data
 
 
 _MISSING = "(missing)"

@@ -137,6 +137,15 @@ class TableDensity(nn.Module):
         Raises:
             ValueError: n is negative, or given columns are absent or superfluous.
         """
+        return _csv.pyarrow().concat_tables(self.sample_batches(n, given, seed=seed))
+
+    @torch.no_grad()
+    def sample_batches(self, n: int, given: Any = None, *, seed: int | None = None) -> Iterator[Any]:
+        """The rows of `sample`, in pieces of at most 65,536, so that memory stays flat in n; at least one piece.
+
+        Raises:
+            ValueError: as `sample`.
+        """
         if n < 0:
             raise ValueError(f"the number of samples must be at least 0, got {n}")
         fresh = np.random.SeedSequence(seed)
@@ -152,12 +161,10 @@ class TableDensity(nn.Module):
         elif given is not None:
             raise ValueError("this density is not conditional: it takes no given columns")
         picks = np.random.default_rng(numpy_seed)
-        parts = []
         for start in range(0, max(n, 1), _CHUNK):
             size = min(_CHUNK, n - start)
             part = None if source is None else source.slice(start, size)
-            parts.append(self._sample(size, part, generator, picks))
-        return _csv.pyarrow().concat_tables(parts)
+            yield self._sample(size, part, generator, picks)
 
     def to_json(self) -> dict[str, Any]:
         """What a file needs beside the weights to rebuild the density: schema, recipe and table, JSON-able."""

@@ -22,7 +22,6 @@ _ALIASES = {
 _ARGUMENTS = {"real": (0,), "integer": (0,), "quantised": (0, 1), "positive": (0,), "bounded": (2,), "circular": (1,),
               "category": (0,), "date": (0,), "dropped": (0,)}  # fmt: skip
 _ID_SHARE = 0.9  # of the cells of a text column being unique, it names rows
-_MOSTLY_NUMBERS = 0.9  # of a CSV column's cells: it is a numeric one with stray text, which is told
 _DECADE = 10.0  # a column that spans one above zero is a size: its logarithm is modelled
 
 
@@ -79,7 +78,7 @@ def categorical(name: str, column: Any, request: Request, text: bool, named: boo
             if not truth and _csv.parse(filled)[1] is None:
                 return None
             stray = [] if truth else arrow.stray_cells(filled)
-            if not truth and len(stray) < (1 - _MOSTLY_NUMBERS) * len(filled):
+            if not truth and len(stray) < (1 - arrow.MOSTLY_NUMBERS) * len(filled):
                 raise ValueError(f"{arrow.not_numbers(filled, name)}; mend them, or say that it is a category")
         if as_text and not pa.types.is_dictionary(column.type) and arrow.dates(column, text) is not None:
             return None
