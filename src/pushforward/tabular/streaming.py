@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..data.tables import Table
-from .arrow import as_source
 from .density import TableDensity
+from .parallel import in_order
 
 
 class Scores:
@@ -45,11 +45,12 @@ class Scores:
         self.trouble: list[str] = []
 
     def __iter__(self) -> Iterator[tuple[Table, NDArray[np.float64]]]:
-        for batch in self.batches:
-            rows = self.density.encode(as_source(batch))
-            with torch.no_grad():
-                log_density = self.density._log_prob(rows, self.draws).numpy()
+        def scored(batch: Table) -> tuple[Table, Tensor, tuple[str, ...]]:
+            return batch, *self.density.scored(batch, self.draws)
+
+        for batch, log_prob, trouble in in_order(scored, self.batches, device=self.density.whitening.device):
+            log_density = log_prob.numpy()
             self.rows += len(log_density)
             self.impossible += int(np.isneginf(log_density).sum())
-            self.trouble += [t for t in rows.trouble if t not in self.trouble][: 5 - len(self.trouble)]
+            self.trouble += [t for t in trouble if t not in self.trouble][: 5 - len(self.trouble)]
             yield batch, log_density
