@@ -87,6 +87,7 @@ class MassFunction(nn.Module):
     _mask_mid: Tensor
     _mask_out: Tensor
     _offsets: Tensor
+    _sizes: Tensor
 
     def __init__(
         self, sizes: Sequence[int], given: Embedder | None = None, *, width: int | None = None, seed: int | None = None
@@ -112,6 +113,7 @@ class MassFunction(nn.Module):
             self.register_buffer(name, mask.to(torch.get_default_dtype()), persistent=False)
         offsets = torch.tensor([0, *sizes[:-1]], device="cpu").cumsum(0)
         self.register_buffer("_offsets", offsets, persistent=False)
+        self.register_buffer("_sizes", torch.tensor(sizes, device="cpu"), persistent=False)
         self.register_buffer("log_marginal", torch.cat([torch.full((s,), -math.log(s)) for s in sizes]))
         self.register_buffer("log_mix", torch.tensor(math.log(0.01)))
 
@@ -147,9 +149,8 @@ class MassFunction(nn.Module):
 
     def forward(self, states: Tensor, given: Tensor | None = None) -> Tensor:
         """states (B, M), given (B, G) -> log P(states | given) (B,), in nats."""
-        log_p = self._log_p(states, given)
         index = states.long() + self._offsets
-        return log_p.gather(1, index).sum(1)
+        return self._mixed(self._log_softmax(states, given).gather(1, index), self.log_marginal[index]).sum(1)
 
     @torch.no_grad()
     def sample(
@@ -187,16 +188,16 @@ class MassFunction(nn.Module):
             seen = seen + self.weight_in[offset + states[:, j]] * self._mask_in[j]
         return states
 
-    def _log_p(self, states: Tensor, given: Tensor | None) -> Tensor:
-        """Log-probabilities of every state of each column given the columns before it, (B, total)."""
-        masked = self.weight_in * self._mask_in.repeat_interleave(torch.tensor(self.sizes, device=states.device), 0)
+    def _log_softmax(self, states: Tensor, given: Tensor | None) -> Tensor:
+        """What the network makes of every state of each column given the columns before it, (B, total)."""
         seen = self._start(len(states), given)
-        if len(states):
-            seen = seen + F.embedding_bag(states.long() + self._offsets, masked, mode="sum")
+        if self._mask_in.shape[0] > 1:
+            index = states.long() + self._offsets
+            of_state = torch.repeat_interleave(self._mask_in, self._sizes, 0)
+            seen = seen + F.embedding_bag(index, self.weight_in * of_state, mode="sum")
         h = self._hidden(seen, self.weight_mid * self._mask_mid)
         logits = F.linear(h, self.weight_out * self._mask_out, self.bias_out)
-        parts = [part.log_softmax(1) for part in logits.split(self.sizes, 1)]
-        return self._mixed(torch.cat(parts, 1), self.log_marginal)
+        return torch.cat([part.log_softmax(1) for part in logits.split(self.sizes, 1)], 1)
 
     def _start(self, n: int, given: Tensor | None) -> Tensor:
         """The first layer before any state is seen, (n, width)."""
@@ -211,5 +212,5 @@ class MassFunction(nn.Module):
         return h + torch.relu(F.linear(h, mid, self.bias_mid))
 
     def _mixed(self, log_p: Tensor, log_marginal: Tensor) -> Tensor:
-        """With a little of the marginal, so that no state is impossible."""
+        """Log-probabilities of the network, with a little of the marginals."""
         return torch.logaddexp(log_p + torch.log1p(-self.log_mix.exp()), log_marginal + self.log_mix)
