@@ -63,6 +63,18 @@ def test_ordinary_columns_pass(values: Any) -> None:
         short(normal(20, 2).repeat(3, 1))
 
 
+def test_a_table_names_numbers_that_others_determine() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 200))
+    table = {"a": a, "b": b, "total": a + b, "colour": rng.choice(["u", "v"], 200), "age": rng.integers(0, 90, 200)}
+    with pytest.warns(UserWarning, match=r"without bound: 'total' is a linear function of 'a', 'b'") as caught:
+        pf.fit_table(table, steps=1, progress="none")
+    assert len(caught) == 1
+    pf.fit_table(table, steps=1, progress="none", check=False)
+    del table["total"]
+    pf.fit_table(table, steps=1, progress="none")
+
+
 @pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
 def test_complex_numbers_are_refused(kind: Any) -> None:
     x = kind(normal().numpy() * (1 + 1j))
