@@ -195,3 +195,28 @@ def test_a_seed_gives_the_same_flow_and_leaves_the_global_rng(build) -> None:  #
     x = torch.randn(4, 3)
     assert torch.equal(a.log_prob(x), b.log_prob(x))
     assert not torch.equal(a.log_prob(x), c.log_prob(x))
+
+
+def test_the_rule_smooths_and_shrinks_for_few_rows_and_leaves_many_alone() -> None:
+    few, many = pf.choose(100, 5), pf.choose(100_000, 5)
+    assert few.training["noise"] > 0
+    assert many.training["noise"] == 0
+    sizes = [sum(p.numel() for p in choice.build(5, seed=0).parameters()) for choice in (few, many)]
+    assert sizes[0] < sizes[1]
+    assert few.training["steps"] < many.training["steps"]
+    assert "steps" not in pf.choose(100, 5, seconds=3).training
+
+
+def test_the_rule_builds_what_was_given_and_names_what_a_recipe_does_not_take() -> None:
+    choice = pf.choose(1000, 3, recipe="spline_flow", context_dim=2)
+    flow = choice.build(3, context_dim=2, seed=0, bins=5, width=None)
+    assert flow.recipe is not None
+    assert (flow.recipe["name"], flow.recipe["arguments"]["bins"], flow.context_dim) == ("spline_flow", 5, 2)
+    with pytest.raises(ValueError, match="the recipe spline_flow takes no clamp"):
+        choice.build(3, clamp=2.0)
+    with pytest.raises(ValueError, match="must return a Flow over"):
+        pf.choose(1000, 3, recipe=lambda features: pf.real_nvp(2)).build(3)
+    with pytest.raises(ValueError, match="recipe must be auto, one of real_nvp"):
+        pf.choose(1000, 3, recipe="nvp")
+    with pytest.raises(ValueError, match="at least 1 row and 1 column, got 0 and 3"):
+        pf.choose(0, 3)

@@ -16,9 +16,7 @@ from ..tabular import TableDensity, fit_table, infer_schema
 from ..tabular.arrow import Source, as_source
 from . import _frames, _input
 from ._rows import Array
-from ._training import checked_members, default_steps
-
-_BATCH = 512
+from ._training import checked_members
 
 
 def wanted(estimator: Any, X: Any, context: Any = None) -> bool:  # noqa: N803
@@ -46,8 +44,6 @@ def fit(estimator: Any, X: Any, context: Any, sample_weight: Any) -> None:  # no
         raise ValueError("every column of the context was left out: it holds nothing to be conditional on")
     training = {k: getattr(estimator, k) for k in ("seconds", "epochs", "steps", "batch", "lr")}
     training = {k: v for k, v in training.items() if v is not None}
-    if not {"seconds", "epochs", "steps"} & training.keys():
-        training["steps"] = default_steps(len(joint), min(training.get("batch", _BATCH), len(joint)))
     seed = _input.seed_of(estimator.random_state)
     tables = [
         fit_table(
