@@ -115,8 +115,8 @@ def train(
         val_fraction: the part of x to hold out, at most 20,000 rows; fewer than 20 rows are not split.
         checkpoint: a folder. The state is written there after each pass and read from there when present: a run that
             was stopped goes on as if it had not been.
-        check: warn of columns over which a density can grow without bound: those that repeat one value or are a linear
-            function of others. A sample of the rows is looked at.
+        check: where there is no noise, warn of columns over which a density can grow without bound: those that repeat
+            one value or are a linear function of others. A sample of the rows is looked at.
         seed: of the shuffling, of the held-out rows, and of the generator handed to a drawing function.
         compile: run the flow through `torch.compile`.
 
@@ -136,7 +136,7 @@ def train(
     _check_settings(epochs, steps, seconds, batch, lr, noise, schedule, warmup, ema, clip, patience, val_fraction)
     rows, val_rows, first = split(flow, x, val, context, weights, val_fraction, DRAWN_PASS_BATCHES * batch, seed)
     initialize(flow, first.x, first.context)
-    if check and first.x.ndim == 2:
+    if check and noise == 0 and first.x.ndim == 2:  # noise gives each value a width
         warn_of_unbounded(first.x.cpu().numpy())
     rows = with_noise(rows, first, noise)
     batch = min(batch, len(rows))
