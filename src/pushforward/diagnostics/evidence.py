@@ -30,6 +30,8 @@ class Evidence:
         log_train: that of `train`.
         samples: draws of the density, as many as twice `test` or 10,000 at least.
         log_samples: their log-densities.
+        impossible: how many further held-out rows are impossible by the model's schema, as by a category that the
+            training never saw; they are left out.
         lost: draws that are no finite numbers, and were dropped.
         held, other, fake: as many held-out rows, other real rows and samples.
         other_is: where the other real rows come from.
@@ -49,6 +51,7 @@ class Evidence:
     log_train: Array | None
     samples: Any
     log_samples: Array
+    impossible: int
     lost: int
     held: Any
     other: Any
@@ -73,6 +76,11 @@ def gather(subject: Subject, test: Any, train: Any, numbers: Any, max_rows: int,
     """Scores rows and draws samples; test and train are rows of the subject's kind."""
     rng = np.random.default_rng([seed, 0])
     log_all = subject.log_prob(test)
+    lost = np.flatnonzero(~np.isfinite(log_all))
+    impossible = lost[subject.impossible(take(test, lost))] if len(lost) else lost
+    if 0 < len(impossible) < len(test):
+        possible = np.setdiff1d(np.arange(len(test)), impossible)
+        test, numbers, log_all = take(test, possible), numbers[possible], log_all[possible]
     index = np.sort(rng.permutation(len(test))[:max_rows])
     chosen = take(test, index)
     known = None if train is None else take(train, np.sort(rng.permutation(len(train))[: 2 * max_rows]))
@@ -103,6 +111,7 @@ def gather(subject: Subject, test: Any, train: Any, numbers: Any, max_rows: int,
         log_train=None if known is None else subject.log_prob(known),
         samples=samples,
         log_samples=subject.log_prob(samples) if len(samples) else np.empty(0),
+        impossible=len(impossible) if len(impossible) < len(log_all) else 0,
         lost=drawn - len(samples),
         held=held,
         other=other,
