@@ -329,9 +329,10 @@ def test_frames_of_float32_and_of_numbered_columns() -> None:
 
 @pytest.mark.parametrize("kind", ["pandas", "polars", "pyarrow"])
 @pytest.mark.parametrize("values", [["u", "v"], [True, False]])
-def test_columns_that_are_not_numbers_are_named(kind: str, values: list[Any]) -> None:
+def test_columns_that_are_not_numbers_are_named_where_there_were_none(kind: str, values: list[Any]) -> None:
     column = np.array(values * 10)
     frame = frames(np.column_stack([np.arange(20.0)]), ["a"])[kind]
+    model = small(steps=1).fit(frame)
     if kind == "pandas":
         frame["city"] = column
     elif kind == "polars":
@@ -339,17 +340,20 @@ def test_columns_that_are_not_numbers_are_named(kind: str, values: list[Any]) ->
     else:
         frame = frame.append_column("city", [column.tolist()])
     with pytest.raises(ValueError, match="X has columns that do not hold numbers: 'city'"):
-        small().fit(frame)
+        model.score(frame)
 
 
 @pytest.mark.parametrize("kind", ["pandas", "polars", "pyarrow"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_are_not_finite_get_scikit_learns_error(kind: str, value: float) -> None:
     x = normal_rows(20)
+    model = small(steps=1).fit(frames(x, ["a", "b"])[kind])
     x[3, 1] = value
-    for table in (x, frames(x, ["a", "b"])[kind]):
+    frame = frames(x, ["a", "b"])[kind]
+    calls = [lambda: small().fit(x), lambda: model.score(frame)]
+    for call in calls if np.isnan(value) else [*calls, lambda: small().fit(frame)]:
         with pytest.raises(ValueError, match=r"Input X contains (NaN|infinity)"):
-            small().fit(table)
+            call()
 
 
 # Conditional densities

@@ -152,7 +152,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
 def test_early_stopping_keeps_the_best_weights() -> None:
     x, val = moons(40), moons(2000, seed=1)
     flow = pf.real_nvp(2, depth=6, width=64, seed=0)
-    fit = pf.fit(flow, x, val, steps=4000, progress="none", weight_decay=0.0)
+    fit = pf.fit(flow, x, val, steps=4000, progress="none", weight_decay=0.0, noise=0)
     validated = [e.val_nll for e in fit.epochs if e.val_nll is not None]
     assert fit.stopped == "early"
     assert fit.summary["steps"] < 4000
@@ -423,3 +423,47 @@ def test_progress_may_be_a_function() -> None:
     record = pf.fit(small(), moons(), steps=20, progress=seen.append)
     assert seen == record.epochs
     assert seen[-1].step == 20
+
+
+def test_noise_widens_the_learned_density_by_its_own_spread() -> None:
+    """A Gaussian of standard deviation s in each column, with noise of level 1: the learned one has s sqrt(2)."""
+    x = torch.randn(3000, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 50.0])
+    flow = small()
+    pf.fit(flow, x, steps=400, noise=1.0, val_fraction=0.0, progress="none")
+    drawn = flow.sample(20_000, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(drawn.std(0), 2**0.5 * x.std(0), rtol=0.06, atol=0)
+
+
+def test_noise_follows_the_weighted_spread() -> None:
+    x = torch.cat([torch.randn(500, 2), 100 * torch.randn(500, 2)])
+    weights = torch.cat([torch.ones(500), torch.zeros(500)])
+    flow = small()
+    pf.fit(flow, x, weights=weights, steps=300, noise=1.0, val_fraction=0.0, progress="none")
+    assert float(flow.log_prob(x[:500]).detach().mean()) == pytest.approx(-3.03, abs=0.15)  # of N(0, 2) at N(0, 1)
+
+
+def test_few_rows_are_smoothed_unless_it_is_forbidden() -> None:
+    x, fresh = moons(30), moons(5000, seed=1)
+    scores = []
+    for noise in (None, 0.0):
+        flow = pf.real_nvp(2, depth=6, width=64, seed=0)
+        pf.fit(flow, x, steps=800, noise=noise, val_fraction=0.0, progress="none")
+        scores.append(float(flow.log_prob(fresh).detach().mean()))
+    assert scores[0] > scores[1] + 1
+    with pytest.raises(ValueError, match="noise must be None or a number of at least 0, got -1"):
+        pf.fit(small(), x, noise=-1, progress="none")
+
+
+def test_fit_chooses_a_flow_for_rows_contexts_and_drawing_functions() -> None:
+    x = moons(300)
+    assert pf.fit("auto", x, steps=5, progress="none").flow.shape == (2,)  # type: ignore[union-attr]
+    fit = pf.fit("spline_flow", x, context=x[:, :1], steps=5, progress="none")
+    assert fit.flow is not None
+    assert fit.flow.recipe is not None
+    assert (fit.flow.recipe["name"], fit.flow.context_dim) == ("spline_flow", 1)
+    drawn = pf.fit("auto", lambda n, g: TwoMoons().sample(n, generator=g), seconds=0.3, progress="none")
+    assert drawn.summary["seconds"] < 2
+    again = [pf.fit("auto", x, steps=5, seed=7, progress="none").flow for _ in range(2)]
+    assert same(*(state(flow) for flow in again if flow is not None))
+    with pytest.raises(ValueError, match=r"rows of shape \(N, D\) to choose a flow for, got \(300,\)"):
+        pf.fit("auto", x[:, 0], progress="none")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .evidence import Evidence
+from .evidence import Scored
 from .mixture import fit_mixture, gaussian_log_prob, kde_log_prob
 from .report import Section
 from .stats import BAD, DOUBTFUL, GOOD, UNKNOWN, Array, judge, mean_and_se
@@ -23,7 +23,7 @@ _FEW = 0.002  # share of rows that must not decide a mean
 Scores = dict[str, Array]
 
 
-def likelihood(e: Evidence) -> Section:
+def likelihood(e: Scored) -> Section:
     """Nats per row of held-out rows, and the paired differences from the baselines."""
     mean, se = mean_and_se(e.log_all)
     figures: dict[str, Any] = {"rows": len(e.log_all), "mean": mean, "se": se, "median": float(np.median(e.log_all))}
@@ -100,7 +100,7 @@ def _verdict(gains: Array, best: dict[str, Any], figures: dict[str, Any]) -> tup
     return verdict, f"level with the best baseline ({label}): {difference} apart"
 
 
-def _baselines(e: Evidence) -> dict[str, tuple[str, Array]]:
+def _baselines(e: Scored) -> dict[str, tuple[str, Array]]:
     """Log-densities (N,) of `e.test` under each baseline, fitted to training rows or crosswise to its two halves."""
     rng = e.rng(1)
     if e.train is not None and len(e.train) >= _LEAST:
@@ -118,7 +118,7 @@ def _baselines(e: Evidence) -> dict[str, tuple[str, Array]]:
     return {name: scores[name] for name in parts[0] if name in scores}
 
 
-def _fitted(e: Evidence, fit: Any, rows: Any) -> dict[str, tuple[str, Array]]:
+def _fitted(e: Scored, fit: Any, rows: Any) -> dict[str, tuple[str, Array]]:
     """name -> label, log-densities of rows; a baseline that cannot be fitted is left out."""
     x, y = e.subject.matrix(fit), e.subject.matrix(rows)
     if x is None or y is None:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import _csv
-from ..tabular.arrow import as_source, is_text, strings
+from ..tabular import arrow
+from ..tabular.arrow import as_source
 from .encode import Encoder
 from .mixture import Mixture, fit_mixture
 from .stats import Array
@@ -46,7 +47,8 @@ class TableSubject:
         Raises:
             ValueError: columns are absent, cells do not fit them, or there are no rows.
         """
-        table = _arrow(values)
+        source = as_source(values)
+        table = source.data
         if len(table) == 0:
             raise ValueError(f"{name} has no rows")
         told = list(getattr(self.density, "given", ()))
@@ -62,7 +64,9 @@ class TableSubject:
         for column in self.names:
             kind = self._types.field(column).type
             try:
-                columns[column] = table.column(column).combine_chunks().cast(kind, safe=False)
+                cells = table.column(column)
+                cells = _read(cells, column, kind) if source.text else cells
+                columns[column] = cells.combine_chunks().cast(kind, safe=False)
             except pa.ArrowException as error:
                 raise ValueError(f"{name}: column {column!r} is no {kind}: {_csv.one_line(error)}") from None
         table = pa.table(columns)
@@ -224,13 +228,21 @@ def _texts(column: Any) -> Any:
     return np.array([_MISSING if v is None else v for v in column.cast(pa.string()).to_pylist()], dtype=str)
 
 
-def _arrow(values: Any) -> Any:
-    source = as_source(values)
-    if not source.text:
-        return source.data
-    data = _csv.typed(source.data)
-    cells = [strings(c, True) if is_text(c.type) else c for c in data.columns]  # empty text is a missing cell
-    return _csv.pyarrow().table(cells, names=data.column_names)
+def _read(cells: Any, name: str, kind: Any) -> Any:
+    """The cells of a CSV column, whose type is another one, with null for those that are missing."""
+    pa = _csv.pyarrow()
+    if pa.types.is_temporal(kind):
+        found = arrow.dates(cells, True)
+        if found is not None:
+            return pa.chunked_array([found[0]])
+        if arrow.held(cells):
+            raise ValueError(arrow.not_dates(cells, name, True))
+    if pa.types.is_boolean(kind):
+        return pa.chunked_array([pa.compute.utf8_lower(arrow.strings(cells, True))])
+    if arrow.is_text(kind) or pa.types.is_temporal(kind):
+        return pa.chunked_array([arrow.strings(cells, True)])
+    values, missing = arrow.numbers(cells, name, True)
+    return pa.chunked_array([pa.array(values, mask=missing)])
 
 
 _MISSING = "(missing)"

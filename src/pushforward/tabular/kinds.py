@@ -22,7 +22,6 @@ _ALIASES = {
 _ARGUMENTS = {"real": (0,), "integer": (0,), "quantised": (0, 1), "positive": (0,), "bounded": (2,), "circular": (1,),
               "category": (0,), "date": (0,), "dropped": (0,)}  # fmt: skip
 _ID_SHARE = 0.9  # of the cells of a text column being unique, it names rows
-_MOSTLY_NUMBERS = 0.9  # of a CSV column's cells: it is a numeric one with stray text, which is told
 _NEAR_END = 0.001  # of the rows within a fiftieth of either end, for a share
 _DECADE = 10.0  # a column that spans one above zero is a size: its logarithm is modelled
 
@@ -66,7 +65,7 @@ def categorical(name: str, column: Any, request: Request, text: bool, named: boo
     """The column as a category (or as left out), None where it is a number or a date.
 
     Raises:
-        ValueError: a numeric column holds some text.
+        ValueError: a column of numbers or dates holds some other text.
     """
     pa = _csv.pyarrow()
     kind = arrow.decoded(column).type
@@ -79,11 +78,13 @@ def categorical(name: str, column: Any, request: Request, text: bool, named: boo
             truth = _only_truth(filled)
             if not truth and _csv.parse(filled)[1] is None:
                 return None
-            stray = [] if truth else arrow.stray_cells(filled)
-            if not truth and len(stray) < (1 - _MOSTLY_NUMBERS) * len(filled):
+            if not truth and arrow.mostly(len(arrow.stray_cells(filled)), arrow.held(filled)):
                 raise ValueError(f"{arrow.not_numbers(filled, name)}; mend them, or say that it is a category")
-        if as_text and not pa.types.is_dictionary(column.type) and arrow.dates(column, text) is not None:
-            return None
+        if as_text and not pa.types.is_dictionary(column.type):
+            if arrow.dates(column, text) is not None:
+                return None
+            if arrow.stray_dates(column, text) is not None:
+                raise ValueError(f"{arrow.not_dates(column, name, text)}; mend them, or say that it is a category")
     cells = arrow.strings(column, text)
     missing = cells.null_count > 0
     present = len(cells) - cells.null_count
@@ -119,9 +120,7 @@ def numerical(name: str, column: Any, request: Request, text: bool, named: bool,
     if arrow.is_text(kind) and request.kind in (None, "date"):
         dated = arrow.dates(column, text)
         if dated is None and request.kind == "date":
-            raise ValueError(
-                f"column {name!r} was declared a date, but holds cells that are none (YYYY-MM-DD[ hh:mm:ss])"
-            )
+            raise ValueError(arrow.not_dates(column, name, text))
         if dated is not None:
             column, form = dated
             kind = column.type

@@ -148,7 +148,7 @@ def _peaks(k: NDArray[np.float64], counts: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _sentinels(u: NDArray[Any], counts: NDArray[Any], values: NDArray[Any]) -> NDArray[np.bool_]:
-    """First or last values, repeated or all nines, far from all others: zeros and -999 that stand for something else."""
+    """First or last values, repeated or all nines, far from all others: such as -999 for "unknown"."""
     chosen = np.zeros(len(u), dtype=bool)
     if len(u) < _SURE:
         return chosen
