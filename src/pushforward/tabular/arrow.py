@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..data import _csv
-from ..data.tables import Table
+from ..data.tables import Table, TableFile
 
 MISSING_TEXT = ("", "na", "n/a", "nan", "null")  # cells of a CSV that hold no category, in lower case
 _DATE_FORMATS = ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S")
@@ -57,6 +57,8 @@ class Source:
 def as_source(table: Any) -> Source:
     """A pyarrow Table or RecordBatch, pandas or polars DataFrame, our `Table`, a dict of columns or an (N, D) array.
 
+    A `TableFile` is read whole.
+
     Raises:
         ValueError: it is none of these, has no columns, columns of the same name, or cells of several kinds in one.
         ImportError: there is no pyarrow.
@@ -64,6 +66,8 @@ def as_source(table: Any) -> Source:
     pa = _csv.pyarrow()
     if isinstance(table, Source):
         return table
+    if isinstance(table, TableFile):
+        table = table.read()
     if isinstance(table, Table):
         if isinstance(table.data, np.ndarray):
             return Source(_from_array(pa, table.data, list(table.names)), False, table.named, table.source)
@@ -229,7 +233,7 @@ def stray_cells(column: Any) -> list[tuple[int, str]]:
     bad = []
     for row, cell in enumerate(decoded(column).to_pylist()):
         trimmed = "" if cell is None else cell.strip().lower()
-        if trimmed not in _csv._MISSING and trimmed not in _csv._TRUTH and not _csv._is_number(trimmed):
+        if trimmed not in _csv._MISSING and trimmed not in _csv._TRUTH and not _csv.is_number(trimmed):
             bad.append((row, cell))
     return bad
 

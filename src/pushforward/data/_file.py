@@ -1,0 +1,149 @@
+"""A file that holds a table, read piece by piece: memory stays flat in the number of rows."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from . import _csv
+from .table import Table, check_unique
+
+BATCH_ROWS = 65_536
+_SHOWN = 3  # skipped rows that are described
+
+
+@dataclass
+class Skipped:
+    """Rows that were left out of a pass over a file.
+
+    Attributes:
+        count: how many.
+        first: what was wrong with the first few, each with its line.
+    """
+
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def add(self, why: str) -> None:
+        """Counts one more row."""
+        self.count += 1
+        if len(self.first) < _SHOWN:
+            self.first.append(why)
+
+    def __bool__(self) -> bool:
+        return self.count > 0
+
+    def __str__(self) -> str:
+        """In words, for people."""
+        more = f" and {self.count - len(self.first):,} more" if self.count > len(self.first) else ""
+        return f"{self.count:,} row{'' if self.count == 1 else 's'} skipped: {'; '.join(self.first)}{more}"
+
+
+class TableFile(ABC):
+    """A table in a file or a folder; `open_table` makes one. Each reading is a new pass from the start.
+
+    Attributes:
+        path: of the file or folder.
+        names: the D column names.
+        named: False where the file has no names; they are then x0, x1, ...
+        text: whether its cells are text, to be read off and written back as they were.
+        skipped: the bad rows that the latest pass left out so far, where that was asked for.
+    """
+
+    text = False
+
+    def __init__(self, path: Path, names: tuple[str, ...], named: bool) -> None:
+        check_unique(names, str(path))
+        if not names:
+            raise ValueError(f"{path} has no columns")
+        self.path, self.names, self.named = path, names, named
+        self.skipped = Skipped()
+
+    @property
+    def rows(self) -> int | None:
+        """The number of rows, None where only reading them all would tell."""
+        return None
+
+    @abstractmethod
+    def _pieces(self, rows: int) -> Iterator[Any]:
+        """Arrow tables or arrays, one after the other; about `rows` rows each is best, but any number is right."""
+
+    def batches(self, rows: int = BATCH_ROWS) -> Iterator[Table]:
+        """One pass over the file: tables of at most `rows` rows, in order. Memory stays flat.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it is damaged, has a ragged row (its line is named), or no rows at all.
+        """
+        if rows < 1:
+            raise ValueError(f"a batch needs at least 1 row, got {rows}")
+        self.skipped = Skipped()
+        some = False
+        for piece in self._pieces(rows):
+            for start in range(0, len(piece), rows):
+                some = True
+                yield self._table(piece[start : start + rows])
+        if not some:
+            raise ValueError(self._no_rows())
+
+    def read(self) -> Table:
+        """The whole table, in memory.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: as `batches`.
+        """
+        return joined(list(self.batches(2**20)))
+
+    def sample(self, n: int, seed: int = 0) -> Table:
+        """A uniform random sample of n rows without replacement, in the order of the file; all rows where it has less.
+
+        One pass over the file; memory holds some multiple of n rows. The same for a seed whatever else is read.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: n is below 1, or as `batches`.
+        """
+        if n < 1:
+            raise ValueError(f"a sample needs at least 1 row, got {n}")
+        generator = np.random.default_rng(seed)
+        kept: list[Table] = []
+        keys = np.empty(0)
+        for batch in self.batches():
+            # The n rows with the smallest of random keys are a uniform sample.
+            drawn = generator.random(len(batch))
+            most = np.inf if len(keys) < n else keys.max()
+            new = np.flatnonzero(drawn < most)
+            if len(new):
+                kept.append(batch.take(new))
+                keys = np.concatenate([keys, drawn[new]])
+            if len(keys) > max(2 * n, n + BATCH_ROWS):
+                kept, keys = _smallest(kept, keys, n)
+        return _smallest(kept, keys, n)[0][0]
+
+    def _table(self, data: Any) -> Table:
+        return Table(data, self.names, self.named, str(self.path), self.text)
+
+    def _no_rows(self) -> str:
+        return f"{self.path} has no rows"
+
+
+def joined(tables: list[Table]) -> Table:
+    """Tables of the same columns, one below the other."""
+    first = tables[0]
+    if len(tables) == 1:
+        return first
+    parts: list[Any] = [t.data for t in tables]
+    data = np.concatenate(parts) if isinstance(first.data, np.ndarray) else _csv.pyarrow().concat_tables(parts)
+    return Table(data, first.names, first.named, first.source, first.text)
+
+
+def _smallest(kept: list[Table], keys: Any, n: int) -> tuple[list[Table], Any]:
+    """The n rows with the smallest keys, in order."""
+    at = np.arange(len(keys)) if len(keys) <= n else np.sort(np.argpartition(keys, n - 1)[:n])
+    return [cast(Table, joined(kept)).take(at)], keys[at]
