@@ -28,6 +28,8 @@ class Scored:
         log_all: log-density of all held-out rows (N,).
         log_test: that of `test`.
         log_train: that of `train`.
+        impossible: how many further held-out rows the model's schema rules out, as by a category that the training
+            never saw; they are left out.
         encoder: rows to numbers.
         seed: of every random step.
         constant: columns of one value.
@@ -42,6 +44,7 @@ class Scored:
     log_all: Array
     log_test: Array
     log_train: Array | None
+    impossible: int
     encoder: Encoder
     seed: int
     constant: list[str]
@@ -82,6 +85,11 @@ def scored(subject: Subject, test: Any, train: Any, numbers: Any, max_rows: int,
     """Scores rows; test and train are rows of the subject's kind."""
     rng = np.random.default_rng([seed, 0])
     log_all = subject.log_prob(test)
+    lost = np.flatnonzero(~np.isfinite(log_all))
+    impossible = lost[subject.impossible(take(test, lost))] if 0 < len(lost) < len(test) else lost[:0]
+    if len(impossible):
+        possible = np.setdiff1d(np.arange(len(test)), impossible)
+        test, numbers, log_all = take(test, possible), numbers[possible], log_all[possible]
     index = np.sort(rng.permutation(len(test))[:max_rows])
     chosen = take(test, index)
     known = None if train is None else take(train, np.sort(rng.permutation(len(train))[: 2 * max_rows]))
@@ -95,6 +103,7 @@ def scored(subject: Subject, test: Any, train: Any, numbers: Any, max_rows: int,
         log_all=log_all,
         log_test=log_all[index],
         log_train=None if known is None else subject.log_prob(known),
+        impossible=len(impossible),
         encoder=encoder,
         seed=seed,
         constant=_constant(subject, encoder),

@@ -17,6 +17,7 @@ _GOOD, _BAD = 0.02, 0.2  # nats per row below the best baseline
 _KDE_COLUMNS = 6
 _FIT_ROWS = 20_000
 _LEAST = 20
+_IMPOSSIBLE = 0.05  # share of held-out rows with cells never seen, beyond which the training rows were no fair sample
 _FEW = 0.002  # share of rows that must not decide a mean
 
 Scores = dict[str, Array]
@@ -31,8 +32,13 @@ def likelihood(e: Scored) -> Section:
     figures["not_finite"] = lost
     section = Section("likelihood", "Held-out likelihood", UNKNOWN, "", table, figures)
     figures["baselines"] = found = {}
-    figures["repeated_values"] = e.tied
+    figures["repeated_values"], figures["impossible"] = e.tied, e.impossible
     note = _tie_note(e.tied)
+    share = e.impossible / (e.impossible + len(e.log_all))
+    if e.impossible:
+        said = f"{e.impossible:,} more held-out rows are impossible to the model, as by a category it never saw"
+        table.append(["left out", f"{100 * share:.2g} %", said])
+        note = f"; {said}" + note
     if lost:
         first = int(e.numbers[np.flatnonzero(~np.isfinite(e.log_all))[0]])
         section.verdict = BAD
@@ -62,6 +68,8 @@ def likelihood(e: Scored) -> Section:
     best = min(found, key=lambda name: found[name]["gain"])
     section.verdict, section.why = _verdict(e.log_test - scores[best][1], found[best], figures)
     section.why += note
+    if share > _IMPOSSIBLE and section.verdict in (GOOD, UNKNOWN):
+        section.verdict = DOUBTFUL
     return section
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data import _csv
 from ..tabular import arrow
@@ -77,6 +78,12 @@ class TableSubject:
     def log_prob(self, rows: Any) -> Array:
         """Log-density of each row (N,), in nats."""
         return np.asarray(self.density.log_prob(rows), float)
+
+    def impossible(self, rows: Any) -> NDArray[np.bool_]:
+        """Rows with a category that the training never saw, or a number that its column cannot have."""
+        if not hasattr(self.density, "encode"):
+            return np.zeros(len(rows), bool)
+        return np.isneginf(self.density.encode(rows).log_mass)
 
     def sample(self, n: int, seed: int) -> Any:
         """Draws n rows; of a conditional density one for each of n rows of the contexts."""

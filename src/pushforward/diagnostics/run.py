@@ -104,7 +104,7 @@ def held_out_likelihood(density: Any, test: Any, train: Any, *, seed: int = 0) -
         seed: of every random step.
 
     Returns:
-        The section, and the log-density of each test row (N,), in nats.
+        The section, and the log-densities (N,) in nats of the test rows, without those that the schema rules out.
 
     Raises:
         ValueError: as `check`.

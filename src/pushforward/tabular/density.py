@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..data import _csv
-from ..chunks import by_chunks
-from ..flow import Flow
+from ..flow import Flow, _by_chunks
 from . import cells
 from .arrow import Source, as_source
 from .encoding import Encoded, Layout, noisy_column
@@ -242,7 +241,7 @@ class TableDensity(nn.Module):
         if self.mass is not None:
             given = None if rows.given is None else torch.from_numpy(rows.given).to(device)
             states = torch.from_numpy(rows.states).to(device)
-            total += by_chunks(self.mass, states, given).double().cpu()
+            total += _by_chunks(self.mass, states, given).double().cpu()
         if self.flow is None:
             return total
         noisy = any(c.noisy for c in self.layout.numbers) or bool(np.isnan(rows.base).any())

@@ -19,6 +19,7 @@ from ..models import RECIPES, choose
 from ..training import Epoch, Fit, fit
 from ..training.progress import reporter
 from ..training.rows import checked_weights, held_out, normalised
+from ..training.unbounded import warn_of_unbounded
 from .arrow import Source, as_source
 from .density import TableDensity
 from .encoding import Encoded, Layout, with_embedding
@@ -102,6 +103,8 @@ def fit_table(
     density = TableDensity(schema, given, mass, flow)
     of_rows = None if weights is None else checked_weights(torch.as_tensor(weights, dtype=torch.float32), len(source))
     rows, held = _split(density, source, val, of_rows, training.pop("val_fraction", 0.1), seed)
+    if training.pop("check", True):
+        _check_bounded(layout, rows.rows)
     if flow is not None and whiten:
         density.whiten(rows.rows)
     with reporter(progress) as report:
@@ -225,7 +228,8 @@ def _run(
     def show(epoch: Epoch) -> None:
         report(moved(epoch))
 
-    record = fit(flow, x, val, weights=weights, context=context, val_fraction=0.0, progress=show, **settings)
+    settings = settings | {"val_fraction": 0.0, "check": False, "progress": show}
+    record = fit(flow, x, val, weights=weights, context=context, **settings)
     return Fit([moved(epoch) for epoch in record.epochs], record.stopped, flow)
 
 
@@ -263,6 +267,13 @@ def _picked(rows: Encoded, index: NDArray[np.int64]) -> Encoded:
 def _check_possible(rows: Encoded, where: str) -> None:
     if rows.trouble:
         raise ValueError(f"{where} does not fit the schema: {'; '.join(rows.trouble[:3])}")
+
+
+def _check_bounded(layout: Layout, rows: Encoded) -> None:
+    """Warns of columns with a number in each cell and no lattice that others determine."""
+    plain = [i for i, c in enumerate(layout.numbers) if not c.noisy and not np.isnan(rows.base[:, i]).any()]
+    names = [layout.numbers[i].name for i in plain]
+    warn_of_unbounded(rows.base[:, plain], names, "Leave them out: the others already say what they hold.")
 
 
 def _states(rows: _Rows) -> Any:

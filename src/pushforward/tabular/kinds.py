@@ -199,6 +199,8 @@ def _facts(
     if period is not None:
         cut = _widest_gap(present % period, period) if step is None else float(origin) % period
     rest = present[~np.isin(present, atoms)] if flows else present
+    if request.kind is None and kind == "bounded" and not flows:
+        low, high, kind = None, None, "real"
     if request.kind is None and kind != "bounded" and flows and not temporal:
         smallest, largest = float(rest.min()), float(rest.max())
         if (smallest > 0 and largest >= _DECADE * smallest) or (
