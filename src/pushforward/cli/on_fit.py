@@ -13,15 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import serialize
-from ..data.tables import Table, read_table
+from ..data.tables import Table, TableFile
 from ..diagnostics import Section, held_out_likelihood
 from ..models import RECIPES
-from ..tabular import Schema, TableDensity, fit_table, infer_schema
+from ..tabular import Schema, TableDensity, drop_bad_rows, fit_table, infer_schema
 from ..tabular.arrow import Source, as_source
 from ..training import Epoch
 from ..training.progress import reporter
-from . import bad_rows
+from .options import Reading
 from .output import count, echo, listed, prepare_file, say, silence, writing
+from .reading import opened, read
 
 QUANTILES = 1001  # of held-out log-densities, which a model keeps so that new rows can be ranked among them
 CURVE_POINTS = 200  # of a training curve that a model keeps
@@ -31,26 +32,23 @@ _MIN_ROWS = 25  # after the test's tenth, enough to hold some out for validation
 
 def fit(
     data: str, out: str, columns: str | None, drop: str | None, given: str | None, kinds: str | None, recipe: str,
-    skip_bad_rows: bool, seed: int, progress: str, model: dict[str, Any], training: dict[str, Any],
+    max_rows: int, reading: Reading, seed: int, progress: str, model: dict[str, Any], training: dict[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """Learns the density of a table's rows, tests it on rows held out, and saves it."""
     if len([k for k in ("seconds", "epochs", "steps") if k in training]) > 1:
         raise ValueError("give at most one of --seconds, --epochs and --steps")
     _check_arguments(recipe, model)
     prepare_file(out, (".safetensors",))
-    table = read_table(data)
-    asked = _asked_kinds(table, columns, drop, kinds)
-    every = len(table)
-    table, why = bad_rows.left_out(table, asked) if skip_bad_rows else (table, {})
-    figures: dict[str, Any] = {"data": Path(data).name, "rows": len(table), "skipped_rows": every - len(table)}
+    asked = _asked_kinds(opened(data, reading), columns, drop, kinds)
+    table, skipped = read(data, reading, kinds=asked, most=max_rows)
+    figures: dict[str, Any] = {"data": Path(data).name, "rows": len(table), "skipped_rows": skipped.count}
     if len(table) < _MIN_ROWS:
         raise ValueError(
             f"{data} has {count(len(table), 'row')}; at least {_MIN_ROWS} are needed, so that some can be held out to "
             "notice overfitting"
         )
-    say("data", f"{data}: {count(len(table), 'row')}, {count(len(table.names), 'column')}")
-    if figures["skipped_rows"]:
-        say("skipped", bad_rows.told(figures["skipped_rows"], why))
+    some = " drawn at random" if len(table) == max_rows else ""
+    say("data", f"{data}: {count(len(table), 'row')}{some}, {count(len(table.names), 'column')}")
     schema = _schema(table, asked)
     _show(schema, [name for name, kind in asked.items() if kind == "drop"])
     told = [] if given is None else split_names(given, "--given")
@@ -113,7 +111,7 @@ def _check_arguments(recipe: str, model: dict[str, Any]) -> None:
             )
 
 
-def _asked_kinds(table: Table, columns: str | None, drop: str | None, kinds: str | None) -> dict[str, str]:
+def _asked_kinds(table: TableFile, columns: str | None, drop: str | None, kinds: str | None) -> dict[str, str]:
     """Column -> the kind that was asked for: "drop" for those that are not to be modelled."""
     asked = {}
     for pair in [] if kinds is None else split_names(kinds, "--kinds"):
@@ -125,9 +123,7 @@ def _asked_kinds(table: Table, columns: str | None, drop: str | None, kinds: str
     left = [] if drop is None else split_names(drop, "--drop")
     for name in (*wanted, *left, *asked):
         if name not in table.names:
-            raise ValueError(
-                f"{table.source} has no column {name!r}; it has {listed(list(map(repr, table.names)), 20)}"
-            )
+            raise ValueError(f"{table.path} has no column {name!r}; it has {listed(list(map(repr, table.names)), 20)}")
     return asked | {name: "drop" for name in table.names if name not in wanted or name in left}
 
 
@@ -135,10 +131,9 @@ def _schema(table: Table, asked: dict[str, str]) -> Schema:
     try:
         return infer_schema(table, asked)
     except ValueError as error:
-        found = bad_rows.find(table, asked)
-        if not found:
+        bad = drop_bad_rows(table, kinds=asked)[1].count
+        if not bad:
             raise
-        bad = int(np.logical_or.reduce(list(found.values())).sum())
         raise ValueError(
             f"{error}. With --skip-bad-rows {count(bad, 'such row')} of {len(table):,} would be left out"
         ) from None

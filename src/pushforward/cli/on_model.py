@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from .. import serialize
-from ..data.tables import read_table
 from ..diagnostics.subject import take
 from ..flow import Flow
 from ..tabular import TableDensity
-from . import bad_rows
 from .models import FlowModel, TableModel, open_model
+from .options import Reading
 from .output import count, listed, prepare_folder, say, writing
+from .reading import read
 
 _SAMPLES = 20_000  # that pictures are made of
 _PLANE_SAMPLES = 200_000
@@ -61,7 +61,7 @@ def info(model: str) -> dict[str, Any]:
     return figures
 
 
-def plot(model: str, data: str | None, out: str, x: str | None, y: str | None, skip_bad_rows: bool) -> dict[str, Any]:
+def plot(model: str, data: str | None, out: str, x: str | None, y: str | None, reading: Reading) -> dict[str, Any]:
     """Draws what fits the model, with the data where given."""
     from .. import plots
 
@@ -69,10 +69,7 @@ def plot(model: str, data: str | None, out: str, x: str | None, y: str | None, s
         raise ValueError("give --x and --y together")
     folder = prepare_folder(out)
     it = open_model(model)
-    table = None if data is None else read_table(data)
-    if table is not None and skip_bad_rows:
-        table, _ = bad_rows.left_out(table, it.kinds)
-    rows = None if table is None else it.rows(table)
+    rows = None if data is None else it.rows(read(data, reading, schema=it.schema, most=_PLANE_SAMPLES)[0])
     pictures: list[str] = []
 
     def keep(picture: Any, name: str) -> None:
@@ -95,7 +92,7 @@ def _of_flow(it: FlowModel, rows: Any, keep: Any, pair: tuple[str | None, str | 
 
     flow: Flow = it.flow
     features = len(it.columns)
-    samples = it.sample(_SAMPLES, 0).data
+    samples = next(it.sample(_SAMPLES, 0)).data
     if features <= 2:
         keep(plots.density(flow, x=rows, columns=it.columns), "density.png")
     if features == 2:

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from . import _csv
-from .table import Table, check_unique
+from .table import Table, check_unique, without_index
 
 BATCH_ROWS = 65_536
 _SHOWN = 3  # skipped rows that are described
@@ -68,6 +68,11 @@ class TableFile(ABC):
     def rows(self) -> int | None:
         """The number of rows, None where only reading them all would tell."""
         return None
+
+    @property
+    def default_columns(self) -> list[str]:
+        """All columns but the row index that pandas leaves in Parquet files."""
+        return without_index(self.names)
 
     @abstractmethod
     def _pieces(self, rows: int) -> Iterator[Any]:
