@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_CHUNK = 2048  # rows that are sampled at a time: the hidden units of more would not stay in cache
+
 
 class Embedder(nn.Module):
     """Discrete columns as numbers for a network: one-hot where a column has few states, else a learned vector.
@@ -164,13 +166,16 @@ class MassFunction(nn.Module):
             generator: the source of randomness; torch's global one when None.
         """
         states = torch.zeros(n, len(self.sizes), dtype=torch.int64, device=self.bias_out.device)
-        for j, (offset, size) in enumerate(zip(self._offsets.tolist(), self.sizes, strict=True)):
-            own = slice(offset, offset + size)
-            p = self._mixed(self._log_softmax(states, given)[:, own], self.log_marginal[own]).exp()
-            if possible is not None:
-                p = p * torch.tensor(possible[j], dtype=p.dtype, device=p.device)
-            if n:
-                states[:, j] = torch.multinomial(p, 1, generator=generator)[:, 0]
+        for start in range(0, n, _CHUNK):
+            part = states[start : start + _CHUNK]
+            given_part = None if given is None else given[start : start + _CHUNK]
+            for j, (offset, size) in enumerate(zip(self._offsets.tolist(), self.sizes, strict=True)):
+                own = slice(offset, offset + size)
+                log_p = self._logits(self._hidden(part, given_part), own).log_softmax(1)
+                p = self._mixed(log_p, self.log_marginal[own]).exp()
+                if possible is not None:
+                    p = p * torch.tensor(possible[j], dtype=p.dtype, device=p.device)
+                part[:, j] = torch.multinomial(p, 1, generator=generator)[:, 0]
         return states
 
     def _mixed(self, log_p: Tensor, log_marginal: Tensor) -> Tensor:
@@ -179,6 +184,13 @@ class MassFunction(nn.Module):
 
     def _log_softmax(self, states: Tensor, given: Tensor | None) -> Tensor:
         """What the network makes of every state of each column given the columns before it, (B, total)."""
+        logits = self._logits(self._hidden(states, given), slice(None))
+        return torch.cat([part.log_softmax(1) for part in logits.split(self.sizes, 1)], 1)
+
+    def _logits(self, hidden: Tensor, own: slice) -> Tensor:
+        return F.linear(hidden, self.weight_out[own] * self._mask_out[own], self.bias_out[own])
+
+    def _hidden(self, states: Tensor, given: Tensor | None) -> Tensor:
         h = self.bias_in.expand(len(states), -1)
         if self._mask_in.shape[0] > 1:
             index = states.long() + self._offsets
@@ -189,6 +201,4 @@ class MassFunction(nn.Module):
                 raise ValueError("this mass function is conditional: give what it is conditional on")
             h = h + F.linear(self.given(given), self.weight_given)
         h = torch.relu(h)
-        h = h + torch.relu(F.linear(h, self.weight_mid * self._mask_mid, self.bias_mid))
-        logits = F.linear(h, self.weight_out * self._mask_out, self.bias_out)
-        return torch.cat([part.log_softmax(1) for part in logits.split(self.sizes, 1)], 1)
+        return h + torch.relu(F.linear(h, self.weight_mid * self._mask_mid, self.bias_mid))
