@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..data import _csv
 from ..data.tables import Skipped, Table
 from . import arrow
-from .arrow import MOSTLY_NUMBERS, as_source
+from .arrow import as_source
 from .column import Column
 from .schema import Schema
 
@@ -73,7 +73,7 @@ def _bad(cells: Any, column: Column | None, text: bool) -> NDArray[np.int64]:
         return np.flatnonzero([word.is_valid and one is None for word, one in zip(words, each, strict=True)])
     values, stray = _csv.parse(arrow.decoded(cells))
     rows = [] if stray is None else [row for row, _ in arrow.stray_cells(cells)]
-    if column is None and len(rows) >= (1 - MOSTLY_NUMBERS) * len(cells):
+    if column is None and not arrow.mostly(len(rows), arrow.held(cells)):
         return nothing
     # Up to a stray cell, `parse` gave no numbers: they are read off what is left.
     if rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +15,11 @@ from torch import Tensor
 from ..bases import Base
 from ..bijections import Chain
 from ..flow import Flow, initialize
-from ..models import RECIPES
+from ..models import RECIPES, choose
 from ..training import Epoch, Fit, fit
 from ..training.progress import reporter
 from ..training.rows import checked_weights, held_out, normalised
+from ..training.unbounded import warn_of_unbounded
 from .arrow import Source, as_source
 from .density import TableDensity
 from .encoding import Encoded, Layout, with_embedding
@@ -27,7 +28,6 @@ from .noise import uniforms
 from .schema import Schema, infer_schema
 
 _MASS_SHARE = 0.25  # of a run that is given in seconds
-_FEW_ROWS, _SMALL = 1000, {"depth": 4, "width": 32}  # a smaller flow has fewer bad surprises on few rows (penguins)
 _JITTER = 1e-3  # standard deviations, so that a column that the split left constant has a scale to start from
 
 
@@ -57,9 +57,9 @@ def fit_table(
         val: a table of validation rows; None holds out `val_fraction` of the rows.
         weights: (N,), not negative: how much each row counts.
         schema: of `infer_schema`, for one that was inferred before; None infers it from the table.
-        recipe: what builds the flow, by its name; "auto" is real_nvp.
-        depth: of the flow; when None the recipe's own, or 4 for less than 1,000 rows.
-        width: of the flow's networks; when None the recipe's own, or 32 for less than 1,000 rows.
+        recipe: what builds the flow, by its name; "auto" leaves it to `choose`.
+        depth: of the flow; None leaves it to `choose`.
+        width: of the flow's networks; None as for depth.
         model: further arguments of the recipe.
         whiten: put a fixed linear map before the flow, so that the numbers start uncorrelated.
         seed: of weights, shuffling, noise and the held-out rows.
@@ -93,15 +93,18 @@ def fit_table(
     mass = MassFunction(layout.sizes, embed_mass, seed=seed) if layout.sizes else None
     flow = None
     if layout.numbers:
-        arguments: dict[str, Any] = dict(_SMALL) if len(source) < _FEW_ROWS else {}
-        arguments |= {k: v for k, v in (("depth", depth), ("width", width)) if v is not None} | dict(model or {})
-        name = "real_nvp" if recipe == "auto" else recipe
         context = 0 if embed_flow is None else embed_flow.features_out
-        flow = RECIPES[name](len(layout.numbers), **cast(Any, arguments | {"context_dim": context, "seed": seed}))
+        choice = choose(
+            len(source), len(layout.numbers), recipe=recipe, context_dim=context, seconds=training.get("seconds")
+        )  # fmt: skip
+        size = {"depth": depth, "width": width}
+        flow = choice.build(len(layout.numbers), context_dim=context, seed=seed, **size | dict(model or {}))
         flow = with_embedding(flow, embed_flow)
     density = TableDensity(schema, given, mass, flow)
     of_rows = None if weights is None else checked_weights(torch.as_tensor(weights, dtype=torch.float32), len(source))
     rows, held = _split(density, source, val, of_rows, training.pop("val_fraction", 0.1), seed)
+    if training.pop("check", True):
+        _check_bounded(layout, rows.rows)
     if flow is not None and whiten:
         density.whiten(rows.rows)
     with reporter(progress) as report:
@@ -174,7 +177,9 @@ def _train(
                 share["checkpoint"] = f"{checkpoint}/mass"
             as_flow = Flow(Chain(), _StatesAsBase(mass).shape, _StatesAsBase(mass))
             x, val = (None if r is None else _states(r) for r in (rows, held))
-            record = _run(as_flow, x, val, report, 0.0, 0.0, settings | share | {"seed": seed}, rows.weights)
+            record = _run(
+                as_flow, x, val, report, 0.0, 0.0, settings | share | {"seed": seed, "noise": 0.0}, rows.weights
+            )
             summary["mass"] = record.summary
         with torch.no_grad():
             offset -= _mean(_of_states(mass, rows), rows.weights)
@@ -220,8 +225,9 @@ def _run(
     def show(epoch: Epoch) -> None:
         report(moved(epoch))
 
-    record = fit(flow, x, val, weights=weights, context=context, val_fraction=0.0, progress=show, **settings)
-    return Fit([moved(epoch) for epoch in record.epochs], record.stopped)
+    settings = settings | {"val_fraction": 0.0, "check": False, "progress": show}
+    record = fit(flow, x, val, weights=weights, context=context, **settings)
+    return Fit([moved(epoch) for epoch in record.epochs], record.stopped, flow)
 
 
 def _split(
@@ -258,6 +264,13 @@ def _picked(rows: Encoded, index: NDArray[np.int64]) -> Encoded:
 def _check_possible(rows: Encoded, where: str) -> None:
     if rows.trouble:
         raise ValueError(f"{where} does not fit the schema: {'; '.join(rows.trouble[:3])}")
+
+
+def _check_bounded(layout: Layout, rows: Encoded) -> None:
+    """Warns of columns with a number in each cell and no lattice that others determine."""
+    plain = [i for i, c in enumerate(layout.numbers) if not c.noisy and not np.isnan(rows.base[:, i]).any()]
+    names = [layout.numbers[i].name for i in plain]
+    warn_of_unbounded(rows.base[:, plain], names, "Leave them out: the others already say what they hold.")
 
 
 def _states(rows: _Rows) -> Any:
