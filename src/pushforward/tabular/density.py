@@ -17,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..chunks import map_rows
 from ..data import _csv
-from ..flow import Flow, _by_chunks
+from ..flow import Flow
 from . import cells
 from .arrow import Source, as_source
 from .encoding import Encoded, Layout, noisy_column
@@ -240,7 +241,9 @@ class TableDensity(nn.Module):
         if self.mass is not None:
             given = None if rows.given is None else torch.from_numpy(rows.given).to(device)
             states = torch.from_numpy(rows.states).to(device)
-            total += _by_chunks(self.mass, states, given).double().cpu()
+            mass = self.mass
+            (log_mass,) = map_rows(lambda *chunk: (mass(*chunk),), states, given, [()], mass.bias_out.dtype)
+            total += log_mass.double().cpu()
         if self.flow is None:
             return total
         noisy = any(c.noisy for c in self.layout.numbers) or bool(np.isnan(rows.base).any())
