@@ -16,6 +16,11 @@ from . import _csv
 _PANDAS_INDEX = "__index_level_"  # what pandas adds to a Parquet file for a frame whose rows were picked
 
 
+def without_index(names: Sequence[str]) -> list[str]:
+    """All columns but the row index that pandas leaves in Parquet files."""
+    return [n for n in names if not n.startswith(_PANDAS_INDEX)]
+
+
 @dataclass(frozen=True)
 class Table:
     """The rows and columns of a file, as the file holds them.
@@ -46,7 +51,7 @@ class Table:
     @property
     def default_columns(self) -> list[str]:
         """All columns but the row index that pandas leaves in Parquet files."""
-        return [n for n in self.names if not n.startswith(_PANDAS_INDEX)]
+        return without_index(self.names)
 
     def numeric_columns(self) -> list[str]:
         """The columns that hold numbers alone (and perhaps missing cells)."""
