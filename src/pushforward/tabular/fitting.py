@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,7 +45,7 @@ def fit_table(
     model: Mapping[str, Any] | None = None,
     whiten: bool = True,
     seed: int = 0,
-    progress: str = "auto",
+    progress: str | Callable[[Epoch], None] = "auto",
     **training: Any,
 ) -> TableDensity:
     """Learns the density of the rows of a table, with columns of any kind; see `TableDensity` for what it means.
@@ -68,7 +68,7 @@ def fit_table(
             for either part, seconds for both together.
 
     Returns:
-        A `TableDensity`, with a summary of its training.
+        A `TableDensity`, with a summary of its training. Ctrl-C ends the training early, with the best weights so far.
 
     Raises:
         ValueError: as `infer_schema` and `train`; fewer than 2 rows; an unknown recipe or given column; validation
@@ -169,6 +169,7 @@ def _train(
     checkpoint = settings.pop("checkpoint", None)
     offset, val_offset = (0.0 if r is None else -float(r.rows.log_mass.mean()) for r in (rows, held))
     mass, flow = density.mass, density.flow
+    interrupted = False
     if mass is not None:
         mass.initialize(torch.from_numpy(rows.rows.states), rows.weights)
         if mass.needs_training:
@@ -181,6 +182,7 @@ def _train(
                 as_flow, x, val, report, 0.0, 0.0, settings | share | {"seed": seed, "noise": 0.0}, rows.weights
             )
             summary["mass"] = record.summary
+            interrupted = record.stopped == "interrupted"
         with torch.no_grad():
             offset -= _mean(_of_states(mass, rows), rows.weights)
             val_offset -= 0.0 if held is None else _mean(_of_states(mass, held), held.weights)
@@ -201,12 +203,13 @@ def _train(
             val_offset -= _mean(torch.from_numpy(added), held.weights)
             val = (torch.from_numpy(y_val), held.context, held.weights)
         x = torch.from_numpy(y) if fixed else rows
-        record = _run(
-            flow, x, val, report, offset, val_offset, settings | share | {"seed": seed},
-            rows.weights if fixed else None, rows.context if fixed else None,
-        )  # fmt: skip
-        summary["flow"] = record.summary
-    best = val_offset if flow is None else summary["flow"]["best_val_nll"]
+        if not interrupted:  # else the flow stays as it was initialised: of the numbers' means and spreads
+            record = _run(
+                flow, x, val, report, offset, val_offset, settings | share | {"seed": seed},
+                rows.weights if fixed else None, rows.context if fixed else None,
+            )  # fmt: skip
+            summary["flow"] = record.summary
+    best = val_offset if flow is None else summary.get("flow", {}).get("best_val_nll")
     summary |= {"best_val_nll": None if held is None else best, "seconds": time.perf_counter() - began}
     summary["stopped"] = summary.get("flow", summary.get("mass", {})).get("stopped", "done")
     density.training_summary = summary
