@@ -65,8 +65,28 @@ def test_from_networks_takes_any_masks_and_no_base() -> None:
         pf.real_nvp_from_networks(net, net, torch.tensor([1, 0, 1]))
     with pytest.raises(ValueError, match="zeros and ones"):
         pf.real_nvp_from_networks(net, net, torch.tensor([[1, 2, 1]]))
-    with pytest.raises(ValueError, match=r"scale_net must keep the shape \(4, 3\), got \(4, 2\)"):
-        pf.real_nvp_from_networks(lambda: nn.Linear(3, 2), net, torch.tensor([[1, 0, 1]])).f(x)
+
+
+def test_from_networks_tells_a_wrong_network_at_once_and_leaves_right_ones_as_they_were() -> None:
+    net = lambda: nn.Linear(3, 3)  # noqa: E731
+    masks = torch.tensor([[1, 0, 1], [0, 1, 0]])
+    with pytest.raises(ValueError, match=r"scale_net of layer 1 must keep the shape \(1, 3\) of a row, got \(1, 2\)"):
+        pf.real_nvp_from_networks(lambda: nn.Linear(3, 2), net, masks)
+    second = iter([nn.Linear(3, 3), nn.Linear(4, 3)])
+    with pytest.raises(ValueError, match=r"shift_net of layer 2 must take rows of shape \(N, 3\).*shapes"):
+        pf.real_nvp_from_networks(net, lambda: next(second), masks)
+    normed = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.Linear(8, 3))
+    normed[1].eval()
+    seen = {k: v.clone() for k, v in normed.state_dict().items()}
+    state = torch.get_rng_state()
+    pf.real_nvp_from_networks(lambda: normed, lambda: normed, masks)
+    assert all(torch.equal(v, seen[k]) for k, v in normed.state_dict().items())
+    assert [m.training for m in normed] == [True, False, True, True]
+    assert torch.equal(state, torch.get_rng_state())
+    volume_preserving = pf.real_nvp_from_networks(lambda: torch.zeros_like, net, masks)  # type: ignore[arg-type,return-value]
+    assert bool((volume_preserving.f(torch.randn(4, 3))[1] == 0).all())
+    double = pf.real_nvp_from_networks(lambda: net().double(), lambda: net().double(), masks)
+    assert double.double().log_prob(torch.zeros(2, 3).double()).dtype == torch.float64
 
 
 class OnHalf(nn.Module):

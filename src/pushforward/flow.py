@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -13,7 +12,7 @@ from torch.distributions import Distribution, constraints
 
 from .bases import Base, as_base, as_shape
 from .bijections import Bijection
-from .nets import reuse_buffers
+from .chunks import by_chunks, map_rows, spans_of
 
 
 class Flow(nn.Module):
@@ -71,18 +70,20 @@ class Flow(nn.Module):
             ValueError: x or the context has the wrong shape or device.
         """
         rows, contexts, leading = self._rows(x, context)
-        return cast(Tensor, _by_chunks(self.forward, rows, contexts)).view(leading)
+        (log_prob,) = map_rows(lambda *chunk: (self.forward(*chunk),), rows, contexts, [()])
+        return log_prob.view(leading)
 
     def f(self, x: Any, context: Any = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (*N, *shape), context (*N, K) -> z (*N, *shape), log|det dz/dx| (*N,)."""
         rows, contexts, leading = self._rows(x, context)
-        z, log_det = _by_chunks(self._to_latent, rows, contexts)
+        z, log_det = map_rows(self._to_latent, rows, contexts, [self.shape, ()])
         return z.view(*leading, *self.shape), log_det.view(leading)
 
     def g(self, z: Any, context: Any = None) -> Tensor:
         """Latent to data, the inverse of f: z (*N, *shape), context (*N, K) -> x (*N, *shape)."""
         rows, contexts, leading = self._rows(z, context)
-        return _by_chunks(self._to_data, rows, contexts)[0].view(*leading, *self.shape)
+        x, _ = map_rows(self._to_data, rows, contexts, [self.shape, ()])
+        return x.view(*leading, *self.shape)
 
     @torch.no_grad()
     def sample(self, n: int, context: Any = None, *, generator: torch.Generator | None = None) -> Tensor:
@@ -150,18 +151,21 @@ class Flow(nn.Module):
         contexts, leading = self._contexts(context)
         total = _check_count(n) * math.prod(leading)
         like = self._like()
-        x = torch.empty(total, *self.shape, dtype=like.dtype, device=like.device)
-        log_prob = torch.empty(total if with_log_prob else 0, dtype=like.dtype, device=like.device)
-        block = _BLOCK_CHUNKS * _chunk_rows(x)
-        for start in range(0, total, block):
-            stop = min(start + block, total)
-            z = self.base.sample(stop - start, generator=generator)
-            rows = None
-            if contexts is not None:
-                rows = contexts[torch.arange(start, stop, device=like.device) % len(contexts)]
-            x[start:stop], log_det = _by_chunks(self._to_data, z, rows)
-            if with_log_prob:
-                log_prob[start:stop] = self.base.log_prob(z) - log_det
+        x = like.new_empty(total, *self.shape)
+        log_prob = like.new_empty(total if with_log_prob else 0)
+
+        def draw(span: slice) -> tuple[Tensor, Tensor | None]:
+            z = self.base.sample(span.stop - span.start, generator=generator)
+            of_row = torch.arange(span.start, span.stop, device=x.device)
+            return z, None if contexts is None else contexts[of_row % len(contexts)]
+
+        def to_data(z: Tensor, rows: Tensor | None) -> Sequence[Tensor]:
+            x, log_det = self._to_data(z, rows)
+            return (x, self.base.log_prob(z) - log_det) if with_log_prob else (x,)
+
+        by_chunks(
+            to_data, draw, spans_of(total, math.prod(self.shape), x.device), (x, log_prob) if with_log_prob else (x,)
+        )
         return x.view(n, *leading, *self.shape), log_prob.view(n, *leading) if with_log_prob else log_prob
 
     def _like(self) -> Tensor:
@@ -173,6 +177,10 @@ class Flow(nn.Module):
         like = self._like()
         if isinstance(values, Tensor) and values.device != like.device:
             raise ValueError(f"{name} is on {values.device} and the flow on {like.device}: move one of them with .to()")
+        if "complex" in str(getattr(values, "dtype", "")):
+            raise ValueError(
+                f"{name} must be real numbers, got {values.dtype}: give real and imaginary parts as columns"
+            )
         return torch.as_tensor(values, dtype=like.dtype, device=like.device)
 
     def _rows(self, x: Any, context: Any) -> tuple[Tensor, Tensor | None, tuple[int, ...]]:
@@ -248,50 +256,7 @@ class _FlowDistribution(Distribution):
         return x.view(*sample_shape, *self.batch_shape, *self.event_shape)
 
 
-_BLOCK_CHUNKS = 64  # chunks of latents drawn at a time
-
-
 def _check_count(n: int) -> int:
     if n < 0:
         raise ValueError(f"the number of samples must be at least 0, got {n}")
     return n
-
-
-def _chunk_rows(x: Tensor) -> int:
-    """Rows of a chunk: on a CPU few enough that a layer's activations stay in cache (measured, benchmarks/)."""
-    numel = max(math.prod(x.shape[1:]), 1)
-    return max(1, min(2048, 2**17 // numel)) if x.device.type == "cpu" else max(1, min(2**16, 2**23 // numel))
-
-
-def _by_chunks(fn: Callable[..., Any], rows: Tensor, context: Tensor | None) -> Any:
-    """Applies fn(rows, context) -> tensor or tuple of tensors, each with one row a row.
-
-    With gradients this is one call. Without, it is one call a chunk, shared out over as many threads as torch would
-    use, each running its operators on its own core: small products gain more from that than from being split.
-    """
-    size = _chunk_rows(rows)
-    if torch.is_grad_enabled() or len(rows) <= size:
-        return fn(rows, context)
-    spans = [slice(i, i + size) for i in range(0, len(rows), size)]
-    first = fn(rows[spans[0]], None if context is None else context[spans[0]])
-    single = isinstance(first, Tensor)
-    outputs = [t.new_empty(len(rows), *t.shape[1:]) for t in ((first,) if single else first)]
-    inference = torch.is_inference_mode_enabled()
-
-    def work(share: list[slice]) -> None:
-        with torch.inference_mode(inference), torch.no_grad(), reuse_buffers():
-            for span in share:
-                result = fn(rows[span], None if context is None else context[span])
-                for output, part in zip(outputs, (result,) if single else result, strict=True):
-                    output[span] = part
-
-    threads = torch.get_num_threads() if rows.device.type == "cpu" else 1
-    if threads == 1 or len(spans) == 1:
-        work(spans)
-    else:
-        try:
-            with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                list(pool.map(work, [spans[i::threads] for i in range(threads)]))
-        finally:
-            torch.set_num_threads(threads)  # a worker's own setting also becomes the default of new threads
-    return outputs[0] if single else tuple(outputs)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-import threading
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .chunks import Scratch, scratch
 
 ACTIVATIONS = {
     "relu": F.relu,
@@ -93,61 +94,35 @@ class MLP(nn.Module):
                 got = "none" if context is None else f"shape {tuple(context.shape)}"
                 raise ValueError(f"expected a context of shape (..., {self.context_dim}), got {got}")
             h = torch.cat([h, context], 1)
+        held = scratch()
+        # An autocast product is cast on the way, which `out=` cannot be.
+        if held is not None and not torch.is_autocast_enabled(h.device.type):
+            return self._in_buffers(h, held)
         activate = ACTIVATIONS[self.activation]
-        scratch = None if torch.is_grad_enabled() or torch.compiler.is_compiling() else _scratch(h)
         last = len(self.weights) - 1
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             if i == last and self.transposed:
-                out = torch.addmm(bias[:, None], weight, h.t()).t()
-            elif scratch is None or i == last:
-                out = F.linear(h, weight, bias)
-                if i < last:
-                    out = activate(out)
-                    out = out + h if self.residual and i > 0 else out
-            else:
-                out = torch.addmm(bias, h, weight.t(), out=scratch.buffer(i % 2, len(h), weight.shape[0], h))
-                out = out.relu_() if self.activation == "relu" else activate(out)
-                out = out.add_(h) if self.residual and i > 0 else out
+                return torch.addmm(bias[:, None], weight, h.t()).t()
+            out = F.linear(h, weight, bias)
+            if i < last:
+                out = activate(out)
+                out = out + h if self.residual and i > 0 else out
             h = out
         return h
 
-
-class reuse_buffers:  # noqa: N801 - used as a context manager, as torch.no_grad is
-    """Within, in this thread and without gradients, the hidden layers of an `MLP` share two buffers.
-
-    A fresh tensor of some hundred rows costs page faults; two that are used again and again stay in cache.
-
-    Example:
-        >>> with torch.no_grad(), reuse_buffers():
-        ...     MLP(1, 2)(torch.zeros(3, 1)).shape
-        torch.Size([3, 2])
-    """
-
-    def __init__(self) -> None:
-        self._buffers: dict[tuple[int, int, torch.dtype, torch.device], Tensor] = {}
-
-    def __enter__(self) -> None:
-        self._outer = _scratch_of_thread.__dict__.get("current")
-        _scratch_of_thread.current = self
-
-    def __exit__(self, *exc: object) -> None:
-        _scratch_of_thread.current = self._outer
-
-    def buffer(self, which: int, rows: int, width: int, like: Tensor) -> Tensor:
-        """(rows, width) of memory whose content is lost at the next call with the same `which` and width."""
-        key = (which, width, like.dtype, like.device)
-        held = self._buffers.get(key)
-        if held is None or len(held) < rows:
-            held = self._buffers[key] = torch.empty(rows, width, dtype=like.dtype, device=like.device)
-        return held[:rows]
-
-
-_scratch_of_thread = threading.local()
-
-
-def _scratch(h: Tensor) -> reuse_buffers | None:
-    # An autocast product is cast on the way, which `out=` cannot be.
-    return None if torch.is_autocast_enabled(h.device.type) else getattr(_scratch_of_thread, "current", None)
+    def _in_buffers(self, h: Tensor, held: Scratch) -> Tensor:
+        """As `forward`, with hidden layers in memory that is used again, and the output always transposed."""
+        activate = ACTIVATIONS[self.activation]
+        *hidden, (last_weight, last_bias) = zip(self.weights, self.biases, strict=True)
+        for i, (weight, bias) in enumerate(hidden):
+            out = held.buffer(i % 2, len(h), len(weight), h)
+            if weight.shape[1] == 1:  # an outer product: a product of matrices would take twice the time
+                torch.addcmul(bias, h, weight.t(), out=out)
+            else:
+                torch.addmm(bias, h, weight.t(), out=out)
+            out = out.relu_() if self.activation == "relu" else activate(out)
+            h = out.add_(h) if self.residual and i > 0 else out
+        return torch.addmm(last_bias[:, None], last_weight, h.t()).t()
 
 
 class StandardizeContext(nn.Module):

@@ -57,7 +57,7 @@ class Coupling(Bijection):
         given, moved = (second, first) if self.flip else (first, second)
         params = _blocks(self.net(given, context), self.elementwise.num_params, moved.shape[1])
         moved, log_det = apply(moved, params)
-        return torch.cat([moved, given] if self.flip else [given, moved], 1), sum_event(log_det)
+        return _joined(moved, given, x) if self.flip else _joined(given, moved, x), sum_event(log_det)
 
 
 class TriangularCoupling(Bijection):
@@ -189,6 +189,13 @@ class MaskedCoupling(Bijection):
                 raise ValueError(f"{name} must keep the shape {tuple(x.shape)}, got {tuple(value.shape)}")
         free = 1 - self.mask
         return free * log_scale, free * shift
+
+
+def _joined(first: Tensor, second: Tensor, like: Tensor) -> Tensor:
+    """Both halves side by side, with columns one after the other in memory where `like` has them so."""
+    if like.ndim == 2 and like.stride(0) == 1:
+        return torch.cat([first.t(), second.t()]).t()
+    return torch.cat([first, second], 1)
 
 
 def _blocks(params: Tensor, num_params: int, channels: int) -> Tensor:

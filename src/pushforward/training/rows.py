@@ -96,9 +96,9 @@ def as_rows(flow: Flow, x: Any, context: Any = None, weights: Any = None, name: 
         raise ValueError(f"expected {name} of shape (N, {', '.join(map(str, flow.shape))}), got leading axes {leading}")
     if len(rows) == 0:
         raise ValueError(f"{name} has no rows")
-    _check_finite(rows, name)
+    _check_finite(rows, name, x)
     if contexts is not None:
-        _check_finite(contexts, "context")
+        _check_finite(contexts, "context", context)
     flow._check_context(contexts)
     if weights is not None:
         weights = checked_weights(flow._tensor(weights, "weights"), len(rows))
@@ -191,11 +191,16 @@ def normalised(weights: Tensor) -> Tensor:
     return weights / mean if bool(mean > 0) else torch.ones_like(weights)
 
 
-def _check_finite(values: Tensor, name: str) -> None:
+def _check_finite(values: Tensor, name: str, given: Any) -> None:
+    """Refuses values (N, ...) that are not finite; given is what they were before they took the flow's dtype."""
     bad = ~torch.isfinite(values.flatten(1))
     if bool(bad.any()):
         row, column = (int(i) for i in bad.nonzero()[0])
-        raise ValueError(
-            f"{name} has {int(bad.sum())} values that are not finite numbers, the first at row {row}, column {column}: "
-            f"{values.flatten(1)[row, column].item()}"
-        )
+        value = torch.as_tensor(given, dtype=torch.float64).expand_as(values).flatten(1)[row, column].item()
+        where = f"the first at row {row}, column {column}: {value}"
+        if math.isfinite(value):
+            raise ValueError(
+                f"{name} has values beyond the range of {values.dtype}, {where}; rescale that column, or train in "
+                "float64: flow.double()"
+            )
+        raise ValueError(f"{name} has {int(bad.sum())} values that are not finite numbers, {where}")
