@@ -25,6 +25,7 @@ from .encoding import Encoded, Layout, with_embedding
 from .mass import MassFunction
 from .noise import uniforms
 from .schema import Schema, infer_schema
+from .widening import widen
 
 _MASS_SHARE = 0.25  # of a run that is given in seconds
 _JITTER = 1e-3  # standard deviations, so that a column that the split left constant has a scale to start from
@@ -203,6 +204,8 @@ def _train(
             rows.weights if fixed else None, rows.context if fixed else None,
         )  # fmt: skip
         summary["flow"] = record.summary
+        if val is not None:
+            summary["flow"]["best_val_nll"] -= widen(flow, *val)
     best = val_offset if flow is None else summary["flow"]["best_val_nll"]
     summary |= {"best_val_nll": None if held is None else best, "seconds": time.perf_counter() - began}
     summary["stopped"] = summary.get("flow", summary.get("mass", {})).get("stopped", "done")
@@ -222,7 +225,8 @@ def _run(
     def show(epoch: Epoch) -> None:
         report(moved(epoch))
 
-    record = fit(flow, x, val, weights=weights, context=context, val_fraction=0.0, progress=show, **settings)
+    fixed = {"val_fraction": 0.0, "check": False, "progress": show}  # single values that repeat are states here
+    record = fit(flow, x, val, weights=weights, context=context, **settings | fixed)
     return Fit([moved(epoch) for epoch in record.epochs], record.stopped, flow)
 
 
