@@ -382,11 +382,11 @@ def test_new_folders_are_made(data: Path, tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_nothing(model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(text: Any, file: Any) -> None:
-        file.write("half a file")
+    def full(text: Any, file: Any, delimiter: str) -> None:
+        file.write(b"half a file")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("pushforward.data._csv.write_csv", full)
+    monkeypatch.setattr("pushforward.data._csv.write_rows", full)
     for args in (["score", model, data], ["sample", model]):
         assert "s.csv: No space left on device" in bad(*args, "--out", tmp_path / "s.csv")
     assert not list(tmp_path.iterdir())

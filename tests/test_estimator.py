@@ -494,6 +494,17 @@ def test_the_length_of_a_training() -> None:
         small(epochs=3).fit(x)
 
 
+def test_columns_over_which_a_density_has_no_bound_are_named_once() -> None:
+    x = normal_rows(400)
+    frame = frames(np.column_stack([x, x[:, 0] > 3]), ["a", "b", "smokes"])["pandas"]
+    with pytest.warns(UserWarning, match=r"'smokes' is 0 in \d\d% of the rows.*set kinds=") as caught:
+        small(steps=1, members=2).fit(frame)
+    assert len(caught) == 1
+    small(steps=1, noise=0.1).fit(frame)
+    heavy = np.where(np.arange(400) == 7, 300.0, 1.0)  # a row that counts often is no column of ties
+    small(steps=1).fit(x, sample_weight=heavy)
+
+
 # Files
 
 

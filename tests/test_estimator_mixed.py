@@ -219,6 +219,12 @@ def test_weights_move_the_masses_and_zeros_leave_rows_out() -> None:
         small().fit(frame, sample_weight=-heavy)
 
 
+def test_noise_smooths_the_numbers() -> None:
+    frame = people(60)
+    fine, coarse = (small(noise=n, steps=150).fit(frame).sample(2000, random_state=0)["height"] for n in (0, 1.0))
+    assert coarse.std() > 1.15 * fine.std()
+
+
 def test_members_are_averaged_exactly() -> None:
     frame = people(80)
     model = small(members=2).fit(frame)

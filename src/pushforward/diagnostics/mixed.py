@@ -65,8 +65,9 @@ class TableSubject:
             kind = self._types.field(column).type
             try:
                 cells = table.column(column)
-                cells = _read(cells, column, kind) if source.text else cells
-                columns[column] = cells.combine_chunks().cast(kind, safe=False)
+                columns[column] = (
+                    arrow.typed(cells, column, kind) if source.text else cells.combine_chunks().cast(kind, safe=False)
+                )
             except pa.ArrowException as error:
                 raise ValueError(f"{name}: column {column!r} is no {kind}: {_csv.one_line(error)}") from None
         table = pa.table(columns)
@@ -226,23 +227,6 @@ def _texts(column: Any) -> Any:
     """A column of categories -> (N,) strings; a missing cell is one of its own."""
     pa = _csv.pyarrow()
     return np.array([_MISSING if v is None else v for v in column.cast(pa.string()).to_pylist()], dtype=str)
-
-
-def _read(cells: Any, name: str, kind: Any) -> Any:
-    """The cells of a CSV column, whose type is another one, with null for those that are missing."""
-    pa = _csv.pyarrow()
-    if pa.types.is_temporal(kind):
-        found = arrow.dates(cells, True)
-        if found is not None:
-            return pa.chunked_array([found[0]])
-        if arrow.held(cells):
-            raise ValueError(arrow.not_dates(cells, name, True))
-    if pa.types.is_boolean(kind):
-        return pa.chunked_array([pa.compute.utf8_lower(arrow.strings(cells, True))])
-    if arrow.is_text(kind) or pa.types.is_temporal(kind):
-        return pa.chunked_array([arrow.strings(cells, True)])
-    values, missing = arrow.numbers(cells, name, True)
-    return pa.chunked_array([pa.array(values, mask=missing)])
 
 
 _MISSING = "(missing)"

@@ -42,7 +42,7 @@ def fit(estimator: Any, X: Any, context: Any, sample_weight: Any) -> None:  # no
     given = [] if of_context is None else [n for n in of_context.names if n in schema.names]
     if of_context is not None and not given:
         raise ValueError("every column of the context was left out: it holds nothing to be conditional on")
-    training = {k: getattr(estimator, k) for k in ("seconds", "epochs", "steps", "batch", "lr")}
+    training = {k: getattr(estimator, k) for k in ("seconds", "epochs", "steps", "batch", "lr", "noise")}
     training = {k: v for k, v in training.items() if v is not None}
     seed = _input.seed_of(estimator.random_state)
     tables = [
@@ -233,7 +233,6 @@ def _check_settings(estimator: Any) -> None:
     for name, bad, instead in (
         ("warm_start", estimator.warm_start, "mixed rows are always fitted afresh: set warm_start=False"),
         ("recipe", callable(estimator.recipe), "for mixed rows it must be the name of a recipe"),
-        ("noise", bool(estimator.noise), "mixed rows take no noise of that kind: leave it None"),
         ("device", estimator.device is not None and torch.device(estimator.device).type != "cpu",
          "mixed rows are modelled on the CPU: leave it None"),
     ):  # fmt: skip

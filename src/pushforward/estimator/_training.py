@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,10 +14,12 @@ from ..models.rule import choose, steps_for
 from ..models.rule import settings as settings_for
 from ..training import Fit, fit
 from ..training.rows import needs_float64
+from ..training.unbounded import warn_of_unbounded
 from ._input import seed_of
 from ._rows import Array, WeightedRows, representative, split, spread
 
 INITIAL_ROWS = 2**16
+_ADVICE = "Leave them out, smooth the rows with noise=, or set kinds={}: mixed rows give single values a mass"
 
 
 def train(estimator: Any, rows: WeightedRows, *, fresh: bool, val_fraction: float, **settings: Any) -> None:
@@ -45,7 +48,11 @@ def train(estimator: Any, rows: WeightedRows, *, fresh: bool, val_fraction: floa
         if len(flows) != len(seeds):
             raise ValueError(f"members was {len(flows)} when first fitted and is {len(seeds)} now: fit afresh")
     common: dict[str, Any] = {"val_fraction": val_fraction, "noise": noise, "verbose": bool(estimator.verbose)}
-    records = [run(f, rows, seed=s, settings=settings, **common) for f, s in zip(flows, seeds, strict=True)]
+    names = [estimator._columns[i] for i in estimator._varying]
+    records = [
+        run(f, rows, seed=s, settings=settings, names=names if fresh and s == seed else None, **common)
+        for f, s in zip(flows, seeds, strict=True)
+    ]
     estimator.flows_, estimator.fit_records_ = [flow.eval() for flow in flows], records
     estimator.flow_, estimator.fit_record_ = (flows[0], records[0]) if flows else (None, None)
     estimator._mixed, estimator.tables_, estimator.schema_ = None, [], None
@@ -89,10 +96,12 @@ def run(
     noise: float | None,
     verbose: bool,
     settings: dict[str, Any],
+    names: Sequence[Any] | None = None,
 ) -> Fit:
     """Trains a flow on the rows, in float32 where that holds them, and leaves it in float64.
 
-    Scores in float64 do not depend on which rows stand beside each other, to 1e-12 and not to 1e-5.
+    Scores in float64 do not depend on which rows stand beside each other, to 1e-12 and not to 1e-5. Columns over which
+    the density can grow without bound are told if there are names for them.
     """
     device = flow._like().device
     double = needs_float64(rows.x) or (rows.context is not None and needs_float64(rows.context))
@@ -106,10 +115,12 @@ def run(
         settings["steps"] = steps_for(len(rows), settings["batch"])
     if noise is not None:
         settings["noise"] = noise
+    if names is not None and settings["noise"] == 0:
+        warn_of_unbounded(rows.x, names, _ADVICE)
     x, context, weights = spread(train).triple()
     record = fit(
         flow, x, None if val is None else val.triple(), context=context, weights=weights, val_fraction=0.0, seed=seed,
-        progress="auto" if verbose else "none", **settings,
+        check=False, progress="auto" if verbose else "none", **settings,
     )  # fmt: skip
     if device.type != "mps":
         flow.double()

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..data import _csv
-from ..data.tables import Table
+from ..data.tables import Table, TableFile
 
 MISSING_TEXT = ("", "na", "n/a", "nan", "null")  # cells of a CSV that hold no category, in lower case
 _DATE_FORMATS = ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S")
@@ -57,6 +57,8 @@ class Source:
 def as_source(table: Any) -> Source:
     """A pyarrow Table or RecordBatch, pandas or polars DataFrame, our `Table`, a dict of columns or an (N, D) array.
 
+    A `TableFile` is read whole.
+
     Raises:
         ValueError: it is none of these, has no columns, columns of the same name, or cells of several kinds in one.
         ImportError: there is no pyarrow.
@@ -64,6 +66,8 @@ def as_source(table: Any) -> Source:
     pa = _csv.pyarrow()
     if isinstance(table, Source):
         return table
+    if isinstance(table, TableFile):
+        table = table.read()
     if isinstance(table, Table):
         if isinstance(table.data, np.ndarray):
             return Source(_from_array(pa, table.data, list(table.names)), False, table.named, table.source)
@@ -168,17 +172,20 @@ def dates(column: Any, text: bool, form: str | None = None) -> tuple[Any, str] |
     return None
 
 
-def stray_dates(column: Any, text: bool, form: str | None = None) -> tuple[str, list[tuple[int, str]]] | None:
-    """The form of a text column that mostly holds dates, and the cells that are none: (row, cell); else None."""
+def stray_dates(
+    column: Any, text: bool, form: str | None = None, *, always: bool = False
+) -> tuple[str, list[tuple[int, str]]] | None:
+    """The form of a text column that mostly (or `always`) holds dates, and its cells that are none: (row, cell); or
+    None where it holds others."""
     pc = _csv.pyarrow().compute
     cells = strings(column, text)
     present = len(cells) - cells.null_count
     alike = pc.sum(pc.match_substring_regex(cells, _DATE)).as_py() or 0
-    if not alike or not mostly(present - alike, present):
+    if not always and (not alike or not mostly(present - alike, present)):
         return None
     found = {known: _when(cells, known) for known in ((form,) if form else _DATE_FORMATS)}
     known = min(found, key=lambda k: found[k].null_count)
-    if not mostly(found[known].null_count - cells.null_count, present):
+    if not always and not mostly(found[known].null_count - cells.null_count, present):
         return None
     bad = pc.and_(pc.is_null(found[known]), pc.is_valid(cells)).to_numpy(zero_copy_only=False)
     return known, [(int(row), cells[int(row)].as_py()) for row in np.flatnonzero(bad)]
@@ -229,7 +236,7 @@ def stray_cells(column: Any) -> list[tuple[int, str]]:
     bad = []
     for row, cell in enumerate(decoded(column).to_pylist()):
         trimmed = "" if cell is None else cell.strip().lower()
-        if trimmed not in _csv._MISSING and trimmed not in _csv._TRUTH and not _csv._is_number(trimmed):
+        if trimmed not in _csv._MISSING and trimmed not in _csv._TRUTH and not _csv.is_number(trimmed):
             bad.append((row, cell))
     return bad
 
@@ -240,6 +247,27 @@ def decoded(column: Any) -> Any:
     if pa.types.is_dictionary(column.type):
         return pa.compute.cast(column, column.type.value_type)
     return column
+
+
+def typed(column: Any, name: str, kind: Any) -> Any:
+    """A CSV column, whose cells are text, as one of the Arrow type that is its own; null where missing.
+
+    Raises:
+        ValueError: a cell is none of that type.
+    """
+    pa = _csv.pyarrow()
+    cells = strings(column, True)
+    if pa.types.is_temporal(kind):
+        found = dates(column, True)
+        if found is None and cells.null_count < len(cells):
+            raise ValueError(not_dates(column, name, True))
+        cells = cells if found is None else found[0]
+    elif pa.types.is_boolean(kind):
+        cells = pa.compute.utf8_lower(cells)
+    elif not is_text(kind) and not pa.types.is_dictionary(kind):
+        values, missing = numbers(column, name, True)
+        cells = pa.array(values, mask=missing)
+    return cells.cast(kind, safe=False)
 
 
 def is_text(kind: Any) -> bool:

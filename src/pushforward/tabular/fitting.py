@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..models import RECIPES, choose
 from ..training import Epoch, Fit, fit
 from ..training.progress import reporter
 from ..training.rows import checked_weights, held_out, normalised
+from ..training.unbounded import warn_of_unbounded
 from .arrow import Source, as_source
 from .density import TableDensity
 from .encoding import Encoded, Layout, with_embedding
@@ -45,7 +46,7 @@ def fit_table(
     model: Mapping[str, Any] | None = None,
     whiten: bool = True,
     seed: int = 0,
-    progress: str = "auto",
+    progress: str | Callable[[Epoch], None] = "auto",
     **training: Any,
 ) -> TableDensity:
     """Learns the density of the rows of a table, with columns of any kind; see `TableDensity` for what it means.
@@ -68,7 +69,7 @@ def fit_table(
             for either part, seconds for both together.
 
     Returns:
-        A `TableDensity`, with a summary of its training.
+        A `TableDensity`, with a summary of its training. Ctrl-C ends the training early, with the best weights so far.
 
     Raises:
         ValueError: as `infer_schema` and `train`; fewer than 2 rows; an unknown recipe or given column; validation
@@ -103,6 +104,8 @@ def fit_table(
     density = TableDensity(schema, given, mass, flow)
     of_rows = None if weights is None else checked_weights(torch.as_tensor(weights, dtype=torch.float32), len(source))
     rows, held = _split(density, source, val, of_rows, training.pop("val_fraction", 0.1), seed)
+    if training.pop("check", True):
+        _check_bounded(layout, rows.rows)
     if flow is not None and whiten:
         density.whiten(rows.rows)
     with reporter(progress) as report:
@@ -167,6 +170,7 @@ def _train(
     checkpoint = settings.pop("checkpoint", None)
     offset, val_offset = (0.0 if r is None else -float(r.rows.log_mass.mean()) for r in (rows, held))
     mass, flow = density.mass, density.flow
+    interrupted = False
     if mass is not None:
         mass.initialize(torch.from_numpy(rows.rows.states), rows.weights)
         if mass.needs_training:
@@ -179,6 +183,7 @@ def _train(
                 as_flow, x, val, report, 0.0, 0.0, settings | share | {"seed": seed, "noise": 0.0}, rows.weights
             )
             summary["mass"] = record.summary
+            interrupted = record.stopped == "interrupted"
         with torch.no_grad():
             offset -= _mean(_of_states(mass, rows), rows.weights)
             val_offset -= 0.0 if held is None else _mean(_of_states(mass, held), held.weights)
@@ -199,14 +204,15 @@ def _train(
             val_offset -= _mean(torch.from_numpy(added), held.weights)
             val = (torch.from_numpy(y_val), held.context, held.weights)
         x = torch.from_numpy(y) if fixed else rows
-        record = _run(
-            flow, x, val, report, offset, val_offset, settings | share | {"seed": seed},
-            rows.weights if fixed else None, rows.context if fixed else None,
-        )  # fmt: skip
-        summary["flow"] = record.summary
-        if val is not None:
-            summary["flow"]["best_val_nll"] -= widen(flow, *val)
-    best = val_offset if flow is None else summary["flow"]["best_val_nll"]
+        if not interrupted:  # else the flow stays as it was initialised: of the numbers' means and spreads
+            record = _run(
+                flow, x, val, report, offset, val_offset, settings | share | {"seed": seed},
+                rows.weights if fixed else None, rows.context if fixed else None,
+            )  # fmt: skip
+            summary["flow"] = record.summary
+            if val is not None:
+                summary["flow"]["best_val_nll"] -= widen(flow, *val)
+    best = val_offset if flow is None else summary.get("flow", {}).get("best_val_nll")
     summary |= {"best_val_nll": None if held is None else best, "seconds": time.perf_counter() - began}
     summary["stopped"] = summary.get("flow", summary.get("mass", {})).get("stopped", "done")
     density.training_summary = summary
@@ -225,8 +231,8 @@ def _run(
     def show(epoch: Epoch) -> None:
         report(moved(epoch))
 
-    fixed = {"val_fraction": 0.0, "check": False, "progress": show}  # single values that repeat are states here
-    record = fit(flow, x, val, weights=weights, context=context, **settings | fixed)
+    settings = settings | {"val_fraction": 0.0, "check": False, "progress": show}
+    record = fit(flow, x, val, weights=weights, context=context, **settings)
     return Fit([moved(epoch) for epoch in record.epochs], record.stopped, flow)
 
 
@@ -264,6 +270,13 @@ def _picked(rows: Encoded, index: NDArray[np.int64]) -> Encoded:
 def _check_possible(rows: Encoded, where: str) -> None:
     if rows.trouble:
         raise ValueError(f"{where} does not fit the schema: {'; '.join(rows.trouble[:3])}")
+
+
+def _check_bounded(layout: Layout, rows: Encoded) -> None:
+    """Warns of columns with a number in each cell and no lattice that others determine."""
+    plain = [i for i, c in enumerate(layout.numbers) if not c.noisy and not np.isnan(rows.base[:, i]).any()]
+    names = [layout.numbers[i].name for i in plain]
+    warn_of_unbounded(rows.base[:, plain], names, "Leave them out: the others already say what they hold.")
 
 
 def _states(rows: _Rows) -> Any:

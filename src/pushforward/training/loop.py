@@ -17,7 +17,7 @@ from ..flow import Flow, initialize
 from ..models.rule import UNLIMITED, choose, steps_for
 from ..models.rule import settings as settings_for
 from .checkpoint import Checkpoint
-from .closed_form import closed_form
+from .closed_form import closed_form, recorded
 from .progress import reporter
 from .rows import count_rows, split, with_noise
 from .run import RECORD_STEPS, Epoch, Run
@@ -115,8 +115,8 @@ def train(
         val_fraction: the part of x to hold out, at most 20,000 rows; fewer than 20 rows are not split.
         checkpoint: a folder. The state is written there after each pass and read from there when present: a run that
             was stopped goes on as if it had not been.
-        check: warn of columns over which a density can grow without bound: those that repeat one value or are a linear
-            function of others. A sample of the rows is looked at.
+        check: where there is no noise, warn of columns over which a density can grow without bound: those that repeat
+            one value or are a linear function of others. A sample of the rows is looked at.
         seed: of the shuffling, of the held-out rows, and of the generator handed to a drawing function.
         compile: run the flow through `torch.compile`.
 
@@ -136,7 +136,7 @@ def train(
     _check_settings(epochs, steps, seconds, batch, lr, noise, schedule, warmup, ema, clip, patience, val_fraction)
     rows, val_rows, first = split(flow, x, val, context, weights, val_fraction, DRAWN_PASS_BATCHES * batch, seed)
     initialize(flow, first.x, first.context)
-    if check and first.x.ndim == 2:
+    if check and noise == 0 and first.x.ndim == 2:  # noise gives each value a width
         warn_of_unbounded(first.x.cpu().numpy())
     rows = with_noise(rows, first, noise)
     batch = min(batch, len(rows))
@@ -148,7 +148,7 @@ def train(
     threads = outer_threads = torch.get_num_threads()
     if 6 * batch * sum(p.numel() for p in flow.parameters()) < SMALL_STEP_FLOP:
         threads = 1
-    held = FlatWeights(flow, weight_decay=weight_decay, ema=ema, clip=math.inf if clip is None else clip)
+    held = FlatWeights([flow], weight_decay=weight_decay, ema=ema, clip=math.inf if clip is None else clip)
     try:
         run = Run(flow, held, val_rows, batch, steps, seconds, began)
         generator = torch.Generator().manual_seed(seed + 1)
@@ -159,23 +159,18 @@ def train(
             run.resume(saved.read(flow, held, generator))
         if val_rows is not None and run.step == 0:
             run.validate()
-        forward = torch.compile(flow, dynamic=False) if compile else flow
-        by_hand = None if compile else closed_form(flow)
+        by_autograd = recorded([flow], held, torch.compile(flow, dynamic=True) if compile else None)
+        gradients = by_autograd if compile else closed_form([flow], held) or by_autograd
         torch.set_num_threads(threads)
         while run.stopped is None and run.progress() < 1:
             for i, (x_batch, context_batch, weight_batch) in enumerate(rows.batches(batch, generator), 1):
                 rate = lr * _schedule(schedule, run.progress(), warmup)
-                if by_hand is not None:
-                    loss = by_hand(x_batch, context_batch, weight_batch)
-                else:
-                    log_prob = forward(x_batch, context_batch)
-                    loss = -(log_prob if weight_batch is None else log_prob * weight_batch).mean()
-                    held.backward(loss)
-                run.count(held.step(loss, rate, run.step), loss.detach())
+                loss = gradients(x_batch, context_batch, weight_batch)
+                run.count(held.step(loss, rate, run.step), loss)
                 whole = i == pass_steps
                 if whole or run.progress() >= 1 or run.since_record == RECORD_STEPS:
                     run.passes += whole
-                    epoch = run.record(run.passes + (0 if whole else i / pass_steps), rate * held.rate, patience)
+                    epoch = run.record(run.passes + (0 if whole else i / pass_steps), rate * max(held.rates), patience)
                     if saved is not None and whole:
                         saved.write(flow, held, generator, run.state())
                     torch.set_num_threads(outer_threads)

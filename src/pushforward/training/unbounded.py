@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+ADVICE = "Leave them out, smooth the rows with noise=, or give the table to fit_table, which gives single values a mass"
 _SAMPLE = 2000  # rows that are looked at
 _SHARE, _LEAST = 0.05, 5  # of the rows with one and the same value, and how many those must be
 _MOST_COLUMNS = 500  # beyond, the search for linear relations is not cheap
@@ -17,7 +18,7 @@ _EXACT = 1e-5  # standard deviations that are left of a column when the others a
 _SHOWN = 10
 
 
-def warn_of_unbounded(x: NDArray[Any], names: Sequence[Any] | None = None) -> None:
+def warn_of_unbounded(x: NDArray[Any], names: Sequence[Any] | None = None, advice: str = ADVICE) -> None:
     """Warns, once for all of them, of columns of rows x (N, D) over which a likelihood has no bound.
 
     They are columns of which one value holds a twentieth of the rows or more (0 and 1, many zeros, clipped values) and
@@ -26,6 +27,7 @@ def warn_of_unbounded(x: NDArray[Any], names: Sequence[Any] | None = None) -> No
     Args:
         x: (N, D), finite.
         names: of the columns; their numbers when None.
+        advice: what the user can do.
     """
     rows = np.asarray(x[:: max(1, len(x) // _SAMPLE)][:_SAMPLE])
     called = [f"column {i}" if names is None else repr(names[i]) for i in range(rows.shape[1])]
@@ -33,8 +35,7 @@ def warn_of_unbounded(x: NDArray[Any], names: Sequence[Any] | None = None) -> No
     if said:
         more = f"; and {len(said) - _SHOWN} more" if len(said) > _SHOWN else ""
         warnings.warn(
-            f"a density over these columns can grow without bound: {'; '.join(said[:_SHOWN])}{more}. Leave them out, "
-            "smooth the rows with noise=, or give the table to fit_table, which gives single values a mass",
+            f"a density over these columns can grow without bound: {'; '.join(said[:_SHOWN])}{more}. {advice}",
             stacklevel=4,
         )
 
