@@ -80,7 +80,7 @@ def choose(
     Example:
         >>> choice = choose(100_000, 7)
         >>> choice.recipe, choice.training["noise"]
-        ("spline_flow", 0.0)
+        ('spline_flow', 0.0)
         >>> choice.build(7).shape
         (7,)
     """
@@ -111,8 +111,8 @@ def settings(recipe: str | None, rows: int, features: int) -> Settings:
     if recipe == "triangular_spline_flow" and features == 2:
         # A step of so small tensors costs little more for more rows, and fresh rows cannot be learned by heart.
         found |= {"batch": 2048, "lr": 1.5e-2} if rows >= _MANY_PLANE_ROWS else {"lr": 1e-2}
-    elif recipe == "spline_flow" and rows < _MANY_TABLE_ROWS:
-        found["weight_decay"] = 0.3
+    elif rows < _MANY_TABLE_ROWS and not _are_few(rows, features):
+        found["weight_decay"] = 1.0 if features >= _WIDE else 0.1 if recipe == "spline_flow" else 1e-5
     return found
 
 
@@ -153,4 +153,5 @@ def _size(recipe: str | None, rows: int, features: int) -> dict[str, Any]:
         return {"depth": 2, "width": 32} if features == 2 else {"depth": 4, "width": 64}
     if recipe == "spline_flow":
         return {"depth": 4, "width": 64, "bins": 16}
-    return {"clamp": 1.5} if features == 2 else {"depth": 8, "width": 64, "clamp": 1.5}
+    wide = features >= _WIDE and rows >= _MANY_TABLE_ROWS
+    return {"clamp": 1.5} if features == 2 else {"depth": 8, "width": 128 if wide else 64, "clamp": 1.5}
