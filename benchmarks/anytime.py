@@ -7,7 +7,8 @@ standardisation and the same validation rows, which choose the weights to keep. 
 the same time, so that a noisy machine is noisy to both.
 
 The gap is mean(log p_true - log p_model) on 20,000 fresh points, in nats; 0 is perfect. Differences on tables are
-paired: over the same test rows. Results of parts (--sets, --seconds, --seeds, --beside) are merged; an equal run is replaced.
+paired: over the same test rows. Results of parts (--sets, --seconds, --seeds, --beside) are merged; an equal run is
+replaced.
 
     python -m venv peers && peers/bin/pip install -r benchmarks/peers-requirements.txt
     python benchmarks/anytime.py --peers peers/bin/python
