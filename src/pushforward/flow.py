@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -12,7 +12,7 @@ from torch.distributions import Distribution, constraints
 
 from .bases import Base, as_base, as_shape
 from .bijections import Bijection
-from .chunks import by_chunks, chunk_rows
+from .chunks import by_chunks, map_rows, spans_of
 
 
 class Flow(nn.Module):
@@ -70,19 +70,19 @@ class Flow(nn.Module):
             ValueError: x or the context has the wrong shape or device.
         """
         rows, contexts, leading = self._rows(x, context)
-        (log_prob,) = self._map(lambda *chunk: (self.forward(*chunk),), rows, contexts, [()])
+        (log_prob,) = map_rows(lambda *chunk: (self.forward(*chunk),), rows, contexts, [()])
         return log_prob.view(leading)
 
     def f(self, x: Any, context: Any = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (*N, *shape), context (*N, K) -> z (*N, *shape), log|det dz/dx| (*N,)."""
         rows, contexts, leading = self._rows(x, context)
-        z, log_det = self._map(self._to_latent, rows, contexts, [self.shape, ()])
+        z, log_det = map_rows(self._to_latent, rows, contexts, [self.shape, ()])
         return z.view(*leading, *self.shape), log_det.view(leading)
 
     def g(self, z: Any, context: Any = None) -> Tensor:
         """Latent to data, the inverse of f: z (*N, *shape), context (*N, K) -> x (*N, *shape)."""
         rows, contexts, leading = self._rows(z, context)
-        x, _ = self._map(self._to_data, rows, contexts, [self.shape, ()])
+        x, _ = map_rows(self._to_data, rows, contexts, [self.shape, ()])
         return x.view(*leading, *self.shape)
 
     @torch.no_grad()
@@ -163,27 +163,10 @@ class Flow(nn.Module):
             x, log_det = self._to_data(z, rows)
             return (x, self.base.log_prob(z) - log_det) if with_log_prob else (x,)
 
-        by_chunks(to_data, draw, self._spans(total, x.device), (x, log_prob) if with_log_prob else (x,))
+        by_chunks(
+            to_data, draw, spans_of(total, math.prod(self.shape), x.device), (x, log_prob) if with_log_prob else (x,)
+        )
         return x.view(n, *leading, *self.shape), log_prob.view(n, *leading) if with_log_prob else log_prob
-
-    def _map(
-        self,
-        fn: Callable[[Tensor, Tensor | None], Sequence[Tensor]],
-        rows: Tensor,
-        contexts: Tensor | None,
-        shapes: Sequence[tuple[int, ...]],
-    ) -> Sequence[Tensor]:
-        """fn(rows, contexts), whose results have one row of the given shapes a row; in chunks if no gradients."""
-        spans = self._spans(len(rows), rows.device)
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or len(spans) <= 1:
-            return fn(rows, contexts)
-        outputs = [rows.new_empty(len(rows), *shape) for shape in shapes]
-        by_chunks(fn, lambda span: (rows[span], None if contexts is None else contexts[span]), spans, outputs)
-        return outputs
-
-    def _spans(self, count: int, device: torch.device) -> list[slice]:
-        size = chunk_rows(math.prod(self.shape), device)
-        return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
     def _like(self) -> Tensor:
         """A tensor with the dtype and device of the flow."""

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
+
 from . import _csv
 from ._file import TableFile
 
@@ -29,9 +31,10 @@ class ParquetFiles(TableFile):
             raise ValueError(f"{path} is a folder without Parquet files (.parquet)")
         self._keys = [_keys(file.relative_to(path)) if path.is_dir() else {} for file in self._files]
         self._rows = 0
-        schemas = []
+        self._starts, schemas = [], []
         for file in self._files:
             with _reading(file) as opened:
+                self._starts.append(self._rows)
                 self._rows += opened.metadata.num_rows
                 schemas.append(opened.schema_arrow)
         schema = _common(schemas, self._files)
@@ -49,19 +52,34 @@ class ParquetFiles(TableFile):
         """The number of rows."""
         return self._rows
 
-    def _pieces(self, rows: int) -> Iterator[Any]:
-        pa = _csv.pyarrow()
-        for file, keys in zip(self._files, self._keys, strict=True):
+    def _pieces(self, rows: int, order: np.random.Generator | None) -> Iterator[tuple[int, Any]]:
+        if order is None:
+            for i, start in enumerate(self._starts):
+                yield from self._of_file(i, start, rows, None)
+            return
+        groups = []
+        for i, file in enumerate(self._files):
             with _reading(file) as opened:
-                for batch in opened.iter_batches(batch_size=rows):
-                    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-                    for name, kind in self._partitions.items():
-                        if name not in columns:
-                            value = pa.scalar(keys[name], pa.string()).cast(kind)
-                            columns[name] = pa.repeat(value, len(batch))
-                    yield pa.table([columns[n] for n in self._schema.names], names=self._schema.names).cast(
-                        self._schema
-                    )
+                sizes = [opened.metadata.row_group(g).num_rows for g in range(opened.metadata.num_row_groups)]
+            starts = self._starts[i] + np.cumsum([0, *sizes])
+            groups += [(i, g, int(starts[g])) for g in range(len(sizes))]
+        for at in order.permutation(len(groups)).tolist():
+            i, group, start = groups[at]
+            yield from self._of_file(i, start, rows, [group])
+
+    def _of_file(self, i: int, start: int, rows: int, groups: list[int] | None) -> Iterator[tuple[int, Any]]:
+        """The rows of a file, or of some of its row groups; the first of them has the number `start`."""
+        pa = _csv.pyarrow()
+        with _reading(self._files[i]) as opened:
+            for batch in opened.iter_batches(batch_size=rows, row_groups=groups):
+                columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+                for name, kind in self._partitions.items():
+                    if name not in columns:
+                        value = pa.scalar(self._keys[i][name], pa.string()).cast(kind)
+                        columns[name] = pa.repeat(value, len(batch))
+                names = self._schema.names
+                yield start, pa.table([columns[n] for n in names], names=names).cast(self._schema)
+                start += len(batch)
 
 
 class ArrowFile(TableFile):
@@ -73,11 +91,12 @@ class ArrowFile(TableFile):
             names = tuple(schema.names)
         super().__init__(path, names, True)
 
-    def _pieces(self, rows: int) -> Iterator[Any]:
-        pa = _csv.pyarrow()
+    def _pieces(self, rows: int, order: Any) -> Iterator[tuple[int, Any]]:
+        pa, start = _csv.pyarrow(), 0
         with self._batches() as (_, batches):
             for batch in batches:
-                yield pa.Table.from_batches([batch])
+                yield start, pa.Table.from_batches([batch])
+                start += len(batch)
 
     @contextmanager
     def _batches(self) -> Iterator[tuple[Any, Iterator[Any]]]:

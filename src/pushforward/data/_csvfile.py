@@ -27,7 +27,7 @@ class CsvFile(TableFile):
         names = self._dialect.names
         super().__init__(path, made_up(self._dialect.width) if names is None else names, names is not None)
 
-    def _pieces(self, rows: int) -> Iterator[Any]:
+    def _pieces(self, rows: int, order: Any) -> Iterator[tuple[int, Any]]:
         pa = _csv.pyarrow()
         from pyarrow import csv as pa_csv
 
@@ -55,12 +55,13 @@ class CsvFile(TableFile):
                     ),
                     pa_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False),
                 )
-                header = dialect.header_in_rows
+                header, start = dialect.header_in_rows, 0
                 for batch in reader:
                     data = pa.Table.from_batches([batch]).rename_columns(list(self.names))
                     if header and len(data):
                         data, header = data.slice(1), False
-                    yield _with_points(data) if dialect.decimal_comma else data
+                    yield start, _with_points(data) if dialect.decimal_comma else data
+                    start += len(data)
         except (pa.ArrowException, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import _csv
 from .table import Table, check_unique, without_index
@@ -34,6 +36,11 @@ class Skipped:
         self.count += 1
         if len(self.first) < _SHOWN:
             self.first.append(why)
+
+    def clear(self) -> None:
+        """Starts a new count."""
+        self.count = 0
+        self.first.clear()
 
     def __bool__(self) -> bool:
         return self.count > 0
@@ -75,24 +82,37 @@ class TableFile(ABC):
         return without_index(self.names)
 
     @abstractmethod
-    def _pieces(self, rows: int) -> Iterator[Any]:
-        """Arrow tables or arrays, one after the other; about `rows` rows each is best, but any number is right."""
+    def _pieces(self, rows: int, order: np.random.Generator | None) -> Iterator[tuple[int, Any]]:
+        """Arrow tables or arrays, each with the number of its first row; of about `rows` rows, but any number is right.
 
-    def batches(self, rows: int = BATCH_ROWS) -> Iterator[Table]:
-        """One pass over the file: tables of at most `rows` rows, in order. Memory stays flat.
+        With `order`, they come in random order where the format can; else as they stand in the file.
+        """
+
+    def batches(self, rows: int = BATCH_ROWS, *, order: np.random.Generator | None = None) -> Iterator[Table]:
+        """One pass over the file: tables of at most `rows` rows. Memory stays flat.
+
+        Args:
+            rows: of a batch, at most.
+            order: shuffles the row groups of Parquet and the batches of arrays; rows within stay together. Other
+                formats, and None, keep the order of the file.
 
         Raises:
             OSError: the file cannot be read.
             ValueError: it is damaged, has a ragged row (its line is named), or no rows at all.
         """
+        for _, batch in self._numbered(rows, order):
+            yield batch
+
+    def _numbered(self, rows: int, order: np.random.Generator | None = None) -> Iterator[tuple[int, Table]]:
+        """`batches`, each with the number of its first row in the file."""
         if rows < 1:
             raise ValueError(f"a batch needs at least 1 row, got {rows}")
-        self.skipped = Skipped()
+        self.skipped.clear()
         some = False
-        for piece in self._pieces(rows):
+        for first, piece in self._pieces(rows, order):
             for start in range(0, len(piece), rows):
                 some = True
-                yield self._table(piece[start : start + rows])
+                yield first + start, self._table(piece[start : start + rows])
         if not some:
             raise ValueError(self._no_rows())
 
@@ -114,22 +134,36 @@ class TableFile(ABC):
             OSError: the file cannot be read.
             ValueError: n is below 1, or as `batches`.
         """
+        return self._sample(n, seed)[0]
+
+    def split(self, n: int, seed: int = 0) -> tuple[Table, TableFile]:
+        """-> a uniform random sample of n rows; the file without them.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: as `sample`.
+        """
+        sample, at = self._sample(n, seed)
+        return sample, _Rest(self, at)
+
+    def _sample(self, n: int, seed: int) -> tuple[Table, NDArray[np.int64]]:
+        """-> the rows of a sample, and their numbers in the file."""
         if n < 1:
             raise ValueError(f"a sample needs at least 1 row, got {n}")
         generator = np.random.default_rng(seed)
         kept: list[Table] = []
-        keys = np.empty(0)
-        for batch in self.batches():
+        keys, at = np.empty(0), np.empty(0, dtype=np.int64)
+        for start, batch in self._numbered(BATCH_ROWS):
             # The n rows with the smallest of random keys are a uniform sample.
             drawn = generator.random(len(batch))
-            most = np.inf if len(keys) < n else keys.max()
-            new = np.flatnonzero(drawn < most)
+            new = np.flatnonzero(drawn < (np.inf if len(keys) < n else keys.max()))
             if len(new):
                 kept.append(batch.take(new))
-                keys = np.concatenate([keys, drawn[new]])
+                keys, at = np.concatenate([keys, drawn[new]]), np.concatenate([at, start + new])
             if len(keys) > max(2 * n, n + BATCH_ROWS):
-                kept, keys = _smallest(kept, keys, n)
-        return _smallest(kept, keys, n)[0][0]
+                kept, keys, at = _smallest(kept, keys, at, n)
+        kept, _, at = _smallest(kept, keys, at, n)
+        return kept[0], at
 
     def _table(self, data: Any) -> Table:
         return Table(data, self.names, self.named, str(self.path), self.text)
@@ -148,7 +182,32 @@ def joined(tables: list[Table]) -> Table:
     return Table(data, first.names, first.named, first.source, first.text)
 
 
-def _smallest(kept: list[Table], keys: Any, n: int) -> tuple[list[Table], Any]:
+class _Rest(TableFile):
+    """A file without some of its rows."""
+
+    def __init__(self, file: TableFile, without: NDArray[np.int64]) -> None:
+        super().__init__(file.path, file.names, file.named)
+        self.text, self.skipped = file.text, file.skipped
+        self._file, self._without = file, np.sort(without)
+
+    @property
+    def rows(self) -> int | None:
+        """The number of rows that are left."""
+        return None if self._file.rows is None else self._file.rows - len(self._without)
+
+    def _pieces(self, rows: int, order: np.random.Generator | None) -> Iterator[tuple[int, Any]]:
+        """The rows between those that are left out: a piece each, but few are left out."""
+        for first, batch in self._file._numbered(rows, order):
+            ends = np.searchsorted(self._without, [first, first + len(batch)])
+            gone = self._without[ends[0] : ends[1]] - first
+            for start, end in itertools.pairwise([-1, *gone.tolist(), len(batch)]):
+                if end > start + 1:
+                    yield first + start + 1, batch.data[start + 1 : end]
+
+
+def _smallest(
+    kept: list[Table], keys: NDArray[np.float64], at: NDArray[np.int64], n: int
+) -> tuple[list[Table], NDArray[np.float64], NDArray[np.int64]]:
     """The n rows with the smallest keys, in order."""
-    at = np.arange(len(keys)) if len(keys) <= n else np.sort(np.argpartition(keys, n - 1)[:n])
-    return [cast(Table, joined(kept)).take(at)], keys[at]
+    chosen = np.arange(len(keys)) if len(keys) <= n else np.sort(np.argpartition(keys, n - 1)[:n])
+    return [joined(kept).take(chosen)], keys[chosen], at[chosen]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import _csv
 from ._file import TableFile
@@ -31,16 +32,17 @@ class NpyFile(TableFile):
         """The number of rows."""
         return self._rows
 
-    def sample(self, n: int, seed: int = 0) -> Table:
-        """As `TableFile.sample`, without a pass over the file."""
+    def _sample(self, n: int, seed: int) -> tuple[Table, NDArray[np.int64]]:
+        """Without a pass over the file."""
         if not 1 <= n < self._rows:
-            return super().sample(n, seed)
+            return super()._sample(n, seed)
         at = np.sort(np.random.default_rng(seed).choice(self._rows, n, replace=False))
-        return self._table(_table_of(self._mapped()[at]))
+        return self._table(_table_of(self._mapped()[at])), at
 
-    def _pieces(self, rows: int) -> Iterator[Any]:
-        for start in range(0, self._rows, rows):
-            yield _table_of(self._mapped()[start : start + rows])
+    def _pieces(self, rows: int, order: np.random.Generator | None) -> Iterator[tuple[int, Any]]:
+        starts = np.arange(0, self._rows, rows)
+        for start in starts.tolist() if order is None else order.permutation(starts).tolist():
+            yield start, _table_of(self._mapped()[start : start + rows])
 
     def _mapped(self) -> Any:
         path = self._source
@@ -86,19 +88,19 @@ class NpzFile(TableFile):
         """The number of rows."""
         return self._rows
 
-    def _pieces(self, rows: int) -> Iterator[Any]:
+    def _pieces(self, rows: int, order: np.random.Generator | None) -> Iterator[tuple[int, Any]]:
         width = len(self.names)
         try:
             with zipfile.ZipFile(self._source) as archive, archive.open(self._member) as file:
                 _header(file)
                 if self._by_columns:  # the first row is complete only at the end of the file
                     values = np.frombuffer(file.read(), self._dtype, self._rows * width)
-                    yield _table_of(values.reshape(width, self._rows).T)
+                    yield 0, _table_of(values.reshape(width, self._rows).T)
                     return
                 for start in range(0, self._rows, rows):
                     count = min(rows, self._rows - start)
                     raw = file.read(count * width * self._dtype.itemsize)
-                    yield _table_of(np.frombuffer(raw, self._dtype, count * width).reshape(count, width))
+                    yield start, _table_of(np.frombuffer(raw, self._dtype, count * width).reshape(count, width))
         except _DAMAGE as error:
             raise self._damaged(error) from None
 

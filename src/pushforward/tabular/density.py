@@ -17,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..chunks import map_rows
 from ..data import _csv
-from ..flow import Flow, _by_chunks
+from ..flow import Flow
 from . import cells
 from .arrow import Source, as_source
 from .encoding import Encoded, Layout, noisy_column
@@ -141,7 +142,6 @@ class TableDensity(nn.Module):
         """
         return _csv.pyarrow().concat_tables(self.sample_batches(n, given, seed=seed))
 
-    @torch.no_grad()
     def sample_batches(self, n: int, given: Any = None, *, seed: int | None = None) -> Iterator[Any]:
         """The rows of `sample`, in pieces of at most 65,536, so that memory stays flat in n; at least one piece.
 
@@ -150,9 +150,6 @@ class TableDensity(nn.Module):
         """
         if n < 0:
             raise ValueError(f"the number of samples must be at least 0, got {n}")
-        fresh = np.random.SeedSequence(seed)
-        torch_seed, numpy_seed = (int(s) for s in fresh.generate_state(2, np.uint64))
-        generator = torch.Generator().manual_seed(torch_seed % 2**63)
         source = None
         if self.given:
             if given is None:
@@ -162,11 +159,14 @@ class TableDensity(nn.Module):
             n = len(source)
         elif given is not None:
             raise ValueError("this density is not conditional: it takes no given columns")
-        picks = np.random.default_rng(numpy_seed)
-        for start in range(0, max(n, 1), _CHUNK):
-            size = min(_CHUNK, n - start)
-            part = None if source is None else source.slice(start, size)
-            yield self._sample(size, part, generator, picks)
+        seeds = np.random.SeedSequence(seed)
+
+        def pieces() -> Iterator[tuple[int, Source | None, np.random.SeedSequence]]:
+            for start in range(0, max(n, 1), _CHUNK):
+                size = min(_CHUNK, n - start)
+                yield size, None if source is None else source.slice(start, size), seeds.spawn(1)[0]
+
+        yield from in_order(lambda piece: self._sample(*piece), pieces(), device=self._device)
 
     @torch.no_grad()
     def scored(self, table: Any, draws: int = 1) -> tuple[Tensor, tuple[str, ...]]:
@@ -241,7 +241,9 @@ class TableDensity(nn.Module):
         if self.mass is not None:
             given = None if rows.given is None else torch.from_numpy(rows.given).to(device)
             states = torch.from_numpy(rows.states).to(device)
-            total += _by_chunks(self.mass, states, given).double().cpu()
+            mass = self.mass
+            (log_mass,) = map_rows(lambda *chunk: (mass(*chunk),), states, given, [()], mass.bias_out.dtype)
+            total += log_mass.double().cpu()
         if self.flow is None:
             return total
         noisy = any(c.noisy for c in self.layout.numbers) or bool(np.isnan(rows.base).any())
@@ -257,7 +259,11 @@ class TableDensity(nn.Module):
         none = torch.from_numpy(np.isnan(rows.base).all(1))
         return total + torch.where(none, 0.0, of_numbers)
 
-    def _sample(self, n: int, given: Source | None, generator: torch.Generator, picks: np.random.Generator) -> Any:
+    @torch.no_grad()
+    def _sample(self, n: int, given: Source | None, seed: np.random.SeedSequence) -> Any:
+        torch_seed, numpy_seed = (int(s) for s in seed.generate_state(2, np.uint64))
+        generator = torch.Generator().manual_seed(torch_seed % 2**63)
+        picks = np.random.default_rng(numpy_seed)
         layout = self.layout
         found = {} if given is None else dict(zip(given.names, given.data.columns, strict=True))
         absent = [c.name for c in layout.given if c.name not in found]

@@ -26,6 +26,7 @@ from .encoding import Encoded, Layout, with_embedding
 from .mass import MassFunction
 from .noise import uniforms
 from .schema import Schema, infer_schema
+from .widening import widen
 
 _MASS_SHARE = 0.25  # of a run that is given in seconds
 _JITTER = 1e-3  # standard deviations, so that a column that the split left constant has a scale to start from
@@ -209,6 +210,8 @@ def _train(
                 rows.weights if fixed else None, rows.context if fixed else None,
             )  # fmt: skip
             summary["flow"] = record.summary
+            if val is not None:
+                summary["flow"]["best_val_nll"] -= widen(flow, *val)
     best = val_offset if flow is None else summary.get("flow", {}).get("best_val_nll")
     summary |= {"best_val_nll": None if held is None else best, "seconds": time.perf_counter() - began}
     summary["stopped"] = summary.get("flow", summary.get("mass", {})).get("stopped", "done")
