@@ -7,7 +7,8 @@ standardisation and the same validation rows, which choose the weights to keep. 
 the same time, so that a noisy machine is noisy to both.
 
 The gap is mean(log p_true - log p_model) on 20,000 fresh points, in nats; 0 is perfect. Differences on tables are
-paired: over the same test rows. Results of parts (--sets, --seconds, --seeds) are merged; an equal run is replaced.
+paired: over the same test rows. Results of parts (--sets, --seconds, --seeds, --beside) are merged; an equal run is
+replaced.
 
     python -m venv peers && peers/bin/pip install -r benchmarks/peers-requirements.txt
     python benchmarks/anytime.py --peers peers/bin/python
@@ -178,6 +179,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=["moons", *TABLES], choices=["moons", *TABLES])
     parser.add_argument("--seconds", type=float, nargs="+", help="lengths  [moons: 3 10 30, tables: 300]")
     parser.add_argument("--seeds", type=int, help="seeds  [moons: 5, tables: 1 for each pair]")
+    parser.add_argument("--beside", nargs="+", choices=["RealNVP", "NSF"], default=["RealNVP", "NSF"], help="of zuko")
     args = parser.parse_args()
     runs: list[Run] = []
     with tempfile.TemporaryDirectory() as temporary:
@@ -188,7 +190,8 @@ def main() -> None:
             for seed in range(args.seeds or (5 if moons else 1)):  # seeds outermost: a slow minute hits all lengths
                 for seconds in args.seconds or ([3, 10, 30] if moons else [300]):
                     for pair in PAIRS["moons" if moons else "tables"]:
-                        runs += paired(name, pair, seconds, seed, folder, args.peers)
+                        if pair[1].removeprefix("zuko ") in args.beside:
+                            runs += paired(name, pair, seconds, seed, folder, args.peers)
             for run in runs:
                 run.setdefault("commit", machine()["commit"])
             everything = merged(runs)  # after each set, so that a run that is stopped keeps what it has
