@@ -338,9 +338,14 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
 
     monkeypatch.setattr("builtins.open", limited)
     piece = Table(np.random.default_rng(0).normal(size=(1000, 2)), ("a", "b"))
-    with pytest.raises(OSError, match="No space left") as caught, TableWriter(out) as writer:
-        for _ in range(20):
-            writer.write(piece)
+
+    def write() -> None:
+        with TableWriter(out) as writer:
+            for _ in range(20):
+                writer.write(piece)
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        write()
     monkeypatch.undo()
     assert caught.value.filename == str(out)
     assert [p.name for p in tmp_path.iterdir()] == [out.name]
