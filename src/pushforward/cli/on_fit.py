@@ -71,11 +71,15 @@ def fit(
     figures |= {"columns": schema.names, "given": told, "kinds": {c.name: c.kind for c in schema.columns}}
     figures |= {"train_rows": rows - len(test), "test_rows": len(test), "out": out}
     figures |= _told_training(density)
-    parts = ("states of cells", "numbers given the states") if len(curves) == 2 else ("",) * len(curves)
+    parts = ("states of cells alone", "whole rows") if len(curves) == 2 else ("",) * len(curves)
     kept = _without(figures, "columns", "given", "kinds", "out")
     kept["curves"] = [_thinned(curve) | {"of": part} for part, curve in zip(parts, curves, strict=True)]
     _save(density, out, kept)  # before the verdict: whatever happens to that, the training is not lost
-    verdict, quantiles = _judge(density, test, some_of(rest, _BASELINE_ROWS), seed)
+    try:
+        verdict, quantiles = _judge(density, test, some_of(rest, _BASELINE_ROWS), seed)
+    except KeyboardInterrupt:
+        verdict, quantiles = {"stopped": "interrupted"}, []
+        say("verdict", "interrupted before it was known; the model is kept")
     figures |= verdict
     _save(density, out, kept | verdict | {"quantiles": quantiles})
     say("written", out)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.tables import SUFFIXES, Table, TableWriter, check_suffix
+from ..data.tables import SUFFIXES, Table, TableWriter, check_suffix, joined
 from ..tabular.parallel import in_order
 from .models import Model, open_model
 from .options import Reading
@@ -99,8 +99,8 @@ class _Impossible:
         """Why they are, in words."""
         if not self._rows:
             return []
-        found = dict.fromkeys(reason for rows in self._rows for reason in it.impossible(it.rows(rows)))
-        return list(found) or ["so far from all that was seen that no density is left"]
+        found = list(it.impossible(it.rows(joined(self._rows))))
+        return found or ["so far from all that was seen that no density is left"]
 
 
 def _tell(tally: Tally, reasons: list[str]) -> dict[str, Any]:
