@@ -243,8 +243,9 @@ def _train(
                 rows.weights if fixed else None, rows.context if fixed else None,
             )  # fmt: skip
             summary["flow"] = record.summary
-            if val is not None:
-                summary["flow"]["best_val_nll"] -= widen(flow, *val)
+            gained = 0.0 if val is None else widen(flow, *val)
+            if summary["flow"]["best_val_nll"] is not None:  # it is None where the run was interrupted early on
+                summary["flow"]["best_val_nll"] -= gained
     best = val_offset if flow is None else summary.get("flow", {}).get("best_val_nll")
     summary |= {"best_val_nll": None if held is None else best, "seconds": time.perf_counter() - began}
     summary["stopped"] = summary.get("flow", summary.get("mass", {})).get("stopped", "done")
