@@ -329,9 +329,10 @@ def test_frames_of_float32_and_of_numbered_columns() -> None:
 
 @pytest.mark.parametrize("kind", ["pandas", "polars", "pyarrow"])
 @pytest.mark.parametrize("values", [["u", "v"], [True, False]])
-def test_columns_that_are_not_numbers_are_named(kind: str, values: list[Any]) -> None:
+def test_columns_that_are_not_numbers_are_named_where_there_were_none(kind: str, values: list[Any]) -> None:
     column = np.array(values * 10)
     frame = frames(np.column_stack([np.arange(20.0)]), ["a"])[kind]
+    model = small(steps=1).fit(frame)
     if kind == "pandas":
         frame["city"] = column
     elif kind == "polars":
@@ -339,17 +340,20 @@ def test_columns_that_are_not_numbers_are_named(kind: str, values: list[Any]) ->
     else:
         frame = frame.append_column("city", [column.tolist()])
     with pytest.raises(ValueError, match="X has columns that do not hold numbers: 'city'"):
-        small().fit(frame)
+        model.score(frame)
 
 
 @pytest.mark.parametrize("kind", ["pandas", "polars", "pyarrow"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_are_not_finite_get_scikit_learns_error(kind: str, value: float) -> None:
     x = normal_rows(20)
+    model = small(steps=1).fit(frames(x, ["a", "b"])[kind])
     x[3, 1] = value
-    for table in (x, frames(x, ["a", "b"])[kind]):
+    frame = frames(x, ["a", "b"])[kind]
+    calls = [lambda: small().fit(x), lambda: model.score(frame)]
+    for call in calls if np.isnan(value) else [*calls, lambda: small().fit(frame)]:
         with pytest.raises(ValueError, match=r"Input X contains (NaN|infinity)"):
-            small().fit(table)
+            call()
 
 
 # Conditional densities
@@ -488,6 +492,17 @@ def test_the_length_of_a_training() -> None:
     assert whole.stopped == "done"
     with pytest.raises(ValueError, match="at most one of epochs, steps and seconds"):
         small(epochs=3).fit(x)
+
+
+def test_columns_over_which_a_density_has_no_bound_are_named_once() -> None:
+    x = normal_rows(400)
+    frame = frames(np.column_stack([x, x[:, 0] > 3]), ["a", "b", "smokes"])["pandas"]
+    with pytest.warns(UserWarning, match=r"'smokes' is 0 in \d\d% of the rows.*set kinds=") as caught:
+        small(steps=1, members=2).fit(frame)
+    assert len(caught) == 1
+    small(steps=1, noise=0.1).fit(frame)
+    heavy = np.where(np.arange(400) == 7, 300.0, 1.0)  # a row that counts often is no column of ties
+    small(steps=1).fit(x, sample_weight=heavy)
 
 
 # Files

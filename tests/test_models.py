@@ -65,8 +65,28 @@ def test_from_networks_takes_any_masks_and_no_base() -> None:
         pf.real_nvp_from_networks(net, net, torch.tensor([1, 0, 1]))
     with pytest.raises(ValueError, match="zeros and ones"):
         pf.real_nvp_from_networks(net, net, torch.tensor([[1, 2, 1]]))
-    with pytest.raises(ValueError, match=r"scale_net must keep the shape \(4, 3\), got \(4, 2\)"):
-        pf.real_nvp_from_networks(lambda: nn.Linear(3, 2), net, torch.tensor([[1, 0, 1]])).f(x)
+
+
+def test_from_networks_tells_a_wrong_network_at_once_and_leaves_right_ones_as_they_were() -> None:
+    net = lambda: nn.Linear(3, 3)  # noqa: E731
+    masks = torch.tensor([[1, 0, 1], [0, 1, 0]])
+    with pytest.raises(ValueError, match=r"scale_net of layer 1 must keep the shape \(1, 3\) of a row, got \(1, 2\)"):
+        pf.real_nvp_from_networks(lambda: nn.Linear(3, 2), net, masks)
+    second = iter([nn.Linear(3, 3), nn.Linear(4, 3)])
+    with pytest.raises(ValueError, match=r"shift_net of layer 2 must take rows of shape \(N, 3\).*shapes"):
+        pf.real_nvp_from_networks(net, lambda: next(second), masks)
+    normed = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.Linear(8, 3))
+    normed[1].eval()
+    seen = {k: v.clone() for k, v in normed.state_dict().items()}
+    state = torch.get_rng_state()
+    pf.real_nvp_from_networks(lambda: normed, lambda: normed, masks)
+    assert all(torch.equal(v, seen[k]) for k, v in normed.state_dict().items())
+    assert [m.training for m in normed] == [True, False, True, True]
+    assert torch.equal(state, torch.get_rng_state())
+    volume_preserving = pf.real_nvp_from_networks(lambda: torch.zeros_like, net, masks)  # type: ignore[arg-type,return-value]
+    assert bool((volume_preserving.f(torch.randn(4, 3))[1] == 0).all())
+    double = pf.real_nvp_from_networks(lambda: net().double(), lambda: net().double(), masks)
+    assert double.double().log_prob(torch.zeros(2, 3).double()).dtype == torch.float64
 
 
 class OnHalf(nn.Module):
@@ -175,3 +195,28 @@ def test_a_seed_gives_the_same_flow_and_leaves_the_global_rng(build) -> None:  #
     x = torch.randn(4, 3)
     assert torch.equal(a.log_prob(x), b.log_prob(x))
     assert not torch.equal(a.log_prob(x), c.log_prob(x))
+
+
+def test_the_rule_smooths_and_shrinks_for_few_rows_and_leaves_many_alone() -> None:
+    few, many = pf.choose(100, 5), pf.choose(100_000, 5)
+    assert few.training["noise"] > 0
+    assert many.training["noise"] == 0
+    sizes = [sum(p.numel() for p in choice.build(5, seed=0).parameters()) for choice in (few, many)]
+    assert sizes[0] < sizes[1]
+    assert few.training["steps"] < many.training["steps"]
+    assert "steps" not in pf.choose(100, 5, seconds=3).training
+
+
+def test_the_rule_builds_what_was_given_and_names_what_a_recipe_does_not_take() -> None:
+    choice = pf.choose(1000, 3, recipe="spline_flow", context_dim=2)
+    flow = choice.build(3, context_dim=2, seed=0, bins=5, width=None)
+    assert flow.recipe is not None
+    assert (flow.recipe["name"], flow.recipe["arguments"]["bins"], flow.context_dim) == ("spline_flow", 5, 2)
+    with pytest.raises(ValueError, match="the recipe spline_flow takes no clamp"):
+        choice.build(3, clamp=2.0)
+    with pytest.raises(ValueError, match="must return a Flow over"):
+        pf.choose(1000, 3, recipe=lambda features: pf.real_nvp(2)).build(3)
+    with pytest.raises(ValueError, match="recipe must be auto, one of real_nvp"):
+        pf.choose(1000, 3, recipe="nvp")
+    with pytest.raises(ValueError, match="at least 1 row and 1 column, got 0 and 3"):
+        pf.choose(0, 3)

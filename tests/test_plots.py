@@ -228,6 +228,26 @@ def test_warped_grid_ends_at_the_data_and_joins_layers_without_a_sight() -> None
     assert np.allclose(last, flow.g(first).detach(), atol=1e-4)
 
 
+class _Steep(pf.Bijection):
+    """Moves the first coordinate by a step of 6 about zero, within a thousandth."""
+
+    def forward(self, x: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
+        raise NotImplementedError
+
+    def inverse(self, z: torch.Tensor, context: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.stack([z[:, 0] + 3 * torch.tanh(1e3 * z[:, 0]), z[:, 1] + z[:, 0]], 1), torch.zeros(len(z))
+
+
+def test_lines_stay_curves_where_the_map_stretches() -> None:
+    flow = pf.Flow(pf.Chain(_Steep()), 2)
+    first, last = (ax.collections[0] for ax in plots.warped_grid(flow, lines=3, bounds=(-2, 2, -2, 2)).axes)
+    at, points = (np.array([path.vertices for path in lines.get_paths()]) for lines in (first, last))
+    assert np.allclose(points, flow.g(at), atol=1e-5)
+    left, right = last.axes.get_xlim()
+    assert abs(np.diff(points[..., 0], axis=1)).max() <= 0.011 * (right - left)
+    assert len(points) < 3 * 6 * 160
+
+
 def test_warped_grid_of_many_layers_is_a_selection() -> None:
     fig = plots.warped_grid(pf.real_nvp(2, depth=30, width=4, seed=0, mixing="permute"), lines=3, max_panels=6)
     titles = [t for ax in fig.axes if (t := ax.get_title(loc="left"))]
@@ -262,7 +282,17 @@ def test_pairs_take_their_limits_from_the_data_and_count_what_is_not_finite() ->
     samples[:3] = torch.inf
     fig = plots.pairs(samples, rows(2000, 2))
     assert max(abs(v) for v in fig.axes[0].get_xlim()) < 5
-    assert [t.get_text() for t in fig.legends[0].get_texts()] == ["data, 2000 rows", "model, 200 rows, 3 not finite"]
+    assert [t.get_text() for t in fig.legends[0].get_texts()] == ["data, 2,000 rows", "model, 200 rows, 3 not finite"]
+
+
+def test_history_does_not_end_in_a_spike() -> None:
+    last = [2.0, 9.0]
+    for batches, shown in ((4, (100 * 2.0 + 4 * 9.0) / 104), (80, 9.0)):
+        steps = [100, 200, 300, 300 + batches]
+        records = [record(s, nll, nll) for s, nll in zip(steps, [4.0, 3.0, *last], strict=True)]
+        training, validation = plots.history(records).lines[:2]
+        assert np.asarray(training.get_ydata())[-1] == pytest.approx(shown)
+        assert np.asarray(validation.get_ydata())[-1] == 9
 
 
 def test_history_marks_the_best_validation_and_the_floor() -> None:

@@ -187,8 +187,8 @@ def test_the_mass_function_is_normalised_and_conditional() -> None:
 
 def test_each_factor_sees_only_the_columns_before_it() -> None:
     mass = MassFunction([3, 3, 3, 3], seed=1)
-    log_p = mass._log_p(torch.tensor([[0, 1, 2, 0]]), None)
-    changed = mass._log_p(torch.tensor([[0, 1, 0, 2]]), None)
+    log_p = mass._log_softmax(torch.tensor([[0, 1, 2, 0]]), None)
+    changed = mass._log_softmax(torch.tensor([[0, 1, 0, 2]]), None)
     assert torch.equal(log_p[:, :9], changed[:, :9])
     assert not torch.allclose(log_p[:, 9:], changed[:, 9:])
 

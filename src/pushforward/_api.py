@@ -27,6 +27,8 @@ from .elementwise import Shift as Shift
 from .elementwise import SinhArcsinh as SinhArcsinh
 from .flow import Flow as Flow
 from .flow import initialize as initialize
+from .models import Choice as Choice
+from .models import choose as choose
 from .models import real_nvp as real_nvp
 from .models import real_nvp_from_networks as real_nvp_from_networks
 from .models import spline_flow as spline_flow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,15 +15,37 @@ from torch import Tensor
 T = TypeVar("T")
 
 
-def chunk_rows(numel: int, device: torch.device) -> int:
-    """Rows of a chunk of `numel` numbers each.
+def map_rows(
+    fn: Callable[[Tensor, Tensor | None], Sequence[Tensor]],
+    rows: Tensor,
+    context: Tensor | None,
+    shapes: Sequence[tuple[int, ...]],
+    *,
+    dtype: torch.dtype | None = None,
+    hidden: torch.dtype | None = None,
+) -> Sequence[Tensor]:
+    """fn(rows, context), each of whose results has one row of its shape a row; in chunks if there are no gradients.
+
+    The results are of `dtype`, or of that of the rows when None; `hidden` is as in `by_chunks`.
+    """
+    spans = spans_of(len(rows), math.prod(rows.shape[1:]), rows.device)
+    small = len(spans) <= 1 and hidden is None
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or small:
+        return fn(rows, context)
+    outputs = [rows.new_empty(len(rows), *shape, dtype=dtype or rows.dtype) for shape in shapes]
+    by_chunks(fn, lambda span: (rows[span], None if context is None else context[span]), spans, outputs, hidden)
+    return outputs
+
+
+def spans_of(count: int, numel: int, device: torch.device) -> list[slice]:
+    """The chunks of so many rows of `numel` numbers each.
 
     On a CPU few enough that a layer's activations stay in cache, and enough that products, not the calls of operators,
     take the time (measured, benchmarks/); always a multiple of 16, up to which torch draws normal numbers in one way.
     """
-    if device.type == "cpu":
-        return max(16, min(1024, 2**17 // numel // 16 * 16))
-    return max(16, min(2**16, 2**23 // numel // 16 * 16))
+    most, together = (1024, 2**17) if device.type == "cpu" else (2**16, 2**23)
+    size = max(16, min(most, together // numel // 16 * 16))
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def by_chunks(

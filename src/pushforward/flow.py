@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 
 from .bases import Base, as_base, as_shape
 from .bijections import Bijection
-from .chunks import by_chunks, chunk_rows
+from .chunks import by_chunks, map_rows, spans_of
 from .distribution import FlowDistribution
 from .rounding import Rounding, compare, hidden_dtype, some_rows
 
@@ -93,13 +93,13 @@ class Flow(nn.Module):
     def f(self, x: Any, context: Any = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (*N, *shape), context (*N, K) -> z (*N, *shape), log|det dz/dx| (*N,)."""
         rows, contexts, leading = self._rows(x, context)
-        z, log_det = self._map(self._to_latent, rows, contexts, [self.shape, ()])
+        z, log_det = map_rows(self._to_latent, rows, contexts, [self.shape, ()])
         return z.view(*leading, *self.shape), log_det.view(leading)
 
     def g(self, z: Any, context: Any = None) -> Tensor:
         """Latent to data, the inverse of f: z (*N, *shape), context (*N, K) -> x (*N, *shape)."""
         rows, contexts, leading = self._rows(z, context)
-        x, _ = self._map(self._to_data, rows, contexts, [self.shape, ()])
+        x, _ = map_rows(self._to_data, rows, contexts, [self.shape, ()])
         return x.view(*leading, *self.shape)
 
     @torch.no_grad()
@@ -194,33 +194,15 @@ class Flow(nn.Module):
             x, log_det = self._to_data(z, rows)
             return (x, self.base.log_prob(z) - log_det) if with_log_prob else (x,)
 
-        outputs = (x, log_prob) if with_log_prob else (x,)
-        by_chunks(to_data, draw, self._spans(total, x.device), outputs, hidden)
+        outputs, spans = (x, log_prob) if with_log_prob else (x,), spans_of(total, math.prod(self.shape), x.device)
+        by_chunks(to_data, draw, spans, outputs, hidden)
         if hidden is not None:
             self._measure_rounding(x, None if contexts is None else contexts.repeat(n, 1), hidden)
         return x.view(n, *leading, *self.shape), log_prob.view(n, *leading) if with_log_prob else log_prob
 
     def _score(self, rows: Tensor, contexts: Tensor | None, hidden: torch.dtype | None = None) -> Tensor:
-        (log_prob,) = self._map(lambda *chunk: (self.forward(*chunk),), rows, contexts, [()], hidden)
+        (log_prob,) = map_rows(lambda *chunk: (self.forward(*chunk),), rows, contexts, [()], hidden=hidden)
         return log_prob
-
-    def _map(
-        self,
-        fn: Callable[[Tensor, Tensor | None], Sequence[Tensor]],
-        rows: Tensor,
-        contexts: Tensor | None,
-        shapes: Sequence[tuple[int, ...]],
-        hidden: torch.dtype | None = None,
-    ) -> Sequence[Tensor]:
-        """fn(rows, contexts), whose results have one row of the given shapes a row; in chunks if no gradients."""
-        spans = self._spans(len(rows), rows.device)
-        small = len(spans) <= 1 and hidden is None
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or small:
-            return fn(rows, contexts)
-        outputs = [rows.new_empty(len(rows), *shape) for shape in shapes]
-        read = lambda span: (rows[span], None if contexts is None else contexts[span])  # noqa: E731
-        by_chunks(fn, read, spans, outputs, hidden)
-        return outputs
 
     def _measure_rounding(self, rows: Tensor, contexts: Tensor | None, hidden: torch.dtype) -> None:
         if not len(rows):
@@ -229,10 +211,6 @@ class Flow(nn.Module):
         rows, contexts = rows[some], None if contexts is None else contexts[some]
         exact, rounded = self._score(rows, contexts), self._score(rows, contexts, hidden)
         self.rounding = compare(rounded, exact, warn=self.rounding is None)
-
-    def _spans(self, count: int, device: torch.device) -> list[slice]:
-        size = chunk_rows(math.prod(self.shape), device)
-        return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
     def _like(self) -> Tensor:
         """A tensor with the dtype and device of the flow."""
@@ -243,6 +221,10 @@ class Flow(nn.Module):
         like = self._like()
         if isinstance(values, Tensor) and values.device != like.device:
             raise ValueError(f"{name} is on {values.device} and the flow on {like.device}: move one of them with .to()")
+        if "complex" in str(getattr(values, "dtype", "")):
+            raise ValueError(
+                f"{name} must be real numbers, got {values.dtype}: give real and imaginary parts as columns"
+            )
         return torch.as_tensor(values, dtype=like.dtype, device=like.device)
 
     def _rows(self, x: Any, context: Any) -> tuple[Tensor, Tensor | None, tuple[int, ...]]:

@@ -11,52 +11,33 @@ from typing import Any
 
 import click
 
+from . import options as opt
+from .output import echo, told_warnings
+
 TOYS = ("moons", "circles", "spirals", "pinwheel", "checkerboard", "gaussians", "rings", "banana")
-# The arguments of `real_nvp` and `train` by the same names, with the same defaults (a test compares them).
-MODEL_OPTIONS: dict[str, tuple[Any, Any, str]] = {
-    "depth": (None, int, "Number of couplings  [16 for up to two columns, else 8]"),
-    "width": (None, int, "Hidden units of each network  [32 for up to two columns, else 64]"),
-    "hidden_layers": (2, int, "Hidden layers of each network."),
-    "activation": ("relu", str, "Activation of the networks."),
-    "residual": (False, bool, "Residual hidden layers."),
-    "clamp": (3.0, float, "Bound of each coupling's log-scale."),
-    "mixing": ("auto", click.Choice(["auto", "flip", "permute", "lu"]), "What mixes the columns between couplings."),
-    "components": (None, int, "Gaussians in a learned mixture base, 0 for one normal  [8 for one column, else 0]"),
-}
-TRAIN_OPTIONS: dict[str, tuple[Any, Any, str]] = {
-    "seconds": (None, float, "Length of the training, in seconds,"),
-    "epochs": (None, int, "or in passes over the rows,"),
-    "steps": (None, int, "or in optimiser steps (by default it follows the number of rows)."),
-    "batch": (512, int, "Rows of a step."),
-    "lr": (5e-3, float, "Highest learning rate."),
-    "weight_decay": (1e-5, float, "Of AdamW."),
-    "schedule": ("cosine", click.Choice(["cosine", "constant"]), "Of the learning rate."),
-    "warmup": (0.03, float, "Part of the run over which the rate rises."),
-    "ema": (0.995, float, "How much of the averaged weights a step keeps."),
-    "clip": (2.0, float, "Largest gradient norm."),
-    "patience": (0.5, float, "Part of the run without a better validation after which to stop."),
-    "val_fraction": (0.1, float, "Part of the training rows held out for validation."),
-    "checkpoint": (None, click.Path(), "Folder to keep the state in; a stopped training goes on from there."),
-    "compile": (False, bool, "Run the model through torch.compile."),
-}
+INTERRUPTED = 130  # the exit code of a process that Ctrl-C ended
 
 
 class _Failure(click.ClickException):
     def show(self, file: Any = None) -> None:
-        click.echo(f"error: {self.message}", err=True)
+        echo(f"error: {self.message}", err=True)
 
 
 class _Group(click.Group):
-    """Turns the errors that a user can mend into one line and exit code 1."""
+    """Turns the errors that a user can mend into one line and exit code 1, and Ctrl-C into one line and 130."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with told_warnings():
+                return super().invoke(ctx)
+        except KeyboardInterrupt:
+            echo("interrupted", err=True)
+            ctx.exit(INTERRUPTED)
         except (ValueError, OSError, ImportError, MemoryError) as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise  # click ends quietly when the reader of a pipe has left
             if ctx.meta.get("debug"):
-                click.echo(traceback.format_exc(), err=True, nl=False)
+                echo(traceback.format_exc().rstrip(), err=True)
             raise _Failure(_describe(error)) from error
 
 
@@ -72,38 +53,16 @@ def _general(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _from_table(table: dict[str, tuple[Any, Any, str]]) -> Callable[..., Any]:
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        for name, (default, kind, text) in reversed(table.items()):
-            flag = f"--{name.replace('_', '-')}"
-            command = (
-                click.option(flag, name, is_flag=True, help=text)
-                if kind is bool
-                else click.option(flag, name, type=kind, default=default, show_default=True, help=text)
-            )(command)
-        return command
-
-    return decorate
-
-
-_seed = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every random step.")
-_progress = click.option(
-    "--progress",
-    type=click.Choice(["auto", "rich", "plain", "none"]),
-    default="auto",
-    show_default=True,
-    help="How the training is shown, on stderr.",
-)
-
-
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="pushforward", prog_name="pushforward")
 @_general
 def main() -> None:
-    """Exact densities from samples, by normalizing flows.
+    """Exact densities of tables, by normalizing flows.
 
-    Tables are .csv, .parquet or .npy files. Output files are written whole or not at all, and replace existing ones.
-    Densities are in nats, in the units of the data.
+    Tables are text (.csv, .tsv, ..., packed or not), Parquet files and folders of them, Arrow, .npy and .npz. Output
+    files are written whole or not at all, and replace existing ones.
+    Log-densities are in nats per row, in the units of the data: a category, integer or rounded number counts with its
+    probability, any other number with its probability density.
     """
 
 
@@ -112,8 +71,8 @@ def main() -> None:
 @click.option("--seconds", type=float, help="Length of the training, in seconds  [default: 30]")
 @click.option("--steps", type=int, help="Length of the training in optimiser steps instead.")
 @click.option("--out", type=click.Path(), default="demo", show_default=True, help="Folder for pictures and model.")
-@_seed
-@_progress
+@opt.seed
+@opt.progress
 @_general
 def demo(**options: Any) -> None:
     """Watch Real NVP learn a toy density; compare it with the truth."""
@@ -125,47 +84,67 @@ def demo(**options: Any) -> None:
 @main.command()
 @click.argument("data", type=click.Path())
 @click.option("--out", type=click.Path(), required=True, help="The model file, *.safetensors.")
+@click.option("--kinds", help="What columns are where that was not seen right, as age=integer,price=positive.")
+@click.option("--given", help="Columns that the density of the others is conditional on, as a,b.")
 @click.option("--columns", help="Columns to model, as a,b,c; all of them by default.")
-@_from_table(TRAIN_OPTIONS)
-@_from_table(MODEL_OPTIONS)
-@_seed
-@_progress
+@click.option("--drop", help="Columns to leave out, as a,b.")
+@click.option("--recipe", type=click.Choice(opt.RECIPES), default="auto", show_default=True, help="Kind of the flow.")
+@click.option("--max-rows", type=click.IntRange(1), default=1_000_000, show_default=True, help="Of more rows a uniform "
+              "sample is learned.")  # fmt: skip
+@opt.of_reading
+@opt.of_training
+@opt.of_model
+@opt.seed
+@opt.progress
 @_general
 def fit(**options: Any) -> None:
-    """Learn the density of the rows of a table.
+    """Learn the density of the rows of a table, with columns of any kind.
 
-    A tenth of the rows is held out for a test. A Gaussian with full covariance is scored on the same rows.
+    What each column is gets inferred and shown. --kinds overrides it: real, integer, quantised:STEP, positive,
+    bounded:LOW:HIGH, circular:PERIOD, date, category. A tenth of the rows is held out for a test, and simple densities
+    are scored on the same rows. Ctrl-C ends the training early, and the best model so far is kept (exit code 130).
     """
-    from . import on_tables
+    from . import on_fit
 
-    model = {name: options.pop(name) for name in MODEL_OPTIONS}
-    training = {name: options.pop(name) for name in TRAIN_OPTIONS}
-    _finish(on_tables.fit(**options, model=model, training=training))
+    model, training = opt.taken(options, opt.MODEL_OPTIONS), opt.taken(options, opt.TRAIN_OPTIONS)
+    figures = on_fit.fit(reading=opt.reading(options), **options, model=model, training=training)
+    _finish(figures)
+    if figures["stopped"] == "interrupted":
+        click.get_current_context().exit(INTERRUPTED)
 
 
 @main.command()
 @click.argument("model", type=click.Path())
 @click.argument("data", type=click.Path())
 @click.option("--out", type=click.Path(), required=True, help="The table to write: DATA and log_density.")
+@click.option("--outlier", is_flag=True, help="Add a column percentile, too: the part of the rows held out by fit, in "
+              "percent, with a lower log-density. Rows near 0 are outliers.")  # fmt: skip
+@opt.of_reading
 @_general
 def score(**options: Any) -> None:
-    """Add each row's log-density under a model to a table."""
-    from . import on_tables
+    """Add each row's log-density under a model to a table.
 
-    _finish(on_tables.score(**options))
+    A row that the model holds for impossible, as by a category never seen, gets -inf.
+    """
+    from . import on_rows
+
+    _finish(on_rows.score(reading=opt.reading(options), **options))
 
 
 @main.command()
 @click.argument("model", type=click.Path())
-@click.option("-n", "count", type=click.IntRange(1), default=1000, show_default=True, help="Number of rows.")
+@click.option("-n", "count", type=click.IntRange(1), help="Number of rows, or of rows for each of --given  "
+              "[default: 1000, or 1]")  # fmt: skip
+@click.option("--given", type=click.Path(), help="A table of the columns that a conditional model is given.")
 @click.option("--out", type=click.Path(), required=True, help="The table to write.")
 @click.option("--seed", type=click.IntRange(0), help="Of the draws; a new one each time by default.")
+@opt.of_reading
 @_general
 def sample(**options: Any) -> None:
     """Draw new rows from a model."""
-    from . import on_tables
+    from . import on_rows
 
-    _finish(on_tables.sample(**options))
+    _finish(on_rows.sample(reading=opt.reading(options), **options))
 
 
 @main.command()
@@ -174,7 +153,8 @@ def sample(**options: Any) -> None:
 @click.option("--train", type=click.Path(), help="The table that the model was fitted to.")
 @click.option("--html", type=click.Path(), help="Write the report as a page with pictures, too.")
 @click.option("--max-rows", type=click.IntRange(1), default=10_000, show_default=True, help="Rows of the costly tests.")
-@_seed
+@opt.of_reading
+@opt.seed
 @_general
 def check(**options: Any) -> None:
     """Judge a model by rows that it was not fitted to.
@@ -184,7 +164,7 @@ def check(**options: Any) -> None:
     """
     from . import on_check
 
-    _finish(on_check.check(**options))
+    _finish(on_check.check(reading=opt.reading(options), **options))
 
 
 @main.command()
@@ -192,26 +172,29 @@ def check(**options: Any) -> None:
 @_general
 def info(**options: Any) -> None:
     """Show what a model file holds."""
-    from . import on_tables
+    from . import on_model
 
-    _finish(on_tables.info(**options))
+    _finish(on_model.info(**options))
 
 
 @main.command()
 @click.argument("model", type=click.Path())
 @click.option("--data", type=click.Path(), help="A table to show beside the model.")
 @click.option("--out", type=click.Path(), required=True, help="Folder for the pictures.")
+@click.option("--x", help="A column of numbers, to draw its density together with that of --y.")
+@click.option("--y", help="The other column.")
+@opt.of_reading
 @_general
 def plot(**options: Any) -> None:
-    """Draw a model: its density, its map, its samples."""
-    from . import on_tables
+    """Draw a model: samples against data, its density, its training."""
+    from . import on_model
 
-    _finish(on_tables.plot(**options))
+    _finish(on_model.plot(reading=opt.reading(options), **options))
 
 
 def _finish(figures: dict[str, Any]) -> None:
     if click.get_current_context().meta.get("json"):
-        click.echo(json.dumps(_finite(figures), allow_nan=False))
+        echo(json.dumps(_finite(figures), allow_nan=False))
 
 
 def _finite(value: Any) -> Any:

@@ -10,9 +10,10 @@ import torch
 from .. import plots, serialize
 from ..data.toys import toy as named_toy
 from ..diagnostics import exactness
+from ..diagnostics.stats import mean_and_se
 from ..models import real_nvp
 from ..training import fit as train_flow
-from .on_tables import mean_and_se, plus_minus, prepare_folder, say
+from .output import plus_minus, prepare_folder, say
 
 _TEST_POINTS = 20_000
 
@@ -34,17 +35,17 @@ def demo(toy: str, seconds: float | None, steps: int | None, out: str, seed: int
     x = truth.sample(_TEST_POINTS, generator=torch.Generator().manual_seed(seed + 1_000_003))
     with torch.no_grad():
         log_p = flow.log_prob(x).double()
-    nll, nll_se = mean_and_se(-log_p)
+    nll, nll_se = mean_and_se((-log_p).numpy())
     log_true = truth.log_prob(x).double()
-    gap, gap_se = mean_and_se(log_true - log_p)
+    gap, gap_se = mean_and_se((log_true - log_p).numpy())
     exact = exactness(flow, x)
     figures = {"test_nll": nll, "test_nll_se": nll_se, "entropy": truth.entropy(), "gap": gap, "gap_se": gap_se}
     figures |= {"train_seconds": summary["seconds"], "steps": summary["steps"], "skipped": summary["skipped"]}
     figures |= {**exact, "toy": toy, "seed": seed, "stopped": summary["stopped"], "out": str(folder)}
     say("trained", f"{summary['steps']:,} steps in {summary['seconds']:.1f} s ({summary['stopped']})")
-    say("test NLL", f"{plus_minus(-log_p)} nats, on {_TEST_POINTS:,} fresh points")
+    say("test NLL", f"{plus_minus(nll, nll_se)} nats, on {_TEST_POINTS:,} fresh points")
     say("entropy", f"{figures['entropy']:.4f} nats: no model can come below it, but for the luck of the points")
-    say("gap", f"{plus_minus(log_true - log_p)} nats: mean of log p(x) - log model(x), the distance from the truth")
+    say("gap", f"{plus_minus(gap, gap_se)} nats: mean of log p(x) - log model(x), the distance from the truth")
     say(
         "exactness",
         f"|g(f(x)) - x| <= {exact['roundtrip_max']:.1e}, log-det against autograd <= {exact['logdet_max']:.1e}",

@@ -1,73 +1,18 @@
-"""CSV files by pyarrow. Cells stay text until asked for as numbers, so that they are written back as they were."""
+"""Cells of text, by pyarrow: as numbers, as columns of a type, and written as CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 _MISSING = ("", "na", "n/a", "nan", "null", "none")  # cells that hold nothing, in lower case
+PACKED = (".gz", ".bz2", ".zst")  # endings of compressed text files, as pyarrow knows them
 _TRUTH = {"false": 0.0, "true": 1.0}
-_BLOCK = 2**24  # bytes read at a time; a row must fit
-
-
-def read_csv(path: Path) -> tuple[Any, list[str], bool]:
-    """Reads a CSV of UTF-8 text.
-
-    Returns:
-        A `pyarrow.Table` of text cells; the cells of its first line; whether they are names, and so not in the table.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: a row has more or fewer cells than the first line (its line is named), or the file is no CSV.
-        ImportError: there is no pyarrow.
-    """
-    pa = pyarrow()
-    from pyarrow import csv as pa_csv
-
-    # With names of our own, the header is read as the first row: quotes, blank lines and all.
-    names = [f"f{i}" for i in range(_width(path))]
-
-    def read(**parse: Any) -> Any:
-        return pa_csv.read_csv(
-            path,
-            pa_csv.ReadOptions(column_names=names, use_threads=not parse, block_size=_BLOCK),
-            pa_csv.ParseOptions(newlines_in_values=True, **parse),
-            pa_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False),
-        )
-
-    try:
-        data = read()
-    except pa.ArrowInvalid as error:
-        ragged: list[Any] = []
-        if "Expected" in str(error):  # once more, without threads: only so does a row know its number
-            read(invalid_row_handler=lambda row: "skip" if ragged else (ragged.append(row), "skip")[1])
-        if ragged:
-            row = ragged[0]
-            raise ValueError(
-                f"{path}: line {row.number} has {row.actual_columns} cells, the first line has {len(names)} "
-                "(blank lines are not counted)"
-            ) from None
-        raise ValueError(f"{path} is no readable CSV in UTF-8: {one_line(error)}") from None
-    first = [column[0].as_py().strip() for column in data.columns]
-    has_header = not all(_is_number(cell) for cell in first)
-    return data.slice(1 if has_header else 0), first, has_header
-
-
-def _width(path: Path) -> int:
-    """The number of cells in the first row that is not blank."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            width = next((len(row) for row in csv.reader(file) if row), 0)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is no readable CSV in UTF-8: {one_line(error)}") from None
-    if width == 0:
-        raise ValueError(f"{path} is empty")
-    return width
 
 
 def parse(column: Any) -> tuple[NDArray[np.float64], int | None]:
@@ -83,13 +28,14 @@ def parse(column: Any) -> tuple[NDArray[np.float64], int | None]:
         values = np.full(len(column), np.nan)
         for row, (cell, is_missing) in enumerate(zip(trimmed.to_pylist(), missing.to_pylist(), strict=True)):
             if cell is not None and not is_missing:
-                if cell.lower() not in _TRUTH and not _is_number(cell):
+                if cell.lower() not in _TRUTH and not is_number(cell):
                     return values, row
                 values[row] = _TRUTH[cell.lower()] if cell.lower() in _TRUTH else float(cell)
         return values, None
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Whether text reads as a number."""
     try:
         float(cell)
     except ValueError:
@@ -113,34 +59,82 @@ def as_text(data: Any) -> Any:
     return pa.table(columns, names=data.column_names)
 
 
-def write_csv(text: Any, file: Any) -> None:
-    """Writes a `pyarrow.Table` of text cells to an open text file; missing cells are left empty."""
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(text.column_names)
-    for batch in text.to_batches(max_chunksize=65_536):
-        writer.writerows(zip(*(column.to_pylist() for column in batch.columns), strict=True))
-
-
-def line(cells: list[str]) -> str:
-    """One line of a CSV, without its end."""
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="").writerow(cells)
-    return buffer.getvalue()
-
-
-def typed(data: Any) -> Any:
-    """Gives the text columns of a CSV's `pyarrow.Table` the types that pyarrow reads off their cells."""
+def write_rows(text: Any, file: Any, delimiter: str = ",") -> None:
+    """Writes the rows of a `pyarrow.Table` of text cells to an open binary file; missing cells are left empty."""
     pa = pyarrow()
     from pyarrow import csv as pa_csv
 
-    text = [n for n, kind in zip(data.column_names, data.schema.types, strict=True) if pa.types.is_string(kind)]
-    buffer = io.StringIO(newline="")
-    write_csv(data.select(text), buffer)
-    read = pa_csv.read_csv(
-        io.BytesIO(buffer.getvalue().encode()), parse_options=pa_csv.ParseOptions(newlines_in_values=True)
-    )
-    columns = dict(zip(text, read.columns, strict=True))
+    options = pa_csv.WriteOptions(include_header=False, delimiter=delimiter, quoting_style="none")
+    for batch in text.to_batches(max_chunksize=65_536):
+        buffer = io.BytesIO()
+        try:
+            if batch.num_columns == 1:  # an empty cell must not become a blank line
+                raise pa.ArrowInvalid
+            pa_csv.write_csv(batch, buffer, options)
+        except pa.ArrowInvalid:  # a cell needs quotes, which pyarrow would put around all
+            lines = io.StringIO(newline="")
+            writer = csv.writer(lines, delimiter=delimiter, lineterminator="\n")
+            writer.writerows(zip(*(column.to_pylist() for column in batch.columns), strict=True))
+            buffer = io.BytesIO(lines.getvalue().encode())
+        file.write(buffer.getbuffer())
+
+
+def line(cells: list[str], delimiter: str = ",") -> str:
+    """One line of a CSV, without its end."""
+    buffer = io.StringIO()
+    csv.writer(buffer, delimiter=delimiter, lineterminator="").writerow(cells)
+    return buffer.getvalue()
+
+
+def types_of(pieces: Iterable[Any]) -> dict[str, Any]:
+    """The types that pyarrow reads off the cells of text columns, wide enough for every piece, by column name."""
+    pa = pyarrow()
+    found: dict[str, Any] = {}
+    for piece in pieces:
+        for field in _parsed(piece.select(_text_columns(piece))).schema:
+            before = found.get(field.name, field.type)
+            if before == field.type or pa.types.is_null(field.type):
+                found[field.name] = before
+            elif pa.types.is_null(before):
+                found[field.name] = field.type
+            else:
+                kinds = {before, field.type}
+                wider = pa.float64() if kinds == {pa.int64(), pa.float64()} else pa.string()
+                if all(pa.types.is_date(k) or pa.types.is_timestamp(k) for k in kinds):
+                    wider = pa.timestamp("ns" if pa.timestamp("ns") in kinds else "s")
+                found[field.name] = wider
+    return found
+
+
+def typed(data: Any, types: dict[str, Any]) -> Any:
+    """Gives the text columns of a CSV's `pyarrow.Table` types, as `types_of` finds them."""
+    pa = pyarrow()
+    text = _text_columns(data)
+    parsed = _parsed(data.select(text), types)
+    columns = dict(zip(text, parsed.columns, strict=True))
     return pa.table([columns.get(n, data.column(n)) for n in data.column_names], names=data.column_names)
+
+
+def _text_columns(data: Any) -> list[str]:
+    pa = pyarrow()
+    return [n for n, kind in zip(data.column_names, data.schema.types, strict=True) if pa.types.is_string(kind)]
+
+
+def _parsed(text: Any, types: dict[str, Any] | None = None) -> Any:
+    """Columns of text as columns of the types, or of those that fit."""
+    from pyarrow import csv as pa_csv
+
+    if not text.num_columns:
+        return text
+    buffer = io.BytesIO()
+    buffer.write((line(text.column_names) + "\n").encode())
+    write_rows(text, buffer)
+    return pa_csv.read_csv(
+        io.BytesIO(buffer.getbuffer()),
+        pa_csv.ReadOptions(block_size=max(len(buffer.getbuffer()), 1)),
+        pa_csv.ParseOptions(newlines_in_values=True),
+        pa_csv.ConvertOptions(column_types=types or {}),
+    )
 
 
 def one_line(error: BaseException) -> str:

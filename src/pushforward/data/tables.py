@@ -1,296 +1,116 @@
-"""Tables: numeric columns read from CSV, Parquet or .npy files, with all other columns kept, and written back."""
+"""Tables in files: opened and read piece by piece, or whole, and written."""
 
 from __future__ import annotations
 
-import io
-import shlex
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from .._files import atomic
 from . import _csv
+from ._arrowfiles import PARQUET, ArrowFile, ParquetFiles
+from ._csvfile import CsvFile
+from ._file import BATCH_ROWS as BATCH_ROWS
+from ._file import Skipped as Skipped
+from ._file import TableFile as TableFile
+from ._file import joined as joined
+from ._npyfile import NpyFile, NpzFile
+from .table import Table as Table
+from .writing import SUFFIXES as SUFFIXES
+from .writing import TableWriter as TableWriter
+from .writing import check_writable
+from .writing import write_table as write_table
 
-SUFFIXES = (".csv", ".parquet", ".npy")
-_PANDAS_INDEX = "__index_level_"  # what pandas adds to a Parquet file for a frame whose rows were picked
-
-
-@dataclass(frozen=True)
-class Table:
-    """The rows and columns of a file, as the file holds them.
-
-    Attributes:
-        data: a `pyarrow.Table` or an array (N, D).
-        names: the D column names.
-        named: False where the file has no names; they are then x0, x1, ...
-        source: the file, for messages.
-        text: whether it is a CSV, whose cells stay text so that they are written back as they were.
-
-    Example:
-        >>> table = Table(np.array([[1, 2], [3, 4]]), ("a", "b"))
-        >>> table.matrix(["b"])
-        array([[2.],
-               [4.]])
-    """
-
-    data: Any
-    names: tuple[str, ...]
-    named: bool = True
-    source: str = "the table"
-    text: bool = False
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    @property
-    def default_columns(self) -> list[str]:
-        """All columns but the row index that pandas leaves in Parquet files."""
-        return [n for n in self.names if not n.startswith(_PANDAS_INDEX)]
-
-    def numeric_columns(self) -> list[str]:
-        """The columns that hold numbers alone (and perhaps missing cells)."""
-        return [n for n in self.default_columns if self._numbers(n)[1] is None]
-
-    def matrix(self, columns: Sequence[str] | None = None, *, finite: bool = True) -> NDArray[np.float64]:
-        """Columns as numbers, (N, D), in the order asked for; integers, booleans and decimals become float64.
-
-        Args:
-            columns: names; None takes all.
-            finite: refuse missing cells, NaN and infinity; False keeps them (missing as NaN).
-
-        Raises:
-            ValueError: no such column, one asked for twice, one that is not numeric or, with `finite`, holds a missing
-                or infinite value; the message names the column and the row, counted from 1 below the header.
-        """
-        columns = self.default_columns if columns is None else list(columns)
-        _check_unique(columns, "the columns asked for")
-        absent = [c for c in columns if c not in self.names]
-        if absent:
-            raise ValueError(f"{self.source} has no {_columns(absent)}; it has {_quoted(self.names)}")
-        if not columns:
-            raise ValueError(f"{self.source}: no column was chosen")
-        out = np.empty((len(self), len(columns)))
-        for i, name in enumerate(columns):
-            out[:, i], stray = self._numbers(name)
-            if stray is not None:
-                raise ValueError(self._not_numeric(name, stray))
-            if finite:
-                self._check_finite(name, out[:, i])
-        return out
-
-    def model_matrix(self, columns: Sequence[str], width: int | None = None) -> NDArray[np.float64]:
-        """The columns of a model as numbers (N, D), found by name; other columns are ignored.
-
-        A file without names is matched by position: it must have exactly the model's D columns, or `width` of them.
-
-        Args:
-            columns: the model's columns, in its order.
-            width: how many columns the nameless file had that the model's x0, x1, ... were chosen from.
-
-        Raises:
-            ValueError: columns are missing (they are listed), the width is wrong, or as `matrix`.
-        """
-        if self.named:
-            absent = [c for c in columns if c not in self.names]
-            if absent:
-                raise ValueError(f"{self.source} lacks {_columns(absent)} of the model; it has {_quoted(self.names)}")
-            return self.matrix(columns)
-        if len(self.names) == len(columns):
-            return self.matrix(self.names)
-        if len(self.names) == width and all(c in self.names for c in columns):
-            return self.matrix(columns)
-        raise ValueError(
-            f"{self.source} has no column names and {len(self.names)} columns; "
-            f"the model has {len(columns)} ({_quoted(columns)})"
-        )
-
-    def with_column(self, name: str, values: NDArray[Any]) -> Table:
-        """The table with one more column, last: values (N,).
-
-        Raises:
-            ValueError: there is such a column already.
-        """
-        if name in self.names:
-            raise ValueError(f"{self.source} already has a column {name!r}")
-        if isinstance(self.data, np.ndarray):
-            data = np.column_stack([self.data, values])
-        else:
-            data = self.data.append_column(name, [values])
-        return replace(self, data=data, names=(*self.names, name))
-
-    def _numbers(self, name: str) -> tuple[NDArray[np.float64], int | None]:
-        """-> values (N,), NaN where missing; the first row whose cell is no number, or None."""
-        i = self.names.index(name)
-        if isinstance(self.data, np.ndarray):
-            return self.data[:, i].astype(np.float64), None
-        pa = _csv.pyarrow()
-        pc, t = pa.compute, pa.types
-        column, kind = self.data.column(i), self.data.schema.types[i]
-        if t.is_dictionary(kind):
-            column, kind = pc.cast(column, kind.value_type), kind.value_type
-        if t.is_string(kind) or t.is_large_string(kind):
-            return _csv.parse(column)
-        if any(is_kind(kind) for is_kind in (t.is_integer, t.is_floating, t.is_boolean, t.is_decimal, t.is_null)):
-            return pc.cast(column, pa.float64(), safe=False).to_numpy(), None
-        return np.full(len(self), np.nan), 0
-
-    def _not_numeric(self, name: str, row: int) -> str:
-        cell = self.data.column(self.names.index(name))[row].as_py()
-        numeric = self.numeric_columns()
-        hint = "no column is numeric"
-        if numeric:
-            hint = f"choose numeric columns, as with --columns {shlex.quote(_csv.line(numeric))}"
-        shown = repr(cell) if len(repr(cell)) <= 40 else f"{repr(cell)[:36]} ..."
-        return f"{self.source}: column {name!r} is not numeric: row {row + 1} holds {shown} ({self._rows_are}); {hint}"
-
-    def _check_finite(self, name: str, values: NDArray[np.float64]) -> None:
-        bad = np.flatnonzero(~np.isfinite(values))
-        if len(bad):
-            what = "a missing cell or NaN" if np.isnan(values[bad[0]]) else f"{values[bad[0]]}"
-            more = f", the first of {len(bad):,} values that are no finite number" if len(bad) > 1 else ""
-            raise ValueError(f"{self.source}: column {name!r} has {what} in row {bad[0] + 1}{more} ({self._rows_are})")
-
-    @property
-    def _rows_are(self) -> str:
-        return f"rows are counted from 1{', below the header' if self.named and self.text else ''}"
+_TEXT = (".csv", ".tsv", ".tab", ".txt", ".dat", ".data")
+_ARROW = (".arrow", ".feather", ".ipc", ".arrows")
+READ = (*_TEXT, *PARQUET, *_ARROW, ".npy", ".npz")
 
 
-def read_table(path: str | PathLike[str]) -> Table:
-    """Reads a CSV, Parquet or .npy file.
+def open_table(
+    path: str | PathLike[str],
+    *,
+    delimiter: str | None = None,
+    header: bool | None = None,
+    skip_bad_rows: bool = False,
+) -> TableFile:
+    """Opens a table for reading piece by piece; its format is told by the end of its name.
 
-    The first line of a CSV names its columns, unless each of its cells is a number: then the columns are x0, x1, ...,
-    as they are for .npy files. An array of one axis is one column. Object arrays are refused: they can run code.
+    - Text (.csv, .tsv, .tab, .txt, .dat, .data, and these with .gz, .bz2 or .zst), UTF-8. Commas, semicolons, tabs,
+      bars or runs of blanks between cells and a decimal comma are detected; lines that start with # before the first
+      row are comments. The first row names the columns, unless each of its cells is a number, or one is and another
+      comes again below; they are then x0, x1, ...
+    - Parquet (.parquet, .pq), or a folder of such files, with folders named like year=2024 as columns.
+    - Arrow IPC (.arrow, .feather, .ipc, .arrows).
+    - .npy, and .npz with one array or one called X, x or data: numbers (rows, columns), or (rows,) as one column.
+      Object arrays are refused: they can run code.
+
+    Args:
+        path: of the file or folder.
+        delimiter: between the cells of text: one character, or "whitespace" for runs of it; None detects it.
+        header: whether the first row of text names the columns; None detects it.
+        skip_bad_rows: leave out, and count, rows of text with more or fewer cells than the first.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it has no rows, ragged rows (the first is named), duplicate column names, another suffix than
-            .csv, .parquet and .npy, or is damaged.
-        ImportError: CSV and Parquet need pyarrow.
+        ValueError: it has no rows, duplicate column names, an unknown ending, is damaged, or is a folder without
+            Parquet files or with files of differing columns.
+        ImportError: all but .npy and .npz need pyarrow.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "rows.csv")
+        >>> _ = path.write_text("a;b\\n1,5;x\\n2,5;y\\n")
+        >>> [batch.matrix(["a"]).tolist() for batch in open_table(path).batches(rows=1)]
+        [[[1.5]], [[2.5]]]
     """
     path = Path(path)
-    suffix = check_suffix(path, "read")
+    suffix = _suffix(path)
+    is_text = suffix in _TEXT
+    if not is_text and (delimiter is not None or header is not None):
+        raise ValueError(f"{path} is no text: it takes neither a delimiter nor a header")
     if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder, expected a table")
+        if is_text or suffix in (*_ARROW, ".npy", ".npz"):
+            raise IsADirectoryError(f"{path} is a folder, expected a file; only Parquet files are read from folders")
+        return ParquetFiles(path)
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty")
-    table = {".csv": _read_csv, ".parquet": _read_parquet, ".npy": _read_npy}[suffix](path)
-    _check_unique(table.names, str(path))
-    if not table.names:
-        raise ValueError(f"{path} has no columns")
-    if len(table) == 0:
-        raise ValueError(f"{path} has no rows{', only a header' if suffix == '.csv' else ''}")
-    return table
+    if is_text:
+        return CsvFile(path, delimiter, header, skip_bad_rows)
+    if suffix in PARQUET:
+        return ParquetFiles(path)
+    if suffix in _ARROW:
+        return ArrowFile(path)
+    return NpyFile(path) if suffix == ".npy" else NpzFile(path)
 
 
-def write_table(table: Table, path: str | PathLike[str]) -> None:
-    """Writes a table as CSV, Parquet or .npy, by the suffix, atomically; an existing file is replaced.
+def read_table(path: str | PathLike[str]) -> Table:
+    """Reads a whole table into memory: `open_table(path).read()`.
 
     Raises:
-        OSError: the file cannot be written; nothing is left behind.
-        ValueError: another suffix, or a column that the format cannot hold (.npy takes numbers alone).
-        ImportError: CSV and Parquet need pyarrow.
+        OSError: the file cannot be read.
+        ValueError: as `open_table`, or a row has more or fewer cells than the first (its line is named).
+        ImportError: all but .npy and .npz need pyarrow.
     """
-    suffix = check_suffix(path, "write")
-    if suffix == ".npy":
-        values = table.data if isinstance(table.data, np.ndarray) else table.matrix(table.names, finite=False)
-        buffer = io.BytesIO()  # straight to a file, numpy tells a full disk in words of its own
-        np.save(buffer, values, allow_pickle=False)
-        with atomic(path) as part:
-            part.write_bytes(buffer.getbuffer())
-        return
-    data = _as_arrow(table)
-    if suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        data = _csv.typed(data) if table.text else data
-        with atomic(path) as part:
-            pq.write_table(data, part)
-    else:
-        data = _csv.as_text(data)
-        with atomic(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
-            _csv.write_csv(data, file)
+    return open_table(path).read()
 
 
 def check_suffix(path: str | PathLike[str], verb: str) -> str:
-    """The suffix of a table, in lower case.
+    """The ending of a table to "read" or "write", in lower case.
 
     Raises:
-        ValueError: it is none of .csv, .parquet and .npy.
+        ValueError: it is none that can be.
         ImportError: the format needs pyarrow.
     """
-    suffix = Path(path).suffix.lower()
-    if suffix not in SUFFIXES:
-        raise ValueError(f"cannot {verb} {path}: expected a file ending in {', '.join(SUFFIXES)}")
-    if suffix != ".npy":
+    return check_writable(path) if verb == "write" else _suffix(Path(path))
+
+
+def _suffix(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix in _csv.PACKED and Path(path.stem).suffix.lower() in _TEXT:
+        suffix = Path(path.stem).suffix.lower()
+    if suffix not in READ and not path.is_dir():
+        path.stat()
+        raise ValueError(
+            f"cannot read {path}: expected a folder of Parquet files or a file ending in {', '.join(READ)}"
+        )
+    if suffix not in (".npy", ".npz"):
         _csv.pyarrow()
     return suffix
-
-
-def _read_csv(path: Path) -> Table:
-    data, first, has_header = _csv.read_csv(path)
-    names = tuple(first) if has_header else _made_up(len(first))
-    return Table(data.rename_columns(names), names, has_header, str(path), text=True)
-
-
-def _read_parquet(path: Path) -> Table:
-    pa = _csv.pyarrow()
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            data = file.read()
-    except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise ValueError(f"{path} is damaged or no Parquet file: {_csv.one_line(error)}") from None
-    return Table(data, tuple(data.column_names), True, str(path))
-
-
-def _read_npy(path: Path) -> Table:
-    try:
-        values = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, MemoryError) as error:
-        raise ValueError(
-            f"{path} is damaged or no .npy file of plain numbers (object arrays are refused: they can run code): "
-            f"{_csv.one_line(error)}"
-        ) from None
-    if not isinstance(values, np.ndarray):
-        raise ValueError(f"{path} is an archive of arrays (.npz); save one array as .npy")
-    if values.dtype.kind not in "fiub":
-        raise ValueError(f"{path} must hold real numbers, got an array of {values.dtype}")
-    if values.ndim not in (1, 2):
-        raise ValueError(f"{path} must hold an array (rows, columns), got shape {values.shape}")
-    values = values[:, None] if values.ndim == 1 else values
-    return Table(values, _made_up(values.shape[1]), False, str(path))
-
-
-def _as_arrow(table: Table) -> Any:
-    pa = _csv.pyarrow()
-    if isinstance(table.data, np.ndarray):
-        return pa.table([np.ascontiguousarray(column) for column in table.data.T], names=list(table.names))
-    return table.data
-
-
-def _made_up(count: int) -> tuple[str, ...]:
-    return tuple(f"x{i}" for i in range(count))
-
-
-def _check_unique(names: Sequence[str], where: str) -> None:
-    twice = [n for n, count in Counter(names).items() if count > 1]
-    if twice:
-        raise ValueError(f"{where}: more than one {_columns(twice[:1])}")
-
-
-def _columns(names: Sequence[str]) -> str:
-    return f"column{'s' if len(names) > 1 else ''} {_quoted(names)}"
-
-
-def _quoted(names: Sequence[str], most: int = 20) -> str:
-    shown = ", ".join(repr(n) for n in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

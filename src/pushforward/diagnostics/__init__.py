@@ -5,3 +5,4 @@ from .mixture import gaussian_log_prob as gaussian_log_prob
 from .report import Report as Report
 from .report import Section as Section
 from .run import check as check
+from .run import held_out_likelihood as held_out_likelihood

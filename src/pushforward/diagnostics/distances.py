@@ -30,6 +30,7 @@ from .subject import take
 _KS = (0.05, 0.12)  # good, bad
 _W1 = (0.08, 0.3)  # spreads
 _CORRELATION = (0.06, 0.2)
+_RARE = 0.05  # share of the rows of a category below which its correlations are left out
 _LEAST = 40
 _QUERIES, _NEIGHBOURS = 2000, 40_000
 _CLOSER = (0.06, 0.2)  # P(sample closer than held-out row) - 1/2
@@ -59,7 +60,9 @@ def columns(e: Evidence) -> Section:
         })  # fmt: skip
     noise = ks_noise(n / 2, len(names))
     far = max(found, key=lambda f: f["ks"] - f["real_ks"])
-    moved = max(found, key=lambda f: f["w1"] - f["real_w1"])
+    # Spreads say nothing of a rare category: the Kolmogorov-Smirnov distance of its indicator is its share's error.
+    numbers = [f for f, i in zip(found, varying, strict=True) if not e.encoder.indicator[i]] or found
+    moved = max(numbers, key=lambda f: f["w1"] - f["real_w1"])
     # What real rows differ by is not the model's fault: a test of another season, a random half.
     verdicts = [
         judge(far["ks"] - max(0.0, far["real_ks"] - noise), noise, *_KS),
@@ -76,8 +79,10 @@ def columns(e: Evidence) -> Section:
     if len(ordered) > _SHOWN:
         section.table.append([f"{len(ordered) - _SHOWN} more", f"at most {ordered[_SHOWN]['ks']:.3f}", "KS distance"])
     said = f"the worst column is {far['column']}, KS distance {far['ks']:.3f} (real rows {far['real_ks']:.3f})"
-    if len(names) > 1:
-        verdict, text = _correlations(held, other, fake, names, section)
+    common = _common(e, held, other)
+    if len(common) > 1:
+        parts = (part[:, common] for part in (held, other, fake))
+        verdict, text = _correlations(*parts, [names[i] for i in common], section)
         verdicts.append(verdict)
         said += text
     section.drawn["columns"], section.drawn["noise"] = ordered, noise
@@ -142,6 +147,18 @@ def memorisation(e: Evidence) -> Section:
             "training rows are far likelier than held-out ones: the model is overfitted, though no sample is a copy"
         )
     return section
+
+
+def _common(e: Evidence, *parts: Array) -> list[int]:
+    """All numbers but the indicators of rare categories: of two of those, one shared row makes a correlation of 1."""
+    kept = []
+    for i, of_encoder in enumerate(e.encoder.varying):
+        if e.encoder.indicator[of_encoder]:
+            shares = [float((part[:, i] > 0).mean()) for part in parts]
+            if not all(_RARE <= share <= 1 - _RARE for share in shares):
+                continue
+        kept.append(i)
+    return kept
 
 
 def _correlations(held: Array, other: Array, fake: Array, names: list[str], section: Section) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,8 @@ _TIED = 0.5  # share of repeated values beyond which a column counts as quantise
 
 
 @dataclass
-class Evidence:
-    """Rows, samples and log-densities.
+class Scored:
+    """Rows and their log-densities.
 
     Attributes:
         subject: the density.
@@ -28,11 +28,8 @@ class Evidence:
         log_all: log-density of all held-out rows (N,).
         log_test: that of `test`.
         log_train: that of `train`.
-        samples: draws of the density, as many as twice `test` or 10,000 at least.
-        log_samples: their log-densities.
-        lost: draws that are no finite numbers, and were dropped.
-        held, other, fake: as many held-out rows, other real rows and samples.
-        other_is: where the other real rows come from.
+        impossible: how many further held-out rows the model's schema rules out, as by a category that the training
+            never saw; they are left out.
         encoder: rows to numbers.
         seed: of every random step.
         constant: columns of one value.
@@ -47,13 +44,7 @@ class Evidence:
     log_all: Array
     log_test: Array
     log_train: Array | None
-    samples: Any
-    log_samples: Array
-    lost: int
-    held: Any
-    other: Any
-    fake: Any
-    other_is: str
+    impossible: int
     encoder: Encoder
     seed: int
     constant: list[str]
@@ -63,22 +54,67 @@ class Evidence:
         """The source of randomness of a section: another one for each, so that none depends on what ran before."""
         return np.random.default_rng([self.seed, section])
 
+
+@dataclass
+class Evidence(Scored):
+    """Rows, samples and log-densities.
+
+    Attributes:
+        samples: draws of the density, as many as twice `test` or 10,000 at least.
+        log_samples: their log-densities.
+        lost: draws that are no finite numbers, and were dropped.
+        held, other, fake: as many held-out rows, other real rows and samples.
+        other_is: where the other real rows come from.
+    """
+
+    samples: Any
+    log_samples: Array
+    lost: int
+    held: Any
+    other: Any
+    fake: Any
+    other_is: str
+
     def level(self, log_density: Array) -> Array:
         """For each row (N,) the mass of the smallest region that holds it: the part of the samples that are denser."""
         # A row without a density lies beyond all others.
         return 1 - share_within(np.nan_to_num(log_density, nan=-np.inf), np.nan_to_num(self.log_samples, nan=-np.inf))
 
 
-def gather(subject: Subject, test: Any, train: Any, numbers: Any, max_rows: int, seed: int) -> Evidence:
-    """Scores rows and draws samples; test and train are rows of the subject's kind."""
+def scored(subject: Subject, test: Any, train: Any, numbers: Any, max_rows: int, seed: int) -> Scored:
+    """Scores rows; test and train are rows of the subject's kind."""
     rng = np.random.default_rng([seed, 0])
     log_all = subject.log_prob(test)
+    lost = np.flatnonzero(~np.isfinite(log_all))
+    impossible = lost[subject.impossible(take(test, lost))] if 0 < len(lost) < len(test) else lost[:0]
+    if len(impossible):
+        possible = np.setdiff1d(np.arange(len(test)), impossible)
+        test, numbers, log_all = take(test, possible), numbers[possible], log_all[possible]
     index = np.sort(rng.permutation(len(test))[:max_rows])
     chosen = take(test, index)
     known = None if train is None else take(train, np.sort(rng.permutation(len(train))[: 2 * max_rows]))
-    encoder = subject.encoder(chosen if train is None else known)
+    encoder = subject.encoder(chosen if known is None else known)
+    return Scored(
+        subject=subject,
+        test=chosen,
+        numbers=numbers,
+        index=index,
+        train=known,
+        log_all=log_all,
+        log_test=log_all[index],
+        log_train=None if known is None else subject.log_prob(known),
+        impossible=len(impossible),
+        encoder=encoder,
+        seed=seed,
+        constant=_constant(subject, encoder),
+        tied=_tied(subject, chosen),
+    )
 
-    samples = subject.sample(max(2 * len(chosen), 10_000), seed)
+
+def gather(found: Scored) -> Evidence:
+    """Draws samples beside rows that were scored."""
+    subject, chosen, known, rng = found.subject, found.test, found.train, found.rng(8)
+    samples = subject.sample(max(2 * len(chosen), 10_000), found.seed)
     drawn = len(samples)
     matrix = subject.matrix(samples)
     if matrix is not None:
@@ -93,14 +129,7 @@ def gather(subject: Subject, test: Any, train: Any, numbers: Any, max_rows: int,
         held, other = (take(part, rng.permutation(len(part))[:size]) for part in (chosen, known))
         other_is = "training rows"
     return Evidence(
-        subject=subject,
-        test=chosen,
-        numbers=numbers,
-        index=index,
-        train=known,
-        log_all=log_all,
-        log_test=log_all[index],
-        log_train=None if known is None else subject.log_prob(known),
+        **{f.name: getattr(found, f.name) for f in fields(found)},
         samples=samples,
         log_samples=subject.log_prob(samples) if len(samples) else np.empty(0),
         lost=drawn - len(samples),
@@ -108,10 +137,6 @@ def gather(subject: Subject, test: Any, train: Any, numbers: Any, max_rows: int,
         other=other,
         fake=take(samples, np.arange(min(size, len(samples)))),
         other_is=other_is,
-        encoder=encoder,
-        seed=seed,
-        constant=_constant(subject, encoder),
-        tied=_tied(subject, chosen),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .evidence import Evidence
+from .evidence import Scored
 from .mixture import fit_mixture, gaussian_log_prob, kde_log_prob
 from .report import Section
 from .stats import BAD, DOUBTFUL, GOOD, UNKNOWN, Array, judge, mean_and_se
@@ -17,12 +17,13 @@ _GOOD, _BAD = 0.02, 0.2  # nats per row below the best baseline
 _KDE_COLUMNS = 6
 _FIT_ROWS = 20_000
 _LEAST = 20
+_IMPOSSIBLE = 0.05  # share of held-out rows with cells never seen, beyond which the training rows were no fair sample
 _FEW = 0.002  # share of rows that must not decide a mean
 
 Scores = dict[str, Array]
 
 
-def likelihood(e: Evidence) -> Section:
+def likelihood(e: Scored) -> Section:
     """Nats per row of held-out rows, and the paired differences from the baselines."""
     mean, se = mean_and_se(e.log_all)
     figures: dict[str, Any] = {"rows": len(e.log_all), "mean": mean, "se": se, "median": float(np.median(e.log_all))}
@@ -31,8 +32,13 @@ def likelihood(e: Evidence) -> Section:
     figures["not_finite"] = lost
     section = Section("likelihood", "Held-out likelihood", UNKNOWN, "", table, figures)
     figures["baselines"] = found = {}
-    figures["repeated_values"] = e.tied
+    figures["repeated_values"], figures["impossible"] = e.tied, e.impossible
     note = _tie_note(e.tied)
+    share = e.impossible / (e.impossible + len(e.log_all))
+    if e.impossible:
+        said = f"{e.impossible:,} more held-out rows are impossible to the model, as by a category it never saw"
+        table.append(["left out", f"{100 * share:.2g} %", said])
+        note = f"; {said}" + note
     if lost:
         first = int(e.numbers[np.flatnonzero(~np.isfinite(e.log_all))[0]])
         section.verdict = BAD
@@ -62,6 +68,8 @@ def likelihood(e: Evidence) -> Section:
     best = min(found, key=lambda name: found[name]["gain"])
     section.verdict, section.why = _verdict(e.log_test - scores[best][1], found[best], figures)
     section.why += note
+    if share > _IMPOSSIBLE and section.verdict in (GOOD, UNKNOWN):
+        section.verdict = DOUBTFUL
     return section
 
 
@@ -92,7 +100,7 @@ def _verdict(gains: Array, best: dict[str, Any], figures: dict[str, Any]) -> tup
     return verdict, f"level with the best baseline ({label}): {difference} apart"
 
 
-def _baselines(e: Evidence) -> dict[str, tuple[str, Array]]:
+def _baselines(e: Scored) -> dict[str, tuple[str, Array]]:
     """Log-densities (N,) of `e.test` under each baseline, fitted to training rows or crosswise to its two halves."""
     rng = e.rng(1)
     if e.train is not None and len(e.train) >= _LEAST:
@@ -110,7 +118,7 @@ def _baselines(e: Evidence) -> dict[str, tuple[str, Array]]:
     return {name: scores[name] for name in parts[0] if name in scores}
 
 
-def _fitted(e: Evidence, fit: Any, rows: Any) -> dict[str, tuple[str, Array]]:
+def _fitted(e: Scored, fit: Any, rows: Any) -> dict[str, tuple[str, Array]]:
     """name -> label, log-densities of rows; a baseline that cannot be fitted is left out."""
     x, y = e.subject.matrix(fit), e.subject.matrix(rows)
     if x is None or y is None:

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data import _csv
+from ..tabular import arrow
 from ..tabular.arrow import as_source
 from .encode import Encoder
 from .mixture import Mixture, fit_mixture
@@ -45,7 +47,7 @@ class TableSubject:
         Raises:
             ValueError: columns are absent, cells do not fit them, or there are no rows.
         """
-        table = _arrow(values)
+        table = self._typed(as_source(values))
         if len(table) == 0:
             raise ValueError(f"{name} has no rows")
         told = list(getattr(self.density, "given", ()))
@@ -72,6 +74,12 @@ class TableSubject:
     def log_prob(self, rows: Any) -> Array:
         """Log-density of each row (N,), in nats."""
         return np.asarray(self.density.log_prob(rows), float)
+
+    def impossible(self, rows: Any) -> NDArray[np.bool_]:
+        """Rows with a category that the training never saw, or a number that its column cannot have."""
+        if not hasattr(self.density, "encode"):
+            return np.zeros(len(rows), bool)
+        return np.isneginf(self.density.encode(rows).log_mass)
 
     def sample(self, n: int, seed: int) -> Any:
         """Draws n rows; of a conditional density one for each of n rows of the contexts."""
@@ -139,8 +147,10 @@ class TableSubject:
         discrete = parts[1].log_mass.copy()
         for a, b in zip(parts[0].states.T, parts[1].states.T, strict=True):
             discrete += _log_frequency(a, b)
-        steps = np.array([column.on_lattice for column in self.density.layout.numbers], bool)
-        x, y = (p.base + np.where(steps, rng.random(p.base.shape), 0.0) for p in parts)
+        # A number that stands for a cell is spread over it, and its density times the cell's width is a mass.
+        x, y = (p.base + p.width * rng.random(p.base.shape) for p in parts)
+        has_cell = (parts[1].width > 0) & np.isfinite(parts[1].base)
+        discrete += np.log(np.where(has_cell, parts[1].width, 1.0)).sum(1)
         width = x.shape[1]
         if width == 0:
             return {"frequencies": ("independent frequencies", discrete)}
@@ -159,6 +169,13 @@ class TableSubject:
             label = "Gaussian" if most == 1 else f"Gaussian mixture of {len(mixture.weights)}"
             found[name] = (f"{label}, frequencies", discrete + _observed(mixture, y, width))
         return found
+
+    def _typed(self, source: arrow.Source) -> Any:
+        """The Arrow table of a source; of a CSV the model's columns alone, with the types that the model has for it."""
+        if not source.text:
+            return source.data
+        kinds = {c.name: arrow.arrow_type(c.dtype) for c in self.density.schema.modelled if c.name in source.names}
+        return _csv.pyarrow().table({n: arrow.typed(source.data.column(n), n, kind) for n, kind in kinds.items()})
 
     def _draw(self, n: int, given: Any, seed: int) -> Any:
         return self.density.sample(n, seed=seed) if given is None else self.density.sample(n, given, seed=seed)
@@ -213,11 +230,6 @@ def _texts(column: Any) -> Any:
     """A column of categories -> (N,) strings; a missing cell is one of its own."""
     pa = _csv.pyarrow()
     return np.array([_MISSING if v is None else v for v in column.cast(pa.string()).to_pylist()], dtype=str)
-
-
-def _arrow(values: Any) -> Any:
-    source = as_source(values)
-    return _csv.typed(source.data) if source.text else source.data
 
 
 _MISSING = "(missing)"

@@ -32,6 +32,10 @@ class Subject(Protocol):
         """Log-density of each row (N,), in nats."""
         ...
 
+    def impossible(self, rows: Any) -> NDArray[np.bool_]:
+        """Which rows (N,) the model rules out by its schema, whatever its weights are."""
+        ...
+
     def sample(self, n: int, seed: int) -> Any:
         """Draws n rows."""
         ...
@@ -103,6 +107,10 @@ class FlowSubject:
     def log_prob(self, rows: Array) -> Array:
         """Log-density of each row (N,), in nats."""
         return _array(self.flow.log_prob(*self.split(rows)))
+
+    def impossible(self, rows: Array) -> NDArray[np.bool_]:
+        """None: a flow has no schema."""
+        return np.zeros(len(rows), bool)
 
     @torch.no_grad()
     def sample(self, n: int, seed: int) -> Array:

@@ -27,9 +27,7 @@ def training_rows(
         ValueError: as `read` and `read_context`; bad weights; a column that was constant before and now varies.
     """
     x = read(estimator, X, reset=reset, least=least)
-    weights = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
-    if not weights.any():  # scikit-learn before 1.9 lets them pass
-        raise ValueError("Sample weights must contain at least one non-zero number.")
+    weights = read_weights(sample_weight, len(x))
     rows = merged(x, read_context(estimator, context, len(x), reset=reset), weights)
     if reset:
         constant = rows.x.min(0) == rows.x.max(0)
@@ -49,7 +47,7 @@ def read(estimator: Any, X: Any, *, reset: bool, least: int = 1) -> Array:  # no
     Raises:
         ValueError: as `sklearn.utils.validation.validate_data`, or a column does not hold numbers.
     """
-    _mixed_rows("X", X)
+    _only_numbers("X", X)
     values = _numbers(estimator, X, "X", least)
     validate_data(estimator, X, reset=reset, skip_check_array=True)
     return values
@@ -70,7 +68,7 @@ def read_context(estimator: Any, context: Any, rows: int | None = None, *, reset
     """
     width, names, values = 0, None, None
     if context is not None:
-        _mixed_rows("context", context)
+        _only_numbers("context", context)
         if getattr(context, "ndim", 2) == 1:  # a Series or a flat array: one column
             context = np.asarray(context)[:, None]
         values = _numbers(estimator, context, "context", 1)
@@ -78,17 +76,37 @@ def read_context(estimator: Any, context: Any, rows: int | None = None, *, reset
         names = None if _frames.kind_of(context) == "numpy" else column_names(context, width)
     if reset:
         estimator.n_context_features_in_, estimator._context_columns = width, names
-    kept = estimator.n_context_features_in_
-    if width != kept:
-        raise ValueError(
-            f"this density is {f'conditional on a context of {kept} columns' if kept else 'not conditional'}, "
-            f"got {f'a context of {width}' if width else 'no context'}"
-        )
+    check_context_width(estimator.n_context_features_in_, width)
     if None not in (names, estimator._context_columns) and names != estimator._context_columns:
         raise ValueError(f"context must have the columns {estimator._context_columns} in this order, got {names}")
     if values is not None and rows is not None and len(values) != rows:
         raise ValueError(f"X has {rows} rows and context {len(values)}: they must have the same number")
     return values
+
+
+def check_context_width(kept: int, width: int) -> None:
+    """Compares the columns of a context with those in `fit`.
+
+    Raises:
+        ValueError: it is there or missing against expectation, or has another width.
+    """
+    if width != kept:
+        raise ValueError(
+            f"this density is {f'conditional on a context of {kept} columns' if kept else 'not conditional'}, "
+            f"got {f'a context of {width}' if width else 'no context'}"
+        )
+
+
+def read_weights(sample_weight: Any, rows: int) -> Array:
+    """Weights of the rows -> (N,) float64; ones for None.
+
+    Raises:
+        ValueError: they have another shape, are not finite, negative, or all zero.
+    """
+    weights = _check_sample_weight(sample_weight, np.empty((rows, 0)), dtype=np.float64, ensure_non_negative=True)
+    if not weights.any():  # scikit-learn before 1.9 lets them pass
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    return weights
 
 
 def read_latent(estimator: Any, z: Any) -> Array:
@@ -153,7 +171,7 @@ def tell_departing(estimator: Any, departs: NDArray[np.bool_]) -> None:
         warnings.warn(
             f"{count} of {len(departs)} rows depart from columns that were constant in training, so their log-density "
             f"is -inf: {', '.join(columns[:10])}{', ...' if len(columns) > 10 else ''}",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
@@ -172,8 +190,8 @@ def _numbers(estimator: Any, table: Any, name: str, least: int) -> Array:
     return values if values.flags.writeable else values.copy()  # torch warns of what it could overwrite
 
 
-def _mixed_rows(name: str, table: Any) -> None:
-    """The seam for rows of mixed kinds (categories, dates, booleans): a density of numbers cannot take them.
+def _only_numbers(name: str, table: Any) -> None:
+    """Tells a table of mixed rows from one that holds only numbers.
 
     Raises:
         ValueError: a column does not hold numbers.
@@ -183,5 +201,5 @@ def _mixed_rows(name: str, table: Any) -> None:
         shown = ", ".join(f"{column!r} ({kind})" for column, kind in columns[:10])
         raise ValueError(
             f"{name} has columns that do not hold numbers: {shown}{', ...' if len(columns) > 10 else ''}; "
-            "leave them out, or encode them as numbers"
+            "the estimator was fitted to numbers alone"
         )

@@ -9,8 +9,9 @@ import numpy as np
 
 from .. import serialize
 from ..flow import Flow
+from ..tabular import TableDensity
 from ..training import Fit
-from . import _frames
+from . import _frames, _mixed
 
 
 def write(estimator: Any, path: str | PathLike[str]) -> None:
@@ -19,9 +20,13 @@ def write(estimator: Any, path: str | PathLike[str]) -> None:
     Raises:
         ValueError: it has another number of flows.
     """
+    if estimator._rows.members == 1 and estimator.tables_:
+        table = estimator.tables_[0]
+        serialize.save(table, path, training=table.training_summary | {"frame": estimator._mixed.x.form.kind})
+        return
     if len(estimator.flows_) != 1:
         raise ValueError(
-            f"a model file holds one flow, this estimator has {len(estimator.flows_)}: pickle it instead"
+            f"a model file holds one flow, this estimator has {estimator._rows.members}: pickle it instead"
         )  # fmt: skip
     names = [str(n) for n in estimator._columns]
     schema: dict[str, Any] = {"columns": [names[i] for i in estimator._varying]}
@@ -45,6 +50,8 @@ def read(estimator: Any, path: str | PathLike[str]) -> Any:
         ValueError: it is damaged or holds no density of rows.
     """
     flow = serialize.load(path)
+    if isinstance(flow, TableDensity):
+        return _of_table(estimator, flow)
     if len(flow.shape) != 1:
         raise ValueError(f"{path} holds a flow of shape {flow.shape}, expected one of rows (D,)")
     schema = flow.schema or {}
@@ -64,6 +71,19 @@ def read(estimator: Any, path: str | PathLike[str]) -> Any:
     estimator.flows_ = [estimator.flow_]
     estimator.fit_record_ = Fit(stopped=(flow.training_summary or {}).get("stopped", "done"))
     estimator.fit_records_ = [estimator.fit_record_]
+    return estimator
+
+
+def _of_table(estimator: Any, table: TableDensity) -> Any:
+    """Fills an unfitted estimator from the density of a table; one that no estimator saved gives Arrow tables."""
+    kind = (table.training_summary or {}).get("frame")
+    if kind not in _frames.KINDS:
+        kind = "pyarrow" if table.schema.named else "numpy"
+    rows = _mixed.of_file(table.eval(), kind)
+    _mixed.adopt(estimator, rows)
+    estimator.n_features_in_ = len(rows.x.names)
+    if table.schema.named:
+        estimator.feature_names_in_ = np.array(rows.x.names, dtype=object)
     return estimator
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from os import PathLike
 from typing import Any
 
@@ -15,7 +14,9 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from ..flow import Flow
 from ..training import Fit
-from . import _frames, _input, _saved, _training
+from . import _frames, _input, _mixed, _saved, _training
+from ._mixed import MixedRows
+from ._plain import PlainRows
 
 Array = NDArray[np.float64]
 
@@ -24,12 +25,22 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
     """The density of the rows of a table, learned by maximum likelihood with a normalizing flow.
 
     Tables are arrays, or pandas, polars or Arrow frames; `sample`, `transform` and `inverse_transform` give back the
-    kind they got (`sample`: the kind seen in `fit`), unless `set_output` asks for another. Columns of a frame must
-    stand in the order of `fit`, as everywhere in scikit-learn. A column that is constant in `fit` is kept as a point
-    mass: it adds 0 to the log-density of a row that agrees with it, and a row that departs from it has -inf.
+    kind they got (`sample`: the kind seen in `fit`), unless `set_output` asks for another.
 
-    The log-density is in nats and in the units of the data: rescaling a column by c moves it by log c. Whole-number
-    weights mean exactly what repeating the rows means. The global generators of torch and numpy are never touched.
+    **Rows of numbers** are arrays, and frames with a finite number in each cell. Columns must stand in the order of
+    `fit`, as everywhere in scikit-learn, and NaN is an error. A column that is constant in `fit` is kept as a point
+    mass: it adds 0 to the log-density of a row that agrees with it, and a row that departs from it has -inf. The
+    log-density is in nats and in the units of the data: rescaling a column by c moves it by log c. Whole-number weights
+    mean exactly what repeating the rows means.
+
+    **Mixed rows** are frames with categories, strings, booleans, dates or missing cells (in X or the context), and any
+    table if `kinds` is set, {} included: then NaN in an array is a missing cell, and whole numbers are masses. They are
+    modelled by a `TableDensity`, whose documentation says what each cell counts. Columns are matched by name, in any
+    order; `sample` gives back the dtypes of `fit`. Columns of ids and row numbers are left out, with a warning. A row
+    that is impossible, as by a category never seen, has -inf, with a warning that counts them. Mixed rows are always
+    fitted afresh, on the CPU; weights count in the likelihood, and a weight of zero leaves a row out.
+
+    The global generators of torch and numpy are never touched.
 
     Args:
         recipe: "auto", the name of a recipe ("real_nvp", ...), or a function (features, context_dim=, seed=, depth=,
@@ -47,17 +58,22 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         patience: stop when validation has not improved for this part of the run; None never stops early.
         noise: standard deviation of the noise added to the training rows each time they are drawn, in units of each
             column's spread. It smooths a density of few rows; None takes a rule in their number, 0 none.
-        warm_start: `fit` continues from the weights, and with the scale, of the fit before.
+        kinds: what columns are, by name, as {"age": "integer"}, where the rule finds otherwise; see `infer_schema`. If
+            it is set, {} included, rows are mixed. None lets the table decide.
+        warm_start: `fit` continues from the weights, and with the scale, of the fit before; rows of numbers only.
         verbose: show progress on stderr.
         device: where to train and evaluate, as torch names it; None takes the CPU.
         random_state: an int or a generator; None is different each time.
 
     Attributes:
-        flow_: the fitted `Flow` over the columns that vary, in float64 (the first member; None if none varies).
+        flow_: the fitted `Flow` over the columns that vary, in float64 (the first member; None if none varies, and for
+            mixed rows).
         flows_: all members.
-        fit_record_: the `Fit` of the first member: epochs, why it stopped, a summary.
+        fit_record_: the `Fit` of the first member: epochs, why it stopped, a summary; None where `flow_` is.
         fit_records_: of all members.
-        constant_columns_: {index: value} of the columns kept as point masses.
+        constant_columns_: {index: value} of the columns kept as point masses; for mixed rows see the schema.
+        tables_: of mixed rows, the fitted `TableDensity` of each member, with its training_summary; else empty.
+        schema_: of mixed rows, the fitted `Schema`: what each column is; None for rows of numbers.
         n_features_in_: columns seen in `fit`.
         feature_names_in_: their names, if they are all strings.
         n_context_features_in_: columns of the context, 0 without one.
@@ -71,7 +87,10 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         (3, 1)
     """
 
+    _mixed: MixedRows | None = None
+
     n_features_in_: int
+    n_context_features_in_: int
     constant_columns_: dict[int, float]
     flows_: list[Flow]
     fit_records_: list[Fit]
@@ -95,6 +114,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         val_fraction: float = 0.1,
         patience: float | None = 0.25,
         noise: float | None = None,
+        kinds: Mapping[str, Any] | None = None,
         warm_start: bool = False,
         verbose: bool = False,
         device: str | torch.device | None = None,
@@ -112,6 +132,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         self.val_fraction = val_fraction
         self.patience = patience
         self.noise = noise
+        self.kinds = kinds
         self.warm_start = warm_start
         self.verbose = verbose
         self.device = device
@@ -121,15 +142,18 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         """Learns p(X), or p(X | context).
 
         Args:
-            X: (N, D), numbers, at least 2 rows.
+            X: (N, D), a table of any kind, at least 2 rows.
             y: ignored.
-            context: (N, K), numbers: what the density is conditional on.
+            context: (N, K), a table of any kind: what the density is conditional on.
             sample_weight: (N,), not negative: how often each row counts.
 
         Raises:
-            ValueError: values that are not finite, columns that are not numbers, wrong shapes, or a parameter out of
-                range.
+            ValueError: values that are not finite, wrong shapes, a parameter out of range or one that mixed rows do not
+                take, or a kind that the cells do not fit.
         """
+        if _mixed.wanted(self, X, context):
+            _mixed.fit(self, X, context, sample_weight)
+            return self
         warm = self.warm_start and hasattr(self, "flows_")
         rows = _input.training_rows(self, X, context, sample_weight, reset=not warm, least=2)
         schedule = {k: getattr(self, k) for k in ("seconds", "epochs", "steps", "batch", "lr")}
@@ -141,7 +165,8 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
 
         The first call on an unfitted estimator builds the flow and takes its scale from these rows, which should be
         typical for those to come; a column that is constant in them stays a point mass. `epochs` and `steps`, where
-        set, take the place of the one pass; `lr` is 1e-3 unless set.
+        set, take the place of the one pass; `lr` is 1e-3 unless set. Mixed rows cannot be trained further: what their
+        columns are and hold is read off all rows at once.
 
         Args:
             X: (N, D).
@@ -150,8 +175,10 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
             sample_weight: (N,), how often each row counts.
 
         Raises:
-            ValueError: as `fit`; or a row departs from a constant column.
+            ValueError: as `fit`; the rows are mixed; or a row departs from a constant column.
         """
+        if self._mixed is not None or _mixed.wanted(self, X, context):
+            raise ValueError("mixed rows cannot be trained further: call fit with all of them")
         started = hasattr(self, "flows_")
         rows = _input.training_rows(self, X, context, sample_weight, reset=not started, least=1 if started else 2)
         length = {k: getattr(self, k) for k in ("seconds", "epochs", "steps")}
@@ -167,18 +194,12 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         """Log-density of each row: X (N, D), context (N, K) -> (N,) float64, nats, in the units of the data.
 
         A row that departs from a constant column has -inf; how many do is told by a warning.
+
+        Of mixed rows it is the log of masses and densities multiplied, as `TableDensity` says, and for cells that are
+        rounded or hold no number a lower bound in expectation.
         """
         check_is_fitted(self)
-        x, contexts = self._read(X, context)
-        log_density = np.zeros(len(x))
-        if self.flows_:
-            with torch.no_grad():
-                each = torch.stack([f.log_prob(x[:, self._varying], contexts).double() for f in self.flows_])
-            log_density = (each.logsumexp(0) - math.log(len(self.flows_))).cpu().numpy()
-        departs = _input.departing(self, x)
-        _input.tell_departing(self, departs)
-        log_density[departs.any(1)] = -np.inf
-        return log_density
+        return self._rows.log_density(X, context)
 
     def score(self, X: Any, y: Any = None, *, context: Any = None, sample_weight: Any = None) -> float:  # noqa: N803  # type: ignore[override]
         """Mean log-density in nats per row, weighted if asked; higher is better.
@@ -200,7 +221,8 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
             context: (M, K), for a conditional density.
 
         Returns:
-            (n_samples, D), or (M * n_samples, D) with the draws of one context row next to each other.
+            (n_samples, D), or (M * n_samples, D) with the draws of one context row next to each other. Of mixed rows
+            without the columns that the schema leaves out.
 
         Raises:
             ValueError: n_samples is below 1, or the context has the wrong shape.
@@ -208,35 +230,20 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         check_is_fitted(self)
         if isinstance(n_samples, bool) or n_samples != int(n_samples) or n_samples < 1:
             raise ValueError(f"n_samples must be a whole number of at least 1, got {n_samples!r}")
-        contexts = _input.read_context(self, context)
-        if contexts is not None:
-            contexts = np.repeat(contexts, n_samples, axis=0)
-        count = int(n_samples) if contexts is None else len(contexts)
-        x = np.tile(self._centre(), (count, 1))
-        if self.flows_:
-            seed = _input.seed_of(random_state)
-            member = np.random.default_rng(seed).integers(len(self.flows_), size=count)
-            for i, flow in enumerate(self.flows_):
-                chosen = member == i
-                given = None if contexts is None else contexts[chosen]
-                x[np.ix_(chosen, self._varying)] = _training.draw(flow, int(chosen.sum()), given, seed + i)
-        return _frames.like(self._kind, x.astype(self._dtype, copy=False), self._columns)
+        return self._rows.sample(int(n_samples), context, _input.seed_of(random_state))
 
     def transform(self, X: Any, *, context: Any = None) -> Any:  # noqa: N803
         """Data to latent: X (N, D), context (N, K) -> z (N, D), each row standard normal if the density is right.
 
-        A constant column becomes its difference from the constant, which is 0.
+        A constant column becomes its difference from the constant, which is 0. Of mixed rows, z (N, C) are the numbers
+        in C columns, given all states of the row; a cell that holds no number gets noise.
 
         Raises:
-            ValueError: there are several members: their mixture has no single latent space.
+            ValueError: there are several members: their mixture has no single latent space; or mixed rows have no
+                column with numbers.
         """
         self._check_one_flow()
-        x, contexts = self._read(X, context)
-        z = x - self._centre()
-        if self.flows_:
-            with torch.no_grad():
-                z[:, self._varying] = self.flows_[0].f(x[:, self._varying], contexts)[0].double().cpu().numpy()
-        z = z.astype(_input.float_dtype(X), copy=False)
+        z = self._rows.latent(X, context).astype(_input.float_dtype(X), copy=False)
         if _input.asks_for_frames(self):  # scikit-learn makes them
             return z
         return _frames.like(_frames.kind_of(X), z, list(self.get_feature_names_out()), getattr(X, "index", None))
@@ -246,19 +253,19 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         return self.fit(X, context=context, sample_weight=sample_weight).transform(X, context=context)
 
     def inverse_transform(self, X: Any, *, context: Any = None) -> Any:  # noqa: N803
-        """Latent to data, the inverse of `transform`: z (N, D), context (N, K) -> rows (N, D) of the kind of z."""
+        """Latent to data, the inverse of `transform`: z (N, D), context (N, K) -> rows (N, D) of the kind of z.
+
+        Raises:
+            ValueError: the rows are mixed: z does not hold their categories, atoms and missing cells.
+        """
         self._check_one_flow()
-        z = _input.read_latent(self, X)
-        contexts = _input.read_context(self, context, len(z))
-        x = z + self._centre()
-        if self.flows_:
-            with torch.no_grad():
-                x[:, self._varying] = self.flows_[0].g(z[:, self._varying], contexts).double().cpu().numpy()
-        x = x.astype(_input.float_dtype(X), copy=False)
+        x = self._rows.data(X, context).astype(_input.float_dtype(X), copy=False)
         return _frames.like(_frames.kind_of(X), x, self._columns, getattr(X, "index", None))
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes the fitted estimator to a model file (.safetensors), which the command line also reads.
+
+        Of mixed rows, the file keeps the kind of frame and the dtypes that Arrow has for its columns, not pandas' own.
 
         Raises:
             ValueError: it has several members, or no column that varies: pickle it instead.
@@ -269,7 +276,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> FlowDensity:
-        """Reads an estimator from a model file: one that `save` wrote, or a flow over rows from `pushforward.save`.
+        """Reads an estimator from a model file: of `save`, or a flow or the density of a table by `pushforward.save`.
 
         Raises:
             ValueError: the file is damaged, or holds no density of rows.
@@ -279,20 +286,16 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
 
     def _check_one_flow(self) -> None:
         check_is_fitted(self)
-        if len(self.flows_) > 1:
-            raise ValueError(f"a mixture of {len(self.flows_)} flows has no single latent space: set members=1")
+        if self._rows.members > 1:
+            raise ValueError(f"a mixture of {self._rows.members} flows has no single latent space: set members=1")
 
-    def _read(self, X: Any, context: Any) -> tuple[Array, Array | None]:  # noqa: N803
-        x = _input.read(self, X, reset=False)
-        return x, _input.read_context(self, context, len(x))
-
-    def _centre(self) -> Array:
-        """(D,): the value of each constant column, 0 for the others."""
-        return np.array([self.constant_columns_.get(i, 0.0) for i in range(self.n_features_in_)])
+    @property
+    def _rows(self) -> PlainRows | MixedRows:
+        return PlainRows(self) if self._mixed is None else self._mixed
 
     @property
     def _n_features_out(self) -> int:
-        return self.n_features_in_
+        return self._rows.latent_width
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "flows_")
@@ -300,4 +303,5 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.allow_nan = self.kinds is not None
         return tags

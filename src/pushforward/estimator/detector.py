@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,13 +21,14 @@ LOWEST = -float(np.finfo(np.float32).max)  # the score of a row outside of the s
 class FlowOutlierDetector(OutlierMixin, BaseEstimator):
     """Calls the rows of lowest density outliers: those below a quantile of the training rows' log-densities.
 
-    Train on normal rows (then `contamination` is the rate of false alarms) or on rows of which that part may be
-    outliers; few outliers among many rows move the density little, but where they lie close together it learns them.
+    Rows are of numbers or mixed, as those of `FlowDensity`. Train on normal rows (then `contamination` is the rate of
+    false alarms) or on rows of which that part may be outliers; few outliers among many rows move the density little,
+    but where they lie close together it learns them.
 
     Args:
         contamination: the part of the training rows to call outliers, above 0 and at most 0.5.
-        recipe, depth, width, members, seconds, epochs, steps, batch, lr, val_fraction, patience, noise, warm_start,
-            verbose, device, random_state: as `FlowDensity`, which does the work.
+        recipe, depth, width, members, seconds, epochs, steps, batch, lr, val_fraction, patience, noise, kinds,
+            warm_start, verbose, device, random_state: as `FlowDensity`, which does the work.
 
     Attributes:
         density_: the fitted `FlowDensity`.
@@ -58,6 +59,7 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
         val_fraction: float = 0.1,
         patience: float | None = 0.25,
         noise: float | None = None,
+        kinds: Mapping[str, Any] | None = None,
         warm_start: bool = False,
         verbose: bool = False,
         device: str | torch.device | None = None,
@@ -76,6 +78,7 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
         self.val_fraction = val_fraction
         self.patience = patience
         self.noise = noise
+        self.kinds = kinds
         self.warm_start = warm_start
         self.verbose = verbose
         self.device = device
@@ -85,7 +88,7 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
         """Learns the density of the rows, given their context if there is one, and the threshold.
 
         Args:
-            X: (N, D), numbers, at least 2 rows.
+            X: (N, D), a table of any kind, at least 2 rows.
             y: ignored.
             context: (N, K): rows are then outliers if they are unusual for their context.
             sample_weight: (N,), not negative: how often each row counts.
@@ -110,7 +113,7 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
         return self
 
     def score_samples(self, X: Any, *, context: Any = None) -> Array:  # noqa: N803
-        """Log-density of each row: (N,) nats; the lowest float32 where it departs from a constant column."""
+        """Log-density of each row: (N,) nats; the lowest float32 for an impossible row (a category never seen, ...)."""
         check_is_fitted(self)
         return np.maximum(self.density_.score_samples(X, context=context), LOWEST)
 
@@ -128,6 +131,11 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "density_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.kinds is not None
+        return tags
 
 
 def _threshold(scores: Array, weights: Array, part: float) -> float:

@@ -123,4 +123,32 @@ def real_nvp_from_networks(
     if masks.ndim != 2:
         raise ValueError(f"masks must have shape (layers, D), got {tuple(masks.shape)}")
     layers = [MaskedCoupling(mask, scale_net(), shift_net()) for mask in masks]
+    for i, layer in enumerate(layers, 1):
+        _check_network(layer.scale_net, f"scale_net of layer {i}", masks.shape[1])
+        _check_network(layer.shift_net, f"shift_net of layer {i}", masks.shape[1])
     return Flow(Chain(*layers), masks.shape[1], base)
+
+
+@torch.no_grad()
+def _check_network(net: nn.Module, name: str, features: int) -> None:
+    """Shows a network a row of zeros; it is left as it was found, its batch norms and the global generator too.
+
+    Raises:
+        ValueError: it cannot take the row, or gives another shape.
+    """
+    modules = list(net.modules()) if isinstance(net, nn.Module) else []  # a plain function serves as well
+    like = next((p for m in modules for p in m.parameters(recurse=False)), torch.empty(0))
+    training = [m for m in modules if m.training]
+    for module in training:
+        module.training = False
+    try:
+        given = tuple(net(torch.zeros(1, features, dtype=like.dtype, device=like.device)).shape)
+    except Exception as error:
+        raise ValueError(
+            f"{name} must take rows of shape (N, {features}) and keep it, but fails: {' '.join(str(error).split())}"
+        ) from error
+    finally:
+        for module in training:
+            module.training = True
+    if given != (1, features):
+        raise ValueError(f"{name} must keep the shape (1, {features}) of a row, got {given}")

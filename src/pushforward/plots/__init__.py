@@ -12,10 +12,15 @@ try:
 except ImportError as error:
     raise ImportError('pictures need matplotlib and pillow: pip install "pushforward[plot]"') from error
 
+from .columns import Drawn as Drawn
+from .columns import drawn as drawn
+from .columns import informative as informative
+from .pairs import marginals as marginals
 from .pairs import pairs as pairs
 from .panels import density as density
 from .panels import four_panels as four_panels
 from .panels import history as history
 from .panels import save_figure as save_figure
+from .plane import plane as plane
 from .warp import animate as animate
 from .warp import warped_grid as warped_grid

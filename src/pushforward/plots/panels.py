@@ -182,6 +182,8 @@ def history(
 ) -> Axes:
     """A training's negative log-densities, in nats per row.
 
+    A record of few steps, as at the end of a long pass, has a noisy mean: it is shown averaged with the one before.
+
     Args:
         epochs: the records of `train`: objects with step, epoch, seconds, train_nll and val_nll (a number or None).
         against: "step", "epoch" or "seconds", the horizontal axis.
@@ -196,7 +198,7 @@ def history(
     if against not in ("step", "epoch", "seconds"):
         raise ValueError(f"against must be step, epoch or seconds, got {against!r}")
     at = np.array([getattr(e, against) for e in epochs], float)
-    train = np.array([e.train_nll for e in epochs], float)
+    train = _steadied(np.array([e.train_nll for e in epochs], float), np.array([e.step for e in epochs], float))
     validation = np.array([math.nan if e.val_nll is None else e.val_nll for e in epochs], float)
     measured = np.isfinite(validation)
     ax = style.figure_of(ax, (6.6, 4.0))
@@ -244,6 +246,16 @@ def save_figure(figure: Figure | Axes, path: str | Path, *, dpi: float = 150) ->
     with atomic(path) as temporary:
         fig.savefig(temporary, format=path.suffix[1:].lower(), dpi=dpi, facecolor="white")
     return path
+
+
+def _steadied(means: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """Means over the steps since the record before, each of few steps averaged with that record's by their steps."""
+    taken = np.diff(step, prepend=0)
+    short = np.flatnonzero(taken[1:] < 0.5 * np.median(taken)) + 1
+    steadied = means.copy()
+    weights = taken[short], taken[short - 1]
+    steadied[short] = (weights[0] * means[short] + weights[1] * means[short - 1]) / np.maximum(sum(weights), 1)
+    return steadied
 
 
 def _curve(

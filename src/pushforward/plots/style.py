@@ -184,12 +184,27 @@ def axis_names(columns: Sequence[str] | None, features: int) -> list[str]:
 
 
 def histogram(
-    ax: Axes, values: np.ndarray, span: tuple[float, float], colour: str, label: str, fill: bool = True
-) -> None:
-    """A histogram within the span whose heights are densities of all values, also of those beyond it."""
-    bins = int(min(max(math.sqrt(len(values)), 10), 60))
+    ax: Axes, values: np.ndarray, span: tuple[float, float], colour: str, label: str, fill: bool = True,
+    like: int | None = None,
+) -> None:  # fmt: skip
+    """A histogram within the span whose heights are densities of all values, also of those beyond it; with as many bins
+    as suit its values, or `like` others that it is compared with."""
+    bins = int(min(max(math.sqrt(len(values) if like is None else like), 10), 60))
     counts, edges = np.histogram(values, bins, span)
     heights = counts / (max(len(values), 1) * np.diff(edges))
     if fill:
-        ax.stairs(heights, edges, fill=True, color=colour, alpha=0.25)
-    ax.stairs(heights, edges, color=colour, linewidth=0.9 if fill else 1.4, label=label)
+        ax.stairs(heights, edges, fill=True, color=colour, alpha=0.25, label=label)
+    ax.stairs(heights, edges, color=colour, linewidth=0.9 if fill else 1.4, label=None if fill else label)
+
+
+def smoothed(
+    points: np.ndarray, x: tuple[float, float], y: tuple[float, float], like: int, most: int = 60
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Points (N, 2) -> a smoothed histogram (B, B) of them within the limits, and its edges; B suits `like` points, as
+    those that it is compared with are to be smoothed alike."""
+    bins = int(min(max(like**0.5 / 2, 12), most))
+    counts, *edges = np.histogram2d(points[:, 0], points[:, 1], bins, (x, y))
+    taps = np.exp(-0.5 * (np.arange(-3, 4) / 1.2) ** 2)
+    for _ in range(2):  # smooth one axis, then the other
+        counts = np.stack([np.convolve(row, taps / taps.sum(), mode="same") for row in counts.T])
+    return counts, edges

@@ -20,6 +20,8 @@ from ..flow import Flow
 from . import style
 
 _POINTS_OF_A_LINE = 160
+# Where the map stretches, segments longer than this part of a panel are cut in two, so that lines stay curves.
+_LONGEST, _CUTS, _MOST_POINTS = 0.01, 10, 60_000
 
 
 @torch.no_grad()
@@ -52,8 +54,9 @@ def warped_grid(
     if lines < 2 or max_panels < 2:
         raise ValueError(f"lines and max_panels must be at least 2, got {lines} and {max_panels}")
     z = flow.base.sample(2000, generator=style.seeded(flow, None))
-    passed, states, total, colours = _grid_states(flow, z, bounds, lines, max_panels, context)
-    count = len(states)
+    passed, points, total = _layer_states(flow, z, context, max_panels)
+    segments, colours = _grid(flow, points, passed, bounds, lines, context)
+    count = len(points)
     across = count if count <= 5 else min((5, 4, 3), key=lambda k: -count % k)
     down = math.ceil(count / across)
     fig = Figure((2.3 * across, 2.5 * down), layout="constrained") if fig is None else fig
@@ -64,9 +67,9 @@ def warped_grid(
         title = "z" if i == 0 else "X = g(z)" if i == count - 1 else f"after {passed[i]} of {total} layers"
         style.dress(ax, title, closed=True)
         ax.set(xticks=[], yticks=[])
-        style.frame(ax, style.view(states[i][: len(z)], pad=0.2))
-        segments = _segments(states[i][len(z) :])
-        ax.add_collection(LineCollection(segments, colors=colours, linewidths=0.8, rasterized=True), autolim=False)
+        style.frame(ax, _view(points[i]))
+        lined = LineCollection(list(segments[i]), colors=colours, linewidths=0.8, rasterized=True)
+        ax.add_collection(lined, autolim=False)
     return fig
 
 
@@ -114,12 +117,14 @@ def animate(
             f"got {frames}, {n}, {size}, {fps} and {hold}"
         )
     z = flow.base.sample(n, generator=style.seeded(flow, generator))
-    _, states, _, line_colours = _grid_states(flow, z, None, 17, 16, context)
-    keys = []
-    for state in states:  # each in units of its own window
-        xmin, xmax, ymin, ymax = style.view(state[:n], pad=0.2)
-        # Far outside nothing is seen, and Agg gives up on very long lines.
-        keys.append(((state - [xmin, ymin]) / [xmax - xmin, ymax - ymin]).clip(-20, 20))
+    passed, states, _ = _layer_states(flow, z, context, 16)
+    strands, line_colours = _grid(flow, states, passed, None, 17, context)
+    # Each state in units of its own window. Far outside nothing is seen, and Agg gives up on very long lines.
+    views = [np.array(_view(state)) for state in states]
+    keys, nets = (
+        [((points - v[::2]) / (v[1::2] - v[::2])).clip(-20, 20) for points, v in zip(what, views, strict=True)]
+        for what in (states, strands)
+    )
     fig = Figure((size / 100, size / 100), dpi=100)
     FigureCanvasAgg(fig)
     ax = fig.add_axes((0, 0, 1, 1))
@@ -129,7 +134,7 @@ def animate(
     ax.add_collection(net, autolim=False)
     latent = z.cpu().double().numpy()
     dots = ax.scatter(
-        *keys[0][:n].T, s=5, c=style.position_colours(latent, latent.mean(0), latent.std(0) + 1e-12), linewidths=0
+        *keys[0].T, s=5, c=style.position_colours(latent, latent.mean(0), latent.std(0) + 1e-12), linewidths=0
     )
     (progress,) = ax.plot([0, 0], [0.004, 0.004], color=style.INK, linewidth=2, solid_capstyle="butt")
     images = []
@@ -137,9 +142,8 @@ def animate(
         time = i / (frames - 1) * (len(keys) - 1)
         k = min(int(time), len(keys) - 2)
         ease = (time - k) ** 2 * (3 - 2 * (time - k))
-        points = keys[k] + ease * (keys[k + 1] - keys[k])
-        dots.set_offsets(points[:n])
-        net.set_segments(_segments(points[n:]) if grid else [])
+        dots.set_offsets(keys[k] + ease * (keys[k + 1] - keys[k]))
+        net.set_segments(list(nets[k] + ease * (nets[k + 1] - nets[k])) if grid else [])
         progress.set_xdata([0, i / (frames - 1)])
         images.append(_pixels(fig))
     # One palette for all frames, without dithering: both make the file far smaller.
@@ -158,37 +162,62 @@ def animate(
     return Path(path)
 
 
-def _grid_states(
-    flow: Flow, z: torch.Tensor, bounds: Sequence[float] | None, lines: int, limit: int, context: Any
-) -> tuple[list[int], list[np.ndarray], int, np.ndarray]:
-    """Base samples z (N, 2) with the points of a grid put behind them, layer by layer.
+def _grid(
+    flow: Flow, states: list[np.ndarray], passed: list[int], bounds: Sequence[float] | None, lines: int, context: Any
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """The lines of a regular grid of the latent plane in each of some states, as fine as their windows need.
+
+    Args:
+        flow: over D = 2.
+        states: base samples in each state (N, 2), the first of them the latent plane.
+        passed: layers passed in each state.
+        bounds: of the grid; those of the base samples when None.
+        lines: in each direction.
+        context: (K,) or None.
 
     Returns:
-        as `_layer_states`, the states (N + 2 * lines * points of a line, 2); and the RGBA of each segment of a line.
+        for each state the segments between neighbours on a line (S, 2, 2); and their RGBA colours (S, 4).
     """
-    latent = z.cpu().double().numpy()
-    limits = style.view(latent, pad=0.1) if bounds is None else _window(bounds)
-    along = (np.linspace(0, 1, lines)[:, None], np.linspace(0, 1, _POINTS_OF_A_LINE))
-    upright = np.stack(np.broadcast_arrays(*along), -1)
-    unit = np.concatenate([upright, upright[..., ::-1]])
-    grid = np.array(limits[::2]) + unit * [limits[1] - limits[0], limits[3] - limits[2]]
-    centre, scale = latent.mean(0), latent.std(0) + 1e-12
-    middles = ((grid[:, 1:] + grid[:, :-1]) / 2).reshape(-1, 2)
+    low_x, high_x, low_y, high_y = style.view(states[0], pad=0.1) if bounds is None else _window(bounds)
+    upright = np.stack(np.meshgrid(np.linspace(0, 1, lines), np.linspace(0, 1, _POINTS_OF_A_LINE), indexing="ij"), -1)
+    unit = np.concatenate([upright, upright[..., ::-1]]).reshape(-1, 2)
+    z = np.array([low_x, low_y]) + unit * [high_x - low_x, high_y - low_y]
+    line = np.repeat(np.arange(2 * lines), _POINTS_OF_A_LINE)
+    points = [_inverses(flow, z, context)[i] for i in passed]
+    for _ in range(_CUTS):
+        cut = _too_long(line, points, [_view(state) for state in states])
+        if len(cut) == 0 or len(z) + len(cut) > _MOST_POINTS:
+            break
+        middle = (z[cut] + z[cut + 1]) / 2
+        inverses = _inverses(flow, middle, context)
+        line, z = np.insert(line, cut + 1, line[cut]), np.insert(z, cut + 1, middle, axis=0)
+        points = [np.insert(p, cut + 1, inverses[i], axis=0) for p, i in zip(points, passed, strict=True)]
+    joined = line[1:] == line[:-1]
+    middles = ((z[1:] + z[:-1]) / 2)[joined]
+    centre, scale = states[0].mean(0), states[0].std(0) + 1e-12
     fade = np.exp(-((((middles - centre) / scale) ** 2).sum(1)) / 4.5)
     colours = np.column_stack([style.position_colours(middles, centre, scale), 0.06 + 0.84 * fade])
-    points = torch.cat([z, torch.as_tensor(grid.reshape(-1, 2), dtype=z.dtype, device=z.device)])
-    return (*_layer_states(flow, points, context, limit, len(z)), colours)
+    return [np.stack([p[:-1], p[1:]], 1)[joined] for p in points], colours
+
+
+def _too_long(line: np.ndarray, points: list[np.ndarray], views: list[style.Window]) -> np.ndarray:
+    """The segments (i, i + 1) of a line of which a long piece may be seen in one of the states: their i."""
+    long = np.zeros(len(line) - 1, dtype=bool)
+    for p, view in zip(points, views, strict=True):
+        low, high = np.array(view[::2]), np.array(view[1::2])
+        start, end = p[:-1], p[1:]
+        seen = (np.maximum(start, end) >= low) & (np.minimum(start, end) <= high)
+        long |= seen.all(1) & (abs(end - start) > _LONGEST * (high - low)).any(1)
+    return np.flatnonzero(long & (line[1:] == line[:-1]))
+
+
+def _view(points: np.ndarray) -> style.Window:
+    return style.view(points, pad=0.2)
 
 
 def _window(bounds: Sequence[float]) -> style.Window:
     x, y = style.checked(bounds)
     return (*x, *y)
-
-
-def _segments(points: np.ndarray) -> list[Any]:
-    """The points of all lines, one line after the other -> the segments between neighbours (S, 2, 2)."""
-    strands = points.reshape(-1, _POINTS_OF_A_LINE, 2)
-    return list(np.stack([strands[:, :-1], strands[:, 1:]], 2).reshape(-1, 2, 2))
 
 
 def _pixels(fig: Figure) -> Image.Image:
@@ -197,11 +226,21 @@ def _pixels(fig: Figure) -> Image.Image:
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
-@torch.no_grad()
-def _layer_states(
-    flow: Flow, z: torch.Tensor, context: Any, limit: int, weight: int
-) -> tuple[list[int], list[np.ndarray], int]:
-    """What each layer makes of z (N, 2) on its way to the data, judged by the first `weight` rows.
+def _inverses(flow: Flow, z: np.ndarray, context: Any) -> list[np.ndarray]:
+    """What the layers make of z (N, 2) on its way to the data: after none of them, one, ..., all: each (N, 2)."""
+    points = flow._tensor(z, "z")
+    if context is not None:
+        context = flow._tensor(context, "context").expand(len(z), -1)
+    context = flow._embedded(context)
+    states = [points]
+    for layer in reversed(list(_flat(flow.bijection)) or [flow.bijection]):
+        states.append(layer.inverse(states[-1], context)[0])
+    # Points that left the floats are not drawn: matplotlib skips NaN.
+    return [torch.where(state.isfinite(), state, math.nan).cpu().double().numpy() for state in states]
+
+
+def _layer_states(flow: Flow, z: torch.Tensor, context: Any, limit: int) -> tuple[list[int], list[np.ndarray], int]:
+    """The states of z (N, 2) on its way to the data that are worth a panel.
 
     A layer that only shifts and scales the axes shows nothing in a panel with limits of its own, and is joined to its
     neighbour. Of more than `limit` states an even selection is kept, with both ends.
@@ -209,18 +248,11 @@ def _layer_states(
     Returns:
         for each state kept the number of layers passed; the states (N, 2); the number of layers.
     """
-    if context is not None:
-        context = flow._tensor(context, "context").expand(len(z), -1)
-    context = flow._embedded(context)
-    states = [z]
-    for layer in reversed(list(_flat(flow.bijection)) or [flow.bijection]):
-        states.append(layer.inverse(states[-1], context)[0])
-    # Points that left the floats are not drawn: matplotlib skips NaN.
-    arrays = [torch.where(state.isfinite(), state, math.nan).cpu().double().numpy() for state in states]
+    arrays = _inverses(flow, z.cpu().double().numpy(), context)
     last = len(arrays) - 1
-    kept, reference = [0], _normalised(arrays[0][:weight])
+    kept, reference = [0], _normalised(arrays[0])
     for i in range(1, last + 1):
-        normalised = _normalised(arrays[i][:weight])
+        normalised = _normalised(arrays[i])
         if np.quantile(abs(normalised - reference), 0.99) > 0.03:
             kept.append(i)
             reference = normalised

@@ -12,10 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from ..data import _csv
-from ..data.tables import Table
+from ..data.tables import Table, TableFile
 
 MISSING_TEXT = ("", "na", "n/a", "nan", "null")  # cells of a CSV that hold no category, in lower case
 _DATE_FORMATS = ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S")
+_DATE = r"^\s*\d{4}-\d\d-\d\d"
+_MOSTLY = 0.9  # of a text column's cells are numbers, or dates: then it is one of them with stray text, which is told
 _SHOWN = 3  # bad cells named in a message
 
 
@@ -55,6 +57,8 @@ class Source:
 def as_source(table: Any) -> Source:
     """A pyarrow Table or RecordBatch, pandas or polars DataFrame, our `Table`, a dict of columns or an (N, D) array.
 
+    A `TableFile` is read whole.
+
     Raises:
         ValueError: it is none of these, has no columns, columns of the same name, or cells of several kinds in one.
         ImportError: there is no pyarrow.
@@ -62,6 +66,8 @@ def as_source(table: Any) -> Source:
     pa = _csv.pyarrow()
     if isinstance(table, Source):
         return table
+    if isinstance(table, TableFile):
+        table = table.read()
     if isinstance(table, Table):
         if isinstance(table.data, np.ndarray):
             return Source(_from_array(pa, table.data, list(table.names)), False, table.named, table.source)
@@ -155,27 +161,74 @@ def strings(column: Any, text: bool) -> Any:
 
 def dates(column: Any, text: bool, form: str | None = None) -> tuple[Any, str] | None:
     """Text as dates: (a timestamp[s] column, null where missing; their strftime form), or None if a cell is no date."""
-    pa = _csv.pyarrow()
-    pc = pa.compute
     cells = strings(column, text)
     first = next((c.as_py() for c in cells.drop_null()[:1]), None)
-    if first is None or not re.match(r"\d{4}-\d\d-\d\d", first.strip()):
+    if first is None or not re.match(_DATE, first):
         return None
-    cells = pc.utf8_trim_whitespace(cells)
     for known in (form,) if form else _DATE_FORMATS:
-        try:
-            return pc.strptime(cells, known, "s"), known
-        except pa.ArrowInvalid:
-            continue
+        when = _when(cells, known)
+        if when.null_count == cells.null_count:
+            return when, known
     return None
+
+
+def stray_dates(
+    column: Any, text: bool, form: str | None = None, *, always: bool = False
+) -> tuple[str, list[tuple[int, str]]] | None:
+    """The form of a text column that mostly (or `always`) holds dates, and its cells that are none: (row, cell); or
+    None where it holds others."""
+    pc = _csv.pyarrow().compute
+    cells = strings(column, text)
+    present = len(cells) - cells.null_count
+    alike = pc.sum(pc.match_substring_regex(cells, _DATE)).as_py() or 0
+    if not always and (not alike or not mostly(present - alike, present)):
+        return None
+    found = {known: _when(cells, known) for known in ((form,) if form else _DATE_FORMATS)}
+    known = min(found, key=lambda k: found[k].null_count)
+    if not always and not mostly(found[known].null_count - cells.null_count, present):
+        return None
+    bad = pc.and_(pc.is_null(found[known]), pc.is_valid(cells)).to_numpy(zero_copy_only=False)
+    return known, [(int(row), cells[int(row)].as_py()) for row in np.flatnonzero(bad)]
+
+
+def held(column: Any) -> int:
+    """How many cells of a CSV column are not missing."""
+    cells = strings(column, True)
+    return len(cells) - cells.null_count
+
+
+def mostly(stray: int, cells: int) -> bool:
+    """Whether a text column, of whose cells so many do not fit, is one of numbers or dates all the same."""
+    return stray < (1 - _MOSTLY) * cells
+
+
+def _when(cells: Any, form: str) -> Any:
+    """Text as timestamp[s], null where it is no date of the form or of the calendar."""
+    pa = _csv.pyarrow()
+    pc = pa.compute
+    cells = pc.utf8_trim_whitespace(cells)
+    when = pc.strptime(cells, form, "s", error_is_null=True)
+    # The 30th of February would be read as the 1st of March.
+    day = pc.cast(pc.if_else(pc.is_valid(when), pc.utf8_slice_codeunits(cells, 8, 10), None), pa.int64())
+    return pc.if_else(pc.equal(pc.day(when), day), when, None)
+
+
+def not_dates(column: Any, name: str, text: bool, form: str | None = None) -> str:
+    """A message that names the first cells of a column of dates that are none."""
+    stray = stray_dates(column, text, form)
+    shown = f": {_rows(stray[1])}" if stray else ""
+    return f"column {name!r} holds dates, but has cells that are none (YYYY-MM-DD[ hh:mm:ss]){shown}"
 
 
 def not_numbers(column: Any, name: str) -> str:
     """A message that names the first cells of a text column that are no numbers."""
-    bad = stray_cells(column)
+    return f"column {name!r} is numeric, but holds text: {_rows(stray_cells(column))}"
+
+
+def _rows(bad: list[tuple[int, str]]) -> str:
     shown = ", ".join(f"row {row + 1} {cell!r}" for row, cell in bad[:_SHOWN])
     more = f" and {len(bad) - _SHOWN:,} more" if len(bad) > _SHOWN else ""
-    return f"column {name!r} is numeric, but holds text: {shown}{more} (rows are counted from 1, below a header)"
+    return f"{shown}{more} (rows are counted from 1, below a header)"
 
 
 def stray_cells(column: Any) -> list[tuple[int, str]]:
@@ -183,7 +236,7 @@ def stray_cells(column: Any) -> list[tuple[int, str]]:
     bad = []
     for row, cell in enumerate(decoded(column).to_pylist()):
         trimmed = "" if cell is None else cell.strip().lower()
-        if trimmed not in _csv._MISSING and trimmed not in _csv._TRUTH and not _csv._is_number(trimmed):
+        if trimmed not in _csv._MISSING and trimmed not in _csv._TRUTH and not _csv.is_number(trimmed):
             bad.append((row, cell))
     return bad
 
@@ -194,6 +247,27 @@ def decoded(column: Any) -> Any:
     if pa.types.is_dictionary(column.type):
         return pa.compute.cast(column, column.type.value_type)
     return column
+
+
+def typed(column: Any, name: str, kind: Any) -> Any:
+    """A CSV column, whose cells are text, as one of the Arrow type that is its own; null where missing.
+
+    Raises:
+        ValueError: a cell is none of that type.
+    """
+    pa = _csv.pyarrow()
+    cells = strings(column, True)
+    if pa.types.is_temporal(kind):
+        found = dates(column, True)
+        if found is None and cells.null_count < len(cells):
+            raise ValueError(not_dates(column, name, True))
+        cells = cells if found is None else found[0]
+    elif pa.types.is_boolean(kind):
+        cells = pa.compute.utf8_lower(cells)
+    elif not is_text(kind) and not pa.types.is_dictionary(kind):
+        values, missing = numbers(column, name, True)
+        cells = pa.array(values, mask=missing)
+    return cells.cast(kind, safe=False)
 
 
 def is_text(kind: Any) -> bool:

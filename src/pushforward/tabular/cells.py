@@ -50,7 +50,7 @@ def encode(column: Column, cells: Any, text: bool) -> Cells:
     if arrow.is_text(arrow.decoded(cells).type) and (column.form or "timestamp" in column.dtype):
         dated = arrow.dates(cells, text, column.form)
         if dated is None and not all(_is_missing(cells, text)):
-            raise ValueError(f"column {column.name!r} holds dates, but has cells that are none (YYYY-MM-DD[ hh:mm:ss])")
+            raise ValueError(arrow.not_dates(cells, column.name, text, column.form))
         cells = cells if dated is None else dated[0]
     kind = arrow.decoded(cells).type
     temporal = _csv.pyarrow().types.is_temporal(kind)

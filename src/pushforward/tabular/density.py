@@ -17,20 +17,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..chunks import map_rows
 from ..data import _csv
 from ..flow import Flow
 from . import cells
 from .arrow import Source, as_source
 from .encoding import Encoded, Layout, noisy_column
+from .fold import folded, unfolded
 from .mass import MassFunction
 from .noise import uniforms
+from .parallel import in_order
 from .schema import Schema
 
 _CHUNK = 2**16  # rows that are encoded at a time
 _RIDGE = 1e-6
-_FOLD = 4.0  # spreads, up to which nothing is folded
 _TRIES = 20  # at a row whose numbers lie far beyond all that was seen
-_SOFT = 3.0  # spreads beyond that over which a line bends into a logarithm: less makes wild samples
 
 
 class TableDensity(nn.Module):
@@ -91,10 +92,12 @@ class TableDensity(nn.Module):
         """
         if draws < 1:
             raise ValueError(f"draws must be at least 1, got {draws}")
+        source = as_source(table)
+        spans = (source.slice(i, min(_CHUNK, len(source) - i)) for i in range(0, len(source), _CHUNK))
         parts, trouble = [], {}
-        for rows in self._chunks(table):
-            parts.append(self._log_prob(rows, draws))
-            trouble.update(dict.fromkeys(rows.trouble))
+        for part, told in in_order(lambda rows: self.scored(rows, draws), spans, device=self._device):
+            parts.append(part)
+            trouble.update(dict.fromkeys(told))
         log_prob = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
         impossible = int(torch.isneginf(log_prob).sum())
         if trouble:
@@ -137,11 +140,16 @@ class TableDensity(nn.Module):
         Raises:
             ValueError: n is negative, or given columns are absent or superfluous.
         """
+        return _csv.pyarrow().concat_tables(self.sample_batches(n, given, seed=seed))
+
+    def sample_batches(self, n: int, given: Any = None, *, seed: int | None = None) -> Iterator[Any]:
+        """The rows of `sample`, in pieces of at most 65,536, so that memory stays flat in n; at least one piece.
+
+        Raises:
+            ValueError: as `sample`.
+        """
         if n < 0:
             raise ValueError(f"the number of samples must be at least 0, got {n}")
-        fresh = np.random.SeedSequence(seed)
-        torch_seed, numpy_seed = (int(s) for s in fresh.generate_state(2, np.uint64))
-        generator = torch.Generator().manual_seed(torch_seed % 2**63)
         source = None
         if self.given:
             if given is None:
@@ -151,13 +159,20 @@ class TableDensity(nn.Module):
             n = len(source)
         elif given is not None:
             raise ValueError("this density is not conditional: it takes no given columns")
-        picks = np.random.default_rng(numpy_seed)
-        parts = []
-        for start in range(0, max(n, 1), _CHUNK):
-            size = min(_CHUNK, n - start)
-            part = None if source is None else source.slice(start, size)
-            parts.append(self._sample(size, part, generator, picks))
-        return _csv.pyarrow().concat_tables(parts)
+        seeds = np.random.SeedSequence(seed)
+
+        def pieces() -> Iterator[tuple[int, Source | None, np.random.SeedSequence]]:
+            for start in range(0, max(n, 1), _CHUNK):
+                size = min(_CHUNK, n - start)
+                yield size, None if source is None else source.slice(start, size), seeds.spawn(1)[0]
+
+        yield from in_order(lambda piece: self._sample(*piece), pieces(), device=self._device)
+
+    @torch.no_grad()
+    def scored(self, table: Any, draws: int = 1) -> tuple[Tensor, tuple[str, ...]]:
+        """As `log_prob`, all rows at once: -> log-density (N,), what makes rows impossible, in words."""
+        rows = self.encode(table)
+        return self._log_prob(rows, draws), rows.trouble
 
     def to_json(self) -> dict[str, Any]:
         """What a file needs beside the weights to rebuild the density: schema, recipe and table, JSON-able."""
@@ -201,6 +216,10 @@ class TableDensity(nn.Module):
             added += log_slope
         return y, added
 
+    @property
+    def _device(self) -> torch.device:
+        return self.whitening.device
+
     def _matrix(self) -> NDArray[np.float64]:
         return self.whitening.double().cpu().numpy()
 
@@ -218,12 +237,13 @@ class TableDensity(nn.Module):
 
     def _log_prob(self, rows: Encoded, draws: int) -> Tensor:
         total = torch.from_numpy(rows.log_mass).clone()
-        device = next((p.device for p in self.parameters()), torch.device("cpu"))
+        device = self._device
         if self.mass is not None:
             given = None if rows.given is None else torch.from_numpy(rows.given).to(device)
             states = torch.from_numpy(rows.states).to(device)
-            with torch.no_grad():
-                total += self.mass(states, given).double().cpu()
+            mass = self.mass
+            (log_mass,) = map_rows(lambda *chunk: (mass(*chunk),), states, given, [()], dtype=mass.bias_out.dtype)
+            total += log_mass.double().cpu()
         if self.flow is None:
             return total
         noisy = any(c.noisy for c in self.layout.numbers) or bool(np.isnan(rows.base).any())
@@ -239,7 +259,11 @@ class TableDensity(nn.Module):
         none = torch.from_numpy(np.isnan(rows.base).all(1))
         return total + torch.where(none, 0.0, of_numbers)
 
-    def _sample(self, n: int, given: Source | None, generator: torch.Generator, picks: np.random.Generator) -> Any:
+    @torch.no_grad()
+    def _sample(self, n: int, given: Source | None, seed: np.random.SeedSequence) -> Any:
+        torch_seed, numpy_seed = (int(s) for s in seed.generate_state(2, np.uint64))
+        generator = torch.Generator().manual_seed(torch_seed % 2**63)
+        picks = np.random.default_rng(numpy_seed)
         layout = self.layout
         found = {} if given is None else dict(zip(given.names, given.data.columns, strict=True))
         absent = [c.name for c in layout.given if c.name not in found]
@@ -272,7 +296,7 @@ class TableDensity(nn.Module):
         if self.flow is None:
             return w
         context = self.context(rows)
-        device = next((p.device for p in self.parameters()), torch.device("cpu"))
+        device = self._device
         wild = np.arange(len(rows))
         for _ in range(_TRIES):
             part = None if context is None else context[torch.from_numpy(wild)].to(device)
@@ -290,16 +314,3 @@ class TableDensity(nn.Module):
             if len(wild) == 0:
                 break
         return w
-
-
-def folded(y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The identity up to `_FOLD`, a logarithm beyond: y (N, C) -> z (N, C), log-det (N,). Far outliers come near."""
-    over = np.maximum(np.abs(y) - _FOLD, 0.0) / _SOFT
-    log = np.log1p(over)
-    return np.where(over > 0, np.sign(y) * (_FOLD + _SOFT * log), y), -log.sum(1)
-
-
-def unfolded(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The inverse of `folded`: z (N, C) -> y (N, C)."""
-    over = np.minimum(np.maximum(np.abs(z) - _FOLD, 0.0) / _SOFT, 300.0)
-    return np.where(over > 0, np.sign(z) * (_FOLD + _SOFT * np.expm1(over)), z)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,20 +16,23 @@ from torch import Tensor
 
 from ..bases import Base
 from ..bijections import Chain
+from ..data.tables import TableFile
 from ..flow import Flow, initialize
-from ..models import RECIPES
+from ..models import RECIPES, choose
 from ..training import Epoch, Fit, fit
 from ..training.progress import reporter
 from ..training.rows import checked_weights, held_out, normalised
+from ..training.unbounded import warn_of_unbounded
 from .arrow import Source, as_source
 from .density import TableDensity
+from .drawing import Drawing, exceeds_memory, surveyed
 from .encoding import Encoded, Layout, with_embedding
 from .mass import MassFunction
 from .noise import uniforms
 from .schema import Schema, infer_schema
+from .widening import widen
 
 _MASS_SHARE = 0.25  # of a run that is given in seconds
-_FEW_ROWS, _SMALL = 1000, {"depth": 4, "width": 32}  # a smaller flow has fewer bad surprises on few rows (penguins)
 _JITTER = 1e-3  # standard deviations, so that a column that the split left constant has a scale to start from
 
 
@@ -45,30 +50,35 @@ def fit_table(
     model: Mapping[str, Any] | None = None,
     whiten: bool = True,
     seed: int = 0,
-    progress: str = "auto",
+    progress: str | Callable[[Epoch], None] = "auto",
+    memory_rows: int | None = None,
     **training: Any,
 ) -> TableDensity:
     """Learns the density of the rows of a table, with columns of any kind; see `TableDensity` for what it means.
 
     Args:
-        table: a pyarrow Table, a pandas or polars DataFrame, a `data.tables.Table`, a dict of columns or an array.
+        table: a pyarrow Table, a pandas or polars DataFrame, a `data.tables.Table`, a dict of columns or an array; or a
+            file of `open_table`, which may be larger than memory: then up to 20,000 random rows validate, the schema
+            comes from a random sample and the rows that it did not foresee (one pass or two over the file), and rows
+            are drawn from a buffer that is filled by row groups in random order.
         kinds: overrides of the inferred kinds by column name, as {"age": "integer"}; see `infer_schema`.
         given: columns of which the others' density is conditional; they may be of any kind.
         val: a table of validation rows; None holds out `val_fraction` of the rows.
         weights: (N,), not negative: how much each row counts.
         schema: of `infer_schema`, for one that was inferred before; None infers it from the table.
-        recipe: what builds the flow, by its name; "auto" is real_nvp.
-        depth: of the flow; when None the recipe's own, or 4 for less than 1,000 rows.
-        width: of the flow's networks; when None the recipe's own, or 32 for less than 1,000 rows.
+        recipe: what builds the flow, by its name; "auto" leaves it to `choose`.
+        depth: of the flow; None leaves it to `choose`.
+        width: of the flow's networks; None as for depth.
         model: further arguments of the recipe.
         whiten: put a fixed linear map before the flow, so that the numbers start uncorrelated.
         seed: of weights, shuffling, noise and the held-out rows.
         progress: as in `fit`; one line for the mass function, then one for the flow. Both show nats per row.
+        memory_rows: rows up to which a file is read whole; None is up to about 67 million cells.
         training: every other argument of `train`, such as epochs, steps, seconds, batch or lr. Epochs and steps hold
             for either part, seconds for both together.
 
     Returns:
-        A `TableDensity`, with a summary of its training.
+        A `TableDensity`, with a summary of its training. Ctrl-C ends the training early, with the best weights so far.
 
     Raises:
         ValueError: as `infer_schema` and `train`; fewer than 2 rows; an unknown recipe or given column; validation
@@ -83,29 +93,51 @@ def fit_table(
     began = time.perf_counter()
     if recipe != "auto" and recipe not in RECIPES:
         raise ValueError(f"unknown recipe {recipe!r}; this pushforward knows auto, {', '.join(RECIPES)}")
+    file, count = None, None
+    if isinstance(table, TableFile) and exceeds_memory(table, memory_rows):
+        if weights is not None:
+            raise ValueError("weights need a table in memory")
+        fraction = training.pop("val_fraction", 0.1)
+        file, table, val, schema, count = surveyed(table, val, fraction, kinds, schema, seed)
+        training |= {"val_fraction": 0.0}
     source = as_source(table)
     schema = infer_schema(source, kinds) if schema is None else schema
     if len(source) < 2:
         raise ValueError(f"at least 2 rows are needed to fit a density, got {len(source)}")
+    count = len(source) if count is None else count
     layout = Layout(schema, tuple(given))
     generator = torch.Generator().manual_seed(seed)
     embed_mass, embed_flow = layout.embedders(generator)
     mass = MassFunction(layout.sizes, embed_mass, seed=seed) if layout.sizes else None
-    flow = None
+    flow, batch = None, 512
     if layout.numbers:
-        arguments: dict[str, Any] = dict(_SMALL) if len(source) < _FEW_ROWS else {}
-        arguments |= {k: v for k, v in (("depth", depth), ("width", width)) if v is not None} | dict(model or {})
-        name = "real_nvp" if recipe == "auto" else recipe
         context = 0 if embed_flow is None else embed_flow.features_out
-        flow = RECIPES[name](len(layout.numbers), **cast(Any, arguments | {"context_dim": context, "seed": seed}))
+        choice = choose(
+            count, len(layout.numbers), recipe=recipe, context_dim=context, seconds=training.get("seconds")
+        )  # fmt: skip
+        size = {"depth": depth, "width": width}
+        flow = choice.build(len(layout.numbers), context_dim=context, seed=seed, **size | dict(model or {}))
         flow = with_embedding(flow, embed_flow)
+        batch = choice.training["batch"]
     density = TableDensity(schema, given, mass, flow)
     of_rows = None if weights is None else checked_weights(torch.as_tensor(weights, dtype=torch.float32), len(source))
     rows, held = _split(density, source, val, of_rows, training.pop("val_fraction", 0.1), seed)
+    if training.pop("check", True):
+        _check_bounded(layout, rows.rows)
     if flow is not None and whiten:
         density.whiten(rows.rows)
+    drawing = None
+    if file is not None:
+        drawing = Drawing(density, file, seed)
+        if training.get("epochs") is not None:  # of the whole table, while `train` sees no end of it
+            training["batch"] = training.get("batch") or batch
+            training["steps"] = math.ceil(training.pop("epochs") * count / training["batch"])
     with reporter(progress) as report:
-        _train(density, rows, held, report, began, seed, training)
+        _train(density, rows, held, report, began, seed, training, drawing)
+    if drawing is not None:
+        density.training_summary = (density.training_summary or {}) | {"rows": count}
+        if drawing.left_out:
+            warnings.warn(f"{drawing.left_out:,} rows that do not fit the schema were left out", stacklevel=2)
     return density
 
 
@@ -126,7 +158,7 @@ class _Rows:
         rows, context, weights = self.rows, self.context, self.weights
         if n != len(self):
             index = torch.randint(len(self), (n,), generator=generator)
-            rows = _picked(rows, index.numpy())
+            rows = rows.take(index.numpy())
             context = None if context is None else context[index]
             weights = None if weights is None else weights[index]
         u = torch.rand(rows.base.shape, generator=generator, dtype=torch.float64).clamp_(1e-9, 1 - 1e-9)
@@ -158,14 +190,18 @@ class _StatesAsBase(Base):
 
 def _train(
     density: TableDensity, rows: _Rows, held: _Rows | None, report: Any, began: float, seed: int,
-    settings: dict[str, Any],
+    settings: dict[str, Any], drawing: Drawing | None = None,
 ) -> None:  # fmt: skip
-    """Trains both parts; every figure that is reported is in nats per row of the table."""
+    """Trains both parts, on rows that are drawn where there is a drawing, of which `rows` is then a sample.
+
+    Every figure that is reported is in nats per row of the table.
+    """
     summary: dict[str, Any] = {"rows": len(rows), "val_rows": 0 if held is None else len(held)}
     seconds = settings.pop("seconds", None)
     checkpoint = settings.pop("checkpoint", None)
     offset, val_offset = (0.0 if r is None else -float(r.rows.log_mass.mean()) for r in (rows, held))
     mass, flow = density.mass, density.flow
+    interrupted = False
     if mass is not None:
         mass.initialize(torch.from_numpy(rows.rows.states), rows.weights)
         if mass.needs_training:
@@ -174,8 +210,12 @@ def _train(
                 share["checkpoint"] = f"{checkpoint}/mass"
             as_flow = Flow(Chain(), _StatesAsBase(mass).shape, _StatesAsBase(mass))
             x, val = (None if r is None else _states(r) for r in (rows, held))
-            record = _run(as_flow, x, val, report, 0.0, 0.0, settings | share | {"seed": seed}, rows.weights)
+            x = x if drawing is None else drawing.states
+            record = _run(
+                as_flow, x, val, report, 0.0, 0.0, settings | share | {"seed": seed, "noise": 0.0}, rows.weights
+            )
             summary["mass"] = record.summary
+            interrupted = record.stopped == "interrupted"
         with torch.no_grad():
             offset -= _mean(_of_states(mass, rows), rows.weights)
             val_offset -= 0.0 if held is None else _mean(_of_states(mass, held), held.weights)
@@ -189,19 +229,23 @@ def _train(
         y, added = density.noisy(rows.rows, uniforms(rows.rows.states, rows.rows.base, 0))
         offset -= _mean(torch.from_numpy(added), rows.weights)
         # Where no cell needs noise, the rows are the same in each pass.
-        fixed = not np.isnan(rows.rows.base).any() and not any(c.noisy for c in density.layout.numbers)
+        needed = np.isnan(rows.rows.base).any() or any(c.noisy for c in density.layout.numbers)
+        fixed = drawing is None and not needed
         val = None
         if held is not None:
             y_val, added = density.noisy(held.rows, uniforms(held.rows.states, held.rows.base, 0))
             val_offset -= _mean(torch.from_numpy(added), held.weights)
             val = (torch.from_numpy(y_val), held.context, held.weights)
-        x = torch.from_numpy(y) if fixed else rows
-        record = _run(
-            flow, x, val, report, offset, val_offset, settings | share | {"seed": seed},
-            rows.weights if fixed else None, rows.context if fixed else None,
-        )  # fmt: skip
-        summary["flow"] = record.summary
-    best = val_offset if flow is None else summary["flow"]["best_val_nll"]
+        x = torch.from_numpy(y) if fixed else rows if drawing is None else drawing.numbers
+        if not interrupted:  # else the flow stays as it was initialised: of the numbers' means and spreads
+            record = _run(
+                flow, x, val, report, offset, val_offset, settings | share | {"seed": seed},
+                rows.weights if fixed else None, rows.context if fixed else None,
+            )  # fmt: skip
+            summary["flow"] = record.summary
+            if val is not None:
+                summary["flow"]["best_val_nll"] -= widen(flow, *val)
+    best = val_offset if flow is None else summary.get("flow", {}).get("best_val_nll")
     summary |= {"best_val_nll": None if held is None else best, "seconds": time.perf_counter() - began}
     summary["stopped"] = summary.get("flow", summary.get("mass", {})).get("stopped", "done")
     density.training_summary = summary
@@ -220,8 +264,9 @@ def _run(
     def show(epoch: Epoch) -> None:
         report(moved(epoch))
 
-    record = fit(flow, x, val, weights=weights, context=context, val_fraction=0.0, progress=show, **settings)
-    return Fit([moved(epoch) for epoch in record.epochs], record.stopped)
+    settings = settings | {"val_fraction": 0.0, "check": False, "progress": show}
+    record = fit(flow, x, val, weights=weights, context=context, **settings)
+    return Fit([moved(epoch) for epoch in record.epochs], record.stopped, flow)
 
 
 def _split(
@@ -247,17 +292,19 @@ def _split(
 def _part(rows: _Rows, index: NDArray[np.int64]) -> _Rows:
     at = torch.from_numpy(index)
     weights = None if rows.weights is None else normalised(rows.weights[at])
-    return _Rows(rows.density, _picked(rows.rows, index), weights, None if rows.context is None else rows.context[at])
-
-
-def _picked(rows: Encoded, index: NDArray[np.int64]) -> Encoded:
-    given = None if rows.given is None else rows.given[index]
-    return Encoded(rows.states[index], rows.base[index], rows.width[index], given, rows.log_mass[index])
+    return _Rows(rows.density, rows.rows.take(index), weights, None if rows.context is None else rows.context[at])
 
 
 def _check_possible(rows: Encoded, where: str) -> None:
     if rows.trouble:
         raise ValueError(f"{where} does not fit the schema: {'; '.join(rows.trouble[:3])}")
+
+
+def _check_bounded(layout: Layout, rows: Encoded) -> None:
+    """Warns of columns with a number in each cell and no lattice that others determine."""
+    plain = [i for i, c in enumerate(layout.numbers) if not c.noisy and not np.isnan(rows.base[:, i]).any()]
+    names = [layout.numbers[i].name for i in plain]
+    warn_of_unbounded(rows.base[:, plain], names, "Leave them out: the others already say what they hold.")
 
 
 def _states(rows: _Rows) -> Any:

@@ -22,7 +22,7 @@ _ALIASES = {
 _ARGUMENTS = {"real": (0,), "integer": (0,), "quantised": (0, 1), "positive": (0,), "bounded": (2,), "circular": (1,),
               "category": (0,), "date": (0,), "dropped": (0,)}  # fmt: skip
 _ID_SHARE = 0.9  # of the cells of a text column being unique, it names rows
-_MOSTLY_NUMBERS = 0.9  # of a CSV column's cells: it is a numeric one with stray text, which is told
+_NEAR_END = 0.001  # of the rows within a fiftieth of either end, for a share
 _DECADE = 10.0  # a column that spans one above zero is a size: its logarithm is modelled
 
 
@@ -65,7 +65,7 @@ def categorical(name: str, column: Any, request: Request, text: bool, named: boo
     """The column as a category (or as left out), None where it is a number or a date.
 
     Raises:
-        ValueError: a numeric column holds some text.
+        ValueError: a column of numbers or dates holds some other text.
     """
     pa = _csv.pyarrow()
     kind = arrow.decoded(column).type
@@ -78,11 +78,13 @@ def categorical(name: str, column: Any, request: Request, text: bool, named: boo
             truth = _only_truth(filled)
             if not truth and _csv.parse(filled)[1] is None:
                 return None
-            stray = [] if truth else arrow.stray_cells(filled)
-            if not truth and len(stray) < (1 - _MOSTLY_NUMBERS) * len(filled):
+            if not truth and arrow.mostly(len(arrow.stray_cells(filled)), arrow.held(filled)):
                 raise ValueError(f"{arrow.not_numbers(filled, name)}; mend them, or say that it is a category")
-        if as_text and not pa.types.is_dictionary(column.type) and arrow.dates(column, text) is not None:
-            return None
+        if as_text and not pa.types.is_dictionary(column.type):
+            if arrow.dates(column, text) is not None:
+                return None
+            if arrow.stray_dates(column, text) is not None:
+                raise ValueError(f"{arrow.not_dates(column, name, text)}; mend them, or say that it is a category")
     cells = arrow.strings(column, text)
     missing = cells.null_count > 0
     present = len(cells) - cells.null_count
@@ -118,9 +120,7 @@ def numerical(name: str, column: Any, request: Request, text: bool, named: bool,
     if arrow.is_text(kind) and request.kind in (None, "date"):
         dated = arrow.dates(column, text)
         if dated is None and request.kind == "date":
-            raise ValueError(
-                f"column {name!r} was declared a date, but holds cells that are none (YYYY-MM-DD[ hh:mm:ss])"
-            )
+            raise ValueError(arrow.not_dates(column, name, text))
         if dated is not None:
             column, form = dated
             kind = column.type
@@ -191,17 +191,19 @@ def _facts(
         if found is not None:
             coarse, origin = found
             kind = "quantised" if kind == "real" else kind
+    if request.kind is None and not temporal and step is None and coarse is None and _fills_unit(present):
+        low, high, kind = 0.0, 1.0, "bounded"
     ends = (None, None) if period is not None else (low, high)
     atoms, flows = find_atoms(present, step, origin, *ends, coarse=coarse)
     coarse = coarse if flows else None
     if period is not None:
         cut = _widest_gap(present % period, period) if step is None else float(origin) % period
     rest = present[~np.isin(present, atoms)] if flows else present
-    if request.kind is None and flows and not temporal:
+    if request.kind is None and kind == "bounded" and not flows:
+        low, high, kind = None, None, "real"
+    if request.kind is None and kind != "bounded" and flows and not temporal:
         smallest, largest = float(rest.min()), float(rest.max())
-        if step is None and coarse is None and _fills_unit(rest):
-            low, high, kind = 0.0, 1.0, "bounded"
-        elif (smallest > 0 and largest >= _DECADE * smallest) or (
+        if (smallest > 0 and largest >= _DECADE * smallest) or (
             step is not None and smallest >= 0 and largest > 4 * smallest
         ):
             low, kind = 0.0, "positive" if step is None and coarse is None else kind
@@ -269,9 +271,13 @@ def _widest_gap(angle: NDArray[np.float64], period: float) -> float:
     return float((at[widest] + gaps[widest] / 2) % period)
 
 
-def _fills_unit(values: NDArray[np.float64]) -> bool:
-    """Whether values are plainly shares: within 0 and 1 and reaching both ends."""
-    return len(values) >= 100 and 0 <= values.min() < 0.02 and 0.98 < values.max() <= 1
+def _fills_unit(values: NDArray[Any]) -> bool:
+    """Whether values are plainly shares: within 0 and 1, with rows near both ends (a column that was scaled to 0 and 1
+    has one row on each of them, and those near it by chance alone)."""
+    if len(values) < 100 or values.min() < 0 or values.max() > 1:
+        return False
+    near = max(3.0, _NEAR_END * len(values))
+    return bool((values < 0.02).sum() >= near and (values > 0.98).sum() >= near)
 
 
 def _is_row_number(values: NDArray[np.int64], missing: NDArray[np.bool_]) -> bool:

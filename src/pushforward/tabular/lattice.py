@@ -21,7 +21,10 @@ _MULTIPLES = (2, 4, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1000, 2500, 5000, 10_
 _CROWD = 0.3  # of the rows on one value
 _SEVERAL = 6  # distinct values on a coarse step, at least
 _GAIN = 0.1  # nats a row, the least for which a coarse step is worth a state
-_SENTINEL = 3  # rows of an isolated first or last value, such as -999
+_REPEATS = 3  # rows of a value
+_ON_STEP = 1e-6  # of a step, from its values
+_SENTINEL = 3  # rows of an isolated first or last value, such as 0
+_NINES = (99.0, 999.0, 9999.0, 99999.0)  # as such a value, of either sign, one row is enough
 
 
 def find_lattice(values: NDArray[Any], single: bool = False) -> tuple[float, float] | None:
@@ -71,7 +74,7 @@ def find_coarse(values: NDArray[Any], step: float | None, origin: float) -> tupl
             on = np.abs(scaled - np.round(scaled)) <= 1e-9 * np.maximum(np.abs(scaled), 1.0)
             if on.mean() >= 0.5 and len(np.unique(values[on])) <= _TIES * on.sum():
                 return 10.0**-decimals, 0.0
-        return None
+        return _repeated_step(values)
     k = np.round((values - origin) / step).astype(np.int64)
     places, counts = np.unique(k, return_counts=True)
     k = k[~np.isin(k, places[counts > _CROWD * len(k)])]  # a crowd is an atom, whatever it is a multiple of
@@ -82,8 +85,9 @@ def find_coarse(values: NDArray[Any], step: float | None, origin: float) -> tupl
         if len(residues) < 2:
             continue
         residue = residues[counts.argmax()]
-        share = counts.max() / len(k)
-        if share >= 0.2 and len(np.unique(k[k % g == residue])) >= _SEVERAL:
+        on = np.unique(k[k % g == residue], return_counts=True)[1]
+        share = (on.sum() - on.max()) / (len(k) - on.max())  # one frequent value makes no step
+        if share >= 0.2 and len(on) >= _SEVERAL:
             # What knowing the wider cell saves, less what it costs to say which values have it.
             gain = share * np.log(g) + share * np.log(share) + (1 - share) * np.log1p(-share)
             best = max(best, (float(gain), g, int(residue)))
@@ -144,14 +148,15 @@ def _peaks(k: NDArray[np.float64], counts: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _sentinels(u: NDArray[Any], counts: NDArray[Any], values: NDArray[Any]) -> NDArray[np.bool_]:
-    """First or last values, repeated, far from all others: zeros and -999 that stand for something else."""
+    """First or last values, repeated or all nines, far from all others: such as -999 for "unknown"."""
     chosen = np.zeros(len(u), dtype=bool)
     if len(u) < _SURE:
         return chosen
     quarter, half = np.quantile(values, [0.25, 0.75])
     for end, gap in ((0, float(u[1] - u[0])), (-1, float(u[-1] - u[-2]))):
         usual = float(np.median(np.diff(u)))
-        chosen[end] = counts[end] >= _SENTINEL and gap > 0.5 * float(half - quarter) and gap > 10 * usual
+        known = abs(float(u[end])) in _NINES
+        chosen[end] = (known or counts[end] >= _SENTINEL) and gap > 0.5 * float(half - quarter) and gap > 10 * usual
     return chosen
 
 
@@ -188,6 +193,28 @@ def _any_step(u: NDArray[np.float64], exact: float) -> tuple[float, float] | Non
     if np.abs(u - start - slope * k).max() > 0.02 * slope + 4 * exact or len(np.unique(k)) < len(u) * 0.99:
         return None
     return slope, start
+
+
+def _repeated_step(values: NDArray[Any]) -> tuple[float, float] | None:
+    """The lattice of most of the values that repeat, where it holds half of the rows and others lie between."""
+    u, counts = np.unique(values, return_counts=True)
+    repeated = u[counts >= _REPEATS]
+    if len(repeated) < _SURE or u[0] == u[-1]:
+        return None
+    gaps = np.sort(np.diff(repeated))
+    # The commonest gap, to a thousandth of itself.
+    ends = np.searchsorted(gaps, 1.001 * gaps, "right")
+    step, origin = float(gaps[int((ends - np.arange(len(gaps))).argmax())]), float(u[counts.argmax()])
+    for tolerance in (0.1, 0.02, 0.005):
+        k = np.round((repeated - origin) / step)
+        on = np.abs((repeated - origin) / step - k) < tolerance
+        if on.sum() < _SURE:
+            return None
+        step, origin = (float(v) for v in np.polyfit(k[on], repeated[on], 1))
+        if not step > 0:
+            return None
+    places = (values - origin) / step
+    return (step, origin) if (np.abs(places - np.round(places)) < _ON_STEP).mean() >= 0.5 else None
 
 
 def _plain(values: NDArray[Any]) -> tuple[float, ...]:

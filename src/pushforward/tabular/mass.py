@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_SAMPLED_ROWS = 4096  # drawn at a time: their hidden units stay in cache
+
 
 class Embedder(nn.Module):
     """Discrete columns as numbers for a network: one-hot where a column has few states, else a learned vector.
@@ -85,6 +87,7 @@ class MassFunction(nn.Module):
     _mask_mid: Tensor
     _mask_out: Tensor
     _offsets: Tensor
+    _sizes: Tensor
 
     def __init__(
         self, sizes: Sequence[int], given: Embedder | None = None, *, width: int | None = None, seed: int | None = None
@@ -110,6 +113,7 @@ class MassFunction(nn.Module):
             self.register_buffer(name, mask.to(torch.get_default_dtype()), persistent=False)
         offsets = torch.tensor([0, *sizes[:-1]], device="cpu").cumsum(0)
         self.register_buffer("_offsets", offsets, persistent=False)
+        self.register_buffer("_sizes", torch.tensor(sizes, device="cpu"), persistent=False)
         self.register_buffer("log_marginal", torch.cat([torch.full((s,), -math.log(s)) for s in sizes]))
         self.register_buffer("log_mix", torch.tensor(math.log(0.01)))
 
@@ -145,9 +149,8 @@ class MassFunction(nn.Module):
 
     def forward(self, states: Tensor, given: Tensor | None = None) -> Tensor:
         """states (B, M), given (B, G) -> log P(states | given) (B,), in nats."""
-        log_p = self._log_p(states, given)
         index = states.long() + self._offsets
-        return log_p.gather(1, index).sum(1)
+        return self._mixed(self._log_softmax(states, given).gather(1, index), self.log_marginal[index]).sum(1)
 
     @torch.no_grad()
     def sample(
@@ -162,30 +165,52 @@ class MassFunction(nn.Module):
             possible: for each column which of its states may be drawn; None allows all.
             generator: the source of randomness; torch's global one when None.
         """
+        parts = []
+        for start in range(0, n, _SAMPLED_ROWS):
+            told = None if given is None else given[start : start + _SAMPLED_ROWS]
+            parts.append(self._sample(min(_SAMPLED_ROWS, n - start), told, possible, generator))
+        empty = torch.zeros(0, len(self.sizes), dtype=torch.int64, device=self.bias_out.device)
+        return torch.cat(parts) if parts else empty
+
+    def _sample(
+        self, n: int, given: Tensor | None, possible: Sequence[Sequence[bool]] | None, generator: torch.Generator | None
+    ) -> Tensor:
         states = torch.zeros(n, len(self.sizes), dtype=torch.int64, device=self.bias_out.device)
+        seen = self._start(n, given)
+        mid = self.weight_mid * self._mask_mid
         for j, (offset, size) in enumerate(zip(self._offsets.tolist(), self.sizes, strict=True)):
-            p = self._log_p(states, given)[:, offset : offset + size].exp()
+            own = slice(offset, offset + size)
+            logits = F.linear(self._hidden(seen, mid), self.weight_out[own] * self._mask_out[own], self.bias_out[own])
+            p = self._mixed(logits.log_softmax(1), self.log_marginal[own]).exp()
             if possible is not None:
                 p = p * torch.tensor(possible[j], dtype=p.dtype, device=p.device)
-            if n:
-                states[:, j] = torch.multinomial(p, 1, generator=generator)[:, 0]
+            states[:, j] = torch.multinomial(p, 1, generator=generator)[:, 0]
+            seen = seen + self.weight_in[offset + states[:, j]] * self._mask_in[j]
         return states
 
-    def _log_p(self, states: Tensor, given: Tensor | None) -> Tensor:
-        """Log-probabilities of every state of each column given the columns before it, (B, total)."""
-        h = self.bias_in
+    def _log_softmax(self, states: Tensor, given: Tensor | None) -> Tensor:
+        """What the network makes of every state of each column given the columns before it, (B, total)."""
+        seen = self._start(len(states), given)
         if self._mask_in.shape[0] > 1:
             index = states.long() + self._offsets
-            h = h + (F.embedding(index, self.weight_in) * self._mask_in).sum(1)
-        else:
-            h = h.expand(len(states), -1)
-        if self.weight_given is not None:
-            if self.given is None or given is None:
-                raise ValueError("this mass function is conditional: give what it is conditional on")
-            h = h + F.linear(self.given(given), self.weight_given)
-        h = torch.relu(h)
-        h = h + torch.relu(F.linear(h, self.weight_mid * self._mask_mid, self.bias_mid))
+            of_state = torch.repeat_interleave(self._mask_in, self._sizes, 0)
+            seen = seen + F.embedding_bag(index, self.weight_in * of_state, mode="sum")
+        h = self._hidden(seen, self.weight_mid * self._mask_mid)
         logits = F.linear(h, self.weight_out * self._mask_out, self.bias_out)
-        parts = [part.log_softmax(1) for part in logits.split(self.sizes, 1)]
-        certain = torch.log1p(-self.log_mix.exp())
-        return torch.logaddexp(torch.cat(parts, 1) + certain, self.log_marginal + self.log_mix)
+        return torch.cat([part.log_softmax(1) for part in logits.split(self.sizes, 1)], 1)
+
+    def _start(self, n: int, given: Tensor | None) -> Tensor:
+        """The first layer before any state is seen, (n, width)."""
+        if self.weight_given is None:
+            return self.bias_in.expand(n, -1)
+        if self.given is None or given is None:
+            raise ValueError("this mass function is conditional: give what it is conditional on")
+        return self.bias_in + F.linear(self.given(given), self.weight_given)
+
+    def _hidden(self, seen: Tensor, mid: Tensor) -> Tensor:
+        h = torch.relu(seen)
+        return h + torch.relu(F.linear(h, mid, self.bias_mid))
+
+    def _mixed(self, log_p: Tensor, log_marginal: Tensor) -> Tensor:
+        """Log-probabilities of the network, with a little of the marginals."""
+        return torch.logaddexp(log_p + torch.log1p(-self.log_mix.exp()), log_marginal + self.log_mix)

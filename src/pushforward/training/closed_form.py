@@ -2,92 +2,147 @@
 
 Small networks spend most of a step on creating and recording operators, not on arithmetic. Here nothing is recorded
 that need not be: halves stay views from layer to layer, each gradient is written straight into its place in the flat
-buffer, and the matrices of all `LULinear`s are made together. Layers without a rule here are recorded one by one.
+buffer, activations live in memory that is used again, and the matrices of all `LULinear`s are made together. Layers
+without a rule here are recorded one by one. Several flows of one shape take the step together, in batched products.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from ..bases import StandardNormal
-from ..bijections import Bijection, Chain, LULinear, Standardize
+from ..bijections import Bijection, Chain, Standardize
 from ..flow import Flow
-from .steps import Matrices, Rows, has_plain_net, step_of, zero
+from .steps import Buffers, Rows, apart, has_plain_net, steps_of, together, zero
+from .weights import FlatWeights
 
 Loss = Callable[[Tensor, "Tensor | None", "Tensor | None"], Tensor]
+CHUNK_ROWS = 2048  # rows whose activations a CPU works on at a time: more of them leave its caches (measured)
 
 
-def closed_form(flow: Flow) -> Loss | None:
-    """A function that stands for forward and backward: (x (B, D), context, weights (B,)) -> the mean NLL, a scalar.
+def closed_form(flows: Sequence[Flow], held: FlatWeights) -> Loss | None:
+    """A function that stands for forward and backward, and overwrites the gradients.
 
-    It overwrites the `grad` of every parameter, which must exist (as in `FlatWeights`).
+    For one flow it takes x (B, D), context (B, K) or None, weights (B,) or None, and returns the mean NLL (). For M
+    flows of one shape each of these has a leading axis of M.
 
     Returns:
-        None where autograd serves as well: the flow is no `Chain` over vectors that has a `Coupling` with a ReLU
+        None where autograd serves as well: the flows are no `Chain`s over vectors that have a `Coupling` with a ReLU
         `MLP`, a parameter is frozen, or one is shared by two layers.
     """
-    layers = [cast(Bijection, layer) for layer in flow.bijection.bijections] if type(flow.bijection) is Chain else []
-    if len(flow.shape) != 1 or not any(has_plain_net(layer) for layer in layers):
+    flow = flows[0]
+    members = [_layers(flow) for flow in flows]
+    if len(flow.shape) != 1 or not any(has_plain_net(layer) for layer in members[0]):
         return None
-    owners: list[nn.Module] = [*layers, flow.base, *([] if flow.embed is None else [flow.embed])]
-    if any(not p.requires_grad or p.grad is None for p in flow.parameters()) or sum(
+    owners: list[nn.Module] = [*members[0], flow.base, *([] if flow.embed is None else [flow.embed])]
+    if any(not p.requires_grad for p in flow.parameters()) or sum(
         len(list(module.parameters())) for module in owners
     ) != len(list(flow.parameters())):
         return None
-    start = cast(Standardize, layers.pop(0)) if type(layers[0]) is Standardize else None
-    matrices = Matrices([layer for layer in layers if type(layer) is LULinear])
-    steps = [step_of(layer, matrices) for layer in layers]
+    starts = None
+    if type(members[0][0]) is Standardize:
+        starts = [cast(Standardize, layers.pop(0)) for layers in members]
+    steps, matrices = steps_of(members, held)
+    count, features = len(flows), flow.shape[0]
     normal = type(flow.base) is StandardNormal
-    embedding = [] if flow.embed is None else list(flow.embed.parameters())
-    features = flow.shape[0]
+    embedding = [] if flow.embed is None else [p for f in flows for p in cast(nn.Module, f.embed).parameters()]
     sizes = [features // 2, features - features // 2]
-    constant = 0.0 if start is None else float(start.std.log().sum())
-    if normal:
-        constant += 0.5 * math.log(2 * math.pi) * features
+    constant = held.flat.new_tensor(0.5 * math.log(2 * math.pi) * features if normal else 0.0)
+    mean = std = None
+    if starts is not None:
+        mean, std = (together([getattr(s, name)[None] for s in starts]) for name in ("mean", "std"))
+        constant = constant + std.log().sum((-2, -1))
+    scratch = Buffers()
 
-    @torch.no_grad()
-    def loss(x: Tensor, context: Tensor | None, weights: Tensor | None) -> Tensor:
-        with torch.set_grad_enabled(bool(embedding)):
-            embedded = flow._embedded(context)
-        z = x if start is None else (x - start.mean) / start.std
-        share = z.new_full((len(z),), 1 / len(z)) if weights is None else weights / len(z)
-        rows = Rows(list(z.split(sizes, 1)), None if embedded is None else embedded.detach(), share, sizes)
-        if embedding and embedded is not None:
-            rows.of_context = torch.zeros_like(embedded)
+    def of_chunk(x: Tensor, context: Tensor | None, of_context: Tensor | None, share: Tensor, first: bool) -> Tensor:
+        z = x if mean is None else (x - mean) / std
+        rows = Rows(z, context, share, sizes, first, scratch)
+        rows.of_context = of_context
         matrices.make()
-        log_det = None
         for step in steps:
-            added = step.forward(rows)
-            log_det = added if log_det is None else log_det + added
-        assert log_det is not None
+            step.forward(rows)
         z = rows.whole()
         if normal:
-            nll = 0.5 * z.square().sum(1)
-            gradient = z * share[:, None]
+            nll = 0.5 * z.square().sum(-1)
+            gradient = z * share
         else:
-            nll, gradient = _of_base(flow, z, share)
+            nll, gradient = _of_base(flows, z, rows)
         rows.split_gradient(gradient)
         for i in range(len(steps) - 1, -1, -1):
             steps[i].backward(rows, i > 0)
-        matrices.pass_on(share)
-        if rows.of_context is not None and embedded is not None:
+        matrices.pass_on(rows)
+        log_det = torch.cat(rows.log_dets, -1).sum(-1)
+        shared = constant - sum(rows.constants)
+        return (share[..., 0] * (nll - log_det + shared[..., None])).sum(-1)
+
+    @torch.no_grad()
+    def loss(x: Tensor, context: Tensor | None, weights: Tensor | None) -> Tensor:
+        n = x.shape[-2]
+        with torch.set_grad_enabled(bool(embedding)):
+            embedded = None
+            if context is not None:
+                parts = [cast(Tensor, f._embedded(c)) for f, c in zip(flows, apart(context, count), strict=True)]
+                embedded = together(parts)
+        share = x.new_full((*x.shape[:-1], 1), 1 / n) if weights is None else (weights / n)[..., None]
+        given = None if embedded is None else embedded.detach()
+        of_context = torch.zeros_like(given) if embedding and given is not None else None
+        size = n if x.device.type != "cpu" else math.ceil(n / math.ceil(n / CHUNK_ROWS))
+        total = None
+        for i in range(0, n, size):
+            part = [None if t is None else t[..., i : i + size, :] for t in (x, given, of_context, share)]
+            found = of_chunk(cast(Tensor, part[0]), part[1], part[2], cast(Tensor, part[3]), i == 0)
+            total = found if total is None else total + found
+        if of_context is not None and embedded is not None:
             zero(embedding)
-            torch.autograd.backward(embedded, rows.of_context)
-        return (share * (nll - log_det + constant)).sum()
+            torch.autograd.backward(embedded, of_context)
+        return cast(Tensor, total)
 
     return loss
 
 
-def _of_base(flow: Flow, z: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-    """-> -log p_Z(z) (B,), and the gradient of its mean in z (B, D)."""
-    zero(flow.base.parameters())
-    with torch.enable_grad():
-        leaf = z.detach().requires_grad_()
-        log_prob = flow.base.log_prob(leaf)
-    torch.autograd.backward(log_prob, -share)
-    return -log_prob.detach(), cast(Tensor, leaf.grad)
+def recorded(flows: Sequence[Flow], held: FlatWeights, forward: Callable[..., Tensor] | None = None) -> Loss:
+    """The same by autograd, flow by flow, for any flows.
+
+    Args:
+        flows: of one shape.
+        held: their weights.
+        forward: stands for the only flow, such as its compiled form.
+    """
+    count = len(flows)
+
+    def loss(x: Tensor, context: Tensor | None, weights: Tensor | None) -> Tensor:
+        held.gradient.zero_()
+        losses = []
+        nothing = [None] * count
+        contexts, shares = (nothing if t is None else apart(t, count) for t in (context, weights))
+        for flow, rows, c, w in zip(flows, apart(x, count), contexts, shares, strict=True):
+            log_prob = (forward or flow)(rows, c)
+            nll = -(log_prob if w is None else log_prob * w).mean()
+            nll.backward()  # adds to the parameters' views of the flat gradient while it is still in cache
+            losses.append(nll.detach())
+        return together(losses)
+
+    return loss
+
+
+def _layers(flow: Flow) -> list[Bijection]:
+    return [cast(Bijection, layer) for layer in flow.bijection.bijections] if type(flow.bijection) is Chain else []
+
+
+def _of_base(flows: Sequence[Flow], z: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+    """-> -log p_Z(z) (..., B), and the gradient of its mean in z (..., B, D)."""
+    if rows.first:
+        zero(p for flow in flows for p in flow.base.parameters())
+    found = []
+    for flow, part, share in zip(flows, apart(z, len(flows)), apart(rows.minus_share, len(flows)), strict=True):
+        with torch.enable_grad():
+            leaf = part.detach().requires_grad_()
+            log_prob = flow.base.log_prob(leaf)
+        torch.autograd.backward(log_prob, share[:, 0])
+        found.append((-log_prob.detach(), cast(Tensor, leaf.grad)))
+    return together([nll for nll, _ in found]), together([gradient for _, gradient in found])

@@ -9,14 +9,19 @@ from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from ..flow import Flow, initialize
+from ..models.rule import UNLIMITED, choose, steps_for
+from ..models.rule import settings as settings_for
 from .checkpoint import Checkpoint
-from .closed_form import closed_form
+from .closed_form import closed_form, recorded
 from .progress import reporter
-from .rows import split
+from .rows import count_rows, split, with_noise
 from .run import RECORD_STEPS, Epoch, Run
+from .unbounded import warn_of_unbounded
 from .weights import FlatWeights
 
 DRAWN_PASS_BATCHES = 128  # batches of one pass over freshly drawn rows
@@ -32,10 +37,12 @@ class Fit:
     Attributes:
         epochs: the `Epoch` records, in order.
         stopped: why it ended: "done", "early" (validation no longer improved), "diverged" or "interrupted".
+        flow: what was trained; None in a record that was read from a file.
     """
 
     epochs: list[Epoch] = field(default_factory=list)
     stopped: str = "done"
+    flow: Flow | None = field(default=None, repr=False)
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -61,9 +68,10 @@ def train(
     epochs: int | None = None,
     steps: int | None = None,
     seconds: float | None = None,
-    batch: int = 512,
-    lr: float = 5e-3,
-    weight_decay: float = 1e-5,
+    batch: int | None = None,
+    lr: float | None = None,
+    weight_decay: float | None = None,
+    noise: float | None = None,
     schedule: str = "cosine",
     warmup: float = 0.03,
     ema: float = 0.995,
@@ -71,6 +79,7 @@ def train(
     patience: float | None = 0.5,
     val_fraction: float = 0.1,
     checkpoint: str | PathLike[str] | None = None,
+    check: bool = True,
     seed: int = 0,
     compile: bool = False,
 ) -> Generator[Epoch, None, None]:
@@ -90,12 +99,14 @@ def train(
         context: (N, K), for a conditional flow.
         weights: (N,), not negative: how much each row counts.
         epochs: the length of the run in passes over the rows. Give at most one of epochs, steps and seconds; with
-            none, it is about 100 passes but at least 2,000 and at most 10,000 steps.
+            none, it is about 100 passes, at most 10,000 steps and, for 700 rows and more, at least 2,000.
         steps: the length of the run in optimiser steps.
         seconds: the length of the run in wall-clock time, set-up and validation included.
-        batch: rows of a step.
-        lr: the highest learning rate.
-        weight_decay: of AdamW.
+        batch: rows of a step; None takes what `choose` would for the flow's recipe and the number of rows.
+        lr: the highest learning rate; None as for batch.
+        weight_decay: of AdamW; None as for batch.
+        noise: standard deviation of the noise added to the rows each time they are drawn, in units of each column's
+            spread. It smooths the density of few rows; None as for batch (none but for few rows), 0 for none.
         schedule: "cosine" or "constant".
         warmup: the part of the run over which the rate rises from zero.
         ema: how much of the averaged weights is kept in a step; 0 keeps the last weights alone.
@@ -104,6 +115,8 @@ def train(
         val_fraction: the part of x to hold out, at most 20,000 rows; fewer than 20 rows are not split.
         checkpoint: a folder. The state is written there after each pass and read from there when present: a run that
             was stopped goes on as if it had not been.
+        check: where there is no noise, warn of columns over which a density can grow without bound: those that repeat
+            one value or are a linear function of others. A sample of the rows is looked at.
         seed: of the shuffling, of the held-out rows, and of the generator handed to a drawing function.
         compile: run the flow through `torch.compile`.
 
@@ -115,19 +128,27 @@ def train(
             constant column; a setting out of range; a checkpoint of another run.
     """
     began = time.perf_counter()
-    _check_settings(epochs, steps, seconds, batch, lr, schedule, warmup, ema, clip, patience, val_fraction)
+    rule = settings_for((flow.recipe or {}).get("name"), count_rows(x), math.prod(flow.shape))
+    batch = rule["batch"] if batch is None else batch
+    lr = rule["lr"] if lr is None else lr
+    weight_decay = rule["weight_decay"] if weight_decay is None else weight_decay
+    noise = rule["noise"] if noise is None else noise
+    _check_settings(epochs, steps, seconds, batch, lr, noise, schedule, warmup, ema, clip, patience, val_fraction)
     rows, val_rows, first = split(flow, x, val, context, weights, val_fraction, DRAWN_PASS_BATCHES * batch, seed)
     initialize(flow, first.x, first.context)
+    if check and noise == 0 and first.x.ndim == 2:  # noise gives each value a width
+        warn_of_unbounded(first.x.cpu().numpy())
+    rows = with_noise(rows, first, noise)
     batch = min(batch, len(rows))
     pass_steps = len(rows) // batch
     if epochs is not None:
         steps = epochs * pass_steps
     elif seconds is None and steps is None:
-        steps = min(max(100 * pass_steps, 2_000), 10_000)
+        steps = steps_for(count_rows(x), batch)
     threads = outer_threads = torch.get_num_threads()
     if 6 * batch * sum(p.numel() for p in flow.parameters()) < SMALL_STEP_FLOP:
         threads = 1
-    held = FlatWeights(flow, weight_decay=weight_decay, ema=ema, clip=math.inf if clip is None else clip)
+    held = FlatWeights([flow], weight_decay=weight_decay, ema=ema, clip=math.inf if clip is None else clip)
     try:
         run = Run(flow, held, val_rows, batch, steps, seconds, began)
         generator = torch.Generator().manual_seed(seed + 1)
@@ -138,23 +159,18 @@ def train(
             run.resume(saved.read(flow, held, generator))
         if val_rows is not None and run.step == 0:
             run.validate()
-        forward = torch.compile(flow, dynamic=False) if compile else flow
-        by_hand = None if compile else closed_form(flow)
+        by_autograd = recorded([flow], held, torch.compile(flow, dynamic=True) if compile else None)
+        gradients = by_autograd if compile else closed_form([flow], held) or by_autograd
         torch.set_num_threads(threads)
         while run.stopped is None and run.progress() < 1:
             for i, (x_batch, context_batch, weight_batch) in enumerate(rows.batches(batch, generator), 1):
                 rate = lr * _schedule(schedule, run.progress(), warmup)
-                if by_hand is not None:
-                    loss = by_hand(x_batch, context_batch, weight_batch)
-                else:
-                    log_prob = forward(x_batch, context_batch)
-                    loss = -(log_prob if weight_batch is None else log_prob * weight_batch).mean()
-                    held.backward(loss)
-                run.count(held.step(loss, rate, run.step), loss.detach())
+                loss = gradients(x_batch, context_batch, weight_batch)
+                run.count(held.step(loss, rate, run.step), loss)
                 whole = i == pass_steps
                 if whole or run.progress() >= 1 or run.since_record == RECORD_STEPS:
                     run.passes += whole
-                    epoch = run.record(run.passes + (0 if whole else i / pass_steps), rate * held.rate, patience)
+                    epoch = run.record(run.passes + (0 if whole else i / pass_steps), rate * max(held.rates), patience)
                     if saved is not None and whole:
                         saved.write(flow, held, generator, run.state())
                     torch.set_num_threads(outer_threads)
@@ -168,7 +184,7 @@ def train(
 
 
 def fit(
-    flow: Flow,
+    flow: Flow | str,
     x: Any,
     val: Any = None,
     *,
@@ -180,7 +196,8 @@ def fit(
     """Trains a flow to the end, showing progress on stderr; Ctrl-C ends it early with the best weights so far.
 
     Args:
-        flow: any flow.
+        flow: any flow over rows or images; or "auto", or the name of a recipe, for one that `choose` fits to the
+            number of rows and columns and to `seconds`.
         x: the training rows (N, *shape), or a function that draws them; see `train`.
         val: validation rows, as in `train`.
         context: (N, K), as in `train`.
@@ -190,18 +207,25 @@ def fit(
         settings: every other argument of `train`, such as epochs, steps, seconds, batch or lr.
 
     Returns:
-        A `Fit`: the epochs, why it stopped, and a summary.
+        A `Fit`: the epochs, why it stopped, a summary, and the flow.
 
     Raises:
-        ValueError: as `train`.
+        ValueError: as `train` and `choose`; rows that are not (N, D) for a flow that is to be chosen.
 
     Example:
+        >>> fit("auto", torch.randn(200, 2), steps=20, progress="none").flow.shape
+        (2,)
         >>> from pushforward import real_nvp
         >>> flow = real_nvp(2, depth=2, width=8, seed=0)
         >>> fit(flow, torch.randn(200, 2), steps=20, progress="none").summary["steps"]
         20
     """
-    result = Fit()
+    if isinstance(flow, str):
+        began = time.perf_counter()
+        flow = _chosen(flow, x, context, settings)
+        if settings.get("seconds") is not None:  # building counts
+            settings["seconds"] = max(settings["seconds"] - (time.perf_counter() - began), 1e-3)
+    result = Fit(flow=flow)
     epochs = train(flow, x, val, context=context, weights=weights, **settings)
     with reporter(progress) as report:
         try:
@@ -216,6 +240,24 @@ def fit(
     return result
 
 
+def _chosen(recipe: str, x: Any, context: Any, settings: dict[str, Any]) -> Flow:
+    """The flow that `choose` fits to the rows."""
+    example: Any = x
+    if callable(x) and not isinstance(x, Tensor):
+        drawn: Any = x(2, torch.Generator().manual_seed(settings.get("seed", 0)))
+        example, context = drawn[:2] if isinstance(drawn, tuple) else (drawn, None)
+    shape = np.shape(example)
+    if len(shape) != 2:
+        raise ValueError(f"expected rows of shape (N, D) to choose a flow for, got {tuple(shape)}")
+    context_dim = 0 if context is None else np.shape(context)[-1]
+    rows = count_rows(x)
+    choice = choose(
+        None if rows == UNLIMITED else rows, shape[1], recipe=recipe, context_dim=context_dim,
+        seconds=settings.get("seconds"),
+    )  # fmt: skip
+    return choice.build(shape[1], context_dim=context_dim, seed=settings.get("seed", 0))
+
+
 def _schedule(name: str, progress: float, warmup: float) -> float:
     rise = min(1.0, (progress + 1e-3) / warmup) if warmup else 1.0
     return rise * (0.5 * (1 + math.cos(math.pi * progress)) if name == "cosine" else 1.0)
@@ -227,6 +269,7 @@ def _check_settings(
     seconds: float | None,
     batch: int,
     lr: float,
+    noise: float,
     schedule: str,
     warmup: float,
     ema: float,
@@ -242,6 +285,7 @@ def _check_settings(
         *((k, v, v > 0, "positive") for k, v in given.items()),
         ("batch", batch, batch >= 1, "at least 1"),
         ("lr", lr, lr > 0, "positive"),
+        ("noise", noise, 0 <= noise < math.inf, "None or a number of at least 0"),
         ("schedule", schedule, schedule in ("cosine", "constant"), "cosine or constant"),
         ("warmup", warmup, 0 <= warmup <= 1, "between 0 and 1"),
         ("ema", ema, 0 <= ema < 1, "from 0 to below 1"),

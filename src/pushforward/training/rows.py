@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -12,12 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..flow import Flow
+from ..models.rule import UNLIMITED
 
 MAX_VAL_ROWS = 20_000
 MIN_ROWS_TO_SPLIT = 20
 DRAWN_VAL_ROWS = 8192
 FAR = 1e4  # a column whose mean is this many standard deviations from zero loses detail in float32
 FLOAT32_RANGE = (1e-30, 1e30)  # of values whose squares and ratios it holds
+LEAST_NOISY = 64  # rows of a batch with noise
 PIECE_BATCHES = 64  # batches that are gathered by one indexing
 
 Batch = tuple[Tensor, Tensor | None, Tensor | None]
@@ -25,11 +28,15 @@ Batch = tuple[Tensor, Tensor | None, Tensor | None]
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows (N, *shape) with context (N, K) and weights (N,) of mean 1, each of the two optional."""
+    """Rows (N, *shape) with context (N, K) and weights (N,) of mean 1, each of the two optional.
+
+    `noise` (*shape) is the standard deviation of what is added to x each time that it is drawn, in units of the data.
+    """
 
     x: Tensor
     context: Tensor | None = None
     weights: Tensor | None = None
+    noise: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -43,6 +50,9 @@ class Rows:
         order = order[: len(self) // size * size].to(self.x.device)
         for index in order.split(PIECE_BATCHES * size):
             piece = self[index]
+            if self.noise is not None:
+                normal = torch.randn(piece.x.shape, generator=generator, dtype=piece.x.dtype).to(piece.x.device)
+                piece = replace(piece, x=torch.addcmul(piece.x, normal, self.noise))
             for i in range(0, len(piece), size):
                 part = piece[slice(i, i + size)]
                 yield part.x, part.context, part.weights
@@ -60,6 +70,7 @@ class Drawn:
     draw: Callable[[int, torch.Generator], Any]
     flow: Flow
     size: int
+    noise: Tensor | None = None
 
     def __len__(self) -> int:
         return self.size
@@ -71,7 +82,7 @@ class Drawn:
 
     def batches(self, size: int, generator: torch.Generator) -> Iterator[Batch]:
         """One pass over `len(self)` fresh rows, in equal batches."""
-        return self.rows(len(self), generator).batches(size, generator)
+        return replace(self.rows(len(self), generator), noise=self.noise).batches(size, generator)
 
 
 def as_rows(flow: Flow, x: Any, context: Any = None, weights: Any = None, name: str = "x") -> Rows:
@@ -85,9 +96,9 @@ def as_rows(flow: Flow, x: Any, context: Any = None, weights: Any = None, name: 
         raise ValueError(f"expected {name} of shape (N, {', '.join(map(str, flow.shape))}), got leading axes {leading}")
     if len(rows) == 0:
         raise ValueError(f"{name} has no rows")
-    _check_finite(rows, name)
+    _check_finite(rows, name, x)
     if contexts is not None:
-        _check_finite(contexts, "context")
+        _check_finite(contexts, "context", context)
     flow._check_context(contexts)
     if weights is not None:
         weights = checked_weights(flow._tensor(weights, "weights"), len(rows))
@@ -123,6 +134,30 @@ def split(
     return rows, val, start
 
 
+def count_rows(x: Any) -> int:
+    """How many rows there are to train on, held-out ones included; of fresh ones `UNLIMITED`."""
+    if callable(x) and not isinstance(x, Tensor):
+        return len(x) if isinstance(x, Sized) else UNLIMITED
+    shape = np.shape(x)
+    return max(shape[0], 1) if shape else 1
+
+
+def with_noise(rows: Rows | Drawn, first: Rows, level: float) -> Rows | Drawn:
+    """The same rows, to be drawn with noise of `level` times each column's spread, which is measured on `first`.
+
+    Fewer than `LEAST_NOISY` rows are repeated to make a batch of that many, each with noise of its own.
+    """
+    if level == 0:
+        return rows
+    if isinstance(rows, Rows) and len(rows) < LEAST_NOISY:
+        rows = rows[torch.arange(len(rows), device=rows.x.device).repeat(math.ceil(LEAST_NOISY / len(rows)))]
+    x = first.x.double()
+    weights = torch.ones(len(x)).to(x) if first.weights is None else first.weights.to(x)
+    shares = (weights / weights.sum()).view(-1, *[1] * (x.ndim - 1))
+    variance = (shares * (x - (shares * x).sum(0)).square()).sum(0)
+    return replace(rows, noise=(level * variance.sqrt()).to(first.x.dtype))
+
+
 def needs_float64(x: NDArray[np.float64]) -> bool:
     """Whether float32 would lose detail of rows (N, D): a column far from zero for its spread, or beyond its range."""
     with np.errstate(over="ignore"):
@@ -156,11 +191,16 @@ def normalised(weights: Tensor) -> Tensor:
     return weights / mean if bool(mean > 0) else torch.ones_like(weights)
 
 
-def _check_finite(values: Tensor, name: str) -> None:
+def _check_finite(values: Tensor, name: str, given: Any) -> None:
+    """Refuses values (N, ...) that are not finite; given is what they were before they took the flow's dtype."""
     bad = ~torch.isfinite(values.flatten(1))
     if bool(bad.any()):
         row, column = (int(i) for i in bad.nonzero()[0])
-        raise ValueError(
-            f"{name} has {int(bad.sum())} values that are not finite numbers, the first at row {row}, column {column}: "
-            f"{values.flatten(1)[row, column].item()}"
-        )
+        value = torch.as_tensor(given, dtype=torch.float64).expand_as(values).flatten(1)[row, column].item()
+        where = f"the first at row {row}, column {column}: {value}"
+        if math.isfinite(value):
+            raise ValueError(
+                f"{name} has values beyond the range of {values.dtype}, {where}; rescale that column, or train in "
+                "float64: flow.double()"
+            )
+        raise ValueError(f"{name} has {int(bad.sum())} values that are not finite numbers, {where}")

@@ -88,8 +88,8 @@ class Run:
 
     def count(self, bad: Tensor, loss: Tensor) -> None:
         """Adds a step; the device is waited for every `CHECK_STEPS` only."""
-        self.bad += bad
-        self.loss_sum += torch.where(bad > 0, 0.0, loss)
+        self.bad += bad[0]
+        self.loss_sum += torch.where(bad[0] > 0, 0.0, loss)
         self.step += 1
         self.since_check += 1
         self.since_record += 1
@@ -102,15 +102,15 @@ class Run:
         bad = total - self.bad_at_check
         self.bad_at_check, self.since_check = total, 0
         if bad > MAX_BAD:
-            self.held.rollback()
+            self.held.rollback(0)
             self.rollbacks += 1
             warnings.warn(
                 f"{bad} of the last {CHECK_STEPS} batches had a loss or a gradient that is not finite: back to the "
-                f"last good weights, with a factor of {self.held.rate:g} on the learning rate",
+                f"last good weights, with a factor of {self.held.rates[0]:g} on the learning rate",
                 stacklevel=4,
             )
         elif bad == 0:
-            self.held.keep_good()
+            self.held.keep_good(0)
 
     def validate(self) -> float:
         """-> mean NLL of the validation rows under the averaged weights, which are kept if they are the best."""
@@ -122,7 +122,7 @@ class Run:
         self.validated_step = self.step
         if nll < self.best_nll:
             self.best_nll, self.best_progress = nll, self.progress()
-            self.held.keep_best()
+            self.held.keep_best(0)
         return nll
 
     def record(self, epoch: float, lr: float, patience: float | None) -> Epoch:

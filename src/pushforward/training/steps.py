@@ -1,9 +1,13 @@
-"""The layers of a training step with a gradient written out by hand: there, and back (see `closed_form`)."""
+"""The layers of a training step with a gradient written out by hand: there, and back (see `closed_form`).
+
+One flow has rows (B, D) and matrices (O, I). Several of one shape have (M, B, D) and (M, O, I), and the same code: axes
+are counted from the end, and products are batched.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import torch
@@ -12,107 +16,166 @@ from torch import Tensor
 from ..bijections import ActNorm, Bijection, Coupling, LULinear
 from ..elementwise import Affine
 from ..nets import MLP
+from .weights import FlatWeights, Learned
 
 threshold_backward: Any = torch.ops.aten.threshold_backward
 tanh_backward: Any = torch.ops.aten.tanh_backward
+
+
+class Buffers:
+    """Memory by name and shape that is used again at each step: fresh memory costs page faults."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[object, ...], Tensor] = {}
+
+    def take(self, name: object, like: Tensor, width: int) -> Tensor:
+        """(..., B, width) for rows like (..., B, any); what it held is lost."""
+        key = (name, like.shape[:-1], width, like.dtype, like.device)
+        held = self._held.get(key)
+        if held is None:
+            held = self._held[key] = like.new_empty(*like.shape[:-1], width)
+        return held
 
 
 class Rows:
     """What passes from layer to layer, there and back.
 
     Attributes:
-        halves: both parts of the current values, (B, D // 2) and (B, D - D // 2).
-        context: (B, K) or None.
-        share: (B,), the part of each row in the mean.
+        halves: both parts of the current values, (..., B, D // 2) and (..., B, D - D // 2).
+        context: (..., B, K) or None.
+        share: (..., B, 1), the part of each row in the mean.
+        first: whether gradients are written; else they are added to what is there.
+        log_dets: of the layers, (..., B, any), to be summed over the last axis.
+        constants: log-dets that all rows share, (...).
         gradients: of the loss in both halves, on the way back.
-        of_context: (B, K), the gradient in the context so far; None where it is not wanted.
+        of_context: (..., B, K), the gradient in the context so far; None where it is not wanted.
+        scratch: memory for gradients of hidden layers.
     """
 
-    def __init__(self, halves: list[Tensor], context: Tensor | None, share: Tensor, sizes: list[int]) -> None:
-        self.halves, self.context, self.share, self.sizes = halves, context, share, sizes
+    def __init__(
+        self, z: Tensor, context: Tensor | None, share: Tensor, sizes: list[int], first: bool, scratch: Buffers
+    ) -> None:
+        self.context, self.share, self.sizes, self.first, self.scratch = context, share, sizes, first, scratch
+        self.minus_share = -share
+        self.split(z)
+        self.log_dets: list[Tensor] = []
+        self.constants: list[Tensor] = []
         self.gradients: list[Tensor] = []
         self.of_context: Tensor | None = None
 
     def whole(self) -> Tensor:
-        """The current values (B, D)."""
-        return torch.cat(self.halves, 1)
+        """The current values (..., B, D)."""
+        return torch.cat(self.halves, -1)
 
     def split(self, z: Tensor) -> None:
-        """Takes new values (B, D)."""
-        self.halves = list(z.split(self.sizes, 1))
+        """Takes new values (..., B, D)."""
+        self.halves = list(z.split(self.sizes, -1))
 
     def whole_gradient(self) -> Tensor:
-        """The current gradient (B, D)."""
-        return torch.cat(self.gradients, 1)
+        """The current gradient (..., B, D)."""
+        return torch.cat(self.gradients, -1)
 
     def split_gradient(self, gradient: Tensor) -> None:
-        """Takes a new gradient (B, D)."""
-        self.gradients = list(gradient.split(self.sizes, 1))
+        """Takes a new gradient (..., B, D)."""
+        self.gradients = list(gradient.split(self.sizes, -1))
 
 
 class Step(ABC):
     """One layer: what its forward leaves for its backward."""
 
     @abstractmethod
-    def forward(self, rows: Rows) -> Tensor:
-        """Moves the rows; -> log_det, (B,) or a scalar."""
+    def forward(self, rows: Rows) -> None:
+        """Moves the rows and notes the log-det."""
 
     @abstractmethod
     def backward(self, rows: Rows, further: bool) -> None:
         """Writes the gradients of its parameters, and takes those of the rows back if there is a layer before."""
 
 
+class _Linear:
+    """An affine map of a network, h (..., B, I) -> (..., B, O)."""
+
+    def __init__(self, weight: Learned, bias: Learned, transposed: bool) -> None:
+        self.weight, self.of_weight = weight
+        self.bias, self.of_bias = bias.value.unsqueeze(-1 if transposed else -2), bias.gradient
+        self.width, self.transposed, self.turned = self.weight.shape[-2], transposed, self.weight.mT
+        single = self.weight.ndim == 2
+        self.multiply, self.multiply_add = (torch.mm, torch.addmm) if single else (torch.bmm, torch.baddbmm)
+
+    def forward(self, h: Tensor, out: Tensor | None = None) -> Tensor:
+        if self.transposed:
+            return self.multiply_add(self.bias, self.weight, h.mT).mT
+        return self.multiply_add(self.bias, h, self.turned, out=out)
+
+    def learn(self, gradient: Tensor, h: Tensor, first: bool) -> None:
+        """Takes the gradient in the output, (..., B, O)."""
+        add_product(self.of_weight, gradient, h, first)
+        add_sum(self.of_bias, gradient, first)
+
+    def back(self, gradient: Tensor, out: Tensor) -> Tensor:
+        """-> the gradient in the input, (..., B, I)."""
+        return self.multiply(gradient, self.weight, out=out)
+
+
 class _Coupling(Step):
     """A coupling with a ReLU `MLP`; the elementwise map, if it is not affine, is recorded by itself."""
 
-    def __init__(self, layer: Coupling) -> None:
+    def __init__(self, layer: Coupling, held: FlatWeights) -> None:
         net = cast(MLP, layer.net)
-        self.transposed = net.transposed
-        self.weights, self.biases = list(net.weights), list(net.biases)
+        last = len(net.weights) - 1
+        self.linears = [
+            _Linear(held.learned(w), held.learned(b), net.transposed and i == last)
+            for i, (w, b) in enumerate(zip(net.weights, net.biases, strict=True))
+        ]
         self.context_dim = net.context_dim
         self.elementwise = layer.elementwise
         self.moved, self.given = (0, 1) if layer.flip else (1, 0)
+        self.hidden = Buffers()
 
-    def forward(self, rows: Rows) -> Tensor:
-        given = rows.halves[self.given]
-        h = torch.cat([given, rows.context], 1) if self.context_dim and rows.context is not None else given
+    def forward(self, rows: Rows) -> None:
+        h = rows.halves[self.given]
+        if self.context_dim and rows.context is not None:
+            h = torch.cat([h, rows.context], -1)
         self.inputs = [h]
-        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            h = torch.addmm(bias, h, weight.t()).relu_()
+        for i, linear in enumerate(self.linears[:-1]):
+            h = linear.forward(h, self.hidden.take(i, h, linear.width)).relu_()
             self.inputs.append(h)
-        weight, bias = self.weights[-1], self.biases[-1]
-        if self.transposed:
-            return self.map(rows, torch.addmm(bias[:, None], weight, h.t()).t())
-        return self.map(rows, torch.addmm(bias, h, weight.t()))
+        self.map(rows, self.linears[-1].forward(h))
 
     def backward(self, rows: Rows, further: bool) -> None:
         gradient = self.of_map(rows)
-        for i in range(len(self.weights) - 1, -1, -1):
-            torch.mm(gradient.t(), self.inputs[i], out=_grad(self.weights[i]))
-            torch.sum(gradient, 0, out=_grad(self.biases[i]))
-            if i > 0:
-                gradient = threshold_backward(gradient @ self.weights[i], self.inputs[i], 0)
+        for i in range(len(self.linears) - 1, 0, -1):
+            linear, h = self.linears[i], self.inputs[i]
+            linear.learn(gradient, h, rows.first)
+            gradient = linear.back(gradient, rows.scratch.take(i % 2, h, h.shape[-1]))
+            threshold_backward.grad_input(gradient, h, 0, grad_input=gradient)
+        first = self.linears[0]
+        first.learn(gradient, self.inputs[0], rows.first)
         width = rows.sizes[self.given]
         if further:
             of_given = rows.gradients[self.given]
-            rows.gradients[self.given] = torch.addmm(of_given, gradient, self.weights[0][:, :width])
+            rows.gradients[self.given] = first.multiply_add(of_given, gradient, first.weight[..., :width])
         if rows.of_context is not None and self.context_dim:
-            rows.of_context.addmm_(gradient, self.weights[0][:, width:])
+            rows.of_context += gradient @ first.weight[..., width:]
 
-    def map(self, rows: Rows, params: Tensor) -> Tensor:
-        """Moves the rows by the parameters (B, P M); -> log_det (B,)."""
+    def map(self, rows: Rows, params: Tensor) -> None:
+        """Moves the rows by the parameters (..., B, P C)."""
         moved = rows.halves[self.moved]
         with torch.enable_grad():
             self.leaves = moved.detach().requires_grad_(), params.requires_grad_()
-            shaped = params.unflatten(1, (self.elementwise.num_params, moved.shape[1]))
-            self.outputs = self.elementwise.forward(self.leaves[0], shaped)
+            shaped = params.unflatten(-1, (self.elementwise.num_params, moved.shape[-1]))
+            # To an elementwise map, members are sites of a channel.
+            x, shaped = (self.leaves[0], shaped) if moved.ndim == 2 else (t.movedim(0, -1) for t in (moved, shaped))
+            self.outputs = self.elementwise.forward(x, shaped)
+            if moved.ndim > 2:
+                self.outputs = tuple(t.movedim(-1, 0) for t in self.outputs)
         rows.halves[self.moved], log_det = (t.detach() for t in self.outputs)
-        return log_det.sum(1)
+        rows.log_dets.append(log_det)
 
     def of_map(self, rows: Rows) -> Tensor:
-        """Takes the gradients back through the map; -> that of the parameters (B, P M)."""
+        """Takes the gradients back through the map; -> that of the parameters (..., B, P C)."""
         of_moved = rows.gradients[self.moved]
-        outputs, gradients = _wanted(self.outputs, (of_moved, (-rows.share)[:, None].expand_as(of_moved)))
+        outputs, gradients = _wanted(self.outputs, (of_moved, rows.minus_share.expand_as(of_moved)))
         rows.gradients[self.moved], gradient = torch.autograd.grad(
             outputs, self.leaves, gradients, materialize_grads=True
         )
@@ -120,126 +183,153 @@ class _Coupling(Step):
 
 
 class _AffineCoupling(_Coupling):
-    def map(self, rows: Rows, params: Tensor) -> Tensor:
-        self.clamp = cast(Affine, self.elementwise).clamp
-        raw, shift = params.chunk(2, 1)
-        self.bounded = torch.tanh(raw / self.clamp)
-        log_scale = self.bounded * self.clamp
+    def map(self, rows: Rows, params: Tensor) -> None:
+        clamp = cast(Affine, self.elementwise).clamp
+        raw, shift = params.chunk(2, -1)
+        self.bounded = (raw * (1 / clamp)).tanh_()
+        log_scale = self.bounded * clamp
         self.scale, self.before = log_scale.exp(), rows.halves[self.moved]
         rows.halves[self.moved] = torch.addcmul(shift, self.before, self.scale)
-        return log_scale.sum(1)
+        rows.log_dets.append(log_scale)
 
     def of_map(self, rows: Rows) -> Tensor:
         of_moved = rows.gradients[self.moved]
         of_before = rows.gradients[self.moved] = of_moved * self.scale
-        of_log_scale = torch.addcmul(-rows.share[:, None], of_before, self.before)
-        return torch.cat([tanh_backward(of_log_scale, self.bounded), of_moved], 1)
+        of_log_scale = torch.addcmul(rows.minus_share, of_before, self.before)
+        return torch.cat([tanh_backward(of_log_scale, self.bounded), of_moved], -1)
 
 
 class _ActNorm(Step):
-    def __init__(self, layer: ActNorm) -> None:
-        self.layer = layer
+    def __init__(self, layer: ActNorm, held: FlatWeights) -> None:
+        self.clamp = layer.clamp
+        self.raw, self.of_raw = held.learned(layer.raw_log_scale)
+        self.shift, self.of_shift = held.learned(layer.shift)
 
-    def forward(self, rows: Rows) -> Tensor:
-        self.log_scale = self.layer.log_scale()
-        self.scale, self.before = self.log_scale.exp(), rows.whole()
-        rows.split(torch.addcmul(self.layer.shift, self.before, self.scale))
-        return self.log_scale.sum()
+    def forward(self, rows: Rows) -> None:
+        self.bounded = torch.tanh(self.raw / self.clamp)
+        log_scale = self.bounded * self.clamp
+        self.scale, self.before = log_scale.exp().unsqueeze(-2), rows.whole()
+        rows.split(torch.addcmul(self.shift.unsqueeze(-2), self.before, self.scale))
+        rows.constants.append(log_scale.sum(-1))
 
     def backward(self, rows: Rows, further: bool) -> None:
         gradient = rows.whole_gradient()
         of_before = gradient * self.scale
-        torch.sum(gradient, 0, out=_grad(self.layer.shift))
-        of_log_scale = (of_before * self.before).sum(0) - rows.share.sum()
-        _grad(self.layer.raw_log_scale).copy_(tanh_backward(of_log_scale, self.log_scale / self.layer.clamp))
+        add_sum(self.of_shift, gradient, rows.first)
+        of_log_scale = torch.addcmul(rows.minus_share, of_before, self.before).sum(-2)
+        put(self.of_raw, tanh_backward(of_log_scale, self.bounded), rows.first)
         rows.split_gradient(of_before)
 
 
 class Matrices:
     """The matrices of all `LULinear`s of a flow, made in one go, and so their gradients."""
 
-    def __init__(self, layers: Iterable[LULinear]) -> None:
-        self.layers = list(layers)
-        self.of_matrices: list[Tensor] = [torch.empty(0)] * len(self.layers)
+    def __init__(self, layers: Iterable[LULinear], held: FlatWeights) -> None:
+        learned = [held.learned(layer.factors) for layer in layers]
+        self.factors, self.of_factors = [v for v, _ in learned], [g for _, g in learned]
+        self.of_matrices: list[Tensor] = [torch.empty(0)] * len(learned)
 
     def make(self) -> None:
-        """Sets `whole` (L, D, D), the matrices, and `log_dets` (L,)."""
-        if not self.layers:
+        """Sets `whole` (L, ..., D, D), the matrices, and `log_dets` (L, ...)."""
+        if not self.factors:
             return
-        factors = torch.stack([layer.factors.detach() for layer in self.layers])
+        factors = torch.stack(self.factors)
         clamp = LULinear.clamp
-        self.bounded = torch.tanh(factors.diagonal(dim1=1, dim2=2) / clamp)
+        self.bounded = torch.tanh(factors.diagonal(dim1=-2, dim2=-1) / clamp)
         log_diagonal = self.bounded * clamp
         self.diagonal = log_diagonal.exp()
         self.lower, self.upper = factors.tril(-1), factors.triu(1)
-        self.lower.diagonal(dim1=1, dim2=2).fill_(1)
-        self.upper.diagonal(dim1=1, dim2=2).copy_(self.diagonal)
-        self.whole, self.log_dets = self.lower @ self.upper, log_diagonal.sum(1)
+        self.lower.diagonal(dim1=-2, dim2=-1).fill_(1)
+        self.upper.diagonal(dim1=-2, dim2=-1).copy_(self.diagonal)
+        self.whole, self.log_dets = (self.lower @ self.upper).unbind(), log_diagonal.sum(-1).unbind()
 
-    def pass_on(self, share: Tensor) -> None:
+    def pass_on(self, rows: Rows) -> None:
         """Takes the gradients in the matrices on to the factors."""
-        if not self.layers:
+        if not self.factors:
             return
         gradient = torch.stack(self.of_matrices)
         of_upper = self.lower.mT @ gradient
         of_factors = (gradient @ self.upper.mT).tril(-1).add_(of_upper.triu(1))
-        of_log = of_upper.diagonal(dim1=1, dim2=2) * self.diagonal - share.sum()
-        of_factors.diagonal(dim1=1, dim2=2).copy_(tanh_backward(of_log, self.bounded))
-        for layer, found in zip(self.layers, of_factors.unbind(), strict=True):
-            _grad(layer.factors).copy_(found)
+        of_log = of_upper.diagonal(dim1=-2, dim2=-1) * self.diagonal + rows.minus_share.sum(-2)
+        of_factors.diagonal(dim1=-2, dim2=-1).copy_(tanh_backward(of_log, self.bounded))
+        for into, found in zip(self.of_factors, of_factors.unbind(), strict=True):
+            put(into, found, rows.first)
 
 
 class _LULinear(Step):
-    def __init__(self, layer: LULinear, matrices: Matrices) -> None:
-        self.layer, self.matrices = layer, matrices
-        self.index = next(i for i, other in enumerate(matrices.layers) if other is layer)
+    def __init__(self, layer: LULinear, held: FlatWeights, matrices: Matrices, index: int) -> None:
+        self.matrices, self.index = matrices, index
+        bias, self.of_bias = held.learned(layer.bias)
+        self.bias = bias.unsqueeze(-2)
+        self.multiply_add = torch.addmm if self.bias.ndim == 2 else torch.baddbmm
 
-    def forward(self, rows: Rows) -> Tensor:
-        self.before = rows.whole()
-        rows.split(torch.addmm(self.layer.bias, self.before, self.matrices.whole[self.index].t()))
-        return self.matrices.log_dets[self.index]
+    def forward(self, rows: Rows) -> None:
+        self.before, self.matrix = rows.whole(), self.matrices.whole[self.index]
+        rows.split(self.multiply_add(self.bias, self.before, self.matrix.mT))
+        rows.constants.append(self.matrices.log_dets[self.index])
 
     def backward(self, rows: Rows, further: bool) -> None:
         gradient = rows.whole_gradient()
-        self.matrices.of_matrices[self.index] = gradient.t() @ self.before
-        torch.sum(gradient, 0, out=_grad(self.layer.bias))
+        self.matrices.of_matrices[self.index] = gradient.mT @ self.before
+        add_sum(self.of_bias, gradient, rows.first)
         if further:
-            rows.split_gradient(gradient @ self.matrices.whole[self.index])
+            rows.split_gradient(gradient @ self.matrix)
 
 
 class _Recorded(Step):
-    """Any other layer, by autograd."""
+    """Any other layer, by autograd, member by member."""
 
-    def __init__(self, layer: Bijection) -> None:
-        self.layer, self.parameters = layer, list(layer.parameters())
+    def __init__(self, layers: Sequence[Bijection]) -> None:
+        self.layers = layers
+        self.parameters = [p for layer in layers for p in layer.parameters()]
 
-    def forward(self, rows: Rows) -> Tensor:
+    def forward(self, rows: Rows) -> None:
+        wanted = rows.of_context is not None
+        whole = rows.whole()
+        count = len(self.layers)
         with torch.enable_grad():
-            self.before = rows.whole().requires_grad_()
-            self.context = None
-            if rows.context is not None:
-                self.context = rows.context.detach().requires_grad_(rows.of_context is not None)
-            self.outputs = self.layer(self.before, self.context)
-        z, log_det = (t.detach() for t in self.outputs)
-        rows.split(z)
-        return log_det
+            self.before = [t.requires_grad_() for t in apart(whole, count)]
+            contexts = [None] * count if rows.context is None else apart(rows.context, count)
+            self.contexts = [None if c is None else c.detach().requires_grad_(wanted) for c in contexts]
+            self.outputs = [
+                layer(x, context) for layer, x, context in zip(self.layers, self.before, self.contexts, strict=True)
+            ]
+        rows.split(together([z.detach() for z, _ in self.outputs]))
+        rows.log_dets.append(together([log_det.detach()[:, None] for _, log_det in self.outputs]))
 
     def backward(self, rows: Rows, further: bool) -> None:
-        zero(self.parameters)
-        torch.autograd.backward(*_wanted(self.outputs, (rows.whole_gradient(), -rows.share)))
-        rows.split_gradient(cast(Tensor, self.before.grad))
-        if rows.of_context is not None and self.context is not None and self.context.grad is not None:
-            rows.of_context += self.context.grad
+        if rows.first:
+            zero(self.parameters)
+        count = len(self.layers)
+        gradients, shares = apart(rows.whole_gradient(), count), apart(rows.minus_share, count)
+        for outputs, gradient, share in zip(self.outputs, gradients, shares, strict=True):
+            torch.autograd.backward(*_wanted(outputs, (gradient, share[:, 0])))
+        rows.split_gradient(together([cast(Tensor, x.grad) for x in self.before]))
+        if rows.of_context is not None:
+            for into, context in zip(apart(rows.of_context, count), self.contexts, strict=True):
+                if context is not None and context.grad is not None:
+                    into += context.grad
 
 
-def step_of(layer: Bijection, matrices: Matrices) -> Step:
-    """The step of a layer; `matrices` holds all `LULinear`s."""
-    if has_plain_net(layer):
-        coupling = cast(Coupling, layer)
-        return _AffineCoupling(coupling) if type(coupling.elementwise) is Affine else _Coupling(coupling)
-    if type(layer) is ActNorm:
-        return _ActNorm(layer)
-    return _LULinear(layer, matrices) if type(layer) is LULinear else _Recorded(layer)
+def steps_of(members: Sequence[Sequence[Bijection]], held: FlatWeights) -> tuple[list[Step], Matrices]:
+    """-> the steps of the layers of one flow, or of several flows of one shape; and the matrices of their `LULinear`s."""
+    matrices = Matrices((layer for layer in members[0] if type(layer) is LULinear), held)
+    steps: list[Step] = []
+    linears = 0
+    for layers in zip(*members, strict=True):
+        layer = layers[0]  # `held` knows where the others have theirs
+        if has_plain_net(layer):
+            coupling = cast(Coupling, layer)
+            kind = _AffineCoupling if type(coupling.elementwise) is Affine else _Coupling
+            steps.append(kind(coupling, held))
+        elif type(layer) is ActNorm:
+            steps.append(_ActNorm(layer, held))
+        elif type(layer) is LULinear:
+            steps.append(_LULinear(layer, held, matrices, linears))
+            linears += 1
+        else:
+            steps.append(_Recorded(layers))
+    return steps, matrices
 
 
 def has_plain_net(layer: Bijection) -> bool:
@@ -250,17 +340,47 @@ def has_plain_net(layer: Bijection) -> bool:
     return net.activation == "relu" and not net.residual
 
 
+def add_product(into: Tensor, a: Tensor, b: Tensor, first: bool) -> None:
+    """into (..., O, I) = or += a^T b, of a (..., B, O) and b (..., B, I)."""
+    if into.ndim == 2:
+        torch.addmm(into, a.t(), b, beta=0 if first else 1, out=into)
+    else:  # a batched product is fast only into memory without gaps
+        put(into, torch.bmm(a.mT, b), first)
+
+
+def add_sum(into: Tensor, a: Tensor, first: bool) -> None:
+    """into (..., O) = or += the sum of a (..., B, O) over its rows."""
+    if first:
+        torch.sum(a, -2, out=into)
+    else:
+        into += a.sum(-2)
+
+
+def put(into: Tensor, value: Tensor, first: bool) -> None:
+    """into = or += value."""
+    if first:
+        into.copy_(value)
+    else:
+        into += value
+
+
+def apart(t: Tensor, count: int) -> Sequence[Tensor]:
+    """One tensor for each member: t itself if there is one only, and has no axis of members."""
+    return (t,) if count == 1 else t.unbind()
+
+
+def together(parts: Sequence[Tensor]) -> Tensor:
+    """The inverse of `apart`."""
+    return parts[0] if len(parts) == 1 else torch.stack(list(parts))
+
+
 def zero(parameters: Iterable[Tensor]) -> None:
     """Sets their gradients to zero, in place."""
     for p in parameters:
-        _grad(p).zero_()
+        cast(Tensor, p.grad).zero_()
 
 
-def _wanted(outputs: tuple[Tensor, Tensor], gradients: tuple[Tensor, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+def _wanted(outputs: tuple[Tensor, ...], gradients: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
     """Leaves out what depends on nothing that has a gradient, such as the log-det of a shift."""
     pairs = [(o, g) for o, g in zip(outputs, gradients, strict=True) if o.requires_grad]
     return [o for o, _ in pairs], [g for _, g in pairs]
-
-
-def _grad(parameter: Tensor) -> Tensor:
-    return cast(Tensor, parameter.grad)

@@ -1,123 +1,149 @@
-"""The weights of a flow while it trains: one flat buffer under AdamW, its average, and the best seen."""
+"""The weights of flows while they train: one flat buffer under AdamW, its average, and the best seen."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.optim.adamw import adamw
 
 from ..flow import Flow
 
 AVERAGE_STEPS = 4  # the average takes in every fourth step: it needs no more, and each time is a pass over memory
 
 
-class FlatWeights:
-    """Makes all trainable parameters of a flow views of one buffer, so that each part of a step is one operation.
+class Learned(NamedTuple):
+    """A parameter and its gradient: of one flow in its own shape, of several with a leading axis of members."""
 
-    `release` must be called at the end: it gives every parameter its own memory again.
+    value: Tensor
+    gradient: Tensor
+
+
+class FlatWeights:
+    """Makes all trainable parameters of flows views of one buffer (M, P), so that each part of a step is one operation.
+
+    The flows are of one shape: their parameters agree in order and size. `release` must be called at the end: it gives
+    every parameter its own memory again.
     """
 
-    def __init__(self, flow: Flow, *, weight_decay: float, ema: float, clip: float) -> None:
-        self.parameters = [p for p in flow.parameters() if p.requires_grad]
-        kinds = {(p.dtype, p.device) for p in self.parameters}
+    def __init__(self, flows: Sequence[Flow], *, weight_decay: float, ema: float, clip: float) -> None:
+        self.parameters = [[p for p in flow.parameters() if p.requires_grad] for flow in flows]
+        kinds = {(p.dtype, p.device) for parameters in self.parameters for p in parameters}
         if len(kinds) != 1:
             raise ValueError(
                 f"the flow must have trainable parameters of one dtype on one device, got {kinds or 'none'}"
             )
-        self.flat = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in self.parameters]))
-        self.flat.grad = torch.zeros_like(self.flat)
+        self.flat = torch.stack([torch.cat([p.detach().reshape(-1) for p in ps]) for ps in self.parameters])
+        self.gradient = torch.zeros_like(self.flat)
+        self._places: dict[int, slice] = {}
         offset = 0
-        for p in self.parameters:
-            part = slice(offset, offset + p.numel())
-            p.data, p.grad = self.flat.detach()[part].view(p.shape), self.flat.grad[part].view(p.shape)
+        for same in zip(*self.parameters, strict=True):
+            part = self._places[id(same[0])] = slice(offset, offset + same[0].numel())
             offset = part.stop
-        self.optimizer = torch.optim.AdamW([self.flat], betas=(0.9, 0.98), weight_decay=weight_decay, fused=True)
-        self.ema, self.clip = ema, clip
-        self.average = self.flat.detach().clone()
+            for k, p in enumerate(same):
+                p.data, p.grad = self.flat[k, part].view(p.shape), self.gradient[k, part].view(p.shape)
+        self.ema, self.clip, self.weight_decay = ema, clip, weight_decay
+        self.average = self.flat.clone()
         self.best: Tensor | None = None
+        self.moments = torch.zeros_like(self.flat), torch.zeros_like(self.flat)
+        self.counts = torch.zeros(len(flows), device=self.flat.device)
+        self.rates = [1.0] * len(flows)  # each is halved by a rollback of its member
+        self._of_adam = [
+            tuple([t] for t in tensors)
+            for tensors in zip(self.flat, self.gradient, *self.moments, self.counts, strict=True)
+        ]
         self._good = (self.average.clone(), self.average.clone())
-        self.rate = 1.0  # halved by each rollback
 
-    def backward(self, loss: Tensor) -> None:
-        """Leaves the gradient of a scalar loss in the flat buffer, by autograd."""
-        cast(Tensor, self.flat.grad).zero_()
-        loss.backward()  # adds to the parameters' views of the flat gradient while it is still in cache
+    def learned(self, parameter: Tensor) -> Learned:
+        """Where all members have a parameter of the first."""
+        part, shape = self._places[id(parameter)], parameter.shape
+        value, gradient = (
+            t[0, part].view(shape) if len(t) == 1 else t[:, part].unflatten(1, shape)
+            for t in (self.flat, self.gradient)
+        )
+        return Learned(value, gradient)
 
+    @torch.no_grad()
     def step(self, loss: Tensor, lr: float, count: int) -> Tensor:
-        """One step of AdamW down the flat gradient; -> 1.0 where it or the loss was not finite and skipped, else 0.0.
+        """One step of AdamW down the gradient; -> (M,), 1 where it or the loss was not finite and skipped, else 0.
 
         Args:
-            loss: a scalar.
+            loss: (M,), or () of one flow.
             lr: the learning rate.
             count: steps before this one; the average forgets the first weights quickly, within a tenth of the
                 steps so far.
         """
-        gradient = cast(Tensor, self.flat.grad)
-        norm = gradient.norm()
-        bad = (~torch.isfinite(norm + loss.detach())).to(torch.float32)
+        norm = torch.linalg.vector_norm(self.gradient, dim=1)
+        bad = (~torch.isfinite(norm + loss)).to(torch.float32)
         # The fused kernel divides by grad_scale as it reads the gradient: clipping costs no pass over memory.
-        self.optimizer.grad_scale = (norm / self.clip).clamp(min=1.0).float()  # type: ignore[attr-defined]
-        self.optimizer.found_inf = bad  # type: ignore[attr-defined]  # the fused kernel skips its update where 1
-        self.optimizer.param_groups[0]["lr"] = lr * self.rate
-        self.optimizer.step()
+        excess = (norm / self.clip).clamp_(min=1.0).float()
+        for state, rate, scale, skip in zip(self._of_adam, self.rates, excess.unbind(), bad.unbind(), strict=True):
+            flat, gradient, first, second, steps = state
+            adamw(
+                flat, gradient, first, second, [], steps, fused=True, amsgrad=False, maximize=False, beta1=0.9,
+                beta2=0.98, lr=lr * rate, weight_decay=self.weight_decay, eps=1e-8, grad_scale=scale, found_inf=skip,
+            )  # fmt: skip
         if count % AVERAGE_STEPS == 0:
-            self.average.lerp_(self.flat.detach(), max(1 - self.ema**AVERAGE_STEPS, 9 / (count + 9)))
+            self.average.lerp_(self.flat, max(1 - self.ema**AVERAGE_STEPS, 9 / (count + 9)))
         return bad
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within, the flow has the averaged weights."""
-        current = self.flat.detach().clone()
-        self.flat.detach().copy_(self.average)
+        """Within, the flows have the averaged weights."""
+        current = self.flat.clone()
+        self.flat.copy_(self.average)
         try:
             yield
         finally:
-            self.flat.detach().copy_(current)
+            self.flat.copy_(current)
 
-    def keep_best(self) -> None:
-        """The averaged weights are the best so far."""
-        self.best = self.average.clone()
+    def keep_best(self, member: int) -> None:
+        """The averaged weights of a member are the best so far."""
+        if self.best is None:
+            self.best = self.average.clone()
+        self.best[member] = self.average[member]
 
-    def keep_good(self) -> None:
-        """The current weights are sound; `rollback` returns to them."""
-        self._good[0].copy_(self.flat.detach())
-        self._good[1].copy_(self.average)
+    def keep_good(self, member: int) -> None:
+        """The current weights of a member are sound; `rollback` returns to them."""
+        for good, now in zip(self._good, (self.flat, self.average), strict=True):
+            good[member] = now[member]
 
-    def rollback(self) -> None:
-        """Back to the last sound weights, with fresh moments and half the learning rate."""
-        self.flat.detach().copy_(self._good[0])
-        self.average.copy_(self._good[1])
-        self.optimizer.state.clear()
-        self.rate /= 2
+    def rollback(self, member: int) -> None:
+        """Takes a member back to the last sound weights, with fresh moments and half the learning rate."""
+        for good, now in zip(self._good, (self.flat, self.average), strict=True):
+            now[member] = good[member]
+        for t in (*self.moments, self.counts):
+            t[member] = 0
+        self.rates[member] /= 2
 
     def release(self) -> None:
-        """Leaves the flow with the best weights (the average if none was named), each in memory of its own."""
-        self.flat.detach().copy_(self.average if self.best is None else self.best)
-        for p in self.parameters:
-            p.data, p.grad = p.data.clone(), None
+        """Leaves the flows with the best weights (the average if none was named), each in memory of its own."""
+        self.flat.copy_(self.average if self.best is None else self.best)
+        for parameters in self.parameters:
+            for p in parameters:
+                p.data, p.grad = p.data.clone(), None
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on."""
-        moments = cast("dict[str, Tensor]", self.optimizer.state.get(self.flat, {}))
         return {
-            "flat": self.flat.detach(),
+            "flat": self.flat,
             "average": self.average,
             **({} if self.best is None else {"best": self.best}),
-            "rate": torch.tensor(self.rate, dtype=torch.float64),
-            **{f"adam.{k}": v for k, v in moments.items()},
+            "rates": torch.tensor(self.rates, dtype=torch.float64),
+            "first_moments": self.moments[0],
+            "second_moments": self.moments[1],
+            "counts": self.counts,
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """The inverse of `state`."""
-        self.flat.detach().copy_(state["flat"])
-        self.average.copy_(state["average"])
+        for name, value in self.state().items():
+            if name not in ("best", "rates"):
+                value.copy_(state[name])
         self.best = state["best"].to(self.flat.device) if "best" in state else None
-        self.rate = float(state["rate"])
-        device = self.flat.device
-        moments = {k.removeprefix("adam."): v.to(device) for k, v in state.items() if k.startswith("adam.")}
-        if moments:
-            self.optimizer.state[self.flat] = moments
-        self.keep_good()
+        self.rates = cast("list[float]", state["rates"].tolist())
+        for member in range(len(self.rates)):
+            self.keep_good(member)

@@ -1,0 +1,240 @@
+"""The `fit` command: from a table to the density of its rows, and what that is worth."""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import serialize
+from ..data.tables import Table, TableFile
+from ..diagnostics import Section, held_out_likelihood
+from ..models import RECIPES
+from ..tabular import Schema, TableDensity, drop_bad_rows, fit_table, infer_schema
+from ..tabular.arrow import Source, as_source
+from ..training import Epoch
+from ..training.progress import reporter
+from .options import Reading
+from .output import count, echo, listed, prepare_file, say, silence, writing
+from .reading import opened, read
+
+QUANTILES = 1001  # of held-out log-densities, which a model keeps so that new rows can be ranked among them
+CURVE_POINTS = 200  # of a training curve that a model keeps
+_TEST_FRACTION = 0.1
+_MIN_ROWS = 25  # after the test's tenth, enough to hold some out for validation
+
+
+def fit(
+    data: str, out: str, columns: str | None, drop: str | None, given: str | None, kinds: str | None, recipe: str,
+    max_rows: int, reading: Reading, seed: int, progress: str, model: dict[str, Any], training: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """Learns the density of a table's rows, tests it on rows held out, and saves it."""
+    if len([k for k in ("seconds", "epochs", "steps") if k in training]) > 1:
+        raise ValueError("give at most one of --seconds, --epochs and --steps")
+    _check_arguments(recipe, model)
+    prepare_file(out, (".safetensors",))
+    asked = _asked_kinds(opened(data, reading), columns, drop, kinds)
+    table, skipped = read(data, reading, kinds=asked, most=max_rows)
+    figures: dict[str, Any] = {"data": Path(data).name, "rows": len(table), "skipped_rows": skipped.count}
+    if len(table) < _MIN_ROWS:
+        raise ValueError(
+            f"{data} has {count(len(table), 'row')}; at least {_MIN_ROWS} are needed, so that some can be held out to "
+            "notice overfitting"
+        )
+    some = " drawn at random" if len(table) == max_rows else ""
+    say("data", f"{data}: {count(len(table), 'row')}{some}, {count(len(table.names), 'column')}")
+    schema = _schema(table, asked)
+    _show(schema, [name for name, kind in asked.items() if kind == "drop"])
+    told = [] if given is None else split_names(given, "--given")
+    if told:
+        say("given", listed(told))
+    if len(table) < len(schema.names):
+        echo(f"warning: fewer rows than columns ({len(table):,} and {len(schema.names):,}): expect little", err=True)
+
+    test, rest = held_out(len(table))
+    source = as_source(table)
+    rows, fitted = source.take(test), source.take(rest)
+    say("split", f"{len(rest):,} rows to train and validate, {len(test):,} to test")
+    curves: list[list[Epoch]] = []
+    with reporter(progress) as report:
+        density = fit_table(
+            fitted, schema=schema, given=told, recipe=recipe, seed=seed, progress=_recorder(report, curves),
+            depth=model.pop("depth", None), width=model.pop("width", None), model=model, **training,
+        )  # fmt: skip
+    figures |= {"columns": schema.names, "given": told, "kinds": {c.name: c.kind for c in schema.columns}}
+    figures |= {"train_rows": len(rest), "test_rows": len(test), "out": out}
+    figures |= _told_training(density)
+    parts = ("states of cells", "numbers given the states") if len(curves) == 2 else ("",) * len(curves)
+    kept = _without(figures, "columns", "given", "kinds", "out")
+    kept["curves"] = [_thinned(curve) | {"of": part} for part, curve in zip(parts, curves, strict=True)]
+    _save(density, out, kept)  # before the verdict: whatever happens to that, the training is not lost
+    verdict, quantiles = _judge(density, rows, fitted, seed)
+    figures |= verdict
+    _save(density, out, kept | verdict | {"quantiles": quantiles})
+    say("written", out)
+    return figures
+
+
+def split_names(text: str, option: str) -> list[str]:
+    """Comma-separated names; one with a comma in it is put in double quotes, as in a CSV.
+
+    Raises:
+        ValueError: there are none.
+    """
+    names = [name.strip() for name in next(csv.reader([text], skipinitialspace=True), []) if name.strip()]
+    if not names:
+        raise ValueError(f"{option} must name at least one column, got {text!r}")
+    return names
+
+
+def held_out(rows: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """-> numbers of the test rows, of all others. The same whatever the seed, so that models of a table compare."""
+    held = round(_TEST_FRACTION * rows)
+    order = np.random.default_rng(20160527).permutation(rows)
+    return order[:held], order[held:]
+
+
+def _check_arguments(recipe: str, model: dict[str, Any]) -> None:
+    """Tells of options that a recipe does not take; "auto" takes those of all recipes."""
+    chosen = {name: inspect.signature(RECIPES[name]).parameters for name in (RECIPES if recipe == "auto" else [recipe])}
+    for option in model:
+        if not all(option in known for known in chosen.values()):
+            takers = [name for name in RECIPES if option in inspect.signature(RECIPES[name]).parameters]
+            raise ValueError(
+                f"--{option.replace('_', '-')} is an option of {' and '.join(takers)}, not of --recipe {recipe}"
+            )
+
+
+def _asked_kinds(table: TableFile, columns: str | None, drop: str | None, kinds: str | None) -> dict[str, str]:
+    """Column -> the kind that was asked for: "drop" for those that are not to be modelled."""
+    asked = {}
+    for pair in [] if kinds is None else split_names(kinds, "--kinds"):
+        name, equals, kind = pair.rpartition("=")
+        if not equals or not name or not kind:
+            raise ValueError(f"--kinds must be column=kind pairs, as age=integer,price=positive, got {pair!r}")
+        asked[name.strip()] = kind.strip()
+    wanted = table.default_columns if columns is None else split_names(columns, "--columns")
+    left = [] if drop is None else split_names(drop, "--drop")
+    for name in (*wanted, *left, *asked):
+        if name not in table.names:
+            raise ValueError(f"{table.path} has no column {name!r}; it has {listed(list(map(repr, table.names)), 20)}")
+    return asked | {name: "drop" for name in table.names if name not in wanted or name in left}
+
+
+def _schema(table: Table, asked: dict[str, str]) -> Schema:
+    try:
+        return infer_schema(table, asked)
+    except ValueError as error:
+        bad = drop_bad_rows(table, kinds=asked)[1].count
+        if not bad:
+            raise
+        raise ValueError(
+            f"{error}. With --skip-bad-rows {count(bad, 'such row')} of {len(table):,} would be left out"
+        ) from None
+
+
+def _show(schema: Schema, left_out: list[str]) -> None:
+    """The schema, without the columns that were not asked for."""
+    shown = Schema(tuple(c for c in schema.columns if c.name not in left_out), schema.named)
+    for i, line in enumerate(shown.describe().splitlines()):
+        say("schema" if i == 0 else "", line)
+    if left_out:
+        say("", f"not asked for: {listed(left_out)}")
+
+
+def _recorder(report: Callable[[Epoch], None], curves: list[list[Epoch]]) -> Callable[[Epoch], None]:
+    """Shows epochs and keeps them, those of each training by themselves."""
+
+    def show(epoch: Epoch) -> None:
+        if not curves or epoch.step <= curves[-1][-1].step:
+            curves.append([])
+        curves[-1].append(epoch)
+        try:
+            report(epoch)
+        except BrokenPipeError:
+            import sys
+
+            silence(sys.stderr)
+
+    return show
+
+
+def _thinned(curve: list[Epoch]) -> dict[str, list[Any]]:
+    """A training curve, JSON-able, of not too many points."""
+    some = [curve[i] for i in np.unique(np.linspace(0, len(curve) - 1, CURVE_POINTS).round().astype(int))]
+    rounded = {"train_nll": [e.train_nll for e in some], "val_nll": [e.val_nll for e in some]}
+    finite = {k: [round(v, 5) if v is not None and math.isfinite(v) else None for v in vs] for k, vs in rounded.items()}
+    return {"step": [e.step for e in some], "seconds": [round(e.seconds, 2) for e in some], **finite}
+
+
+def _told_training(density: TableDensity) -> dict[str, Any]:
+    """Tells how the training went; its figures."""
+    summary = density.training_summary or {}
+    flow, mass = density.flow, density.mass
+    parts = []
+    if flow is not None:
+        built = (flow.recipe or {"name": "a flow", "arguments": {}})["arguments"]
+        sizes = ", ".join(f"{built[k]} {k}" for k in ("depth", "width") if built.get(k) is not None)
+        parts.append(f"{(flow.recipe or {}).get('name', 'flow')} ({sizes}) of {count(flow.shape[0], 'number')}")
+    if mass is not None:
+        parts.append(f"masses of {count(len(mass.sizes), 'column')} with {sum(mass.sizes):,} states")
+    parameters = sum(p.numel() for p in density.parameters())
+    say("model", f"{', '.join(parts)}; {parameters:,} parameters")
+    stopped = summary.get("stopped", "done")
+    ended = {"done": "", "early": ", stopped early: validation no longer improved"}
+    why = ended.get(stopped, f", {stopped}: the best model so far is kept")
+    if stopped == "interrupted" and flow is not None and "flow" not in summary:
+        why = ", interrupted before the flow was trained: of the numbers the model knows little more than their spread"
+    steps = {part: summary[part]["steps"] for part in ("mass", "flow") if part in summary}
+    shown = " and ".join(f"{n:,} steps of the {'flow' if part == 'flow' else 'masses'}" for part, n in steps.items())
+    say("trained", f"{shown or 'counted'}, {summary['seconds']:.1f} s{why}")
+    return {
+        "parameters": parameters, "steps": steps, "train_seconds": summary["seconds"], "stopped": stopped,
+        "best_val_nll": summary["best_val_nll"],
+    }  # fmt: skip
+
+
+def _judge(density: TableDensity, test: Source, train: Source, seed: int) -> tuple[dict[str, Any], list[float]]:
+    """Tells the likelihood of the held-out rows beside simple densities; figures, and quantiles of log-densities."""
+    section, log_density = held_out_likelihood(density, test, train, seed=seed)
+    _tell(section)
+    found = section.figures
+    finite = log_density[np.isfinite(log_density)]
+    quantiles = np.quantile(finite, np.linspace(0, 1, QUANTILES)).round(5).tolist() if len(finite) else []
+    figures = {"test_log_density": found["mean"], "test_se": found["se"], "test_median": found["median"]}
+    for name, baseline in found["baselines"].items():
+        figures |= {f"{name}_log_density": baseline["mean"], f"{name}_se": baseline["se"]}
+    if found["baselines"]:
+        best = min(found["baselines"].values(), key=lambda b: b["gain"])
+        figures |= {"gain": best["gain"], "gain_se": best["gain_se"]}
+    return figures | {"verdict": section.verdict, "why": section.why}, quantiles
+
+
+def _tell(section: Section) -> None:
+    width = max(len(row[0]) for row in section.table)
+    figure = max(len(row[1]) for row in section.table)
+    for i, row in enumerate(section.table):
+        say("held out" if i == 0 else "", f"{row[0]:<{width}}  {row[1]:<{figure}}  {row[2]}")
+    say("verdict", f"{section.verdict}: {section.why}")
+
+
+def _save(density: TableDensity, out: str, training: dict[str, Any]) -> None:
+    with writing(out):
+        serialize.save(density, out, training=_plain(training))
+
+
+def _plain(value: Any) -> Any:
+    """NaN and infinity, which JSON has not, become None."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _without(figures: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {k: v for k, v in figures.items() if k not in names}

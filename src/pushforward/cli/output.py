@@ -1,0 +1,113 @@
+"""What the commands share: lines for people, warnings in short, places to write to, and a pipe whose reader left."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Prints; when the reader of the pipe has left, nothing more is shown and the work goes on."""
+    try:
+        click.echo(text, err=err)
+    except BrokenPipeError:
+        silence(sys.stderr if err else sys.stdout)
+
+
+def silence(stream: Any) -> None:
+    """Sends what a stream still holds, and all that follows, nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def say(label: str, text: str, more: bool = False) -> None:
+    """One line for people, on stdout."""
+    echo(f"{label:<11} {text}{' ...' if more else ''}".rstrip())
+
+
+def count(n: int, noun: str) -> str:
+    """A number with its noun."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def listed(items: list[str], most: int = 8) -> str:
+    """Names, the first of many."""
+    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
+
+
+def plus_minus(mean: float, se: float) -> str:
+    """A mean and its standard error, as text."""
+    shown = f"{mean:.4f}" if abs(mean) < 1e6 else f"{mean:.6g}"
+    return f"{shown} +- {se:.4f}" if math.isfinite(se) else shown
+
+
+@contextmanager
+def told_warnings() -> Iterator[None]:
+    """Warnings meant for users become a line on stderr each, the same one once; those for developers are dropped."""
+    told: set[str] = set()
+
+    def tell(message: Any, *_: Any, **__: Any) -> None:
+        text = " ".join(str(message).split())
+        if text not in told:
+            told.add(text)
+            echo(f"warning: {text}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = tell
+        yield
+
+
+def prepare_file(out: str, suffixes: tuple[str, ...]) -> None:
+    """Makes sure, before any work, that a file can be written: makes its folder and tries it out.
+
+    Raises:
+        OSError: it cannot.
+        ValueError: the suffix is none of those given.
+    """
+    path = Path(out)
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"cannot write {out}: expected a name ending in {', '.join(suffixes)}")
+    if path.exists() and not path.is_file():  # a device or a folder must not be replaced
+        raise ValueError(f"{out} exists and is no file")
+    prepare_folder(path.parent)
+
+
+def prepare_folder(out: str | Path) -> Path:
+    """Makes a folder and makes sure that files can be written there.
+
+    Raises:
+        OSError: they cannot.
+    """
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "is no folder", str(folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    try:  # a folder says little by its permissions: root, quotas, read-only disks
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from None
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Names the file in errors that do not, such as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+        raise

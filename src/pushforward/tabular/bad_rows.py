@@ -1,0 +1,102 @@
+"""Rows whose cells cannot be what their column is: left out and counted, where that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data import _csv
+from ..data.tables import Skipped, Table
+from . import arrow
+from .arrow import as_source
+from .column import Column
+from .kinds import requested
+from .schema import Schema
+
+
+def drop_bad_rows(
+    table: Any, schema: Schema | None = None, *, kinds: Mapping[str, Any] | None = None, report: Skipped | None = None,
+    start: int = 0,
+) -> tuple[Any, Skipped]:  # fmt: skip
+    """Leaves out rows with text or infinity in a numeric column, or text that is no date in one of dates.
+
+    Args:
+        table: as `infer_schema` takes.
+        schema: which columns are numbers and dates; None takes those columns of text for numbers, or dates, of whose
+            cells at least nine in ten are.
+        kinds: what columns were declared to be, where there is no schema yet; see `infer_schema`.
+        report: counts on, over the batches of a file; None starts a new count.
+        start: rows of the file before this table, for the row numbers of the report.
+
+    Returns:
+        The table without these rows, a `Table` where it was one, else a `Source`; and the report.
+
+    Example:
+        >>> rows, report = drop_bad_rows({"size": [0.5, float("inf"), 1.5]})
+        >>> rows.data["size"].to_pylist(), str(report)
+        ([0.5, 1.5], "1 row skipped: row 2 holds inf in column 'size'")
+    """
+    report = Skipped() if report is None else report
+    source = as_source(table)
+    facts: list[Column | None] = [None] * len(source.names)
+    if schema is not None:
+        by_place = not (schema.named and source.named) and len(schema.columns) == len(source.names)
+        known = dict(zip(source.names, schema.columns, strict=True)) if by_place else {}
+        known = known or {c.name: c for c in schema.columns}
+        facts = [known.get(name) for name in source.names]
+    why: dict[int, str] = {}
+    for name, cells, column in zip(source.names, source.data.columns, facts, strict=True):
+        kind, form = _declared(column, (kinds or {}).get(name))
+        if kind is not None or schema is None:
+            for row in _bad(cells, kind, form, source.text):
+                why.setdefault(int(row), f"holds {_shown(cells[int(row)].as_py())} in column {name!r}")
+    for row in sorted(why):
+        report.add(f"row {start + row + 1} {why[row]}")
+    if not why:
+        return (table if isinstance(table, Table) else source), report
+    good = np.setdiff1d(np.arange(len(source)), list(why))
+    return (table.take(good) if isinstance(table, Table) else source.take(good)), report
+
+
+def _declared(column: Column | None, kind: Any) -> tuple[str | None, str | None]:
+    """-> "numbers", "dates" or "other" where that is known; how dates are written, where that is known."""
+    if column is not None:
+        if column.kind in ("category", "dropped", "empty"):
+            return "other", None
+        return ("dates", column.form) if column.form is not None or "timestamp" in column.dtype else ("numbers", None)
+    found = None if kind is None else requested(kind).kind
+    if found is None:
+        return None, None
+    return {"category": "other", "dropped": "other", "date": "dates"}.get(found, "numbers"), None
+
+
+def _bad(cells: Any, kind: str | None, form: str | None, text: bool) -> NDArray[np.int64]:
+    """The numbers of the bad rows of one column."""
+    pa = _csv.pyarrow()
+    held = arrow.decoded(cells)
+    nothing = np.empty(0, dtype=np.int64)
+    if pa.types.is_floating(held.type) and kind != "other":
+        return np.flatnonzero(np.isinf(pa.compute.cast(held, pa.float64()).to_numpy()))
+    if kind == "other" or not arrow.is_text(held.type) or not (text or kind is not None):
+        return nothing
+    if kind in (None, "dates"):
+        dated = arrow.stray_dates(held, text, form, always=kind == "dates")
+        if dated is not None:
+            return np.array([row for row, _ in dated[1]], dtype=np.int64)
+    values, stray = _csv.parse(held)
+    if stray is None:
+        return np.flatnonzero(np.isinf(values))
+    rows = [row for row, _ in arrow.stray_cells(held)]
+    if kind is None and not arrow.mostly(len(rows), arrow.held(held)):
+        return nothing
+    # Up to a stray cell, `parse` gave no numbers: they are read off what is left.
+    kept = np.setdiff1d(np.arange(len(held)), rows)
+    return np.union1d(rows, kept[np.isinf(_csv.parse(held.take(kept))[0])])
+
+
+def _shown(cell: Any) -> str:
+    shown = repr(cell)
+    return shown if len(shown) <= 40 else f"{shown[:36]} ..."
