@@ -466,3 +466,12 @@ def test_fit_chooses_a_flow_for_rows_contexts_and_drawing_functions() -> None:
     assert same(*(state(flow) for flow in again if flow is not None))
     with pytest.raises(ValueError, match=r"rows of shape \(N, D\) to choose a flow for, got \(300,\)"):
         pf.fit("auto", x[:, 0], progress="none")
+
+
+def test_a_long_time_for_few_rows_ends_before_they_are_learned_by_heart() -> None:
+    flow = pf.real_nvp(2, depth=2, width=8, seed=0)
+    fit = pf.fit(flow, moons(40), seconds=120, patience=None, progress="none")
+    assert fit.stopped == "done"
+    assert fit.summary["seconds"] < 60
+    assert fit.epochs[-1].progress == 1
+    assert fit.epochs[-1].lr < 1e-5  # the schedule came to its end

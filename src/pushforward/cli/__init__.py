@@ -59,7 +59,8 @@ def _general(command: Callable[..., Any]) -> Callable[..., Any]:
 def main() -> None:
     """Exact densities of tables, by normalizing flows.
 
-    Tables are .csv, .parquet or .npy files. Output files are written whole or not at all, and replace existing ones.
+    Tables are text (.csv, .tsv, ..., packed or not), Parquet files and folders of them, Arrow, .npy and .npz. Output
+    files are written whole or not at all, and replace existing ones.
     Log-densities are in nats per row, in the units of the data: a category, integer or rounded number counts with its
     probability, any other number with its probability density.
     """
@@ -88,6 +89,8 @@ def demo(**options: Any) -> None:
 @click.option("--columns", help="Columns to model, as a,b,c; all of them by default.")
 @click.option("--drop", help="Columns to leave out, as a,b.")
 @click.option("--recipe", type=click.Choice(opt.RECIPES), default="auto", show_default=True, help="Kind of the flow.")
+@click.option("--max-rows", type=click.IntRange(1), default=1_000_000, show_default=True, help="Of more rows a uniform "
+              "sample is learned.")  # fmt: skip
 @opt.of_reading
 @opt.of_training
 @opt.of_model
@@ -104,7 +107,7 @@ def fit(**options: Any) -> None:
     from . import on_fit
 
     model, training = opt.taken(options, opt.MODEL_OPTIONS), opt.taken(options, opt.TRAIN_OPTIONS)
-    figures = on_fit.fit(**options, model=model, training=training)
+    figures = on_fit.fit(reading=opt.reading(options), **options, model=model, training=training)
     _finish(figures)
     if figures["stopped"] == "interrupted":
         click.get_current_context().exit(INTERRUPTED)
@@ -125,7 +128,7 @@ def score(**options: Any) -> None:
     """
     from . import on_rows
 
-    _finish(on_rows.score(**options))
+    _finish(on_rows.score(reading=opt.reading(options), **options))
 
 
 @main.command()
@@ -135,12 +138,13 @@ def score(**options: Any) -> None:
 @click.option("--given", type=click.Path(), help="A table of the columns that a conditional model is given.")
 @click.option("--out", type=click.Path(), required=True, help="The table to write.")
 @click.option("--seed", type=click.IntRange(0), help="Of the draws; a new one each time by default.")
+@opt.of_reading
 @_general
 def sample(**options: Any) -> None:
     """Draw new rows from a model."""
     from . import on_rows
 
-    _finish(on_rows.sample(**options))
+    _finish(on_rows.sample(reading=opt.reading(options), **options))
 
 
 @main.command()
@@ -160,7 +164,7 @@ def check(**options: Any) -> None:
     """
     from . import on_check
 
-    _finish(on_check.check(**options))
+    _finish(on_check.check(reading=opt.reading(options), **options))
 
 
 @main.command()
@@ -185,7 +189,7 @@ def plot(**options: Any) -> None:
     """Draw a model: samples against data, its density, its training."""
     from . import on_model
 
-    _finish(on_model.plot(**options))
+    _finish(on_model.plot(reading=opt.reading(options), **options))
 
 
 def _finish(figures: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from .. import diagnostics, serialize
-from ..data.tables import Table
+from ..data.tables import BATCH_ROWS, Table, TableFile
 from ..flow import Flow
-from ..tabular import TableDensity
-from ..tabular.arrow import Source, as_source
+from ..tabular import Schema, TableDensity
+from ..tabular.arrow import Source, arrow_type, as_source, typed
 
 
 @dataclass(frozen=True)
@@ -39,55 +40,69 @@ class TableModel:
         return self.density.given
 
     @property
-    def kinds(self) -> dict[str, str]:
-        """What each column is, for finding cells that cannot be read."""
-        return {
-            c.name: "date" if c.kind == "date" else "category" if c.kind in ("category", "empty", "dropped") else "real"
-            for c in self.density.schema.columns
-        }
+    def schema(self) -> Schema | None:
+        """What each column is."""
+        return self.density.schema
 
     @property
     def training(self) -> dict[str, Any]:
         """What is known of its training."""
         return self.density.training_summary or {}
 
-    def rows(self, table: Table) -> Source:
-        """The rows of a table under the model's names; a table without names is matched by position.
+    def check_columns(self, table: Table | TableFile) -> None:
+        """Makes sure that a table has the model's columns; one without names is matched by position.
 
         Raises:
             ValueError: columns are absent (they are named), or a table without names has another number of them.
         """
-        source, schema = as_source(table), self.density.schema
-        names = [c.name for c in schema.columns]
-        if not source.named:
-            fits = {len(names): names, len(schema.names): schema.names}
-            if len(source.names) not in fits:
-                raise ValueError(_another_width(table, names))
-            return Source(source.data.rename_columns(fits[len(source.names)]), False, True, source.where)
-        absent = [n for n in schema.names if n not in source.names]
+        schema = self.density.schema
+        if not table.named:
+            if len(table.names) not in (len(schema.columns), len(schema.names)):
+                raise ValueError(_another_width(table, [c.name for c in schema.columns]))
+            return
+        absent = [n for n in schema.names if n not in table.names]
         if absent:
             raise ValueError(_absent(table, absent))
-        return source
 
-    def log_prob(self, rows: Source) -> NDArray[np.float64]:
+    def rows(self, table: Table) -> Any:
+        """The rows of a table under the model's names.
+
+        Raises:
+            ValueError: as `check_columns`.
+        """
+        self.check_columns(table)
+        source, schema = as_source(table), self.density.schema
+        if source.named:
+            return source
+        every = [c.name for c in schema.columns]
+        names = every if len(every) == len(source.names) else schema.names
+        return Source(source.data.rename_columns(names), source.text, True, source.where)
+
+    def log_prob(self, rows: Any) -> NDArray[np.float64]:
         """Log-density of each row (N,), in nats; -inf for rows that the model holds for impossible."""
-        return self.density.log_prob(rows).numpy()
+        return self.density.scored(rows)[0].numpy()
 
-    def impossible(self, rows: Source) -> tuple[str, ...]:
+    def impossible(self, rows: Any) -> tuple[str, ...]:
         """What makes rows impossible, in words."""
         return self.density.encode(rows).trouble
 
-    def sample(self, n: int, seed: int, given: Table | None = None) -> Table:
-        """Draws n rows, or n for each row of a table that has the given columns.
+    def sample(self, n: int, seed: int, given: Table | None = None) -> Iterator[Table]:
+        """Draws n rows, or n for each row of a table that has the given columns, in pieces.
 
         Raises:
             ValueError: it lacks some of them; they are named.
         """
-        absent = [] if given is None else [name for name in self.given if name not in given.names]
-        if given is not None and absent:
-            raise ValueError(_absent(given, absent))
-        drawn = self.density.sample(n, given, seed=seed)
-        return Table(drawn, tuple(drawn.column_names))
+        told: Any = None
+        if given is not None:
+            absent = [name for name in self.given if name not in given.names]
+            if absent:
+                raise ValueError(_absent(given, absent))
+            told = as_source(given)
+            if told.text:  # so that the columns come out as the model's own types
+                cells = ((name, told.data.column(name), self.density.schema[name].dtype) for name in self.given)
+                told = {name: typed(column, name, arrow_type(dtype)) for name, column, dtype in cells}
+        for piece in self.density.sample_batches(n, told, seed=seed):
+            yield Table(piece, tuple(piece.column_names))
 
     def check(self, rows: Any, other: Any, **settings: Any) -> diagnostics.Report:
         """The report on held-out rows."""
@@ -110,18 +125,17 @@ class FlowModel:
     columns: list[str]
     width: int | None = None
     given: tuple[str, ...] = ()
-
-    @property
-    def kinds(self) -> dict[str, str]:
-        """All are numbers."""
-        return dict.fromkeys(self.columns, "real")
+    schema: Schema | None = None
 
     @property
     def training(self) -> dict[str, Any]:
         """What is known of its training."""
         return self.flow.training_summary or {}
 
-    def rows(self, table: Table) -> NDArray[np.float64]:
+    def check_columns(self, table: Table | TableFile) -> None:
+        """Nothing: `rows` does."""
+
+    def rows(self, table: Table) -> Any:
         """Its columns as finite numbers (N, D).
 
         Raises:
@@ -130,18 +144,20 @@ class FlowModel:
         return table.model_matrix(self.columns, self.width)
 
     @torch.no_grad()
-    def log_prob(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    def log_prob(self, rows: Any) -> NDArray[np.float64]:
         """Log-density of each row (N,), in nats."""
         return self.flow.log_prob(rows).double().numpy()
 
-    def impossible(self, rows: NDArray[np.float64]) -> tuple[str, ...]:
+    def impossible(self, rows: Any) -> tuple[str, ...]:
         """Nothing is impossible for a flow."""
         return ()
 
-    def sample(self, n: int, seed: int, given: None = None) -> Table:
-        """Draws n rows."""
-        x = self.flow.sample(n, generator=torch.Generator().manual_seed(seed)).numpy()
-        return Table(x, tuple(self.columns))
+    def sample(self, n: int, seed: int, given: Table | None = None) -> Iterator[Table]:
+        """Draws n rows, in pieces."""
+        generator = torch.Generator().manual_seed(seed)
+        for start in range(0, n, BATCH_ROWS):
+            x = self.flow.sample(min(BATCH_ROWS, n - start), generator=generator).numpy()
+            yield Table(x, tuple(self.columns))
 
     def check(self, rows: Any, other: Any, **settings: Any) -> diagnostics.Report:
         """The report on held-out rows."""
@@ -173,12 +189,16 @@ def open_model(path: str) -> Model:
     return FlowModel(model, path, columns, schema.get("width"))
 
 
-def _absent(table: Table, absent: list[str]) -> str:
+def _absent(table: Table | TableFile, absent: list[str]) -> str:
     shown = ", ".join(map(repr, absent[:10])) + (f" and {len(absent) - 10} more" if len(absent) > 10 else "")
     has = ", ".join(map(repr, table.names[:20])) + (" ..." if len(table.names) > 20 else "")
-    return f"{table.source} lacks column{'s' if len(absent) > 1 else ''} {shown} of the model; it has {has}"
+    return f"{_where(table)} lacks column{'s' if len(absent) > 1 else ''} {shown} of the model; it has {has}"
 
 
-def _another_width(table: Table, names: list[str]) -> str:
+def _another_width(table: Table | TableFile, names: list[str]) -> str:
     shown = ", ".join(map(repr, names[:8])) + (" ..." if len(names) > 8 else "")
-    return f"{table.source} has no column names and {len(table.names)} columns; the model has {len(names)} ({shown})"
+    return f"{_where(table)} has no column names and {len(table.names)} columns; the model has {len(names)} ({shown})"
+
+
+def _where(table: Table | TableFile) -> str:
+    return table.source if isinstance(table, Table) else str(table.path)

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.tables import read_table
 from ..diagnostics.subject import take
-from . import bad_rows
 from .models import Model, open_model
 from .on_fit import held_out
+from .options import Reading
 from .output import echo, prepare_file, say, writing
+from .reading import read
 
 
 def check(
-    model: str, data: str, train: str | None, html: str | None, max_rows: int, seed: int, skip_bad_rows: bool
+    model: str, data: str, train: str | None, html: str | None, max_rows: int, seed: int, reading: Reading
 ) -> dict[str, Any]:
     """Prints the report on a model; writes it as a page where asked to."""
     if html is not None:
@@ -25,13 +25,12 @@ def check(
         from .. import plots  # noqa: F401  # told now where matplotlib is not installed, and not after the work
     it = open_model(model)
 
-    def read(path: str) -> Any:
-        table = read_table(path)
-        return it.rows(bad_rows.left_out(table, it.kinds)[0] if skip_bad_rows else table)
+    def rows_of(path: str) -> Any:
+        return it.rows(read(path, reading, schema=it.schema)[0])
 
-    rows = read(data)
+    rows = rows_of(data)
     numbers = np.arange(1, len(rows) + 1)  # as tables count their rows in messages
-    other = None if train is None else read(train)
+    other = None if train is None else rows_of(train)
     split = _split_of_the_fit(it, rows) if other is None else None
     if split is not None:
         numbers, rest = split

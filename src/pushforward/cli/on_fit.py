@@ -13,15 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import serialize
-from ..data.tables import Table, read_table
+from ..data.tables import Table, TableFile
 from ..diagnostics import Section, held_out_likelihood
 from ..models import RECIPES
-from ..tabular import Schema, TableDensity, fit_table, infer_schema
+from ..tabular import Schema, TableDensity, drop_bad_rows, fit_table, infer_schema
 from ..tabular.arrow import Source, as_source
 from ..training import Epoch
 from ..training.progress import reporter
-from . import bad_rows
+from .options import Reading
 from .output import count, echo, listed, prepare_file, say, silence, writing
+from .reading import opened, read
 
 QUANTILES = 1001  # of held-out log-densities, which a model keeps so that new rows can be ranked among them
 CURVE_POINTS = 200  # of a training curve that a model keeps
@@ -31,27 +32,23 @@ _MIN_ROWS = 25  # after the test's tenth, enough to hold some out for validation
 
 def fit(
     data: str, out: str, columns: str | None, drop: str | None, given: str | None, kinds: str | None, recipe: str,
-    skip_bad_rows: bool, seed: int, progress: str, model: dict[str, Any], training: dict[str, Any],
+    max_rows: int, reading: Reading, seed: int, progress: str, model: dict[str, Any], training: dict[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """Learns the density of a table's rows, tests it on rows held out, and saves it."""
     if len([k for k in ("seconds", "epochs", "steps") if k in training]) > 1:
         raise ValueError("give at most one of --seconds, --epochs and --steps")
     _check_arguments(recipe, model)
     prepare_file(out, (".safetensors",))
-    table = read_table(data)
-    asked = _asked_kinds(table, columns, drop, kinds)
-    figures: dict[str, Any] = {"data": Path(data).name, "rows": len(table), "skipped_rows": 0}
-    if skip_bad_rows:
-        table, why = bad_rows.left_out(table, asked)
-        figures |= {"skipped_rows": figures["rows"] - len(table), "rows": len(table)}
+    asked = _asked_kinds(opened(data, reading), columns, drop, kinds)
+    table, skipped = read(data, reading, kinds=asked, most=max_rows)
+    figures: dict[str, Any] = {"data": Path(data).name, "rows": len(table), "skipped_rows": skipped.count}
     if len(table) < _MIN_ROWS:
         raise ValueError(
             f"{data} has {count(len(table), 'row')}; at least {_MIN_ROWS} are needed, so that some can be held out to "
             "notice overfitting"
         )
-    say("data", f"{data}: {count(len(table), 'row')}, {count(len(table.names), 'column')}")
-    if figures["skipped_rows"]:
-        say("skipped", bad_rows.told(figures["skipped_rows"], why))
+    some = " drawn at random" if len(table) == max_rows else ""
+    say("data", f"{data}: {count(len(table), 'row')}{some}, {count(len(table.names), 'column')}")
     schema = _schema(table, asked)
     _show(schema, [name for name, kind in asked.items() if kind == "drop"])
     told = [] if given is None else split_names(given, "--given")
@@ -73,7 +70,9 @@ def fit(
     figures |= {"columns": schema.names, "given": told, "kinds": {c.name: c.kind for c in schema.columns}}
     figures |= {"train_rows": len(rest), "test_rows": len(test), "out": out}
     figures |= _told_training(density)
-    kept = {"curves": [_thinned(curve) for curve in curves], **_without(figures, "columns", "given", "kinds", "out")}
+    parts = ("states of cells", "numbers given the states") if len(curves) == 2 else ("",) * len(curves)
+    kept = _without(figures, "columns", "given", "kinds", "out")
+    kept["curves"] = [_thinned(curve) | {"of": part} for part, curve in zip(parts, curves, strict=True)]
     _save(density, out, kept)  # before the verdict: whatever happens to that, the training is not lost
     verdict, quantiles = _judge(density, rows, fitted, seed)
     figures |= verdict
@@ -112,7 +111,7 @@ def _check_arguments(recipe: str, model: dict[str, Any]) -> None:
             )
 
 
-def _asked_kinds(table: Table, columns: str | None, drop: str | None, kinds: str | None) -> dict[str, str]:
+def _asked_kinds(table: TableFile, columns: str | None, drop: str | None, kinds: str | None) -> dict[str, str]:
     """Column -> the kind that was asked for: "drop" for those that are not to be modelled."""
     asked = {}
     for pair in [] if kinds is None else split_names(kinds, "--kinds"):
@@ -124,9 +123,7 @@ def _asked_kinds(table: Table, columns: str | None, drop: str | None, kinds: str
     left = [] if drop is None else split_names(drop, "--drop")
     for name in (*wanted, *left, *asked):
         if name not in table.names:
-            raise ValueError(
-                f"{table.source} has no column {name!r}; it has {listed(list(map(repr, table.names)), 20)}"
-            )
+            raise ValueError(f"{table.path} has no column {name!r}; it has {listed(list(map(repr, table.names)), 20)}")
     return asked | {name: "drop" for name in table.names if name not in wanted or name in left}
 
 
@@ -134,10 +131,9 @@ def _schema(table: Table, asked: dict[str, str]) -> Schema:
     try:
         return infer_schema(table, asked)
     except ValueError as error:
-        found = bad_rows.find(table, asked)
-        if not found:
+        bad = drop_bad_rows(table, kinds=asked)[1].count
+        if not bad:
             raise
-        bad = int(np.logical_or.reduce(list(found.values())).sum())
         raise ValueError(
             f"{error}. With --skip-bad-rows {count(bad, 'such row')} of {len(table):,} would be left out"
         ) from None
@@ -193,6 +189,8 @@ def _told_training(density: TableDensity) -> dict[str, Any]:
     stopped = summary.get("stopped", "done")
     ended = {"done": "", "early": ", stopped early: validation no longer improved"}
     why = ended.get(stopped, f", {stopped}: the best model so far is kept")
+    if stopped == "interrupted" and flow is not None and "flow" not in summary:
+        why = ", interrupted before the flow was trained: of the numbers the model knows little more than their spread"
     steps = {part: summary[part]["steps"] for part in ("mass", "flow") if part in summary}
     shown = " and ".join(f"{n:,} steps of the {'flow' if part == 'flow' else 'masses'}" for part, n in steps.items())
     say("trained", f"{shown or 'counted'}, {summary['seconds']:.1f} s{why}")

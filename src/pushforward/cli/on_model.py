@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from .. import serialize
-from ..data.tables import read_table
 from ..diagnostics.subject import take
 from ..flow import Flow
 from ..tabular import TableDensity
-from . import bad_rows
 from .models import FlowModel, TableModel, open_model
+from .options import Reading
 from .output import count, listed, prepare_folder, say, writing
+from .reading import read
 
 _SAMPLES = 20_000  # that pictures are made of
 _PLANE_SAMPLES = 200_000
@@ -61,7 +61,7 @@ def info(model: str) -> dict[str, Any]:
     return figures
 
 
-def plot(model: str, data: str | None, out: str, x: str | None, y: str | None, skip_bad_rows: bool) -> dict[str, Any]:
+def plot(model: str, data: str | None, out: str, x: str | None, y: str | None, reading: Reading) -> dict[str, Any]:
     """Draws what fits the model, with the data where given."""
     from .. import plots
 
@@ -69,10 +69,7 @@ def plot(model: str, data: str | None, out: str, x: str | None, y: str | None, s
         raise ValueError("give --x and --y together")
     folder = prepare_folder(out)
     it = open_model(model)
-    table = None if data is None else read_table(data)
-    if table is not None and skip_bad_rows:
-        table, _ = bad_rows.left_out(table, it.kinds)
-    rows = None if table is None else it.rows(table)
+    rows = None if data is None else it.rows(read(data, reading, schema=it.schema, most=_PLANE_SAMPLES)[0])
     pictures: list[str] = []
 
     def keep(picture: Any, name: str) -> None:
@@ -84,9 +81,8 @@ def plot(model: str, data: str | None, out: str, x: str | None, y: str | None, s
         _of_table(it, rows, keep, (x, y))
     else:
         _of_flow(it, rows, keep, (x, y))
-    for i, curve in enumerate(it.training.get("curves", [])):
-        last = i == len(it.training["curves"]) - 1
-        keep(_history(curve), "history.png" if last else f"history_{i + 1}.png")
+    if it.training.get("curves"):
+        keep(_history(it.training["curves"]), "history.png")
     say("written", ", ".join(pictures))
     return {"out": out, "pictures": pictures}
 
@@ -96,7 +92,7 @@ def _of_flow(it: FlowModel, rows: Any, keep: Any, pair: tuple[str | None, str | 
 
     flow: Flow = it.flow
     features = len(it.columns)
-    samples = it.sample(_SAMPLES, 0).data
+    samples = next(it.sample(_SAMPLES, 0)).data
     if features <= 2:
         keep(plots.density(flow, x=rows, columns=it.columns), "density.png")
     if features == 2:
@@ -106,7 +102,8 @@ def _of_flow(it: FlowModel, rows: Any, keep: Any, pair: tuple[str | None, str | 
         keep(plots.pairs(samples, rows, columns=it.columns), "pairs.png")
     if pair[0] is not None:
         at = [_place(name, it.columns) for name in pair]
-        keep(plots.plane(samples[:, at], None if rows is None else rows[:, at], columns=pair), "plane.png")
+        names = [str(name) for name in pair]
+        keep(plots.plane(samples[:, at], None if rows is None else rows[:, at], columns=names), "plane.png")
 
 
 def _of_table(it: TableModel, rows: Any, keep: Any, pair: tuple[str | None, str | None]) -> None:
@@ -118,9 +115,11 @@ def _of_table(it: TableModel, rows: Any, keep: Any, pair: tuple[str | None, str 
 
     def tables(n: int) -> list[Any]:
         """Some rows of the data, where there are any, and samples."""
-        some = None if rows is None else take(rows, np.random.default_rng(0).permutation(len(rows))[:n])
+        if rows is None:
+            return [it.density.sample(n, seed=0)]
+        some = take(rows, np.random.default_rng(0).permutation(len(rows))[:n])
         if not it.given:
-            return [*([] if some is None else [some]), it.density.sample(n, seed=0)]
+            return [some, it.density.sample(n, seed=0)]
         return [some, it.density.sample(max(1, n // len(some)), some, seed=0)]
 
     columns = [c.at_most(_MORE_CATEGORIES) for c in plots.drawn(schema, tables(_SAMPLES))]
@@ -146,16 +145,21 @@ def _figure(draw: Any, columns: list[Any], labelled: bool = True) -> Any:
     return draw(parts[-1], *parts[:-1], columns=[c.name for c in columns], dates=dates, **extra)
 
 
-def _history(curve: dict[str, list[Any]]) -> Any:
+def _history(curves: list[dict[str, Any]]) -> Any:
+    """The training curves, one beside the other."""
+    from matplotlib.figure import Figure
+
     from .. import plots
 
-    epochs = [
-        SimpleNamespace(step=step, seconds=seconds, train_nll=np.nan if train is None else train, val_nll=val)
-        for step, seconds, train, val in zip(
-            *(curve[k] for k in ("step", "seconds", "train_nll", "val_nll")), strict=True
-        )
-    ]
-    return plots.history(epochs)
+    figure = Figure((0.6 + 5.4 * len(curves), 4.0), layout="constrained")
+    for ax, curve in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves, strict=True):
+        points = zip(*(curve[k] for k in ("step", "seconds", "train_nll", "val_nll")), strict=True)
+        epochs = [
+            SimpleNamespace(step=step, seconds=seconds, train_nll=np.nan if train is None else train, val_nll=val)
+            for step, seconds, train, val in points
+        ]
+        plots.history(epochs, ax=ax).set_title(curve.get("of", ""), fontsize=11, loc="left")
+    return figure
 
 
 def _place(name: Any, columns: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""The commands that go through rows: `score` and `sample`."""
+"""The commands that go through rows, batch by batch: `score` and `sample`."""
 
 from __future__ import annotations
 
@@ -8,48 +8,53 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.tables import SUFFIXES, Table, read_table, write_table
-from . import bad_rows
+from ..data.tables import SUFFIXES, Table, TableWriter, check_suffix
+from ..tabular.parallel import in_order
 from .models import Model, open_model
+from .options import Reading
 from .output import count, listed, plus_minus, prepare_file, say, writing
+from .reading import batches, tell_skipped
 from .tally import Tally
 
 LOG_DENSITY, PERCENTILE = "log_density", "percentile"
 _LOOKED_AT = 10_000  # impossible rows, to tell why they are
 
 
-def score(model: str, data: str, out: str, outlier: bool, skip_bad_rows: bool) -> dict[str, Any]:
-    """Writes the input's columns and `log_density`, and `percentile` where asked to."""
+def score(model: str, data: str, out: str, outlier: bool, reading: Reading) -> dict[str, Any]:
+    """Writes the input's columns and `log_density`, and `percentile` where asked to; memory stays flat."""
     prepare_file(out, SUFFIXES)
+    check_suffix(out, "write")
     it = open_model(model)
     quantiles = _quantiles(it) if outlier else None
-    table = read_table(data)
+    file, rows = batches(data, reading, it.schema)
     for name in (LOG_DENSITY, *([PERCENTILE] if outlier else [])):
-        if name in table.names:
+        if name in file.names:
             raise ValueError(f"{data} already has a column {name!r}: rename or drop it first")
-    tally, skipped = Tally(), 0
-    if skip_bad_rows:
-        rows = len(table)
-        table, why = bad_rows.left_out(table, it.kinds)
-        skipped = rows - len(table)
-        if skipped:
-            say("skipped", bad_rows.told(skipped, why))
-    log_density, impossible = _log_density(it, table)
-    tally.add(log_density)
-    scored = table.with_column(LOG_DENSITY, log_density)
-    if quantiles is not None:
-        scored = scored.with_column(PERCENTILE, _percentile(log_density, quantiles))
-    with writing(out):
-        write_table(scored, out)
+    it.check_columns(file)
+    tally, impossible = Tally(), _Impossible()
+    with writing(out), TableWriter(out, like=file) as writer:
+        for batch, log_density in in_order(lambda batch: (batch, it.log_prob(it.rows(batch))), rows):
+            tally.add(log_density)
+            impossible.add(batch, log_density)
+            scored = batch.with_column(LOG_DENSITY, log_density)
+            if quantiles is not None:
+                scored = scored.with_column(PERCENTILE, _percentile(log_density, quantiles))
+            writer.write(scored)
+        if tally.rows == 0:
+            raise ValueError(f"{data}: no row is left to score: {file.skipped}")
+    tell_skipped(data, file.skipped)
     tally.finish()
-    figures = _tell(tally, it, impossible) | {"skipped_rows": skipped, "out": out}
+    figures = _tell(tally, impossible.reasons(it)) | {"skipped_rows": file.skipped.count, "out": out}
     say("written", out)
     return figures
 
 
-def sample(model: str, count: int | None, given: str | None, out: str, seed: int | None) -> dict[str, Any]:
-    """Writes draws, with the model's columns."""
+def sample(
+    model: str, count: int | None, given: str | None, out: str, seed: int | None, reading: Reading
+) -> dict[str, Any]:
+    """Writes draws, with the model's columns; memory stays flat."""
     prepare_file(out, SUFFIXES)
+    check_suffix(out, "write")
     it = open_model(model)
     seed = secrets.randbelow(2**32) if seed is None else seed
     if it.given and given is None:
@@ -59,34 +64,54 @@ def sample(model: str, count: int | None, given: str | None, out: str, seed: int
         )
     if given is not None and not it.given:
         raise ValueError(f"{model} is not conditional: leave out --given")
-    told = None if given is None else read_table(given)
-    drawn = it.sample(count or (1000 if told is None else 1), seed, told)
-    with writing(out):
-        write_table(drawn, out)
-    each = "" if told is None else f", {count or 1:,} for each of the {len(told):,} rows of {given}"
-    say("sampled", f"{len(drawn):,} {'row' if len(drawn) == 1 else 'rows'}{each}, with seed {seed}")
+    told = 0
+    with writing(out), TableWriter(out) as writer:
+        if given is None:
+            for piece in it.sample(count or 1000, seed):
+                writer.write(piece)
+        else:
+            file, rows = batches(given, reading, it.schema)
+            for i, batch in enumerate(rows):
+                told += len(batch)
+                for piece in it.sample(count or 1, seed + i, batch):
+                    writer.write(piece)
+            tell_skipped(given, file.skipped)
+        drawn = writer.rows
+    each = "" if given is None else f", {count or 1:,} for each of the {told:,} rows of {given}"
+    say("sampled", f"{drawn:,} {'row' if drawn == 1 else 'rows'}{each}, with seed {seed}")
     say("written", out)
-    return {"rows": len(drawn), "columns": list(drawn.names), "seed": seed, "out": out}
+    return {"rows": drawn, "columns": it.columns, "seed": seed, "out": out}
 
 
-def _log_density(it: Model, table: Table) -> tuple[NDArray[np.float64], Table]:
-    """Log-densities (N,) of rows, and some of the impossible ones among them."""
-    import warnings
+class _Impossible:
+    """Some of the rows that a model holds for impossible, to say why."""
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of impossible rows, which are told all together
-        log_density = it.log_prob(it.rows(table))
-    return log_density, bad_rows.picked(table, np.flatnonzero(np.isneginf(log_density))[:_LOOKED_AT])
+    def __init__(self) -> None:
+        self._rows: list[Table] = []
+        self._count = 0
+
+    def add(self, batch: Table, log_density: NDArray[np.float64]) -> None:
+        """Looks at another batch and its log-densities (N,)."""
+        at = np.flatnonzero(np.isneginf(log_density))[: _LOOKED_AT - self._count]
+        if len(at):
+            self._rows.append(batch.take(at))
+            self._count += len(at)
+
+    def reasons(self, it: Model) -> list[str]:
+        """Why they are, in words."""
+        if not self._rows:
+            return []
+        found = dict.fromkeys(reason for rows in self._rows for reason in it.impossible(it.rows(rows)))
+        return list(found) or ["so far from all that was seen that no density is left"]
 
 
-def _tell(tally: Tally, it: Model, impossible: Table) -> dict[str, Any]:
+def _tell(tally: Tally, reasons: list[str]) -> dict[str, Any]:
     median, (mean, se) = tally.median(), tally.mean()
     say("scored", f"{count(tally.rows, 'row')}: median log-density {median:.4f} nats per row")
     finite = " of the rows that have one" if tally.impossible else ""
     say("mean", f"{plus_minus(mean, se)}{finite}, between {tally.lowest:.4g} and {tally.highest:.4g}")
     if tally.impossible:
-        reasons = it.impossible(it.rows(impossible)) or ("so far from all that was seen that no density is left",)
-        say("impossible", f"{count(tally.impossible, 'row')} with log-density -inf: {listed(list(reasons), 5)}")
+        say("impossible", f"{count(tally.impossible, 'row')} with log-density -inf: {listed(reasons, 5)}")
     if tally.extreme:
         far = "their log-density is more than 10 interquartile ranges below the median, so beware of the mean"
         say("extreme", f"{count(tally.extreme, 'row')}: {far}")
@@ -103,8 +128,12 @@ def _quantiles(it: Model) -> NDArray[np.float64]:
         ValueError: it kept none.
     """
     kept = it.training.get("quantiles")
-    good = isinstance(kept, list) and len(kept) > 1 and all(isinstance(q, (int, float)) for q in kept)
-    if not good or sorted(kept) != kept:
+    if (
+        not isinstance(kept, list)
+        or len(kept) < 2
+        or not all(isinstance(q, float) for q in kept)
+        or sorted(kept) != kept
+    ):
         raise ValueError(
             f"{it.path} keeps no quantiles of held-out log-densities to rank rows among: --outlier needs a model that "
             "`pushforward fit` wrote"

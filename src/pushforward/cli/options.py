@@ -6,7 +6,7 @@ A test compares the names and defaults with the signatures.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 import click
 
@@ -43,6 +43,15 @@ TRAIN_OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "compile": (False, bool, "Run the model through torch.compile."),
 }
 
+
+class Reading(TypedDict):
+    """How a table is read: see `open_table`."""
+
+    delimiter: str | None
+    header: bool | None
+    skip_bad_rows: bool
+
+
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -62,9 +71,19 @@ def of_training(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def of_reading(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options of a command that reads a table."""
-    skip = "Leave out rows with text or infinities in a numeric column, and count them."
-    return click.option("--skip-bad-rows", is_flag=True, help=skip)(command)
+    """Adds the options of a command that reads a table; `reading` takes them out again."""
+    skip = "Leave out, and count, rows that are ragged or have text, infinities or no dates where those do not belong."
+    command = click.option("--skip-bad-rows", is_flag=True, help=skip)(command)
+    header = "Whether the first row of text names the columns  [default: detected]"
+    command = click.option("--header/--no-header", default=None, help=header)(command)
+    delimiter = 'Between cells of text: a character, or "whitespace"  [default: detected]'
+    return click.option("--delimiter", help=delimiter)(command)
+
+
+def reading(options: dict[str, Any]) -> Reading:
+    """Takes the options of `of_reading` out of those of a command."""
+    delimiter, header, skip = (options.pop(name) for name in ("delimiter", "header", "skip_bad_rows"))
+    return {"delimiter": delimiter, "header": header, "skip_bad_rows": skip}
 
 
 def seed(command: Callable[..., Any]) -> Callable[..., Any]:

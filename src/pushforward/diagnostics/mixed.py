@@ -47,8 +47,7 @@ class TableSubject:
         Raises:
             ValueError: columns are absent, cells do not fit them, or there are no rows.
         """
-        source = as_source(values)
-        table = source.data
+        table = self._typed(as_source(values))
         if len(table) == 0:
             raise ValueError(f"{name} has no rows")
         told = list(getattr(self.density, "given", ()))
@@ -64,9 +63,7 @@ class TableSubject:
         for column in self.names:
             kind = self._types.field(column).type
             try:
-                cells = table.column(column)
-                cells = _read(cells, column, kind) if source.text else cells
-                columns[column] = cells.combine_chunks().cast(kind, safe=False)
+                columns[column] = table.column(column).combine_chunks().cast(kind, safe=False)
             except pa.ArrowException as error:
                 raise ValueError(f"{name}: column {column!r} is no {kind}: {_csv.one_line(error)}") from None
         table = pa.table(columns)
@@ -173,6 +170,13 @@ class TableSubject:
             found[name] = (f"{label}, frequencies", discrete + _observed(mixture, y, width))
         return found
 
+    def _typed(self, source: arrow.Source) -> Any:
+        """The Arrow table of a source; of a CSV the model's columns alone, with the types that the model has for it."""
+        if not source.text:
+            return source.data
+        kinds = {c.name: arrow.arrow_type(c.dtype) for c in self.density.schema.modelled if c.name in source.names}
+        return _csv.pyarrow().table({n: arrow.typed(source.data.column(n), n, kind) for n, kind in kinds.items()})
+
     def _draw(self, n: int, given: Any, seed: int) -> Any:
         return self.density.sample(n, seed=seed) if given is None else self.density.sample(n, given, seed=seed)
 
@@ -226,23 +230,6 @@ def _texts(column: Any) -> Any:
     """A column of categories -> (N,) strings; a missing cell is one of its own."""
     pa = _csv.pyarrow()
     return np.array([_MISSING if v is None else v for v in column.cast(pa.string()).to_pylist()], dtype=str)
-
-
-def _read(cells: Any, name: str, kind: Any) -> Any:
-    """The cells of a CSV column, whose type is another one, with null for those that are missing."""
-    pa = _csv.pyarrow()
-    if pa.types.is_temporal(kind):
-        found = arrow.dates(cells, True)
-        if found is not None:
-            return pa.chunked_array([found[0]])
-        if arrow.held(cells):
-            raise ValueError(arrow.not_dates(cells, name, True))
-    if pa.types.is_boolean(kind):
-        return pa.chunked_array([pa.compute.utf8_lower(arrow.strings(cells, True))])
-    if arrow.is_text(kind) or pa.types.is_temporal(kind):
-        return pa.chunked_array([arrow.strings(cells, True)])
-    values, missing = arrow.numbers(cells, name, True)
-    return pa.chunked_array([pa.array(values, mask=missing)])
 
 
 _MISSING = "(missing)"

@@ -95,7 +95,7 @@ def check(
 
 
 def held_out_likelihood(density: Any, test: Any, train: Any, *, seed: int = 0) -> tuple[Section, NDArray[np.float64]]:
-    """The first section of `check` alone, for the verdict on a fit: mean log-density beside that of simple densities.
+    """The first section of `check` alone: the log-density of held-out rows beside what simple densities reach.
 
     Args:
         density: as `check` takes it, without a context.

@@ -144,12 +144,12 @@ def _associations(values: list[NDArray[np.float64]], category: list[bool]) -> ND
 
 def _cramer(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """Cramer's V, squared: chi^2 of the table of two categories, as a part of its largest value."""
-    (one, a), (two, b) = (np.unique(v, return_inverse=True) for v in (a, b))
+    (one, i), (two, j) = (np.unique(v, return_inverse=True) for v in (a, b))
     least = min(len(one), len(two)) - 1
     if least == 0:
         return 0.0
     table = np.zeros((len(one), len(two)))
-    np.add.at(table, (a, b), 1)
+    np.add.at(table, (i, j), 1)
     expected = np.outer(table.sum(1), table.sum(0)) / len(a)
     return float(((table - expected) ** 2 / expected).sum() / (len(a) * least))
 

@@ -40,14 +40,14 @@ def plane(
     spans = style.window(kinds[0][2], pad=0.06)
     images, fewest = [], min(len(points) for _, _, points in kinds)
     for _, n, points in kinds:
-        counts, edges = style.smoothed(points, *spans, fewest, most=120)
+        counts, edges = style.smoothed(points, spans[0], spans[1], fewest, most=120)
         area = (edges[0][1] - edges[0][0]) * (edges[1][1] - edges[1][0])
         images.append(counts / (max(n, 1) * area))
     # A needle of little mass must not turn the rest dark: the scale ends where the densest 0.5 % of the mass begin.
     top = max(style.mass_levels(image, [0.005])[0] for image in images)
     fig = Figure((4.6 * len(kinds) + 0.9, 4.4), layout="constrained") if fig is None else fig
     axes = fig.subplots(1, len(kinds), squeeze=False, sharex=True, sharey=True)[0]
-    drawn = None
+    drawn: Any = None
     for i, (ax, (label, n, _), image) in enumerate(zip(axes, kinds, images, strict=True)):
         drawn = ax.imshow(
             image.T, origin="lower", extent=(*spans[0], *spans[1]), aspect="auto", cmap="magma",

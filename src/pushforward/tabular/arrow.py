@@ -172,17 +172,20 @@ def dates(column: Any, text: bool, form: str | None = None) -> tuple[Any, str] |
     return None
 
 
-def stray_dates(column: Any, text: bool, form: str | None = None) -> tuple[str, list[tuple[int, str]]] | None:
-    """The form of a text column that mostly holds dates, and the cells that are none: (row, cell); else None."""
+def stray_dates(
+    column: Any, text: bool, form: str | None = None, *, always: bool = False
+) -> tuple[str, list[tuple[int, str]]] | None:
+    """The form of a text column that mostly (or `always`) holds dates, and its cells that are none: (row, cell); or
+    None where it holds others."""
     pc = _csv.pyarrow().compute
     cells = strings(column, text)
     present = len(cells) - cells.null_count
     alike = pc.sum(pc.match_substring_regex(cells, _DATE)).as_py() or 0
-    if not alike or not mostly(present - alike, present):
+    if not always and (not alike or not mostly(present - alike, present)):
         return None
     found = {known: _when(cells, known) for known in ((form,) if form else _DATE_FORMATS)}
     known = min(found, key=lambda k: found[k].null_count)
-    if not mostly(found[known].null_count - cells.null_count, present):
+    if not always and not mostly(found[known].null_count - cells.null_count, present):
         return None
     bad = pc.and_(pc.is_null(found[known]), pc.is_valid(cells)).to_numpy(zero_copy_only=False)
     return known, [(int(row), cells[int(row)].as_py()) for row in np.flatnonzero(bad)]
@@ -244,6 +247,27 @@ def decoded(column: Any) -> Any:
     if pa.types.is_dictionary(column.type):
         return pa.compute.cast(column, column.type.value_type)
     return column
+
+
+def typed(column: Any, name: str, kind: Any) -> Any:
+    """A CSV column, whose cells are text, as one of the Arrow type that is its own; null where missing.
+
+    Raises:
+        ValueError: a cell is none of that type.
+    """
+    pa = _csv.pyarrow()
+    cells = strings(column, True)
+    if pa.types.is_temporal(kind):
+        found = dates(column, True)
+        if found is None and cells.null_count < len(cells):
+            raise ValueError(not_dates(column, name, True))
+        cells = cells if found is None else found[0]
+    elif pa.types.is_boolean(kind):
+        cells = pa.compute.utf8_lower(cells)
+    elif not is_text(kind) and not pa.types.is_dictionary(kind):
+        values, missing = numbers(column, name, True)
+        cells = pa.array(values, mask=missing)
+    return cells.cast(kind, safe=False)
 
 
 def is_text(kind: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,18 +13,21 @@ from ..data.tables import Skipped, Table
 from . import arrow
 from .arrow import as_source
 from .column import Column
+from .kinds import requested
 from .schema import Schema
 
 
 def drop_bad_rows(
-    table: Any, schema: Schema | None = None, *, report: Skipped | None = None, start: int = 0
-) -> tuple[Any, Skipped]:
+    table: Any, schema: Schema | None = None, *, kinds: Mapping[str, Any] | None = None, report: Skipped | None = None,
+    start: int = 0,
+) -> tuple[Any, Skipped]:  # fmt: skip
     """Leaves out rows with text or infinity in a numeric column, or text that is no date in one of dates.
 
     Args:
         table: as `infer_schema` takes.
-        schema: which columns are numbers and dates; None takes those columns of text for numbers of whose cells at
-            least nine in ten are.
+        schema: which columns are numbers and dates; None takes those columns of text for numbers, or dates, of whose
+            cells at least nine in ten are.
+        kinds: what columns were declared to be, where there is no schema yet; see `infer_schema`.
         report: counts on, over the batches of a file; None starts a new count.
         start: rows of the file before this table, for the row numbers of the report.
 
@@ -45,8 +49,9 @@ def drop_bad_rows(
         facts = [known.get(name) for name in source.names]
     why: dict[int, str] = {}
     for name, cells, column in zip(source.names, source.data.columns, facts, strict=True):
-        if schema is None or (column is not None and column.kind not in ("category", "dropped", "empty")):
-            for row in _bad(cells, column, source.text):
+        kind, form = _declared(column, (kinds or {}).get(name))
+        if kind is not None or schema is None:
+            for row in _bad(cells, kind, form, source.text):
                 why.setdefault(int(row), f"holds {_shown(cells[int(row)].as_py())} in column {name!r}")
     for row in sorted(why):
         report.add(f"row {start + row + 1} {why[row]}")
@@ -56,30 +61,40 @@ def drop_bad_rows(
     return (table.take(good) if isinstance(table, Table) else source.take(good)), report
 
 
-def _bad(cells: Any, column: Column | None, text: bool) -> NDArray[np.int64]:
+def _declared(column: Column | None, kind: Any) -> tuple[str | None, str | None]:
+    """-> "numbers", "dates" or "other" where that is known; how dates are written, where that is known."""
+    if column is not None:
+        if column.kind in ("category", "dropped", "empty"):
+            return "other", None
+        return ("dates", column.form) if column.form is not None or "timestamp" in column.dtype else ("numbers", None)
+    found = None if kind is None else requested(kind).kind
+    if found is None:
+        return None, None
+    return {"category": "other", "dropped": "other", "date": "dates"}.get(found, "numbers"), None
+
+
+def _bad(cells: Any, kind: str | None, form: str | None, text: bool) -> NDArray[np.int64]:
     """The numbers of the bad rows of one column."""
     pa = _csv.pyarrow()
-    kind = arrow.decoded(cells).type
+    held = arrow.decoded(cells)
     nothing = np.empty(0, dtype=np.int64)
-    if pa.types.is_floating(kind):
-        return np.flatnonzero(np.isinf(pa.compute.cast(arrow.decoded(cells), pa.float64()).to_numpy()))
-    if not arrow.is_text(kind) or not (text or column is not None):
+    if pa.types.is_floating(held.type) and kind != "other":
+        return np.flatnonzero(np.isinf(pa.compute.cast(held, pa.float64()).to_numpy()))
+    if kind == "other" or not arrow.is_text(held.type) or not (text or kind is not None):
         return nothing
-    if column is not None and (column.form is not None or "timestamp" in column.dtype):
-        if arrow.dates(cells, text, column.form) is not None:
-            return nothing
-        words = arrow.strings(cells, text)
-        each = (arrow.dates(pa.chunked_array([words[i : i + 1]]), text, column.form) for i in range(len(words)))
-        return np.flatnonzero([word.is_valid and one is None for word, one in zip(words, each, strict=True)])
-    values, stray = _csv.parse(arrow.decoded(cells))
-    rows = [] if stray is None else [row for row, _ in arrow.stray_cells(cells)]
-    if column is None and not arrow.mostly(len(rows), arrow.held(cells)):
+    if kind in (None, "dates"):
+        dated = arrow.stray_dates(held, text, form, always=kind == "dates")
+        if dated is not None:
+            return np.array([row for row, _ in dated[1]], dtype=np.int64)
+    values, stray = _csv.parse(held)
+    if stray is None:
+        return np.flatnonzero(np.isinf(values))
+    rows = [row for row, _ in arrow.stray_cells(held)]
+    if kind is None and not arrow.mostly(len(rows), arrow.held(held)):
         return nothing
     # Up to a stray cell, `parse` gave no numbers: they are read off what is left.
-    if rows:
-        kept = np.setdiff1d(np.arange(len(cells)), rows)
-        return np.union1d(rows, kept[np.isinf(_csv.parse(arrow.decoded(cells).take(kept))[0])])
-    return np.flatnonzero(np.isinf(values))
+    kept = np.setdiff1d(np.arange(len(held)), rows)
+    return np.union1d(rows, kept[np.isinf(_csv.parse(held.take(kept))[0])])
 
 
 def _shown(cell: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,6 +30,7 @@ from .encoding import Encoded, Layout, with_embedding
 from .mass import MassFunction
 from .noise import uniforms
 from .schema import Schema, infer_schema
+from .widening import widen
 
 _MASS_SHARE = 0.25  # of a run that is given in seconds
 _JITTER = 1e-3  # standard deviations, so that a column that the split left constant has a scale to start from
@@ -49,7 +50,7 @@ def fit_table(
     model: Mapping[str, Any] | None = None,
     whiten: bool = True,
     seed: int = 0,
-    progress: str = "auto",
+    progress: str | Callable[[Epoch], None] = "auto",
     memory_rows: int | None = None,
     **training: Any,
 ) -> TableDensity:
@@ -77,7 +78,7 @@ def fit_table(
             for either part, seconds for both together.
 
     Returns:
-        A `TableDensity`, with a summary of its training.
+        A `TableDensity`, with a summary of its training. Ctrl-C ends the training early, with the best weights so far.
 
     Raises:
         ValueError: as `infer_schema` and `train`; fewer than 2 rows; an unknown recipe or given column; validation
@@ -200,6 +201,7 @@ def _train(
     checkpoint = settings.pop("checkpoint", None)
     offset, val_offset = (0.0 if r is None else -float(r.rows.log_mass.mean()) for r in (rows, held))
     mass, flow = density.mass, density.flow
+    interrupted = False
     if mass is not None:
         mass.initialize(torch.from_numpy(rows.rows.states), rows.weights)
         if mass.needs_training:
@@ -213,6 +215,7 @@ def _train(
                 as_flow, x, val, report, 0.0, 0.0, settings | share | {"seed": seed, "noise": 0.0}, rows.weights
             )
             summary["mass"] = record.summary
+            interrupted = record.stopped == "interrupted"
         with torch.no_grad():
             offset -= _mean(_of_states(mass, rows), rows.weights)
             val_offset -= 0.0 if held is None else _mean(_of_states(mass, held), held.weights)
@@ -234,12 +237,16 @@ def _train(
             val_offset -= _mean(torch.from_numpy(added), held.weights)
             val = (torch.from_numpy(y_val), held.context, held.weights)
         x = torch.from_numpy(y) if fixed else rows if drawing is None else drawing.numbers
-        record = _run(
-            flow, x, val, report, offset, val_offset, settings | share | {"seed": seed},
-            rows.weights if fixed else None, rows.context if fixed else None,
-        )  # fmt: skip
-        summary["flow"] = record.summary
-    best = val_offset if flow is None else summary["flow"]["best_val_nll"]
+        if not interrupted:  # else the flow stays as it was initialised: of the numbers' means and spreads
+            record = _run(
+                flow, x, val, report, offset, val_offset, settings | share | {"seed": seed},
+                rows.weights if fixed else None, rows.context if fixed else None,
+            )  # fmt: skip
+            summary["flow"] = record.summary
+            gained = 0.0 if val is None else widen(flow, *val)
+            if summary["flow"]["best_val_nll"] is not None:  # it is None where the run was interrupted early on
+                summary["flow"]["best_val_nll"] -= gained
+    best = val_offset if flow is None else summary.get("flow", {}).get("best_val_nll")
     summary |= {"best_val_nll": None if held is None else best, "seconds": time.perf_counter() - began}
     summary["stopped"] = summary.get("flow", summary.get("mass", {})).get("stopped", "done")
     density.training_summary = summary
