@@ -19,7 +19,7 @@ LAYERS = [
     {"estimator", "plots", "diagnostics"},
     {"training", "serialize", "data", "tabular"},
     {"models"},
-    {"flow", "bases"},
+    {"flow", "bases", "ensemble"},
     {"bijections"},
     {"elementwise", "rearrange", "nets"},
     {"chunks", "_files"},
