@@ -63,8 +63,8 @@ def choose(
     """What `fit`, `fit_table`, `FlowDensity` and the command line take where the user left it open.
 
     Of few rows a full-size flow made held-out log-densities of -1e5 and worse: it stretches without bounds where no row
-    was. Noise, a smaller net and a tighter clamp end that (measured on 2 to 43 columns and 15 to 3,000 rows). From about
-    100 rows on they beat a full-covariance Gaussian by .4 to 4 nats where the rows are bent or skewed; where they are
+    was. Noise, a smaller net and a tighter clamp end that (measured on 2 to 43 columns and 15 to 3,000 rows). From
+    about 100 rows on they beat a full-covariance Gaussian by .4 to 4 nats where the rows are bent or skewed; where they are
     normal it stays ahead, by .2 nats at 400 rows.
 
     For more rows these were measured, where each line names what lost to the choice, or was about as good, by the test
@@ -78,7 +78,7 @@ def choose(
     - 33,000 rows, 9 columns (shuttle), 6,000 steps of splines: 16 bins -16.02, 8 bins -16.72, 6 layers of 8 -16.21.
     - 3,000 rows, 43 columns (miniboone), 2,000 steps: affine with weight decay 1 -16.0, with noise .05 too -16.7;
       splines with both -17.1; affine without decay and noise .1 -18.7.
-    - 100,000 rows, 63 columns (bsds300), about as long: affine of width 128 and clamp 3 152.1, splines of width 64 150.0.
+    - 100,000 rows, 63 columns (bsds300), about as long: affine of width 128, clamp 3 152.1; splines of width 64 150.0.
 
     Args:
         rows: the number of training rows; None for fresh ones without end.
