@@ -64,8 +64,8 @@ def choose(
 
     Of few rows a full-size flow made held-out log-densities of -1e5 and worse: it stretches without bounds where no row
     was. Noise, a smaller net and a tighter clamp end that (measured on 2 to 43 columns and 15 to 3,000 rows). From
-    about 100 rows on they beat a full-covariance Gaussian by .4 to 4 nats where the rows are bent or skewed; where they are
-    normal it stays ahead, by .2 nats at 400 rows.
+    about 100 rows on they beat a full-covariance Gaussian by .4 to 4 nats where the rows are bent or skewed; where
+    they are normal it stays ahead, by .2 nats at 400 rows.
 
     For more rows these were measured, where each line names what lost to the choice, or was about as good, by the test
     log-likelihood in nats of one seed (two moons: the median gap to the truth of three, at the steps that fit in 10 s):
