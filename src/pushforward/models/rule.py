@@ -103,7 +103,7 @@ def choose(
     count = UNLIMITED if rows is None else rows
     if count < 1 or features < 1:
         raise ValueError(f"expected at least 1 row and 1 column, got {rows} and {features}")
-    name = _recipe(count, features) if recipe == "auto" else recipe
+    name = _recipe(count, features, context_dim) if recipe == "auto" else recipe
     known = name if isinstance(name, str) else None
     training = settings(known, count, features)
     steps = {"steps": steps_for(count, training["batch"])} if seconds is None else {}
@@ -165,7 +165,10 @@ def _are_few(rows: int, features: int) -> bool:
     return rows < 200 * math.sqrt(features)
 
 
-def _recipe(rows: int, features: int) -> str:
+def _recipe(rows: int, features: int, context_dim: int) -> str:
+    if features == 1 and context_dim and not _are_few(rows, features):
+        # Its shape, not its place and scale alone, depends on the context (photoz: by .5 nats over a mixture's shift).
+        return "spline_flow"
     if features == 1 or _are_few(rows, features) or features >= _WIDE:
         return "real_nvp"
     return "triangular_spline_flow" if features == 2 else "spline_flow"
@@ -173,6 +176,8 @@ def _recipe(rows: int, features: int) -> str:
 
 def _size(recipe: str | None, rows: int, features: int) -> dict[str, Any]:
     """Arguments of a recipe that suit a number of rows."""
+    if features == 1 and recipe == "spline_flow":
+        return {"depth": 2, "width": 128, "bins": 16}
     if features == 1:
         return {"depth": 2, "width": 16} | ({"components": rows // 10} if rows < 80 else {})
     if _are_few(rows, features):
