@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -240,3 +241,124 @@ def test_constant_columns_are_named() -> None:
     x[:, 1] = 4.0
     with pytest.raises(ValueError, match=r"column\(s\) \[1\] are constant \(value \[4.0\]\)"):
         pf.initialize(pf.real_nvp(3), x)
+
+
+class Recorder(pf.Bijection):
+    """The identity, which notes the sizes and threads it is called with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[int, int]] = []
+
+    def forward(self, x: torch.Tensor, context: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        self.calls.append((len(x), threading.get_ident()))
+        return x, x.new_zeros(len(x))
+
+    inverse = forward
+
+
+def test_many_rows_are_shared_out_in_chunks_and_few_are_not() -> None:
+    recorder = Recorder()
+    flow = pf.Flow(recorder, 2)
+    x = torch.randn(50_000, 2)
+    with torch.no_grad():
+        flow.log_prob(x)
+    sizes, threads = zip(*recorder.calls, strict=True)
+    assert sum(sizes) == 50_000
+    assert max(sizes) < 5_000
+    assert threading.get_ident() not in threads or torch.get_num_threads() == 1
+    recorder.calls.clear()
+    with torch.no_grad():
+        flow.log_prob(x[:100])
+    assert recorder.calls == [(100, threading.get_ident())]
+
+
+def test_a_seeded_sample_does_not_depend_on_the_number_of_threads(flow: pf.Flow) -> None:
+    before = torch.get_num_threads()
+    draws = []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        try:
+            draws.append(flow.sample(20_000, generator=torch.Generator().manual_seed(3)))
+        finally:
+            torch.set_num_threads(before)
+    torch.testing.assert_close(draws[0], draws[1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"residual": True, "hidden_layers": 3}, {"activation": "silu"}])
+@pytest.mark.parametrize("mixing", ["flip", "lu", "permute"])
+def test_chunked_and_whole_agree_with_every_net_and_mixing(options: dict, mixing: str) -> None:
+    flow = trained_like(pf.real_nvp(5, context_dim=2, depth=3, width=16, mixing=mixing, seed=0, **options), 0.05)
+    x, context = torch.randn(9000, 5), torch.randn(9000, 2)
+    z, log_det = flow.f(x, context)
+    back = flow.g(z, context)
+    with torch.no_grad():
+        torch.testing.assert_close(flow.log_prob(x, context), flow.base.log_prob(z) + log_det, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(flow.g(z, context), back, rtol=1e-4, atol=1e-4)
+
+
+def test_new_weights_are_seen_by_the_next_call() -> None:
+    flow = trained_like(pf.real_nvp(3, depth=3, width=16, mixing="lu", seed=0))
+    x = torch.randn(5000, 3)
+    with torch.no_grad():
+        before = flow.log_prob(x)
+        trained_like(flow)
+        after = flow.log_prob(x)
+    assert (before - after).abs().max() > 1e-2
+    torch.testing.assert_close(after, flow.log_prob(x).detach(), rtol=1e-4, atol=1e-4)
+
+
+def test_autocast_reaches_every_chunk() -> None:
+    flow = trained_like(pf.real_nvp(4, depth=3, width=64, seed=0))
+    x = torch.randn(5000, 4)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        rows = torch.stack([flow.log_prob(row) for row in x[-3:]])
+        torch.testing.assert_close(flow.log_prob(x)[-3:], rows, rtol=1e-3, atol=1e-3)
+
+
+def test_bf16_tells_its_error() -> None:
+    flow = trained_like(pf.real_nvp(4, depth=4, width=64, seed=0))
+    x = torch.randn(6000, 4)
+    with torch.no_grad():
+        exact = flow.log_prob(x)
+        assert flow.rounding is None
+        with pytest.warns(UserWarning, match=r"on 1024 of these rows log p differs .* nats on average"):
+            rounded = flow.log_prob(x, precision="bf16")
+        difference = (rounded - exact).abs()
+        assert 0 < float(difference.mean()) < 0.1
+        assert flow.rounding is not None
+        assert flow.rounding.mean == pytest.approx(float(difference.mean()), rel=0.3)
+        assert flow.rounding.largest <= float(difference.max()) * 1.01
+        flow.log_prob(x[:10], precision="bf16")  # warns no more, but keeps what it was this time
+        assert flow.rounding.rows == 10
+
+
+def test_bf16_samples_follow_the_rounded_density() -> None:
+    flow = trained_like(pf.real_nvp(4, depth=4, width=64, seed=0))
+    exact = flow.sample(6000, generator=torch.Generator().manual_seed(1))
+    with pytest.warns(UserWarning, match="nats on average"):
+        rounded = flow.sample(6000, generator=torch.Generator().manual_seed(1), precision="bf16")
+    assert 0 < float((rounded - exact).abs().mean()) < 0.1
+    assert flow.rounding is not None
+    assert 0 < flow.rounding.mean < 0.1
+
+
+def test_precision_refuses_what_it_cannot_do(flow: pf.Flow) -> None:
+    with pytest.raises(ValueError, match="None or 'bf16', got 'half'"):
+        flow.log_prob(torch.zeros(3, 2), precision="half")
+    with pytest.raises(ValueError, match="without gradients"):
+        flow.log_prob(torch.zeros(3, 2), precision="bf16")
+    assert flow.sample(0, precision="bf16").shape == (0, 2)
+
+
+def test_scoring_and_sampling_never_wait_for_the_device() -> None:
+    """A meta tensor has no values: whatever asks for one on the host, as a GPU would have to wait for, raises."""
+    with torch.device("meta"):
+        flow = pf.real_nvp(6, context_dim=2, depth=3, width=16, mixing="lu")
+    x, context = torch.empty(200_000, 6, device="meta"), torch.empty(200_000, 2, device="meta")
+    with torch.no_grad():
+        assert flow.log_prob(x, context).shape == (200_000,)
+        assert flow.g(x, context).shape == (200_000, 6)
+        samples, log_prob = flow.sample_with_log_prob(100_000, context[:2])
+    assert samples.shape == (100_000, 2, 6)
+    assert log_prob.device.type == "meta"

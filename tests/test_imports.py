@@ -19,10 +19,10 @@ LAYERS = [
     {"estimator", "plots", "diagnostics"},
     {"training", "serialize", "data", "tabular"},
     {"models"},
-    {"flow", "bases", "ensemble"},
+    {"flow", "ensemble", "distribution", "bases"},
     {"bijections"},
     {"elementwise", "rearrange", "nets"},
-    {"chunks", "_files"},
+    {"chunks", "rounding", "_files"},
 ]
 HEAVY = {"matplotlib", "pandas", "pyarrow", "rich", "sklearn", "PIL", "scipy", "IPython", "click", "polars", "pyod"}
 

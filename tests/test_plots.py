@@ -282,7 +282,7 @@ def test_pairs_take_their_limits_from_the_data_and_count_what_is_not_finite() ->
     samples[:3] = torch.inf
     fig = plots.pairs(samples, rows(2000, 2))
     assert max(abs(v) for v in fig.axes[0].get_xlim()) < 5
-    assert [t.get_text() for t in fig.legends[0].get_texts()] == ["data, 2000 rows", "model, 200 rows, 3 not finite"]
+    assert [t.get_text() for t in fig.legends[0].get_texts()] == ["data, 2,000 rows", "model, 200 rows, 3 not finite"]
 
 
 def test_history_does_not_end_in_a_spike() -> None:

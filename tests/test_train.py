@@ -505,3 +505,12 @@ def test_a_step_waits_for_no_number(count: int, monkeypatch: pytest.MonkeyPatch)
             pass
         found.append(len(calls))
     assert found[1] - found[0] <= 2
+
+
+def test_a_long_time_for_few_rows_ends_before_they_are_learned_by_heart() -> None:
+    flow = pf.real_nvp(2, depth=2, width=8, seed=0)
+    fit = pf.fit(flow, moons(40), seconds=120, patience=None, progress="none")
+    assert fit.stopped == "done"
+    assert fit.summary["seconds"] < 60
+    assert fit.epochs[-1].progress == 1
+    assert fit.epochs[-1].lr < 1e-5  # the schedule came to its end

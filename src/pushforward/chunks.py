@@ -7,9 +7,12 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 def map_rows(
@@ -17,17 +20,20 @@ def map_rows(
     rows: Tensor,
     context: Tensor | None,
     shapes: Sequence[tuple[int, ...]],
+    *,
     dtype: torch.dtype | None = None,
+    hidden: torch.dtype | None = None,
 ) -> Sequence[Tensor]:
     """fn(rows, context), each of whose results has one row of its shape a row; in chunks if there are no gradients.
 
-    The results are of `dtype`, or of that of the rows when None.
+    The results are of `dtype`, or of that of the rows when None; `hidden` is as in `by_chunks`.
     """
     spans = spans_of(len(rows), math.prod(rows.shape[1:]), rows.device)
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or len(spans) <= 1:
+    small = len(spans) <= 1 and hidden is None
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or small:
         return fn(rows, context)
     outputs = [rows.new_empty(len(rows), *shape, dtype=dtype or rows.dtype) for shape in shapes]
-    by_chunks(fn, lambda span: (rows[span], None if context is None else context[span]), spans, outputs)
+    by_chunks(fn, lambda span: (rows[span], None if context is None else context[span]), spans, outputs, hidden)
     return outputs
 
 
@@ -47,25 +53,28 @@ def by_chunks(
     read: Callable[[slice], tuple[Tensor, Tensor | None]],
     spans: Sequence[slice],
     outputs: Sequence[Tensor],
+    hidden: torch.dtype | None = None,
 ) -> None:
     """Writes fn(x, context) of the rows that `read` gives for each span to these rows of the outputs; no gradients.
 
     On a CPU the chunks are worked on by as many threads as torch would use, each running its operators on its own core:
-    small products gain more from that than from being split. Spans are read in their order, one at a time.
+    small products gain more from that than from being split. Spans are read in their order, one at a time. On other
+    devices it is one thread, which never waits for the device.
+
+    Args:
+        fn: (x (B, *shape), context) -> tensors with a row a row.
+        read: a span -> its x and context.
+        spans: which rows make a chunk.
+        outputs: one tensor for each that fn returns, for all rows.
+        hidden: the number format of the products between hidden layers; None for that of the weights.
     """
-    device = outputs[0].device
-    threads = min(torch.get_num_threads() if device.type == "cpu" else 1, len(spans))
-    inference = torch.is_inference_mode_enabled()
-    autocast = torch.is_autocast_enabled(device.type), torch.get_autocast_dtype(device.type)
+    threads_before = torch.get_num_threads()
+    threads = min(threads_before, len(spans)) if outputs[0].device.type == "cpu" else 1
     pending, turn = collections.deque(spans), threading.Lock()
+    shared: dict[Callable[[], Any], Any] = {}
 
     def work() -> None:
-        with (
-            torch.inference_mode(inference),
-            torch.no_grad(),
-            torch.autocast(device.type, enabled=autocast[0], dtype=autocast[1]),
-            Scratch(),
-        ):
+        with Scratch(shared, hidden):
             while True:
                 with turn:
                     if not pending:
@@ -75,32 +84,46 @@ def by_chunks(
                 if x.ndim == 2:
                     # One column after the other: halves are then blocks of memory, which elementwise maps read fastest.
                     x = x.t().contiguous().t()
-                try:
-                    results = fn(x, context)
-                except BaseException:
-                    pending.clear()  # so that the other threads stop as well
-                    raise
-                for output, result in zip(outputs, results, strict=True):
+                for output, result in zip(outputs, fn(x, context), strict=True):
                     output[span] = result
 
     if threads <= 1:
         work()
         return
+    # A new thread starts with torch's defaults, not with what its caller has set.
+    inference = torch.is_inference_mode_enabled()
+    autocast = {"enabled": torch.is_autocast_enabled("cpu"), "dtype": torch.get_autocast_dtype("cpu")}
+
+    def work_in_thread() -> None:
+        torch.set_num_threads(1)
+        try:
+            with torch.inference_mode(inference), torch.no_grad(), torch.autocast("cpu", **autocast):
+                work()
+        finally:
+            pending.clear()  # after an error, the other threads stop as well
+
     try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for done in [pool.submit(work) for _ in range(threads)]:
+        with ThreadPoolExecutor(threads) as pool:
+            for done in [pool.submit(work_in_thread) for _ in range(threads)]:
                 done.result()
     finally:
-        torch.set_num_threads(threads)  # a worker's own setting also becomes the default of new threads
+        torch.set_num_threads(threads_before)  # a worker's own setting also becomes the default of new threads
 
 
 class Scratch:
     """What the layers of a flow share within one thread, while it works on chunks; entered as a context manager.
 
-    A fresh tensor of some hundred rows costs page faults; buffers that are used again and again stay in cache.
+    A fresh tensor of some hundred rows costs page faults; buffers that are used again and again stay in cache. What
+    follows from the weights alone, as the matrix of an `LULinear`, is made once for all chunks and threads.
+
+    Args:
+        shared: what was made once, the same for all threads.
+        hidden: the number format of the products between hidden layers; None for that of the weights.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shared: dict[Callable[[], Any], Any], hidden: torch.dtype | None = None) -> None:
+        self.hidden = hidden
+        self._shared = shared
         self._buffers: dict[tuple[int, int, torch.dtype, torch.device], Tensor] = {}
 
     def __enter__(self) -> None:
@@ -118,6 +141,12 @@ class Scratch:
             held = self._buffers[key] = torch.empty(rows, width, dtype=like.dtype, device=like.device)
         return held[:rows]
 
+    def once(self, make: Callable[[], T]) -> T:
+        """What the method `make` of a layer gives, made at the first call."""
+        if make not in self._shared:
+            self._shared[make] = make()
+        return self._shared[make]
+
 
 _of_thread = threading.local()
 
@@ -127,3 +156,9 @@ def scratch() -> Scratch | None:
     if torch.compiler.is_compiling() or torch.is_grad_enabled():
         return None
     return getattr(_of_thread, "current", None)
+
+
+def once(make: Callable[[], T]) -> T:
+    """make(), a method of a layer that depends on its weights alone; within `by_chunks` it is called once."""
+    held = scratch()
+    return make() if held is None else held.once(make)

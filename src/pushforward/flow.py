@@ -8,11 +8,13 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution
 
 from .bases import Base, as_base, as_shape
 from .bijections import Bijection
 from .chunks import by_chunks, map_rows, spans_of
+from .distribution import FlowDistribution
+from .rounding import Rounding, compare, hidden_dtype, some_rows
 
 
 class Flow(nn.Module):
@@ -27,6 +29,10 @@ class Flow(nn.Module):
         base: the density of z: a `Base`, a `torch.distributions` object, or None for `StandardNormal`.
         embed: a module applied to the context before the bijection sees it, (B, K) -> (B, K').
         context_dim: K, checked against each context; 0 refuses any context, None checks nothing.
+
+    Attributes:
+        rounding: how far the last call with `precision="bf16"` was from exact (`mean` and `largest` difference in
+            log p, in nats); None before the first.
 
     Raises:
         ValueError: the shapes of base and flow do not agree.
@@ -57,20 +63,31 @@ class Flow(nn.Module):
         self.recipe: dict[str, Any] | None = None
         self.schema: dict[str, Any] | None = None
         self.training_summary: dict[str, Any] | None = None
+        self.rounding: Rounding | None = None
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The hot path: x (B, *shape), context (B, K) -> log p(x) (B,), in nats. One batch axis, the flow's dtype."""
         z, log_det = self._to_latent(x, context)
         return self.base.log_prob(z) + log_det
 
-    def log_prob(self, x: Any, context: Any = None) -> Tensor:
+    def log_prob(self, x: Any, context: Any = None, *, precision: str | None = None) -> Tensor:
         """Log-density of each row: x (*N, *shape), context (*N, K) or broadcast to it -> log p(x) (*N,), in nats.
 
+        Args:
+            x: the rows, in data units.
+            context: one for each row, or one for all.
+            precision: "bf16" rounds what the hidden layers of each `MLP` multiply to bfloat16, which is faster on many
+                processors (1.5x measured). Densities are then not exact: the call also scores some rows exactly, keeps
+                the difference in `rounding`, and warns with it the first time. Only without gradients.
+
         Raises:
-            ValueError: x or the context has the wrong shape or device.
+            ValueError: x or the context has the wrong shape or device; the precision is unknown, or gradients are on.
         """
+        hidden = hidden_dtype(precision)
         rows, contexts, leading = self._rows(x, context)
-        (log_prob,) = map_rows(lambda *chunk: (self.forward(*chunk),), rows, contexts, [()])
+        log_prob = self._score(rows, contexts, hidden)
+        if hidden is not None:
+            self._measure_rounding(rows, contexts, hidden)
         return log_prob.view(leading)
 
     def f(self, x: Any, context: Any = None) -> tuple[Tensor, Tensor]:
@@ -86,25 +103,34 @@ class Flow(nn.Module):
         return x.view(*leading, *self.shape)
 
     @torch.no_grad()
-    def sample(self, n: int, context: Any = None, *, generator: torch.Generator | None = None) -> Tensor:
+    def sample(
+        self,
+        n: int,
+        context: Any = None,
+        *,
+        generator: torch.Generator | None = None,
+        precision: str | None = None,
+    ) -> Tensor:
         """Draws n rows for each context: -> (n, *shape); context (*M, K) -> (n, *M, *shape).
 
         Args:
             n: how many, at least 0.
             context: one context (K,), or many (*M, K), each of which gets n rows.
             generator: the source of randomness; torch's global one when None.
+            precision: as in `log_prob`: "bf16" draws from the rounded density, whose difference to the exact one is
+                kept in `rounding`.
 
         Raises:
-            ValueError: n is negative, or the context has the wrong shape.
+            ValueError: n is negative, the context has the wrong shape, or the precision is unknown.
         """
-        return self._sample(n, context, generator, with_log_prob=False)[0]
+        return self._sample(n, context, generator, False, hidden_dtype(precision))[0]
 
     @torch.no_grad()
     def sample_with_log_prob(
         self, n: int, context: Any = None, *, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         """As `sample`, with the log-density of each row: -> x (n, *M, *shape), log p(x) (n, *M), in nats."""
-        return self._sample(n, context, generator, with_log_prob=True)
+        return self._sample(n, context, generator, True, None)
 
     def rsample(self, n: int, context: Any = None, *, generator: torch.Generator | None = None) -> Tensor:
         """As `sample`, with gradients to the flow's parameters and the context (reparametrised draws).
@@ -123,7 +149,7 @@ class Flow(nn.Module):
     def distribution(self, context: Any = None) -> Distribution:
         """The flow as a `torch.distributions.Distribution`, of batch shape (*M,) for a context (*M, K)."""
         contexts, leading = self._contexts(context)
-        return _FlowDistribution(self, None if contexts is None else contexts.view(*leading, -1), leading)
+        return FlowDistribution(self, None if contexts is None else contexts.view(*leading, -1), leading)
 
     def _to_latent(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         if x.shape[1:] != self.shape:
@@ -146,7 +172,12 @@ class Flow(nn.Module):
         return context if context is None or self.embed is None else self.embed(context)
 
     def _sample(
-        self, n: int, context: Any, generator: torch.Generator | None, with_log_prob: bool
+        self,
+        n: int,
+        context: Any,
+        generator: torch.Generator | None,
+        with_log_prob: bool,
+        hidden: torch.dtype | None,
     ) -> tuple[Tensor, Tensor]:
         contexts, leading = self._contexts(context)
         total = _check_count(n) * math.prod(leading)
@@ -163,10 +194,23 @@ class Flow(nn.Module):
             x, log_det = self._to_data(z, rows)
             return (x, self.base.log_prob(z) - log_det) if with_log_prob else (x,)
 
-        by_chunks(
-            to_data, draw, spans_of(total, math.prod(self.shape), x.device), (x, log_prob) if with_log_prob else (x,)
-        )
+        outputs, spans = (x, log_prob) if with_log_prob else (x,), spans_of(total, math.prod(self.shape), x.device)
+        by_chunks(to_data, draw, spans, outputs, hidden)
+        if hidden is not None:
+            self._measure_rounding(x, None if contexts is None else contexts.repeat(n, 1), hidden)
         return x.view(n, *leading, *self.shape), log_prob.view(n, *leading) if with_log_prob else log_prob
+
+    def _score(self, rows: Tensor, contexts: Tensor | None, hidden: torch.dtype | None = None) -> Tensor:
+        (log_prob,) = map_rows(lambda *chunk: (self.forward(*chunk),), rows, contexts, [()], hidden=hidden)
+        return log_prob
+
+    def _measure_rounding(self, rows: Tensor, contexts: Tensor | None, hidden: torch.dtype) -> None:
+        if not len(rows):
+            return
+        some = some_rows(len(rows), rows.device)
+        rows, contexts = rows[some], None if contexts is None else contexts[some]
+        exact, rounded = self._score(rows, contexts), self._score(rows, contexts, hidden)
+        self.rounding = compare(rounded, exact, warn=self.rounding is None)
 
     def _like(self) -> Tensor:
         """A tensor with the dtype and device of the flow."""
@@ -230,30 +274,6 @@ def initialize(flow: Flow, x: Any, context: Any = None) -> None:
     if contexts is not None and hasattr(flow.embed, "initialize"):
         cast(Any, flow.embed).initialize(contexts)
     flow.bijection.initialize(rows, flow._embedded(contexts))
-
-
-class _FlowDistribution(Distribution):
-    arg_constraints = {}  # noqa: RUF012  # type: ignore[assignment]  # the form torch.distributions asks for
-
-    def __init__(self, flow: Flow, context: Tensor | None, batch_shape: tuple[int, ...]) -> None:
-        self._flow, self._context = flow, context
-        self.has_rsample = flow.base.has_rsample
-        super().__init__(torch.Size(batch_shape), torch.Size(flow.shape), validate_args=False)
-
-    @property
-    def support(self) -> constraints.Constraint:
-        return constraints.independent(constraints.real, len(self.event_shape))
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        return self._flow.log_prob(value, self._context)
-
-    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        x = self._flow.sample(math.prod(sample_shape), self._context)
-        return x.view(*sample_shape, *self.batch_shape, *self.event_shape)
-
-    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        x = self._flow.rsample(math.prod(sample_shape), self._context)
-        return x.view(*sample_shape, *self.batch_shape, *self.event_shape)
 
 
 def _check_count(n: int) -> int:

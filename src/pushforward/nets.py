@@ -95,8 +95,7 @@ class MLP(nn.Module):
                 raise ValueError(f"expected a context of shape (..., {self.context_dim}), got {got}")
             h = torch.cat([h, context], 1)
         held = scratch()
-        # An autocast product is cast on the way, which `out=` cannot be.
-        if held is not None and not torch.is_autocast_enabled(h.device.type):
+        if held is not None and not _autocast(h.device.type):
             return self._in_buffers(h, held)
         activate = ACTIVATIONS[self.activation]
         last = len(self.weights) - 1
@@ -113,16 +112,34 @@ class MLP(nn.Module):
     def _in_buffers(self, h: Tensor, held: Scratch) -> Tensor:
         """As `forward`, with hidden layers in memory that is used again, and the output always transposed."""
         activate = ACTIVATIONS[self.activation]
-        *hidden, (last_weight, last_bias) = zip(self.weights, self.biases, strict=True)
+        hidden, (last_weight, last_bias) = held.once(self._hidden_and_last)
         for i, (weight, bias) in enumerate(hidden):
-            out = held.buffer(i % 2, len(h), len(weight), h)
-            if weight.shape[1] == 1:  # an outer product: a product of matrices would take twice the time
-                torch.addcmul(bias, h, weight.t(), out=out)
+            h = _as_dtype(h, weight, held)
+            out = held.buffer(i % 2, len(h), weight.shape[1], weight)
+            if len(weight) == 1:  # an outer product, which a product of matrices would take twice the time for
+                torch.addcmul(bias, h, weight, out=out)
             else:
-                torch.addmm(bias, h, weight.t(), out=out)
+                torch.addmm(bias, h, weight, out=out)
             out = out.relu_() if self.activation == "relu" else activate(out)
             h = out.add_(h) if self.residual and i > 0 else out
-        return torch.addmm(last_bias[:, None], last_weight, h.t()).t()
+        return torch.addmm(last_bias, last_weight, _as_dtype(h, last_weight, held).t()).t()
+
+    def _hidden_and_last(self) -> tuple[list[tuple[Tensor, Tensor]], tuple[Tensor, Tensor]]:
+        """Weights (in, out) and biases of the hidden layers; weight (out, in) and bias (out, 1) of the last."""
+        *hidden, (weight, bias) = zip(self.weights, self.biases, strict=True)
+        held = scratch()
+        # The input of the first layer is no place to round: an error there is one of the data.
+        dtypes = [None, *[held and held.hidden] * (len(hidden) - 1)]
+        return [(w.t().to(d), b.to(d)) for d, (w, b) in zip(dtypes, hidden, strict=False)], (weight, bias[:, None])
+
+
+def _autocast(device: str) -> bool:
+    """Whether products are cast on the way, which `out=` cannot be."""
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
+def _as_dtype(h: Tensor, like: Tensor, held: Scratch) -> Tensor:
+    return h if h.dtype == like.dtype else held.buffer(2, len(h), h.shape[1], like).copy_(h)
 
 
 class StandardizeContext(nn.Module):

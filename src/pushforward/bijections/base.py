@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, cast
 
@@ -11,7 +12,14 @@ from torch import Tensor, nn
 
 def sum_event(values: Tensor) -> Tensor:
     """Sums over all axes but the first: (B, ...) -> (B,). The one place where log-dets are summed over an event."""
-    return values if values.ndim == 1 else values.flatten(1).sum(1)
+    if values.ndim > 2:
+        values = values.flatten(1)
+    return values if values.ndim == 1 else values[:, 0] if values.shape[1] == 1 else values.sum(1)
+
+
+def expand(log_det_of_site: Tensor, x: Tensor) -> Tensor:
+    """The scalar log-det of one site -> (B,), for all sites of x (B, C, *S)."""
+    return (log_det_of_site * math.prod(x.shape[2:])).expand(len(x))
 
 
 class Bijection(nn.Module, ABC):

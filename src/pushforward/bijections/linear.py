@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import Bijection
+from ..chunks import once
+from .base import Bijection, expand
 
 
 class Permute(Bijection):
@@ -74,29 +74,31 @@ class LULinear(Bijection):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S) -> z (B, C, *S), log_det (B,)."""
-        lower, upper, log_diagonal = self._triangles()
-        z = F.linear(x.movedim(1, -1), lower @ upper, self.bias).movedim(-1, 1)
-        return z, self._log_det(log_diagonal, x)
+        matrix, log_det_of_site = once(self._matrix)
+        z = F.linear(x.movedim(1, -1), matrix, self.bias).movedim(-1, 1)
+        return z, expand(log_det_of_site, x)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latent to data: z (B, C, *S) -> x (B, C, *S), log_det (B,)."""
-        lower, upper, log_diagonal = self._triangles()
+        lower, upper, log_det_of_site = once(self._triangles)
         rows = z.movedim(1, -1) - self.bias
         flat = rows.reshape(-1, rows.shape[-1])
         flat = torch.linalg.solve_triangular(lower.mT, flat, upper=True, left=False, unitriangular=True)
         flat = torch.linalg.solve_triangular(upper.mT, flat, upper=False, left=False)
-        return flat.view(rows.shape).movedim(-1, 1), -self._log_det(log_diagonal, z)
+        return flat.view(rows.shape).movedim(-1, 1), expand(-log_det_of_site, z)
 
     def _triangles(self) -> tuple[Tensor, Tensor, Tensor]:
+        """L, U, and the log-det of one site."""
         log_diagonal = torch.tanh(self.factors.diagonal() / self.clamp) * self.clamp
         eye = torch.eye(len(self.bias), dtype=self.bias.dtype, device=self.bias.device)
         lower = self.factors.tril(-1) + eye
         upper = self.factors.triu(1) + torch.diag(log_diagonal.exp())
-        return lower, upper, log_diagonal
+        return lower, upper, log_diagonal.sum()
 
-    @staticmethod
-    def _log_det(log_diagonal: Tensor, x: Tensor) -> Tensor:
-        return (log_diagonal.sum() * math.prod(x.shape[2:])).expand(len(x))
+    def _matrix(self) -> tuple[Tensor, Tensor]:
+        """L U, and the log-det of one site."""
+        lower, upper, log_det_of_site = self._triangles()
+        return lower @ upper, log_det_of_site
 
 
 class Rotation(Bijection):
@@ -114,7 +116,7 @@ class Rotation(Bijection):
         ValueError: `channels` is below 1, or an angle is given for other than two.
 
     Example:
-        >>> Rotation(2, angle=math.pi / 2)(torch.tensor([[1.0, 0.0]]))[0].detach().round()
+        >>> Rotation(2, angle=torch.pi / 2)(torch.tensor([[1.0, 0.0]]))[0].detach().round()
         tensor([[-0., 1.]])
     """
 
@@ -141,11 +143,11 @@ class Rotation(Bijection):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S) -> z (B, C, *S), zeros (B,)."""
-        return self._turn(x, self.matrix())
+        return self._turn(x, once(self.matrix))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latent to data: z (B, C, *S) -> x (B, C, *S), zeros (B,)."""
-        return self._turn(z, self.matrix().mT)
+        return self._turn(z, once(self.matrix).mT)
 
     @staticmethod
     def _turn(x: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
-from .base import Bijection
+from .base import Bijection, expand
 
 
 class Standardize(Bijection):
@@ -40,12 +38,12 @@ class Standardize(Bijection):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S) -> z (B, C, *S), log_det (B,)."""
         mean, std = _per_channel(self.mean, x), _per_channel(self.std, x)
-        return (x - mean) / std, _expand(-self.std.log().sum(), x)
+        return (x - mean) / std, expand(-self.std.log().sum(), x)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latent to data: z (B, C, *S) -> x (B, C, *S), log_det (B,)."""
         mean, std = _per_channel(self.mean, z), _per_channel(self.std, z)
-        return z * std + mean, _expand(self.std.log().sum(), z)
+        return z * std + mean, expand(self.std.log().sum(), z)
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -96,13 +94,13 @@ class ActNorm(Bijection):
         """Data to latent: x (B, C, *S) -> z (B, C, *S), log_det (B,)."""
         log_scale = self.log_scale()
         z = torch.addcmul(_per_channel(self.shift, x), x, _per_channel(log_scale.exp(), x))
-        return z, _expand(log_scale.sum(), x)
+        return z, expand(log_scale.sum(), x)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latent to data: z (B, C, *S) -> x (B, C, *S), log_det (B,)."""
         log_scale = -self.log_scale()
         x = (z - _per_channel(self.shift, z)) * _per_channel(log_scale.exp(), z)
-        return x, _expand(log_scale.sum(), z)
+        return x, expand(log_scale.sum(), z)
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -123,11 +121,6 @@ class ActNorm(Bijection):
 def _per_channel(values: Tensor, x: Tensor) -> Tensor:
     """(C,) -> (C, 1, ...), which broadcasts against x (B, C, *S)."""
     return values.view(-1, *[1] * (x.ndim - 2))
-
-
-def _expand(log_det_of_site: Tensor, x: Tensor) -> Tensor:
-    """The scalar log-det of one site -> (B,), for all sites of x (B, C, *S)."""
-    return (log_det_of_site * math.prod(x.shape[2:])).expand(len(x))
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:

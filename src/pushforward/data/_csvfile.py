@@ -24,6 +24,7 @@ class CsvFile(TableFile):
     def __init__(self, path: Path, delimiter: str | None, header: bool | None, skip_bad_rows: bool) -> None:
         self._dialect = _dialect.detect(path, delimiter, header)
         self._skip = skip_bad_rows
+        self.packed = path.suffix.lower() in _csv.PACKED
         names = self._dialect.names
         super().__init__(path, made_up(self._dialect.width) if names is None else names, names is not None)
 

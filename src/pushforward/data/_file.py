@@ -59,10 +59,12 @@ class TableFile(ABC):
         names: the D column names.
         named: False where the file has no names; they are then x0, x1, ...
         text: whether its cells are text, to be read off and written back as they were.
+        packed: whether it is a compressed text.
         skipped: the bad rows that the latest pass left out so far, where that was asked for.
     """
 
     text = False
+    packed = False
 
     def __init__(self, path: Path, names: tuple[str, ...], named: bool) -> None:
         check_unique(names, str(path))
@@ -187,7 +189,7 @@ class _Rest(TableFile):
 
     def __init__(self, file: TableFile, without: NDArray[np.int64]) -> None:
         super().__init__(file.path, file.names, file.named)
-        self.text, self.skipped = file.text, file.skipped
+        self.text, self.packed, self.skipped = file.text, file.packed, file.skipped
         self._file, self._without = file, np.sort(without)
 
     @property

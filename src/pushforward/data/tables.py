@@ -11,6 +11,7 @@ from ._csvfile import CsvFile
 from ._file import BATCH_ROWS as BATCH_ROWS
 from ._file import Skipped as Skipped
 from ._file import TableFile as TableFile
+from ._file import joined as joined
 from ._npyfile import NpyFile, NpzFile
 from .table import Table as Table
 from .writing import SUFFIXES as SUFFIXES

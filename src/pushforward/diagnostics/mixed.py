@@ -47,8 +47,7 @@ class TableSubject:
         Raises:
             ValueError: columns are absent, cells do not fit them, or there are no rows.
         """
-        source = as_source(values)
-        table = source.data
+        table = self._typed(as_source(values))
         if len(table) == 0:
             raise ValueError(f"{name} has no rows")
         told = list(getattr(self.density, "given", ()))
@@ -64,10 +63,7 @@ class TableSubject:
         for column in self.names:
             kind = self._types.field(column).type
             try:
-                cells = table.column(column)
-                columns[column] = (
-                    arrow.typed(cells, column, kind) if source.text else cells.combine_chunks().cast(kind, safe=False)
-                )
+                columns[column] = table.column(column).combine_chunks().cast(kind, safe=False)
             except pa.ArrowException as error:
                 raise ValueError(f"{name}: column {column!r} is no {kind}: {_csv.one_line(error)}") from None
         table = pa.table(columns)
@@ -173,6 +169,13 @@ class TableSubject:
             label = "Gaussian" if most == 1 else f"Gaussian mixture of {len(mixture.weights)}"
             found[name] = (f"{label}, frequencies", discrete + _observed(mixture, y, width))
         return found
+
+    def _typed(self, source: arrow.Source) -> Any:
+        """The Arrow table of a source; of a CSV the model's columns alone, with the types that the model has for it."""
+        if not source.text:
+            return source.data
+        kinds = {c.name: arrow.arrow_type(c.dtype) for c in self.density.schema.modelled if c.name in source.names}
+        return _csv.pyarrow().table({n: arrow.typed(source.data.column(n), n, kind) for n, kind in kinds.items()})
 
     def _draw(self, n: int, given: Any, seed: int) -> Any:
         return self.density.sample(n, seed=seed) if given is None else self.density.sample(n, given, seed=seed)

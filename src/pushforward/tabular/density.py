@@ -242,7 +242,7 @@ class TableDensity(nn.Module):
             given = None if rows.given is None else torch.from_numpy(rows.given).to(device)
             states = torch.from_numpy(rows.states).to(device)
             mass = self.mass
-            (log_mass,) = map_rows(lambda *chunk: (mass(*chunk),), states, given, [()], mass.bias_out.dtype)
+            (log_mass,) = map_rows(lambda *chunk: (mass(*chunk),), states, given, [()], dtype=mass.bias_out.dtype)
             total += log_mass.double().cpu()
         if self.flow is None:
             return total

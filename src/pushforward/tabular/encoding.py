@@ -45,6 +45,22 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.states)
 
+    def take(self, index: NDArray[np.integer[Any]]) -> Encoded:
+        """The rows with these numbers, copied; `trouble` is not theirs."""
+        given = None if self.given is None else self.given[index]
+        return Encoded(self.states[index], self.base[index], self.width[index], given, self.log_mass[index])
+
+
+def joined_rows(parts: Sequence[Encoded]) -> Encoded:
+    """Rows of one layout, one below the other."""
+    if len(parts) == 1:
+        return parts[0]
+    given = [p.given for p in parts if p.given is not None]
+    states, base, width, log_mass = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("states", "base", "width", "log_mass")
+    )
+    return Encoded(states, base, width, np.concatenate(given) if given else None, log_mass)
+
 
 class Layout:
     """Which columns are targets and given, and where their states and numbers go."""

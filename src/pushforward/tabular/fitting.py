@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..bases import Base
 from ..bijections import Chain
+from ..data.tables import TableFile
 from ..flow import Flow, initialize
 from ..models import RECIPES, choose
 from ..training import Epoch, Fit, fit
@@ -22,8 +24,9 @@ from ..training.rows import checked_weights, held_out, normalised
 from ..training.unbounded import warn_of_unbounded
 from .arrow import Source, as_source
 from .density import TableDensity
+from .drawing import Drawing, exceeds_memory, surveyed
 from .encoding import Encoded, Layout, with_embedding
-from .mass import MassFunction
+from .mass import MassFunction, StatesAsBase
 from .noise import uniforms
 from .schema import Schema, infer_schema
 from .widening import widen
@@ -47,12 +50,16 @@ def fit_table(
     whiten: bool = True,
     seed: int = 0,
     progress: str | Callable[[Epoch], None] = "auto",
+    memory_rows: int | None = None,
     **training: Any,
 ) -> TableDensity:
     """Learns the density of the rows of a table, with columns of any kind; see `TableDensity` for what it means.
 
     Args:
-        table: a pyarrow Table, a pandas or polars DataFrame, a `data.tables.Table`, a dict of columns or an array.
+        table: a pyarrow Table, a pandas or polars DataFrame, a `data.tables.Table`, a dict of columns or an array; or a
+            file of `open_table`, which may be larger than memory: then up to 20,000 random rows validate, the schema
+            comes from a random sample and the rows that it did not foresee (one pass or two over the file), and rows
+            are drawn from a buffer that is filled by row groups in random order.
         kinds: overrides of the inferred kinds by column name, as {"age": "integer"}; see `infer_schema`.
         given: columns of which the others' density is conditional; they may be of any kind.
         val: a table of validation rows; None holds out `val_fraction` of the rows.
@@ -65,6 +72,7 @@ def fit_table(
         whiten: put a fixed linear map before the flow, so that the numbers start uncorrelated.
         seed: of weights, shuffling, noise and the held-out rows.
         progress: as in `fit`; one line for the mass function, then one for the flow. Both show nats per row.
+        memory_rows: rows up to which a file is read whole; None is up to about 67 million cells.
         training: every other argument of `train`, such as epochs, steps, seconds, batch or lr. Epochs and steps hold
             for either part, seconds for both together.
 
@@ -84,23 +92,32 @@ def fit_table(
     began = time.perf_counter()
     if recipe != "auto" and recipe not in RECIPES:
         raise ValueError(f"unknown recipe {recipe!r}; this pushforward knows auto, {', '.join(RECIPES)}")
+    file, count = None, None
+    if isinstance(table, TableFile) and exceeds_memory(table, memory_rows):
+        if weights is not None:
+            raise ValueError("weights need a table in memory")
+        fraction = training.pop("val_fraction", 0.1)
+        file, table, val, schema, count = surveyed(table, val, fraction, kinds, schema, seed)
+        training |= {"val_fraction": 0.0}
     source = as_source(table)
     schema = infer_schema(source, kinds) if schema is None else schema
     if len(source) < 2:
         raise ValueError(f"at least 2 rows are needed to fit a density, got {len(source)}")
+    count = len(source) if count is None else count
     layout = Layout(schema, tuple(given))
     generator = torch.Generator().manual_seed(seed)
     embed_mass, embed_flow = layout.embedders(generator)
     mass = MassFunction(layout.sizes, embed_mass, seed=seed) if layout.sizes else None
-    flow = None
+    flow, batch = None, 512
     if layout.numbers:
         context = 0 if embed_flow is None else embed_flow.features_out
         choice = choose(
-            len(source), len(layout.numbers), recipe=recipe, context_dim=context, seconds=training.get("seconds")
+            count, len(layout.numbers), recipe=recipe, context_dim=context, seconds=training.get("seconds")
         )  # fmt: skip
         size = {"depth": depth, "width": width}
         flow = choice.build(len(layout.numbers), context_dim=context, seed=seed, **size | dict(model or {}))
         flow = with_embedding(flow, embed_flow)
+        batch = choice.training["batch"]
     density = TableDensity(schema, given, mass, flow)
     of_rows = None if weights is None else checked_weights(torch.as_tensor(weights, dtype=torch.float32), len(source))
     rows, held = _split(density, source, val, of_rows, training.pop("val_fraction", 0.1), seed)
@@ -108,8 +125,18 @@ def fit_table(
         _check_bounded(layout, rows.rows)
     if flow is not None and whiten:
         density.whiten(rows.rows)
+    drawing = None
+    if file is not None:
+        drawing = Drawing(density, file, seed)
+        if training.get("epochs") is not None:  # of the whole table, while `train` sees no end of it
+            training["batch"] = training.get("batch") or batch
+            training["steps"] = math.ceil(training.pop("epochs") * count / training["batch"])
     with reporter(progress) as report:
-        _train(density, rows, held, report, began, seed, training)
+        _train(density, rows, held, report, began, seed, training, drawing)
+    if drawing is not None:
+        density.training_summary = (density.training_summary or {}) | {"rows": count}
+        if drawing.left_out:
+            warnings.warn(f"{drawing.left_out:,} rows that do not fit the schema were left out", stacklevel=2)
     return density
 
 
@@ -130,7 +157,7 @@ class _Rows:
         rows, context, weights = self.rows, self.context, self.weights
         if n != len(self):
             index = torch.randint(len(self), (n,), generator=generator)
-            rows = _picked(rows, index.numpy())
+            rows = rows.take(index.numpy())
             context = None if context is None else context[index]
             weights = None if weights is None else weights[index]
         u = torch.rand(rows.base.shape, generator=generator, dtype=torch.float64).clamp_(1e-9, 1 - 1e-9)
@@ -138,33 +165,14 @@ class _Rows:
         return torch.from_numpy(y), context, weights
 
 
-class _StatesAsBase(Base):
-    """A mass function as the base of a flow without layers, so that `train` trains it: z is (given, states)."""
-
-    has_rsample = False
-
-    def __init__(self, mass: MassFunction) -> None:
-        super().__init__()
-        self.mass = mass
-        self.conditions = 0 if mass.given is None else mass.given.features_in
-        self.shape = (self.conditions + len(mass.sizes),)
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        """z (B, G + M) -> log P(states | given) (B,), in nats."""
-        return self.mass(z[:, self.conditions :].long(), z[:, : self.conditions] if self.conditions else None)
-
-    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Only states without conditions can be drawn so: (n, M)."""
-        if self.conditions:
-            raise ValueError("a conditional mass function is sampled with its conditions")
-        return self.mass.sample(n, generator=generator).float()
-
-
 def _train(
     density: TableDensity, rows: _Rows, held: _Rows | None, report: Any, began: float, seed: int,
-    settings: dict[str, Any],
+    settings: dict[str, Any], drawing: Drawing | None = None,
 ) -> None:  # fmt: skip
-    """Trains both parts; every figure that is reported is in nats per row of the table."""
+    """Trains both parts, on rows that are drawn where there is a drawing, of which `rows` is then a sample.
+
+    Every figure that is reported is in nats per row of the table.
+    """
     summary: dict[str, Any] = {"rows": len(rows), "val_rows": 0 if held is None else len(held)}
     seconds = settings.pop("seconds", None)
     checkpoint = settings.pop("checkpoint", None)
@@ -177,8 +185,9 @@ def _train(
             share = {"seconds": seconds * (_MASS_SHARE if flow is not None else 1)} if seconds else {}
             if checkpoint is not None:
                 share["checkpoint"] = f"{checkpoint}/mass"
-            as_flow = Flow(Chain(), _StatesAsBase(mass).shape, _StatesAsBase(mass))
+            as_flow = Flow(Chain(), StatesAsBase(mass).shape, StatesAsBase(mass))
             x, val = (None if r is None else _states(r) for r in (rows, held))
+            x = x if drawing is None else drawing.states
             record = _run(
                 as_flow, x, val, report, 0.0, 0.0, settings | share | {"seed": seed, "noise": 0.0}, rows.weights
             )
@@ -197,21 +206,23 @@ def _train(
         y, added = density.noisy(rows.rows, uniforms(rows.rows.states, rows.rows.base, 0))
         offset -= _mean(torch.from_numpy(added), rows.weights)
         # Where no cell needs noise, the rows are the same in each pass.
-        fixed = not np.isnan(rows.rows.base).any() and not any(c.noisy for c in density.layout.numbers)
+        needed = np.isnan(rows.rows.base).any() or any(c.noisy for c in density.layout.numbers)
+        fixed = drawing is None and not needed
         val = None
         if held is not None:
             y_val, added = density.noisy(held.rows, uniforms(held.rows.states, held.rows.base, 0))
             val_offset -= _mean(torch.from_numpy(added), held.weights)
             val = (torch.from_numpy(y_val), held.context, held.weights)
-        x = torch.from_numpy(y) if fixed else rows
+        x = torch.from_numpy(y) if fixed else rows if drawing is None else drawing.numbers
         if not interrupted:  # else the flow stays as it was initialised: of the numbers' means and spreads
             record = _run(
                 flow, x, val, report, offset, val_offset, settings | share | {"seed": seed},
                 rows.weights if fixed else None, rows.context if fixed else None,
             )  # fmt: skip
             summary["flow"] = record.summary
-            if val is not None:
-                summary["flow"]["best_val_nll"] -= widen(flow, *val)
+            gained = 0.0 if val is None else widen(flow, *val)
+            if summary["flow"]["best_val_nll"] is not None:  # it is None where the run was interrupted early on
+                summary["flow"]["best_val_nll"] -= gained
     best = val_offset if flow is None else summary.get("flow", {}).get("best_val_nll")
     summary |= {"best_val_nll": None if held is None else best, "seconds": time.perf_counter() - began}
     summary["stopped"] = summary.get("flow", summary.get("mass", {})).get("stopped", "done")
@@ -259,12 +270,7 @@ def _split(
 def _part(rows: _Rows, index: NDArray[np.int64]) -> _Rows:
     at = torch.from_numpy(index)
     weights = None if rows.weights is None else normalised(rows.weights[at])
-    return _Rows(rows.density, _picked(rows.rows, index), weights, None if rows.context is None else rows.context[at])
-
-
-def _picked(rows: Encoded, index: NDArray[np.int64]) -> Encoded:
-    given = None if rows.given is None else rows.given[index]
-    return Encoded(rows.states[index], rows.base[index], rows.width[index], given, rows.log_mass[index])
+    return _Rows(rows.density, rows.rows.take(index), weights, None if rows.context is None else rows.context[at])
 
 
 def _check_possible(rows: Encoded, where: str) -> None:
@@ -280,14 +286,14 @@ def _check_bounded(layout: Layout, rows: Encoded) -> None:
 
 
 def _states(rows: _Rows) -> Any:
-    """(given, states) as one tensor, as `_StatesAsBase` takes it."""
+    """(given, states) as one tensor, as `StatesAsBase` takes it."""
     states = torch.from_numpy(rows.rows.states).float()
     return states if rows.rows.given is None else torch.cat([torch.from_numpy(rows.rows.given), states], 1)
 
 
 def _of_states(mass: MassFunction, rows: _Rows) -> Tensor:
     """log P(states | given) of each row (N,), by chunks."""
-    x, base = _states(rows), _StatesAsBase(mass)
+    x, base = _states(rows), StatesAsBase(mass)
     return torch.cat([base.log_prob(part) for part in x.split(2**14)])
 
 

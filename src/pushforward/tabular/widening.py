@@ -47,9 +47,9 @@ def widen(flow: Flow, x: Tensor, context: Tensor | None, weights: Tensor | None)
     base = GaussianMixture(
         features, len(widths), means=torch.zeros(len(widths), features), scales=(widths[:, None] * scale).float(),
         weights=parts.float(),
-    ).to(x)  # fmt: skip
-    before = -(share * flow.base.log_prob(z.to(x))).mean()
-    after = -(share * base.log_prob(z.to(x))).mean()
+    ).to(flow._like())  # fmt: skip
+    before = -(share * flow.base.log_prob(z.to(flow._like()))).mean()
+    after = -(share * base.log_prob(z.to(flow._like()))).mean()
     if not bool(after < before):
         return 0.0
     flow.base = base

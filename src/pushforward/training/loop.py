@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..ensemble import Ensemble
 from ..flow import Flow, initialize
-from ..models.rule import UNLIMITED, choose, steps_for
+from ..models.rule import UNLIMITED, choose, most_steps, steps_for
 from ..models.rule import settings as settings_for
 from .checkpoint import Checkpoint
 from .closed_form import closed_form, recorded
@@ -103,7 +103,8 @@ def train(
         epochs: the length of the run in passes over the rows. Give at most one of epochs, steps and seconds; with
             none, it is about 100 passes, at most 10,000 steps and, for 700 rows and more, at least 2,000.
         steps: the length of the run in optimiser steps.
-        seconds: the length of the run in wall-clock time, set-up and validation included.
+        seconds: the length of the run in wall-clock time, set-up and validation included. It ends earlier after so
+            many passes (100 at least) that more would learn the rows by heart.
         batch: rows of a step; None takes what `choose` would for the flow's recipe and the number of rows.
         lr: the highest learning rate; None as for batch.
         weight_decay: of AdamW; None as for batch.
@@ -149,6 +150,8 @@ def train(
         steps = epochs * pass_steps
     elif seconds is None and steps is None:
         steps = steps_for(count_rows(x), batch)
+    elif seconds is not None:
+        steps = most_steps(count_rows(x), batch)
     threads = outer_threads = torch.get_num_threads()
     if 6 * batch * sum(p.numel() for p in flow.parameters()) < SMALL_STEP_FLOP:
         threads = 1

@@ -82,10 +82,10 @@ class Run:
         self.validation_seconds = 0.0
 
     def progress(self) -> float:
-        """The part of the run that is done; a run in seconds leaves time for its last validation."""
-        if self.seconds is None:
-            return min(self.step / max(self.steps or 0, 1), 1.0)
-        return min((self.elapsed() + self.validation_seconds) / self.seconds, 1.0)
+        """The part of the run that is done, in steps or in time; the latter leaves some for the last validation."""
+        in_steps = 0.0 if self.steps is None else self.step / max(self.steps, 1)
+        in_time = 0.0 if self.seconds is None else (self.elapsed() + self.validation_seconds) / self.seconds
+        return min(max(in_steps, in_time), 1.0)
 
     def elapsed(self) -> float:
         """Wall-clock seconds, those before a resume included."""

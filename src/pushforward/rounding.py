@@ -1,0 +1,56 @@
+"""Rounded products between hidden layers, asked for by name, and how far they are from the exact ones."""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+ROWS = 1024  # scored twice in each call: about the time of one chunk
+
+
+class Rounding(NamedTuple):
+    """How far log p with rounded products was from the exact one on some rows, in nats.
+
+    Attributes:
+        mean: the mean absolute difference.
+        largest: the largest one of these rows; among millions of rows there will be larger ones.
+        rows: how many rows were compared.
+    """
+
+    mean: float
+    largest: float
+    rows: int
+
+
+def hidden_dtype(precision: str | None) -> torch.dtype | None:
+    """The number format between hidden layers that a user's precision stands for; None for that of the weights.
+
+    Raises:
+        ValueError: the precision is unknown, or gradients are on.
+    """
+    if precision not in (None, "bf16"):
+        raise ValueError(f"precision must be None or 'bf16', got {precision!r}")
+    if precision and torch.is_grad_enabled():
+        raise ValueError("precision='bf16' scores without gradients: call it under torch.no_grad()")
+    return torch.bfloat16 if precision else None
+
+
+def some_rows(count: int, device: torch.device) -> Tensor:
+    """Indices of up to `ROWS` of so many rows, evenly spread."""
+    return torch.linspace(0, count - 1, min(count, ROWS), device=device, dtype=torch.float64).long()
+
+
+def compare(rounded: Tensor, exact: Tensor, warn: bool) -> Rounding:
+    """The `Rounding` between two log p (B,) of the same rows, told as a warning if wanted."""
+    difference = (rounded - exact).abs()
+    found = Rounding(float(difference.mean()), float(difference.max()), len(difference))
+    if warn:
+        warnings.warn(
+            f"precision='bf16': on {found.rows} of these rows log p differs from the exact one by {found.mean:.2g} "
+            f"nats on average and {found.largest:.2g} at most (later calls keep it in Flow.rounding and do not warn)",
+            stacklevel=4,
+        )
+    return found
