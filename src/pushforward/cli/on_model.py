@@ -15,7 +15,7 @@ from ..tabular import TableDensity
 from .models import FlowModel, TableModel, open_model
 from .options import Reading
 from .output import count, listed, prepare_folder, say, writing
-from .reading import read
+from .reading import opened, some_of
 
 _SAMPLES = 20_000  # that pictures are made of
 _PLANE_SAMPLES = 200_000
@@ -69,7 +69,7 @@ def plot(model: str, data: str | None, out: str, x: str | None, y: str | None, r
         raise ValueError("give --x and --y together")
     folder = prepare_folder(out)
     it = open_model(model)
-    rows = None if data is None else it.rows(read(data, reading, schema=it.schema, most=_PLANE_SAMPLES)[0])
+    rows = None if data is None else it.rows(some_of(opened(data, reading, schema=it.schema), _PLANE_SAMPLES))
     pictures: list[str] = []
 
     def keep(picture: Any, name: str) -> None:
