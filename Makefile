@@ -28,6 +28,8 @@ format: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/gpu.py
 	$(BIN)/python benchmarks/moons_gap.py
 	$(BIN)/python benchmarks/anomalies.py
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import pushforward as pf
+from pushforward.data.tables import read_table
 from pushforward.diagnostics import Report, check
 from pushforward.diagnostics.stats import GOOD
 
@@ -370,3 +373,40 @@ def test_a_fitted_table_is_judged_as_a_flow_is() -> None:
         assert abs(likelihood["baselines"]["gaussian"]["gain"]) < 1  # both in the units that the rows decide
     halved = train.set_column(1, "size", pa.array(0.5 * size[:1200]))
     assert check(pf.fit_table(halved, steps=300, progress="none"), test, train).verdict == "bad"
+
+
+def test_a_csv_with_missing_words_and_rare_ones_is_judged(tmp_path: Path) -> None:
+    rng = RNG(0)
+    words = np.array([f"w{i}" for i in range(60)])[np.minimum(rng.zipf(1.6, 1200), 60) - 1]
+    words[rng.random(1200) < 0.1] = ""
+    sizes = rng.normal(size=1200) + (words == "w0")
+    path = tmp_path / "t.csv"
+    lines = [f"{w},{s:.6f}" for w, s in zip(words, sizes, strict=True)]
+    path.write_text("\n".join(["word,size", *lines[:1000]]) + "\n")
+    train = read_table(path)
+    path.write_text("\n".join(["word,size", *lines[1000:], "new,0.5", "newer,0.1"]) + "\n")
+    test = read_table(path)
+    density = pf.fit_table(train, steps=200, depth=2, width=16, progress="none")
+    assert density.schema["word"].missing
+    with pytest.warns(UserWarning, match="a category never seen"):
+        report = check(density, test, train)
+    likelihood = report["likelihood"]
+    unseen = len({*words[1000:]} - {*words[:1000]})
+    assert likelihood.figures["impossible"] >= 2 + unseen
+    assert "impossible to the model" in likelihood.why
+    assert math.isfinite(likelihood.figures["mean"])
+    assert likelihood.verdict == GOOD
+    # Two rare words that share one row are no strong correlation, and one of them more or less is no wrong column.
+    assert report["columns"].verdict in (GOOD, "cannot tell")
+    assert report["columns"].figures["correlation"]["real_largest"] < 0.5
+
+
+def test_baselines_of_rounded_numbers_count_as_the_model_does() -> None:
+    rng = RNG(0)
+    values = np.where(rng.random(3000) < 0.8, np.round(rng.normal(50, 20, 3000)), np.round(rng.normal(50, 20, 3000), 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        density = pf.fit_table({"v": values[:2000]}, steps=300, progress="none")
+        report = check(density, {"v": values[2000:]}, {"v": values[:2000]})
+    # A Gaussian is the truth, but for the rounding: the model cannot be far above it if they are in one unit.
+    assert abs(report["likelihood"].figures["baselines"]["gaussian"]["gain"]) < 0.15

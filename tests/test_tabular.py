@@ -23,6 +23,7 @@ from pushforward.tabular.arrow import as_source
 from pushforward.tabular.kinds import requested
 from pushforward.tabular.marginal import Marginal
 from pushforward.tabular.mass import Embedder, MassFunction
+from pushforward.tabular.widening import widen
 
 quiet = pytest.mark.filterwarnings("ignore::UserWarning")
 KINDS = {"share": "bounded:0:1"}
@@ -338,7 +339,7 @@ def test_conditional_densities(tmp_path: Path) -> None:
     pf.save(density, tmp_path / "m.safetensors")
     again = pf.load(tmp_path / "m.safetensors")
     assert again.given == tuple(given)
-    assert torch.equal(again.log_prob(rows), log_prob)
+    torch.testing.assert_close(again.log_prob(rows), log_prob, rtol=1e-5, atol=1e-4)
 
 
 def test_a_loaded_density_is_the_saved_one(wide: TableDensity, tmp_path: Path) -> None:
@@ -348,8 +349,10 @@ def test_a_loaded_density_is_the_saved_one(wide: TableDensity, tmp_path: Path) -
     assert isinstance(again, TableDensity)
     assert again.schema == wide.schema
     assert again.training_summary == {"rows": 400}
-    assert torch.equal(again.log_prob(frame()), wide.log_prob(frame()))
-    assert again.sample(20, seed=3).equals(wide.sample(20, seed=3))
+    # To rounding: products depend in their last bits on where in memory the weights lie.
+    torch.testing.assert_close(again.log_prob(frame()), wide.log_prob(frame()), rtol=1e-5, atol=1e-4)
+    found, wanted = (density.sample(20, seed=3).to_pandas() for density in (again, wide))
+    pd.testing.assert_frame_equal(found, wanted, rtol=1e-4, atol=1e-4)
     pf.save(again, tmp_path / "second.safetensors")
     with pytest.raises(ValueError, match="own schema"):
         pf.save(wide, path, schema={"columns": []})
@@ -417,7 +420,7 @@ BAD: dict[str, tuple[Any, dict[str, Any], str]] = {
     "outside its bounds": ({"a": [1.5, 2.5]}, {"a": "bounded:0:2"}, "declared within 0 and 2"),
     "negative": ({"a": [-1.5, 2.5]}, {"a": "positive"}, "declared positive, but holds -1.5"),
     "not whole": ({"a": [1.5, 2.0]}, {"a": "integer"}, "declared integer, but holds 1.5"),
-    "no date": ({"a": ["x", "y"]}, {"a": "date"}, "declared a date"),
+    "no date": ({"a": ["x", "y"]}, {"a": "date"}, "has cells that are none"),
     "text for a real": ({"a": ["x", "y"]}, {"a": "real"}, "holds text"),
     "every column left out": ({"a": [1.0, 2.0]}, {"a": "drop"}, "every column was left out"),
     "lists": ({"a": [[1], [2]]}, {}, "no number, date, text or category"),
@@ -524,6 +527,60 @@ def test_coarse_steps_sentinels_and_shares() -> None:
     assert np.allclose(drawn, np.round(drawn, 3))
     # Whole numbers have nearly all the mass that whole numbers can have.
     assert float(density.log_prob({"mixed": np.arange(200.0)}, draws=16).exp().sum()) == pytest.approx(0.9, abs=0.05)
+
+
+@quiet
+def test_steps_and_bounds_that_a_person_would_not_see_are_not_found() -> None:
+    rng = np.random.default_rng(0)
+    n = 3000
+    rain = np.where(rng.random(n) < 0.9, 0.0, np.round(0.1 + rng.exponential(2.0, n), 1))
+    rain = np.where(rng.random(n) < 0.03, 0.1, rain)  # a frequent value is not a step of its own
+    scaled = rng.gamma(3.0, size=n)
+    scaled = (scaled - scaled.min()) / np.ptp(scaled)  # 0 and 1 are one row each, not bounds that shares crowd at
+    magnitude = np.where(np.arange(n) == 7, 99.0, rng.normal(24, 1, n))
+    shares = np.where(rng.random(n) < 0.01, 1.0, rng.beta(0.5, 0.5, n))
+    table = {"rain": rain, "scaled": scaled, "magnitude": magnitude, "shares": shares}
+    schema = pf.infer_schema(table)
+    assert schema["rain"].coarse is None
+    assert schema["rain"].step == pytest.approx(0.1)
+    assert schema["scaled"].kind == "real"
+    assert schema["magnitude"].atoms == (99.0,)
+    assert schema["shares"].kind == "bounded"
+    assert 1.0 in schema["shares"].atoms
+    density = pf.fit_table(table, schema=schema, steps=2, progress="none")
+    assert torch.isfinite(density.log_prob(table)).all()
+
+
+@quiet
+def test_the_step_of_scaled_values_is_found_among_others() -> None:
+    rng = np.random.default_rng(0)
+    n = 3000
+    level = rng.poisson(100, n) / 428 - 0.01
+    level = np.where(rng.random(n) < 0.02, rng.random(n), level)  # some lie between: they were imputed
+    column = pf.infer_schema({"level": level})["level"]
+    assert column.coarse == pytest.approx(1 / 428)
+    on = cells.is_coarse(column, level)
+    assert 0.97 < on.mean() < 0.99
+    density = pf.fit_table({"level": level}, steps=30, progress="none")
+    drawn = density.sample(2000, seed=0)["level"].to_numpy()
+    assert abs(cells.is_coarse(density.schema["level"], drawn).mean() - on.mean()) < 0.02
+
+
+def test_a_flow_that_is_too_narrow_is_widened(tmp_path: Path) -> None:
+    x = torch.randn(4000, 2, generator=torch.Generator().manual_seed(0))
+    flow = pf.real_nvp(2, depth=2, seed=0)
+    pf.fit(flow, x, steps=20, progress="none")
+    held = 1.6 * x[:500] * (1 + torch.arange(500)[:, None] % 10 / 10)  # wider than what was learned, with a tail
+    before = -float(flow.log_prob(held).detach().mean())
+    gained = widen(flow, held, None, None)
+    assert gained > 0.3
+    flow.requires_grad_(False)
+    assert -float(flow.log_prob(held).mean()) == pytest.approx(before - gained, abs=1e-4)
+    assert widen(flow, held, None, None) == 0.0  # once is enough
+    grid = torch.cartesian_prod(*[torch.linspace(-14, 14, 281)] * 2)
+    assert float(flow.log_prob(grid).exp().sum()) * 0.01 == pytest.approx(1, abs=1e-2)
+    pf.save(flow, tmp_path / "m.safetensors")
+    torch.testing.assert_close(pf.load(tmp_path / "m.safetensors").log_prob(held), flow.log_prob(held))
 
 
 def test_samples_stay_near_what_was_seen_and_outliers_are_scored() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import pushforward as pf
+from pushforward.training.unbounded import warn_of_unbounded
 
 
 def normal(n: int = 500, d: int = 3, seed: int = 0) -> torch.Tensor:
@@ -59,6 +60,7 @@ def test_ordinary_columns_pass(values: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         short(with_column(values))
+        warn_of_unbounded(normal().double().numpy() * [1e200, 1e-200, 1.0])
         short(normal(8, 7))  # as many columns as rows: they determine each other whatever they hold
         short(normal(20, 2).repeat(3, 1))
 

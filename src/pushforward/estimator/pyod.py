@@ -54,7 +54,7 @@ def _make() -> Any:
             self.density = density
 
         def fit(self, X: Any, y: Any = None) -> Any:  # noqa: N803
-            """Learns the density of X (N, D); y is ignored."""
+            """Learns the density of X (N, D), a table of any kind, as `FlowDensity` does; y is ignored."""
             self._set_n_classes(y)
             density: Any = FlowDensity() if self.density is None else clone(self.density)
             self.density_ = density.fit(X)

@@ -53,7 +53,7 @@ def _repeating(rows: NDArray[Any], called: list[str]) -> list[str]:
 
 def _determined(rows: NDArray[Any], called: list[str]) -> list[str]:
     """What is a linear function of columns before it, in words."""
-    values = rows.astype(np.float64)
+    values = rows / np.maximum(np.abs(rows).max(0), np.finfo(rows.dtype).tiny).astype(np.float64)  # squares stay finite
     spread = values.std(0)
     varies = np.flatnonzero(spread > 0)
     if not 2 <= len(varies) <= _MOST_COLUMNS or len(rows) < len(varies) + _SPARE:
@@ -62,7 +62,7 @@ def _determined(rows: NDArray[Any], called: list[str]) -> list[str]:
     unit = centred / spread[varies]
     # What a column has of its own, when those before it are known, in its standard deviations.
     own = np.abs(np.diag(np.linalg.qr(unit, mode="r"))) / np.sqrt(len(rows))
-    precision = np.finfo(rows.dtype).eps * np.abs(values[:, varies]).max(0) / spread[varies]
+    precision = np.finfo(rows.dtype).eps / spread[varies]
     exact = _EXACT + 2 * precision.max()
     said = []
     for j in np.flatnonzero(own <= exact):
