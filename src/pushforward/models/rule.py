@@ -157,6 +157,7 @@ def noise_for(rows: int, features: int) -> float:
 
 _MANY_PLANE_ROWS = 50_000
 _MANY_TABLE_ROWS = 20_000
+_SHAPE_ROWS = 2_000  # of fewer, splines of one number learn by heart what the context says
 _WIDE = 32  # columns from which a step of splines costs several of affine couplings
 
 
@@ -166,7 +167,7 @@ def _are_few(rows: int, features: int) -> bool:
 
 
 def _recipe(rows: int, features: int, context_dim: int) -> str:
-    if features == 1 and context_dim and not _are_few(rows, features):
+    if features == 1 and context_dim and rows >= _SHAPE_ROWS:
         # Its shape, not its place and scale alone, depends on the context (photoz: by .5 nats over a mixture's shift).
         return "spline_flow"
     if features == 1 or _are_few(rows, features) or features >= _WIDE:
