@@ -1,5 +1,7 @@
 """Settings of the whole suite."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -8,3 +10,16 @@ import torch
 def same_start() -> None:
     """Each test starts from the same global generator."""
     torch.manual_seed(0)
+
+
+# Modules that test commands have a `house`: a folder with a table and a model of it.
+
+
+@pytest.fixture
+def model(house: Path) -> Path:
+    return house / "model.safetensors"
+
+
+@pytest.fixture
+def data(house: Path) -> Path:
+    return house / "data.csv"

@@ -43,16 +43,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def model(house: Path) -> Path:
-    return house / "model.safetensors"
-
-
-@pytest.fixture
-def data(house: Path) -> Path:
-    return house / "data.csv"
-
-
 def test_help_comes_at_once_and_imports_nothing_heavy() -> None:
     code = (
         "import sys\n"

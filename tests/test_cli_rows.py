@@ -32,16 +32,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def model(house: Path) -> Path:
-    return house / "model.safetensors"
-
-
-@pytest.fixture
-def data(house: Path) -> Path:
-    return house / "data.csv"
-
-
-@pytest.fixture
 def flow(tmp_path: Path) -> Path:
     """A plain flow over named columns."""
     made = pf.real_nvp(2, depth=2, width=8, seed=0)
