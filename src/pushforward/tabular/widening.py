@@ -52,7 +52,7 @@ def widen(flow: Flow, x: Tensor, context: Tensor | None, weights: Tensor | None)
     after = -(share * base.log_prob(z.to(flow._like()))).mean()
     if not bool(after < before):
         return 0.0
-    flow.base = base
+    flow.base = base.requires_grad_(any(p.requires_grad for p in flow.parameters()))  # what is frozen stays so
     recipe["arguments"]["components"] = len(widths)
     return float(before - after)
 
