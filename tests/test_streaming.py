@@ -71,7 +71,7 @@ def test_every_format_is_read_piece_by_piece_and_scores_as_the_whole(density: Ta
         # To the rounding of float32: the last bits of products depend on how many rows there are and where they lie.
         for batch in (65_536, 64):
             pieces = list(Scores(density, file.batches(batch)))
-            assert np.allclose(np.concatenate([v for _, v in pieces]), truth, rtol=0, atol=1e-3), name
+            assert np.allclose(np.concatenate([v for _, v in pieces]), truth, rtol=0, atol=1e-5), name
         assert [r for b, _ in pieces for r in b.data["x"].to_pylist()] == file.read().data["x"].to_pylist()
 
 
@@ -84,7 +84,7 @@ def test_scores_by_threads_keep_their_order(density: TableDensity, threads: int)
         batches = (table.take(np.arange(i, min(i + 1000, len(table)))) for i in range(0, len(table), 1000))
         streamed = np.concatenate([v for _, v in Scores(density, batches)])
         assert torch.get_num_threads() == threads
-        assert np.allclose(streamed, density.log_prob(table), rtol=0, atol=1e-3)
+        assert np.allclose(streamed, density.log_prob(table), rtol=0, atol=1e-5)
     finally:
         torch.set_num_threads(before)
 

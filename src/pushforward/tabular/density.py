@@ -45,7 +45,7 @@ class TableDensity(nn.Module):
     absent). What is a lower bound in expectation: numbers on a lattice are spread over their step by uniform noise, and
     cells that hold no number are filled with normal noise, whose density is subtracted; by Jensen's inequality either
     can only lose, the less the better the flow. `log_prob(..., draws=k)` averages k draws and so tightens the bound.
-    The noise is a hash of the row, so that a row scores the same in any table.
+    The noise is a hash of the row, so that a row scores the same in any table (to rounding).
 
     Args:
         schema: of all columns.
