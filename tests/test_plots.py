@@ -295,6 +295,13 @@ def test_history_does_not_end_in_a_spike() -> None:
         assert np.asarray(validation.get_ydata())[-1] == 9
 
 
+def test_history_shows_a_validation_far_above_the_training() -> None:
+    records = [record(i, 3.0 - i / 100, 25.0 if i in (50, 99) else None) for i in range(1, 100)]
+    low, high = plots.history(records).get_ylim()
+    assert low < 2.1
+    assert high > 25
+
+
 def test_history_marks_the_best_validation_and_the_floor() -> None:
     ax = plots.history([record(1, 3.0, 2.5), record(2, 2.0, None), record(3, 1.0, 1.5)], floor=0.25, against="epoch")
     assert ax.get_xlabel() == "epoch"

@@ -224,6 +224,8 @@ def history(
     values = values[np.isfinite(values)]
     if len(values) >= 20:
         low, high = values.min(), np.quantile(values, 0.95)
+        if measured.any():
+            high = max(high, validation[measured].min())  # far above the training or not, the best is seen
         margin = 0.08 * (high - low) + 1e-6 * max(1.0, abs(low))
         ax.set_ylim(low - margin, high + margin)
     style.dress(ax, x=against, y="nats per row")
