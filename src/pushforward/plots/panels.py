@@ -230,7 +230,7 @@ def history(
         ax.set_ylim(low - margin, high + margin)
     style.dress(ax, x=against, y="nats per row")
     ax.grid(axis="y", color=style.RULE, linewidth=0.5, alpha=0.5)
-    ax.legend(fontsize=8.5, frameon=False, labelcolor=style.INK, loc="upper right")
+    ax.legend(fontsize=8.5, frameon=False, labelcolor=style.INK, loc="best")
     return ax
 
 
