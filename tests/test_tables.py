@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import errno
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pushforward.data.tables import SUFFIXES, Table, TableWriter, read_table, write_table
+from pushforward.data.tables import SUFFIXES, Table, TableWriter, open_table, read_table, write_table
 
 
 def csv_file(tmp_path: Path, text: str | bytes, name: str = "data.csv") -> Path:
@@ -355,3 +356,155 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
 def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_table(Table(np.zeros((2, 1)), ("a",)), tmp_path / "none" / "out.npy")
+
+
+DIALECTS: dict[str, tuple[str, str]] = {
+    "semicolons and decimal commas": ("d.csv", "a;b\n1,5;-2\n3;,25\n"),
+    "tabs": ("d.tsv", "a\tb\n1.5\t-2\n3\t0.25\n"),
+    "tabs and decimal commas": ("d.txt", "a\tb\n1,5\t-2\n3\t0,25\n"),
+    "bars": ("d.csv", "a|b\n1.5|-2\n3|0.25\n"),
+    "blanks": ("d.dat", "  a   b\n 1.5  -2\n3\t .25  \n"),
+    "blanks, windows": ("d.txt", "a b \r\n1.5 -2 \r\n 3 .25\r\n"),
+    "header in a comment": ("d.txt", "# made by hand\n# a b\n1.5 -2\n3 .25\n"),
+    "comments": ("d.csv", "# one, two, three\n\n# four\na,b\n1.5,-2\n3,.25\n"),
+}
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_what_separates_cells_is_found_out(tmp_path: Path, name: str) -> None:
+    file, text = DIALECTS[name]
+    table = read_table(csv_file(tmp_path, text, file))
+    assert table.names == ("a", "b")
+    assert table.matrix().tolist() == [[1.5, -2], [3, 0.25]]
+
+
+def test_what_is_found_out_can_be_said(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, "1;2\n3;4\n")
+    assert open_table(path, delimiter=",").names == ("1;2",)
+    assert open_table(path, header=True).names == ("1", "2")
+    assert open_table(csv_file(tmp_path, "a,b\nc,d\n"), header=False).read().data.num_rows == 2
+    assert open_table(csv_file(tmp_path, "a b\n1 2\n"), delimiter="whitespace").names == ("a", "b")
+    with pytest.raises(ValueError, match="one ASCII character"):
+        open_table(path, delimiter="::")
+    with pytest.raises(ValueError, match="is no text"):
+        open_table(npy_file(tmp_path, np.zeros(2)), header=True)
+
+
+def test_blanks_within_cells_separate_nothing(tmp_path: Path) -> None:
+    assert read_table(csv_file(tmp_path, "city\nNew York\nLos Angeles\n")).names == ("city",)
+    quoted = read_table(csv_file(tmp_path, 'mpg name\n18.0   "chevrolet malibu"\n', "d.data"))
+    assert quoted.data.to_pylist() == [{"mpg": "18.0", "name": "chevrolet malibu"}]
+
+
+def test_a_first_line_that_is_like_the_others_is_data(tmp_path: Path) -> None:
+    assert not open_table(csv_file(tmp_path, "39,Private\n50,State\n38,Private\n")).named
+    assert open_table(csv_file(tmp_path, "country,1990\nA,1\nB,2\n")).names == ("country", "1990")
+
+
+def test_packed_text(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, gzip.compress(b"a,b\n1,2\n"), "data.csv.gz")
+    assert read_table(path).matrix().tolist() == [[1, 2]]
+    with pytest.raises(ValueError, match=r"data\.csv\.gz is damaged"):
+        open_table(csv_file(tmp_path, b"a,b\n1,2\n", "data.csv.gz"))
+
+
+def test_ragged_rows_are_skipped_where_asked_and_counted_anew_in_each_pass(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, "a,b\n1,2\n3\n4,5,6\n7,8\n" + "9\n" * 5)
+    file = open_table(path, skip_bad_rows=True)
+    for _ in range(2):
+        assert file.read().matrix().tolist() == [[1, 2], [7, 8]]
+        assert file.skipped.count == 7
+        assert str(file.skipped).startswith("7 rows skipped: line 3 has 1 cell; line 4 has 3 cells; line 6 has 1 cell")
+    with pytest.raises(ValueError, match="line 3 has 1 cell, the first line has 2"):
+        list(open_table(path).batches(1))
+
+
+def test_the_array_of_an_archive(tmp_path: Path) -> None:
+    x = np.arange(12.0).reshape(6, 2)
+    for name, arrays in {
+        "one": {"a": x},
+        "X": {"X": x, "y": np.zeros(6)},
+        "columns": {"X": np.asfortranarray(x)},
+    }.items():
+        for save in (np.savez, np.savez_compressed):
+            save(tmp_path / f"{name}.npz", **arrays)
+            file = open_table(tmp_path / f"{name}.npz")
+            assert np.array_equal(np.concatenate([b.data for b in file.batches(4)]), x)
+    np.savez(tmp_path / "two.npz", train=x, test=x)
+    with pytest.raises(ValueError, match="holds the arrays 'train', 'test': expected a single one, or one called X"):
+        open_table(tmp_path / "two.npz")
+    np.savez(tmp_path / "evil.npz", X=np.array([Evil()], dtype=object))
+    with pytest.raises(ValueError, match="real numbers, got an array of object"):
+        open_table(tmp_path / "evil.npz")
+    whole = (tmp_path / "one.npz").read_bytes()
+    for content in (whole[:100], b"PK", whole[:100] + b"?!" + whole[102:]):
+        with pytest.raises(ValueError, match=r"bad\.npz"):
+            read_table(csv_file(tmp_path, content, "bad.npz"))
+
+
+def test_a_folder_of_parquet_files(tmp_path: Path) -> None:
+    for year, values in (("2020", [1, 2]), ("2021", [3, None])):
+        (tmp_path / "t" / f"year={year}").mkdir(parents=True)
+        parquet_file(tmp_path / "t" / f"year={year}", {"a": pa.array(values)})
+    (tmp_path / "t" / "_started").mkdir()
+    (tmp_path / "t" / "_started" / "part.parquet").write_bytes(b"")
+    (tmp_path / "t" / "README").write_text("not a table")
+    file = open_table(tmp_path / "t")
+    assert (file.rows, file.names) == (4, ("a", "year"))
+    assert file.read().data.to_pylist()[2:] == [{"a": 3, "year": 2021}, {"a": None, "year": 2021}]
+
+
+def test_files_of_a_folder_must_agree(tmp_path: Path) -> None:
+    folder = tmp_path / "t"
+    folder.mkdir()
+    with pytest.raises(ValueError, match="a folder without Parquet files"):
+        open_table(folder)
+    parquet_file(folder, {"a": [1], "b": pa.array([None], pa.null())}, "0.parquet")
+    parquet_file(folder, {"b": [0.5], "a": [1.5]}, "1.parquet")
+    assert open_table(folder).read().matrix(finite=False)[1].tolist() == [1.5, 0.5]
+    other = {"other kind": ({"a": ["x"], "b": [1.0]}, r"2\.parquet: column 'a' holds string"),
+             "no column": ({"a": [1]}, r"2\.parquet has no column 'b', which .*0\.parquet has"),
+             "one more": ({"a": [1], "b": [1.0], "c": [1]}, r"0\.parquet has no column 'c', which .*2\.parquet has"),
+             }  # fmt: skip
+    for columns, message in other.values():
+        parquet_file(folder, columns, "2.parquet")
+        with pytest.raises(ValueError, match=message):
+            open_table(folder)
+    (folder / "2.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"2\.parquet is damaged or no Parquet file"):
+        open_table(folder)
+
+
+def test_bad_arrow(tmp_path: Path) -> None:
+    good = tmp_path / "t.arrow"
+    with TableWriter(good) as writer:
+        writer.write(pa.table({"a": np.arange(10_000.0)}))
+    for content in (good.read_bytes()[:300], b"ARROW1", b"a,b\n1,2\n"):
+        with pytest.raises(ValueError, match="damaged or no Arrow file"):
+            read_table(csv_file(tmp_path, content, "bad.arrow"))
+
+
+def test_pieces_of_a_csv_get_types_that_hold_them_all(tmp_path: Path) -> None:
+    text = "n,f,d,s\n" + "1,2,2020-01-01,5\n" * 3 + ",2.5,2020-01-02 10:00:00,x\n"
+    file = open_table(csv_file(tmp_path, text))
+    for name in ("out.parquet", "out.arrow"):
+        with TableWriter(tmp_path / name, like=file) as writer:
+            for batch in file.batches(1):
+                writer.write(batch.with_column("y", np.ones(len(batch))))
+        written = read_table(tmp_path / name).data
+        kinds = [str(t)[:9] for t in written.schema.types]
+        assert kinds == ["int64", "double", "timestamp", "string", "double"]
+        assert written["s"].to_pylist() == ["5", "5", "5", "x"]
+
+
+def test_pieces_must_have_the_same_columns(tmp_path: Path) -> None:
+    def write() -> None:
+        with TableWriter(tmp_path / "o.csv") as out:
+            for name in "ab":
+                out.write(Table(np.zeros((1, 1)), (name,)))
+
+    with pytest.raises(ValueError, match="has the columns 'a'; a piece has 'b'"):
+        write()
+    with pytest.raises(ValueError, match="nothing was written"), TableWriter(tmp_path / "o.csv"):
+        pass
+    assert not list(tmp_path.iterdir())

@@ -81,8 +81,8 @@ def columns(e: Evidence) -> Section:
     said = f"the worst column is {far['column']}, KS distance {far['ks']:.3f} (real rows {far['real_ks']:.3f})"
     common = _common(e, held, other)
     if len(common) > 1:
-        parts = (part[:, common] for part in (held, other, fake))
-        verdict, text = _correlations(*parts, [names[i] for i in common], section)
+        real, more, drawn = (part[:, common] for part in (held, other, fake))
+        verdict, text = _correlations(real, more, drawn, [names[i] for i in common], section)
         verdicts.append(verdict)
         said += text
     section.drawn["columns"], section.drawn["noise"] = ordered, noise

@@ -110,7 +110,9 @@ def settings(recipe: str | None, rows: int, features: int) -> Settings:
     found: Settings = {"batch": 512, "lr": 5e-3, "weight_decay": 1e-5, "noise": noise_for(rows, features)}
     if recipe == "triangular_spline_flow" and features == 2:
         # A step of so small tensors costs little more for more rows, and fresh rows cannot be learned by heart.
-        found |= {"batch": 2048, "lr": 1.5e-2} if rows >= _MANY_PLANE_ROWS else {"lr": 1e-2}
+        found["lr"] = 1e-2
+        if rows >= _MANY_PLANE_ROWS:
+            found["batch"], found["lr"] = 2048, 1.5e-2
     elif rows < _MANY_TABLE_ROWS and not _are_few(rows, features):
         found["weight_decay"] = 1.0 if features >= _WIDE else 0.1 if recipe == "spline_flow" else 1e-5
     return found

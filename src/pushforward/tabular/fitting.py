@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..bases import Base
 from ..bijections import Chain
 from ..data.tables import TableFile
 from ..flow import Flow, initialize
@@ -27,7 +26,7 @@ from .arrow import Source, as_source
 from .density import TableDensity
 from .drawing import Drawing, exceeds_memory, surveyed
 from .encoding import Encoded, Layout, with_embedding
-from .mass import MassFunction
+from .mass import MassFunction, StatesAsBase
 from .noise import uniforms
 from .schema import Schema, infer_schema
 from .widening import widen
@@ -167,28 +166,6 @@ class _Rows:
         return torch.from_numpy(y), context, weights
 
 
-class _StatesAsBase(Base):
-    """A mass function as the base of a flow without layers, so that `train` trains it: z is (given, states)."""
-
-    has_rsample = False
-
-    def __init__(self, mass: MassFunction) -> None:
-        super().__init__()
-        self.mass = mass
-        self.conditions = 0 if mass.given is None else mass.given.features_in
-        self.shape = (self.conditions + len(mass.sizes),)
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        """z (B, G + M) -> log P(states | given) (B,), in nats."""
-        return self.mass(z[:, self.conditions :].long(), z[:, : self.conditions] if self.conditions else None)
-
-    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Only states without conditions can be drawn so: (n, M)."""
-        if self.conditions:
-            raise ValueError("a conditional mass function is sampled with its conditions")
-        return self.mass.sample(n, generator=generator).float()
-
-
 def _train(
     density: TableDensity, rows: _Rows, held: _Rows | None, report: Any, began: float, seed: int,
     settings: dict[str, Any], drawing: Drawing | None = None,
@@ -210,7 +187,7 @@ def _train(
             if checkpoint is not None:
                 share["checkpoint"] = f"{checkpoint}/mass"
             decay = {"weight_decay": _MASS_DECAY} if len(rows) < _MANY_ROWS else {}
-            as_flow = Flow(Chain(), _StatesAsBase(mass).shape, _StatesAsBase(mass))
+            as_flow = Flow(Chain(), StatesAsBase(mass).shape, StatesAsBase(mass))
             x, val = (None if r is None else _states(r) for r in (rows, held))
             x = x if drawing is None else drawing.states
             record = _run(
@@ -311,14 +288,14 @@ def _check_bounded(layout: Layout, rows: Encoded) -> None:
 
 
 def _states(rows: _Rows) -> Any:
-    """(given, states) as one tensor, as `_StatesAsBase` takes it."""
+    """(given, states) as one tensor, as `StatesAsBase` takes it."""
     states = torch.from_numpy(rows.rows.states).float()
     return states if rows.rows.given is None else torch.cat([torch.from_numpy(rows.rows.given), states], 1)
 
 
 def _of_states(mass: MassFunction, rows: _Rows) -> Tensor:
     """log P(states | given) of each row (N,), by chunks."""
-    x, base = _states(rows), _StatesAsBase(mass)
+    x, base = _states(rows), StatesAsBase(mass)
     return torch.cat([base.log_prob(part) for part in x.split(2**14)])
 
 

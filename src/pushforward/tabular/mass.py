@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..bases import Base
+
 _SAMPLED_ROWS = 4096  # drawn at a time: their hidden units stay in cache
 
 
@@ -214,3 +216,25 @@ class MassFunction(nn.Module):
     def _mixed(self, log_p: Tensor, log_marginal: Tensor) -> Tensor:
         """Log-probabilities of the network, with a little of the marginals."""
         return torch.logaddexp(log_p + torch.log1p(-self.log_mix.exp()), log_marginal + self.log_mix)
+
+
+class StatesAsBase(Base):
+    """A mass function as the base of a flow without layers, so that `train` trains it: z is (given, states)."""
+
+    has_rsample = False
+
+    def __init__(self, mass: MassFunction) -> None:
+        super().__init__()
+        self.mass = mass
+        self.conditions = 0 if mass.given is None else mass.given.features_in
+        self.shape = (self.conditions + len(mass.sizes),)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """z (B, G + M) -> log P(states | given) (B,), in nats."""
+        return self.mass(z[:, self.conditions :].long(), z[:, : self.conditions] if self.conditions else None)
+
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Only states without conditions can be drawn so: (n, M)."""
+        if self.conditions:
+            raise ValueError("a conditional mass function is sampled with its conditions")
+        return self.mass.sample(n, generator=generator).float()
