@@ -207,6 +207,22 @@ def test_old_models_are_shown_and_sampled(path: Path, tmp_path: Path) -> None:
     assert good("score", path, tmp_path / "s.csv", "--out", tmp_path / "t.csv")["rows"] == 5
 
 
+def test_a_table_larger_than_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pushforward.tabular.drawing.MEMORY_CELLS", 100)
+    rng = np.random.default_rng(0)
+    (tmp_path / "parts").mkdir()
+    for i in range(4):
+        part = pa.table({"size": rng.normal(i, 0.5, size=500), "kind": rng.choice(["x", "y"], 500)})
+        pq.write_table(part, tmp_path / "parts" / f"{i}.parquet", row_group_size=100)
+    model, data = tmp_path / "m.safetensors", tmp_path / "parts"
+    figures = good("fit", data, "--out", model, *TINY)
+    assert (figures["rows"], figures["train_rows"], figures["test_rows"]) == (2000, 1800, 200)
+    assert "a part at a time" in run("fit", data, "--out", model, *TINY).stdout
+    result = run("check", model, data)
+    assert "its 200 rows held out then are checked" in result.stdout
+    assert good("score", model, data, "--out", tmp_path / "s.parquet", "--outlier")["rows"] == 2000
+
+
 def test_delimiters_headers_and_folders(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     lines = [f"{a:.4f} ; {b:.4f}" for a, b in rng.normal(size=(60, 2))]
@@ -221,6 +237,4 @@ def test_delimiters_headers_and_folders(tmp_path: Path) -> None:
         pq.write_table(part, tmp_path / "parts" / f"{i}.parquet")
     assert good("fit", tmp_path / "parts", "--out", tmp_path / "m.safetensors", *TINY)["rows"] == 120
     assert good("score", tmp_path / "m.safetensors", tmp_path / "parts", "--out", tmp_path / "s.parquet")["rows"] == 120
-    some = good("fit", tmp_path / "parts", "--max-rows", 50, "--out", tmp_path / "m.safetensors", *TINY)
-    assert some["rows"] == 50
     assert "no text" in bad("fit", tmp_path / "parts", "--delimiter", ";", "--out", tmp_path / "m.safetensors")

@@ -19,7 +19,7 @@ LAYERS = [
     {"estimator", "plots", "diagnostics"},
     {"training", "serialize", "data", "tabular"},
     {"models"},
-    {"flow", "distribution", "bases"},
+    {"flow", "distribution", "bases", "ensemble"},
     {"bijections"},
     {"elementwise", "rearrange", "nets"},
     {"chunks", "rounding", "_files"},

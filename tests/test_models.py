@@ -220,3 +220,26 @@ def test_the_rule_builds_what_was_given_and_names_what_a_recipe_does_not_take() 
         pf.choose(1000, 3, recipe="nvp")
     with pytest.raises(ValueError, match="at least 1 row and 1 column, got 0 and 3"):
         pf.choose(0, 3)
+
+
+@pytest.mark.parametrize(
+    ("rows", "features", "recipe"),
+    [
+        (None, 2, "triangular_spline_flow"),
+        (10_000, 7, "spline_flow"),
+        (3_000, 43, "real_nvp"),
+        (100, 7, "real_nvp"),
+        (10_000, 1, "real_nvp"),
+    ],
+)
+def test_the_rule_takes_splines_but_for_few_rows_and_many_columns(rows: int | None, features: int, recipe: str) -> None:
+    choice = pf.choose(rows, features)
+    assert choice.recipe == recipe
+    x = torch.randn(5, features)
+    flow = choice.build(features, seed=0)
+    pf.initialize(flow, x)
+    torch.testing.assert_close(flow.g(flow.f(x)[0]), x, rtol=0, atol=1e-3)
+
+
+def test_few_rows_of_many_columns_are_held_by_weight_decay() -> None:
+    assert pf.choose(3_000, 43).training["weight_decay"] > pf.choose(100_000, 43).training["weight_decay"]

@@ -68,9 +68,10 @@ def test_every_format_is_read_piece_by_piece_and_scores_as_the_whole(density: Ta
     for name, path in files(tmp_path).items():
         file = open_table(path)
         assert max(len(b) for b in file.batches(64)) <= 64, name
-        assert np.array_equal(np.concatenate([v for _, v in Scores(density, file.batches())]), truth), name
-        pieces = list(Scores(density, file.batches(64)))
-        assert np.allclose(np.concatenate([v for _, v in pieces]), truth, rtol=0, atol=1e-3), name
+        # To the rounding of float32: the last bits of products depend on how many rows there are and where they lie.
+        for batch in (65_536, 64):
+            pieces = list(Scores(density, file.batches(batch)))
+            assert np.allclose(np.concatenate([v for _, v in pieces]), truth, rtol=0, atol=1e-3), name
         assert [r for b, _ in pieces for r in b.data["x"].to_pylist()] == file.read().data["x"].to_pylist()
 
 

@@ -339,7 +339,7 @@ def test_conditional_densities(tmp_path: Path) -> None:
     pf.save(density, tmp_path / "m.safetensors")
     again = pf.load(tmp_path / "m.safetensors")
     assert again.given == tuple(given)
-    assert torch.equal(again.log_prob(rows), log_prob)
+    torch.testing.assert_close(again.log_prob(rows), log_prob, rtol=1e-5, atol=1e-4)
 
 
 def test_a_loaded_density_is_the_saved_one(wide: TableDensity, tmp_path: Path) -> None:
@@ -571,16 +571,16 @@ def test_a_flow_that_is_too_narrow_is_widened(tmp_path: Path) -> None:
     flow = pf.real_nvp(2, depth=2, seed=0)
     pf.fit(flow, x, steps=20, progress="none")
     held = 1.6 * x[:500] * (1 + torch.arange(500)[:, None] % 10 / 10)  # wider than what was learned, with a tail
-    flow.requires_grad_(False)
-    before = -float(flow.log_prob(held).mean())
+    before = -float(flow.log_prob(held).detach().mean())
     gained = widen(flow, held, None, None)
     assert gained > 0.3
+    flow.requires_grad_(False)
     assert -float(flow.log_prob(held).mean()) == pytest.approx(before - gained, abs=1e-4)
     assert widen(flow, held, None, None) == 0.0  # once is enough
     grid = torch.cartesian_prod(*[torch.linspace(-14, 14, 281)] * 2)
     assert float(flow.log_prob(grid).exp().sum()) * 0.01 == pytest.approx(1, abs=1e-2)
     pf.save(flow, tmp_path / "m.safetensors")
-    assert torch.equal(pf.load(tmp_path / "m.safetensors").log_prob(held), flow.log_prob(held))
+    torch.testing.assert_close(pf.load(tmp_path / "m.safetensors").log_prob(held), flow.log_prob(held))
 
 
 def test_samples_stay_near_what_was_seen_and_outliers_are_scored() -> None:

@@ -11,6 +11,7 @@ import torch
 
 import pushforward as pf
 from pushforward.data.toys import TwoMoons
+from pushforward.models import RECIPES
 from pushforward.training.closed_form import closed_form
 from pushforward.training.weights import FlatWeights
 
@@ -475,3 +476,41 @@ def test_a_long_time_for_few_rows_ends_before_they_are_learned_by_heart() -> Non
     assert fit.summary["seconds"] < 60
     assert fit.epochs[-1].progress == 1
     assert fit.epochs[-1].lr < 1e-5  # the schedule came to its end
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own compiler uses what torch deprecates
+def test_every_recipe_compiles_whole_with_a_dynamic_batch(recipe: str) -> None:
+    flow = RECIPES[recipe](3, depth=2, seed=0)  # type: ignore[call-arg]
+    pf.initialize(flow, torch.randn(50, 3))
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> object:
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    compiled = torch.compile(flow, backend=backend, fullgraph=True, dynamic=True)
+    for n in (5, 8, 13):
+        x = torch.randn(n, 3)
+        torch.testing.assert_close(compiled(x), flow(x))
+    assert len(graphs) == 1
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_step_waits_for_no_number(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU each of these would stop the host: they are called at each record, not at each step."""
+    calls = []
+    for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__", "nonzero"):
+        inner = getattr(torch.Tensor, name)
+        monkeypatch.setattr(
+            torch.Tensor, name, lambda t, *a, _n=name, _f=inner, **k: (calls.append(_n), _f(t, *a, **k))[1]
+        )
+    found = []
+    for steps in (25, 50):  # one check of `CHECK_STEPS` more
+        flow = pf.Ensemble([pf.real_nvp(5, depth=3, width=8, seed=k) for k in range(count)])
+        calls.clear()
+        for _ in pf.train(flow, torch.randn(2000, 5), steps=steps, batch=32, val_fraction=0.0, check=False):
+            pass
+        found.append(len(calls))
+    assert found[1] - found[0] <= 2

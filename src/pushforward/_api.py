@@ -25,6 +25,7 @@ from .elementwise import Elementwise as Elementwise
 from .elementwise import RationalQuadratic as RationalQuadratic
 from .elementwise import Shift as Shift
 from .elementwise import SinhArcsinh as SinhArcsinh
+from .ensemble import Ensemble as Ensemble
 from .flow import Flow as Flow
 from .flow import initialize as initialize
 from .models import Choice as Choice

@@ -16,6 +16,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from ._files import atomic
+from .ensemble import Ensemble
 from .flow import Flow
 from .models import RECIPES
 
@@ -27,7 +28,7 @@ _KEY = "pushforward"
 
 
 def save(
-    flow: Flow | TableDensity, path: str | PathLike[str], *, schema: Mapping[str, Any] | None = None,
+    flow: Flow | Ensemble | TableDensity, path: str | PathLike[str], *, schema: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
 ) -> None:  # fmt: skip
     """Writes a model to one file, atomically: the path holds the old file or the whole new one, never a part.
@@ -36,7 +37,7 @@ def save(
     that was composed by hand is saved as weights, and `load(path, into=...)` puts them into the same composition.
 
     Args:
-        flow: any flow, or the density of a table.
+        flow: any flow or ensemble, or the density of a table.
         path: usually *.safetensors.
         schema: JSON-able facts about the data, such as {"columns": [...]}; by default what the flow was loaded with.
             A `TableDensity` has its own.
@@ -46,12 +47,13 @@ def save(
         OSError: the file cannot be written; nothing is left behind.
         ValueError: schema or training are not JSON-able.
     """
-    table = None if isinstance(flow, Flow) else flow.to_json()
+    table = None if isinstance(flow, (Flow, Ensemble)) else flow.to_json()
     if table is not None and schema is not None:
         raise ValueError("the density of a table is saved with its own schema: give none")
     header = {
         "format_version": FORMAT_VERSION,
-        "recipe": flow.recipe if isinstance(flow, Flow) else table["recipe"] if table else None,
+        "recipe": flow.recipe if isinstance(flow, (Flow, Ensemble)) else table["recipe"] if table else None,
+        **({"members": len(flow)} if isinstance(flow, Ensemble) else {}),
         **({} if table is None else {"table": table["table"]}),
         "schema": table["schema"] if table else getattr(flow, "schema", None) if schema is None else dict(schema),
         "training": getattr(flow, "training_summary", None) if training is None else dict(training),
@@ -60,8 +62,8 @@ def save(
     write_tensors(path, {k: v.detach() for k, v in flow.state_dict().items()}, header)
 
 
-def load(path: str | PathLike[str], *, into: Flow | None = None, device: str | torch.device = "cpu") -> Any:
-    """Reads a `Flow` from a file, or a `TableDensity`, whichever was saved.
+def load(path: str | PathLike[str], *, into: Flow | Ensemble | None = None, device: str | torch.device = "cpu") -> Any:
+    """Reads a `Flow` from a file, or an `Ensemble` or a `TableDensity`, whichever was saved.
 
     It has the attributes `schema` and `training_summary` as they were saved (a flow perhaps None).
 
@@ -96,6 +98,11 @@ def load(path: str | PathLike[str], *, into: Flow | None = None, device: str | t
         if into is not None:
             raise ValueError(f"{path} holds the density of a table, which is rebuilt: load it without into=")
         flow = rebuild(path, table, schema, None if recipe is None else _rebuild(path, recipe, len(tensors)))
+    elif into is None and "members" in header:
+        count = header["members"]
+        if type(count) is not int or not 1 <= count <= max(len(tensors), 1):
+            raise ValueError(f"{path}: damaged header: {count!r} members, and {len(tensors)} tensors")
+        flow = Ensemble([_rebuild(path, recipe, len(tensors) // count) for _ in range(count)])
     elif into is None:
         flow = _rebuild(path, recipe, len(tensors))
     _check_tensors(path, flow.state_dict(), tensors)

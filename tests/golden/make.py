@@ -14,6 +14,7 @@ RECIPES = {
     "spline_flow_v1": lambda: pf.spline_flow(3, depth=2, width=8, bins=4, bound=3.0, components=2, seed=6),
     "triangular_spline_flow_v1": lambda: pf.triangular_spline_flow(2, width=8, bins=5, seed=7),
     "triangular_spline_flow_context_v1": lambda: pf.triangular_spline_flow(3, context_dim=2, width=8, seed=8),
+    "ensemble_v1": lambda: pf.Ensemble([pf.real_nvp(3, context_dim=2, depth=2, width=8, seed=k) for k in range(3)]),
 }
 
 

@@ -89,8 +89,6 @@ def demo(**options: Any) -> None:
 @click.option("--columns", help="Columns to model, as a,b,c; all of them by default.")
 @click.option("--drop", help="Columns to leave out, as a,b.")
 @click.option("--recipe", type=click.Choice(opt.RECIPES), default="auto", show_default=True, help="Kind of the flow.")
-@click.option("--max-rows", type=click.IntRange(1), default=1_000_000, show_default=True, help="Of more rows a uniform "
-              "sample is learned.")  # fmt: skip
 @opt.of_reading
 @opt.of_training
 @opt.of_model

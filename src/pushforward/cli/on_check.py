@@ -5,15 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ..diagnostics.subject import take
+from ..data.tables import Table, TableFile
 from .models import Model, open_model
-from .on_fit import held_out
 from .options import Reading
 from .output import echo, prepare_file, say, writing
-from .reading import read
+from .reading import SOME_ROWS, loaded, opened, parted, some_of, tell_skipped
 
 
 def check(
@@ -25,19 +21,22 @@ def check(
         from .. import plots  # noqa: F401  # told now where matplotlib is not installed, and not after the work
     it = open_model(model)
 
-    def rows_of(path: str) -> Any:
-        return it.rows(read(path, reading, schema=it.schema)[0])
+    def table_of(path: str) -> Table | TableFile:
+        file = opened(path, reading, schema=it.schema)
+        table = loaded(file)
+        tell_skipped(file)
+        return table
 
-    rows = rows_of(data)
-    numbers = np.arange(1, len(rows) + 1)  # as tables count their rows in messages
-    other = None if train is None else rows_of(train)
-    split = _split_of_the_fit(it, rows) if other is None else None
+    table = table_of(data)
+    split = _split_of_the_fit(it, table) if train is None else None
     if split is not None:
-        numbers, rest = split
-        rows, other = take(rows, numbers), take(rows, rest)
-        numbers = numbers + 1
+        rows, other, numbers = split
         say("data", f"{data} is the table of the fit: its {len(rows):,} rows held out then are checked")
-    report = it.check(rows, other, row_numbers=numbers.tolist(), max_rows=max_rows, seed=seed)
+    else:
+        rows, other = some_of(table, SOME_ROWS), None if train is None else some_of(table_of(train), SOME_ROWS)
+        numbers = list(range(1, len(rows) + 1))  # as tables count their rows in messages
+    rows, other = it.rows(rows), None if other is None else it.rows(other)
+    report = it.check(rows, other, row_numbers=numbers or None, max_rows=max_rows, seed=seed)
     echo(report.text())
     if html is not None:
         with writing(html):
@@ -47,14 +46,16 @@ def check(
     return {"model": model, "data": data, "train": train, **report.to_json()} | ({"html": html} if html else {})
 
 
-def _split_of_the_fit(it: Model, rows: Any) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
-    """Numbers of the test rows and of all others, if the rows are those that `fit` took; None if they are others.
+def _split_of_the_fit(it: Model, table: Table | TableFile) -> tuple[Table, Table, list[int]] | None:
+    """The rows that `fit` held out, those it did not, numbers of the former; None if the table is another than it took.
 
-    They are the same where the mean log-density of the rows that `fit` held out is the one it wrote into the model.
+    It is the same where the mean log-density of the rows held out is the one that `fit` wrote into the model.
     """
-    written = it.training.get("test_log_density")
-    if it.training.get("rows") != len(rows) or not isinstance(written, (int, float)):
+    written, rows = it.training.get("test_log_density"), it.training.get("rows")
+    if not isinstance(written, (int, float)) or (isinstance(table, Table) and len(table) != rows):
         return None
-    test, rest = held_out(len(rows))
-    found = float(it.log_prob(take(rows, test)).mean())
-    return (test, rest) if abs(found - written) < 1e-4 * max(1.0, abs(written)) else None
+    test, rest, numbers = parted(table)
+    if len(test) != it.training.get("test_rows"):
+        return None
+    found = float(it.log_prob(it.rows(test)).mean())
+    return (test, some_of(rest, SOME_ROWS), numbers) if abs(found - written) < 1e-4 * max(1.0, abs(written)) else None

@@ -10,29 +10,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import serialize
 from ..data.tables import Table, TableFile
 from ..diagnostics import Section, held_out_likelihood
 from ..models import RECIPES
 from ..tabular import Schema, TableDensity, drop_bad_rows, fit_table, infer_schema
-from ..tabular.arrow import Source, as_source
+from ..tabular.drawing import foreseeing, schema_sample
 from ..training import Epoch
 from ..training.progress import reporter
 from .options import Reading
 from .output import count, echo, listed, prepare_file, say, silence, writing
-from .reading import opened, read
+from .reading import loaded, opened, parted, some_of, tell_skipped
 
 QUANTILES = 1001  # of held-out log-densities, which a model keeps so that new rows can be ranked among them
 CURVE_POINTS = 200  # of a training curve that a model keeps
-_TEST_FRACTION = 0.1
+_BASELINE_ROWS = 20_000  # of training rows, which simple densities are fitted to
 _MIN_ROWS = 25  # after the test's tenth, enough to hold some out for validation
 
 
 def fit(
     data: str, out: str, columns: str | None, drop: str | None, given: str | None, kinds: str | None, recipe: str,
-    max_rows: int, reading: Reading, seed: int, progress: str, model: dict[str, Any], training: dict[str, Any],
+    reading: Reading, seed: int, progress: str, model: dict[str, Any], training: dict[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """Learns the density of a table's rows, tests it on rows held out, and saves it."""
     if len([k for k in ("seconds", "epochs", "steps") if k in training]) > 1:
@@ -40,41 +39,47 @@ def fit(
     _check_arguments(recipe, model)
     prepare_file(out, (".safetensors",))
     asked = _asked_kinds(opened(data, reading), columns, drop, kinds)
-    table, skipped = read(data, reading, kinds=asked, most=max_rows)
-    figures: dict[str, Any] = {"data": Path(data).name, "rows": len(table), "skipped_rows": skipped.count}
-    if len(table) < _MIN_ROWS:
+    file = opened(data, reading, kinds=asked)
+    table = loaded(file)
+    skipped = file.skipped.count
+    tell_skipped(file)
+    schema, rows = _schema(table, asked)
+    say("data", f"{data}: {count(rows, 'row')}, {count(len(table.names), 'column')}")
+    if rows < _MIN_ROWS:
         raise ValueError(
-            f"{data} has {count(len(table), 'row')}; at least {_MIN_ROWS} are needed, so that some can be held out to "
+            f"{data} has {count(rows, 'row')}; at least {_MIN_ROWS} are needed, so that some can be held out to "
             "notice overfitting"
         )
-    some = " drawn at random" if len(table) == max_rows else ""
-    say("data", f"{data}: {count(len(table), 'row')}{some}, {count(len(table.names), 'column')}")
-    schema = _schema(table, asked)
     _show(schema, [name for name, kind in asked.items() if kind == "drop"])
     told = [] if given is None else split_names(given, "--given")
     if told:
         say("given", listed(told))
-    if len(table) < len(schema.names):
-        echo(f"warning: fewer rows than columns ({len(table):,} and {len(schema.names):,}): expect little", err=True)
+    if rows < len(schema.names):
+        echo(f"warning: fewer rows than columns ({rows:,} and {len(schema.names):,}): expect little", err=True)
 
-    test, rest = held_out(len(table))
-    source = as_source(table)
-    rows, fitted = source.take(test), source.take(rest)
-    say("split", f"{len(rest):,} rows to train and validate, {len(test):,} to test")
+    test, rest, _ = parted(table)
+    say("split", f"{rows - len(test):,} rows to train and validate, {len(test):,} to test")
+    if isinstance(rest, TableFile):
+        say("", "of the former, which memory does not hold, a part at a time is read")
+    figures: dict[str, Any] = {"data": Path(data).name, "rows": rows, "skipped_rows": skipped}
     curves: list[list[Epoch]] = []
     with reporter(progress) as report:
         density = fit_table(
-            fitted, schema=schema, given=told, recipe=recipe, seed=seed, progress=_recorder(report, curves),
+            rest, schema=schema, given=told, recipe=recipe, seed=seed, progress=_recorder(report, curves),
             depth=model.pop("depth", None), width=model.pop("width", None), model=model, **training,
         )  # fmt: skip
     figures |= {"columns": schema.names, "given": told, "kinds": {c.name: c.kind for c in schema.columns}}
-    figures |= {"train_rows": len(rest), "test_rows": len(test), "out": out}
+    figures |= {"train_rows": rows - len(test), "test_rows": len(test), "out": out}
     figures |= _told_training(density)
-    parts = ("states of cells", "numbers given the states") if len(curves) == 2 else ("",) * len(curves)
+    parts = ("states of cells alone", "whole rows") if len(curves) == 2 else ("",) * len(curves)
     kept = _without(figures, "columns", "given", "kinds", "out")
     kept["curves"] = [_thinned(curve) | {"of": part} for part, curve in zip(parts, curves, strict=True)]
     _save(density, out, kept)  # before the verdict: whatever happens to that, the training is not lost
-    verdict, quantiles = _judge(density, rows, fitted, seed)
+    try:
+        verdict, quantiles = _judge(density, test, some_of(rest, _BASELINE_ROWS), seed)
+    except KeyboardInterrupt:
+        verdict, quantiles = {"stopped": "interrupted"}, []
+        say("verdict", "interrupted before it was known; the model is kept")
     figures |= verdict
     _save(density, out, kept | verdict | {"quantiles": quantiles})
     say("written", out)
@@ -91,13 +96,6 @@ def split_names(text: str, option: str) -> list[str]:
     if not names:
         raise ValueError(f"{option} must name at least one column, got {text!r}")
     return names
-
-
-def held_out(rows: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """-> numbers of the test rows, of all others. The same whatever the seed, so that models of a table compare."""
-    held = round(_TEST_FRACTION * rows)
-    order = np.random.default_rng(20160527).permutation(rows)
-    return order[:held], order[held:]
 
 
 def _check_arguments(recipe: str, model: dict[str, Any]) -> None:
@@ -127,9 +125,12 @@ def _asked_kinds(table: TableFile, columns: str | None, drop: str | None, kinds:
     return asked | {name: "drop" for name in table.names if name not in wanted or name in left}
 
 
-def _schema(table: Table, asked: dict[str, str]) -> Schema:
+def _schema(table: Table | TableFile, asked: dict[str, str]) -> tuple[Schema, int]:
+    """-> the schema of all rows; their number."""
+    if isinstance(table, TableFile):
+        return foreseeing(table, schema_sample(table), asked)
     try:
-        return infer_schema(table, asked)
+        return infer_schema(table, asked), len(table)
     except ValueError as error:
         bad = drop_bad_rows(table, kinds=asked)[1].count
         if not bad:
@@ -200,7 +201,7 @@ def _told_training(density: TableDensity) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _judge(density: TableDensity, test: Source, train: Source, seed: int) -> tuple[dict[str, Any], list[float]]:
+def _judge(density: TableDensity, test: Table, train: Table, seed: int) -> tuple[dict[str, Any], list[float]]:
     """Tells the likelihood of the held-out rows beside simple densities; figures, and quantiles of log-densities."""
     section, log_density = held_out_likelihood(density, test, train, seed=seed)
     _tell(section)

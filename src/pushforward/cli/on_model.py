@@ -9,16 +9,14 @@ from typing import Any
 import numpy as np
 
 from .. import serialize
-from ..diagnostics.subject import take
 from ..flow import Flow
 from ..tabular import TableDensity
 from .models import FlowModel, TableModel, open_model
 from .options import Reading
 from .output import count, listed, prepare_folder, say, writing
-from .reading import read
+from .reading import opened, some_of
 
-_SAMPLES = 20_000  # that pictures are made of
-_PLANE_SAMPLES = 200_000
+_SAMPLES = 30_000  # that pictures are made of, and as many rows at most
 _CATEGORIES = 6  # of a column among pairs
 _MORE_CATEGORIES = 10  # of a column by itself
 _HIDDEN = ("quantiles", "curves", "why")
@@ -69,7 +67,7 @@ def plot(model: str, data: str | None, out: str, x: str | None, y: str | None, r
         raise ValueError("give --x and --y together")
     folder = prepare_folder(out)
     it = open_model(model)
-    rows = None if data is None else it.rows(read(data, reading, schema=it.schema, most=_PLANE_SAMPLES)[0])
+    rows = None if data is None else it.rows(some_of(opened(data, reading, schema=it.schema), _SAMPLES))
     pictures: list[str] = []
 
     def keep(picture: Any, name: str) -> None:
@@ -112,17 +110,12 @@ def _of_table(it: TableModel, rows: Any, keep: Any, pair: tuple[str | None, str 
     schema = it.density.schema
     if it.given and rows is None:
         raise ValueError(f"{it.path} is a conditional model: give it rows to draw samples for, as --data FILE")
-
-    def tables(n: int) -> list[Any]:
-        """Some rows of the data, where there are any, and samples."""
-        if rows is None:
-            return [it.density.sample(n, seed=0)]
-        some = take(rows, np.random.default_rng(0).permutation(len(rows))[:n])
-        if not it.given:
-            return [some, it.density.sample(n, seed=0)]
-        return [some, it.density.sample(max(1, n // len(some)), some, seed=0)]
-
-    columns = [c.at_most(_MORE_CATEGORIES) for c in plots.drawn(schema, tables(_SAMPLES))]
+    if it.given:
+        samples = it.density.sample(max(1, _SAMPLES // len(rows)), rows, seed=0)
+    else:
+        samples = it.density.sample(_SAMPLES, seed=0)
+    tables = [samples] if rows is None else [rows, samples]
+    columns = [c.at_most(_MORE_CATEGORIES) for c in plots.drawn(schema, tables)]
     if columns:
         keep(_figure(plots.marginals, columns), "marginals.png")
     columns = [c.at_most(_CATEGORIES) for c in columns]
@@ -130,7 +123,7 @@ def _of_table(it: TableModel, rows: Any, keep: Any, pair: tuple[str | None, str 
         best = plots.informative(columns, 6)
         keep(_figure(plots.pairs, [columns[i] for i in best]), "pairs.png")
     if pair[0] is not None:
-        found = plots.drawn(schema, tables(_PLANE_SAMPLES), [str(name) for name in pair])
+        found = plots.drawn(schema, tables, [str(name) for name in pair])
         for column in found:
             if column.labels:
                 raise ValueError(f"column {column.name!r} has a few single values and no density to draw with --x, --y")

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.tables import SUFFIXES, Table, TableWriter, check_suffix
+from ..data.tables import SUFFIXES, Table, TableWriter, check_suffix, joined
 from ..tabular.parallel import in_order
 from .models import Model, open_model
 from .options import Reading
 from .output import count, listed, plus_minus, prepare_file, say, writing
-from .reading import batches, tell_skipped
+from .reading import opened, tell_skipped
 from .tally import Tally
 
 LOG_DENSITY, PERCENTILE = "log_density", "percentile"
@@ -26,23 +26,21 @@ def score(model: str, data: str, out: str, outlier: bool, reading: Reading) -> d
     check_suffix(out, "write")
     it = open_model(model)
     quantiles = _quantiles(it) if outlier else None
-    file, rows = batches(data, reading, it.schema)
+    file = opened(data, reading, schema=it.schema)
     for name in (LOG_DENSITY, *([PERCENTILE] if outlier else [])):
         if name in file.names:
             raise ValueError(f"{data} already has a column {name!r}: rename or drop it first")
     it.check_columns(file)
     tally, impossible = Tally(), _Impossible()
     with writing(out), TableWriter(out, like=file) as writer:
-        for batch, log_density in in_order(lambda batch: (batch, it.log_prob(it.rows(batch))), rows):
+        for batch, log_density in in_order(lambda batch: (batch, it.log_prob(it.rows(batch))), file.batches()):
             tally.add(log_density)
             impossible.add(batch, log_density)
             scored = batch.with_column(LOG_DENSITY, log_density)
             if quantiles is not None:
                 scored = scored.with_column(PERCENTILE, _percentile(log_density, quantiles))
             writer.write(scored)
-        if tally.rows == 0:
-            raise ValueError(f"{data}: no row is left to score: {file.skipped}")
-    tell_skipped(data, file.skipped)
+    tell_skipped(file)
     tally.finish()
     figures = _tell(tally, impossible.reasons(it)) | {"skipped_rows": file.skipped.count, "out": out}
     say("written", out)
@@ -70,12 +68,12 @@ def sample(
             for piece in it.sample(count or 1000, seed):
                 writer.write(piece)
         else:
-            file, rows = batches(given, reading, it.schema)
-            for i, batch in enumerate(rows):
+            file = opened(given, reading, schema=it.schema)
+            for i, batch in enumerate(file.batches()):
                 told += len(batch)
                 for piece in it.sample(count or 1, seed + i, batch):
                     writer.write(piece)
-            tell_skipped(given, file.skipped)
+            tell_skipped(file)
         drawn = writer.rows
     each = "" if given is None else f", {count or 1:,} for each of the {told:,} rows of {given}"
     say("sampled", f"{drawn:,} {'row' if drawn == 1 else 'rows'}{each}, with seed {seed}")
@@ -101,8 +99,8 @@ class _Impossible:
         """Why they are, in words."""
         if not self._rows:
             return []
-        found = dict.fromkeys(reason for rows in self._rows for reason in it.impossible(it.rows(rows)))
-        return list(found) or ["so far from all that was seen that no density is left"]
+        found = list(it.impossible(it.rows(joined(self._rows))))
+        return found or ["so far from all that was seen that no density is left"]
 
 
 def _tell(tally: Tally, reasons: list[str]) -> dict[str, Any]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..data import _csv
-from ..data.tables import Skipped, Table
+from ..data.tables import Skipped, Table, TableFile
 from . import arrow
-from .arrow import as_source
+from .arrow import Source, as_source
 from .column import Column
 from .kinds import requested
 from .schema import Schema
@@ -41,6 +42,48 @@ def drop_bad_rows(
     """
     report = Skipped() if report is None else report
     source = as_source(table)
+    why = _found(source, schema, kinds)
+    for row in sorted(why):
+        report.add(f"row {start + row + 1} {why[row]}")
+    if not why:
+        return (table if isinstance(table, Table) else source), report
+    good = np.setdiff1d(np.arange(len(source)), list(why))
+    return (table.take(good) if isinstance(table, Table) else source.take(good)), report
+
+
+class GoodRows(TableFile):
+    """A file without its bad rows, which each pass counts in `skipped`.
+
+    Args:
+        file: of `open_table`.
+        schema: as `drop_bad_rows`; without it, each batch tells what its columns are.
+        kinds: as `drop_bad_rows`.
+    """
+
+    def __init__(
+        self, file: TableFile, schema: Schema | None = None, *, kinds: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(file.path, file.names, file.named)
+        self.text, self.packed, self.skipped = file.text, file.packed, file.skipped
+        self._file, self._schema, self._kinds = file, schema, kinds
+
+    @property
+    def rows(self) -> int | None:
+        """The number of rows of the file; how many of them are bad only a pass tells."""
+        return self._file.rows
+
+    def _pieces(self, rows: int, order: np.random.Generator | None) -> Iterator[tuple[int, Any]]:
+        for first, batch in self._file._numbered(rows, order):
+            why = _found(as_source(batch), self._schema, self._kinds)
+            for row in sorted(why):
+                self.skipped.add(f"row {first + row + 1} {why[row]}")
+            for start, end in itertools.pairwise([-1, *sorted(why), len(batch)]):
+                if end > start + 1:
+                    yield first + start + 1, batch.data[start + 1 : end]
+
+
+def _found(source: Source, schema: Schema | None, kinds: Mapping[str, Any] | None) -> dict[int, str]:
+    """Numbers of bad rows -> what is wrong with them."""
     facts: list[Column | None] = [None] * len(source.names)
     if schema is not None:
         by_place = not (schema.named and source.named) and len(schema.columns) == len(source.names)
@@ -53,12 +96,7 @@ def drop_bad_rows(
         if kind is not None or schema is None:
             for row in _bad(cells, kind, form, source.text):
                 why.setdefault(int(row), f"holds {_shown(cells[int(row)].as_py())} in column {name!r}")
-    for row in sorted(why):
-        report.add(f"row {start + row + 1} {why[row]}")
-    if not why:
-        return (table if isinstance(table, Table) else source), report
-    good = np.setdiff1d(np.arange(len(source)), list(why))
-    return (table.take(good) if isinstance(table, Table) else source.take(good)), report
+    return why
 
 
 def _declared(column: Column | None, kind: Any) -> tuple[str | None, str | None]:

@@ -64,15 +64,20 @@ def surveyed(
     if wanted:
         val, file = whole.split(wanted, seed)
         held = len(val)
-    sample = file.sample(max(SAMPLE_ROWS, SAMPLE_CELLS // len(file.names)), seed + 1)
+    sample = schema_sample(file, seed + 1)
     if schema is None:
-        schema, known = _foreseeing(whole, sample, kinds)
+        schema, known = foreseeing(whole, sample, kinds)
     elif known is None:
         known = sum(map(len, whole.batches()))
     return file, sample, val, schema, known - held
 
 
-def _foreseeing(file: TableFile, sample: Table, kinds: Mapping[str, Any] | None) -> tuple[Schema, int]:
+def schema_sample(file: TableFile, seed: int = 1) -> Table:
+    """A random sample of a file, from which a schema is inferred."""
+    return file.sample(max(SAMPLE_ROWS, SAMPLE_CELLS // len(file.names)), seed)
+
+
+def foreseeing(file: TableFile, sample: Table, kinds: Mapping[str, Any] | None) -> tuple[Schema, int]:
     """-> a schema that foresees the rows of a file; how many rows it has.
 
     It is inferred from the sample. Then, in a pass over the file, rows that it calls impossible, such as those of

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from ..flow import Flow
 from ..serialize import read_tensors, write_tensors
 from .weights import FlatWeights
 
@@ -26,14 +26,14 @@ class Checkpoint:
         self.setup = setup
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
-    def write(self, flow: Flow, held: FlatWeights, generator: torch.Generator, counters: dict[str, Any]) -> None:
+    def write(self, flow: nn.Module, held: FlatWeights, generator: torch.Generator, counters: dict[str, Any]) -> None:
         """Writes everything that the next step depends on, atomically."""
         tensors = {f"held.{k}": v for k, v in held.state().items()}
         tensors |= {f"buffer.{k}": v for k, v in flow.named_buffers()}
         tensors["generator"] = generator.get_state()
         write_tensors(self.path, tensors, {"format_version": 1, "setup": self.setup, "counters": counters})
 
-    def read(self, flow: Flow, held: FlatWeights, generator: torch.Generator) -> dict[str, Any] | None:
+    def read(self, flow: nn.Module, held: FlatWeights, generator: torch.Generator) -> dict[str, Any] | None:
         """Puts a written state back and returns its counters; None when nothing was written yet.
 
         Raises:

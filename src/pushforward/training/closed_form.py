@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from ..bases import StandardNormal
 from ..bijections import Bijection, Chain, Standardize
 from ..flow import Flow
-from .steps import Buffers, Rows, apart, has_plain_net, steps_of, together, zero
+from .steps import alike, has_plain_net, steps_of
+from .tape import Buffers, Rows, apart, together, zero
 from .weights import FlatWeights
 
 Loss = Callable[[Tensor, "Tensor | None", "Tensor | None"], Tensor]
@@ -33,14 +34,16 @@ def closed_form(flows: Sequence[Flow], held: FlatWeights) -> Loss | None:
 
     Returns:
         None where autograd serves as well: the flows are no `Chain`s over vectors that have a `Coupling` with a ReLU
-        `MLP`, a parameter is frozen, or one is shared by two layers.
+        `MLP`, a parameter is frozen or shared by two layers, or couplings of the flows differ in more than weights.
     """
     flow = flows[0]
     members = [_layers(flow) for flow in flows]
     if len(flow.shape) != 1 or not any(has_plain_net(layer) for layer in members[0]):
         return None
+    if not all(alike(layers) for layers in zip(*members, strict=True)):
+        return None
     owners: list[nn.Module] = [*members[0], flow.base, *([] if flow.embed is None else [flow.embed])]
-    if any(not p.requires_grad for p in flow.parameters()) or sum(
+    if any(not p.requires_grad for f in flows for p in f.parameters()) or sum(
         len(list(module.parameters())) for module in owners
     ) != len(list(flow.parameters())):
         return None
@@ -60,7 +63,7 @@ def closed_form(flows: Sequence[Flow], held: FlatWeights) -> Loss | None:
     scratch = Buffers()
 
     def of_chunk(x: Tensor, context: Tensor | None, of_context: Tensor | None, share: Tensor, first: bool) -> Tensor:
-        z = x if mean is None else (x - mean) / std
+        z = x if mean is None or std is None else (x - mean) / std
         rows = Rows(z, context, share, sizes, first, scratch)
         rows.of_context = of_context
         matrices.make()
@@ -105,23 +108,17 @@ def closed_form(flows: Sequence[Flow], held: FlatWeights) -> Loss | None:
     return loss
 
 
-def recorded(flows: Sequence[Flow], held: FlatWeights, forward: Callable[..., Tensor] | None = None) -> Loss:
-    """The same by autograd, flow by flow, for any flows.
-
-    Args:
-        flows: of one shape.
-        held: their weights.
-        forward: stands for the only flow, such as its compiled form.
-    """
-    count = len(flows)
+def recorded(forwards: Sequence[Callable[..., Tensor]], held: FlatWeights) -> Loss:
+    """The same by autograd, flow by flow, for any flows or their compiled forms."""
+    count = len(forwards)
 
     def loss(x: Tensor, context: Tensor | None, weights: Tensor | None) -> Tensor:
         held.gradient.zero_()
         losses = []
         nothing = [None] * count
         contexts, shares = (nothing if t is None else apart(t, count) for t in (context, weights))
-        for flow, rows, c, w in zip(flows, apart(x, count), contexts, shares, strict=True):
-            log_prob = (forward or flow)(rows, c)
+        for forward, rows, c, w in zip(forwards, apart(x, count), contexts, shares, strict=True):
+            log_prob = forward(rows, c)
             nll = -(log_prob if w is None else log_prob * w).mean()
             nll.backward()  # adds to the parameters' views of the flat gradient while it is still in cache
             losses.append(nll.detach())

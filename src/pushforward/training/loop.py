@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..ensemble import Ensemble
 from ..flow import Flow, initialize
 from ..models.rule import UNLIMITED, choose, most_steps, steps_for
 from ..models.rule import settings as settings_for
@@ -42,7 +43,7 @@ class Fit:
 
     epochs: list[Epoch] = field(default_factory=list)
     stopped: str = "done"
-    flow: Flow | None = field(default=None, repr=False)
+    flow: Flow | Ensemble | None = field(default=None, repr=False)
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -59,7 +60,7 @@ class Fit:
 
 
 def train(
-    flow: Flow,
+    flow: Flow | Ensemble,
     x: Any,
     val: Any = None,
     *,
@@ -90,7 +91,8 @@ def train(
     are, the last good weights come back with half the rate, with a warning.
 
     Args:
-        flow: any flow; its data-dependent layers are initialised from x unless they were before.
+        flow: any flow; its data-dependent layers are initialised from x unless they were before. The members of an
+            `Ensemble` take their steps together, each on batches of its own and with best weights of its own.
         x: the training rows (N, *shape), in data units; or a function (n, generator) that returns n fresh rows,
             (rows, contexts) or (rows, contexts, weights), and is called for each pass. If it has a length, that many
             rows are a pass.
@@ -129,14 +131,16 @@ def train(
             constant column; a setting out of range; a checkpoint of another run.
     """
     began = time.perf_counter()
+    flows = list(flow) if isinstance(flow, Ensemble) else [flow]
     rule = settings_for((flow.recipe or {}).get("name"), count_rows(x), math.prod(flow.shape))
     batch = rule["batch"] if batch is None else batch
     lr = rule["lr"] if lr is None else lr
     weight_decay = rule["weight_decay"] if weight_decay is None else weight_decay
     noise = rule["noise"] if noise is None else noise
     _check_settings(epochs, steps, seconds, batch, lr, noise, schedule, warmup, ema, clip, patience, val_fraction)
-    rows, val_rows, first = split(flow, x, val, context, weights, val_fraction, DRAWN_PASS_BATCHES * batch, seed)
-    initialize(flow, first.x, first.context)
+    rows, val_rows, first = split(flows[0], x, val, context, weights, val_fraction, DRAWN_PASS_BATCHES * batch, seed)
+    for member in flows:
+        initialize(member, first.x, first.context)
     if check and noise == 0 and first.x.ndim == 2:  # noise gives each value a width
         warn_of_unbounded(first.x.cpu().numpy())
     rows = with_noise(rows, first, noise)
@@ -151,9 +155,9 @@ def train(
     threads = outer_threads = torch.get_num_threads()
     if 6 * batch * sum(p.numel() for p in flow.parameters()) < SMALL_STEP_FLOP:
         threads = 1
-    held = FlatWeights([flow], weight_decay=weight_decay, ema=ema, clip=math.inf if clip is None else clip)
+    held = FlatWeights(flows, weight_decay=weight_decay, ema=ema, clip=math.inf if clip is None else clip)
     try:
-        run = Run(flow, held, val_rows, batch, steps, seconds, began)
+        run = Run(flows, held, val_rows, batch, steps, seconds, began)
         generator = torch.Generator().manual_seed(seed + 1)
         saved = None
         if checkpoint is not None:
@@ -162,11 +166,11 @@ def train(
             run.resume(saved.read(flow, held, generator))
         if val_rows is not None and run.step == 0:
             run.validate()
-        by_autograd = recorded([flow], held, torch.compile(flow, dynamic=True) if compile else None)
-        gradients = by_autograd if compile else closed_form([flow], held) or by_autograd
+        forwards = [torch.compile(f, dynamic=True) if compile else f for f in flows]
+        gradients = (None if compile else closed_form(flows, held)) or recorded(forwards, held)
         torch.set_num_threads(threads)
         while run.stopped is None and run.progress() < 1:
-            for i, (x_batch, context_batch, weight_batch) in enumerate(rows.batches(batch, generator), 1):
+            for i, (x_batch, context_batch, weight_batch) in enumerate(rows.batches(batch, generator, len(flows)), 1):
                 rate = lr * _schedule(schedule, run.progress(), warmup)
                 loss = gradients(x_batch, context_batch, weight_batch)
                 run.count(held.step(loss, rate, run.step), loss)
@@ -187,7 +191,7 @@ def train(
 
 
 def fit(
-    flow: Flow | str,
+    flow: Flow | Ensemble | str,
     x: Any,
     val: Any = None,
     *,
@@ -199,7 +203,7 @@ def fit(
     """Trains a flow to the end, showing progress on stderr; Ctrl-C ends it early with the best weights so far.
 
     Args:
-        flow: any flow over rows or images; or "auto", or the name of a recipe, for one that `choose` fits to the
+        flow: any flow or ensemble; or "auto", or the name of a recipe, for one that `choose` fits to the
             number of rows and columns and to `seconds`.
         x: the training rows (N, *shape), or a function that draws them; see `train`.
         val: validation rows, as in `train`.

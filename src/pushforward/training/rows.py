@@ -44,23 +44,29 @@ class Rows:
     def __getitem__(self, index: Tensor | slice) -> Rows:
         return Rows(*(None if t is None else t[index] for t in (self.x, self.context, self.weights)))  # type: ignore[arg-type]
 
-    def batches(self, size: int, generator: torch.Generator) -> Iterator[Batch]:
-        """One pass in random order, in equal batches; a remainder smaller than a batch waits for another pass."""
-        order = torch.randperm(len(self), generator=generator)
-        order = order[: len(self) // size * size].to(self.x.device)
-        for index in order.split(PIECE_BATCHES * size):
+    def batches(self, size: int, generator: torch.Generator, members: int = 1) -> Iterator[Batch]:
+        """One pass in random order, in equal batches; a remainder smaller than a batch waits for another pass.
+
+        Several members each have an order of their own: their batches have a leading axis of members.
+        """
+        whole = len(self) // size * size
+        orders = [torch.randperm(len(self), generator=generator)[:whole] for _ in range(members)]
+        order = (orders[0] if members == 1 else torch.stack(orders)).to(self.x.device)
+        for index in order.split(PIECE_BATCHES * size, -1):
             piece = self[index]
             if self.noise is not None:
                 normal = torch.randn(piece.x.shape, generator=generator, dtype=piece.x.dtype).to(piece.x.device)
                 piece = replace(piece, x=torch.addcmul(piece.x, normal, self.noise))
-            for i in range(0, len(piece), size):
-                part = piece[slice(i, i + size)]
-                yield part.x, part.context, part.weights
+            for i in range(0, index.shape[-1], size):
+                part = [
+                    None if t is None else t.narrow(index.ndim - 1, i, size)
+                    for t in (piece.x, piece.context, piece.weights)
+                ]
+                yield cast(Tensor, part[0]), part[1], part[2]
 
-    def mean_nll(self, flow: Flow) -> Tensor:
-        """Mean negative log-density of the rows, nats per row; a scalar tensor."""
-        log_prob = flow.log_prob(self.x, self.context)
-        return -(log_prob if self.weights is None else log_prob * self.weights).mean()
+    def mean_nll(self, log_prob: Tensor) -> Tensor:
+        """Log-densities of the rows (..., N) -> their mean negative, nats per row (...)."""
+        return -(log_prob if self.weights is None else log_prob * self.weights).mean(-1)
 
 
 @dataclass(frozen=True)
@@ -80,9 +86,9 @@ class Drawn:
         drawn = self.draw(n, generator)
         return as_rows(self.flow, *drawn) if isinstance(drawn, tuple) else as_rows(self.flow, drawn)
 
-    def batches(self, size: int, generator: torch.Generator) -> Iterator[Batch]:
+    def batches(self, size: int, generator: torch.Generator, members: int = 1) -> Iterator[Batch]:
         """One pass over `len(self)` fresh rows, in equal batches."""
-        return replace(self.rows(len(self), generator), noise=self.noise).batches(size, generator)
+        return replace(self.rows(len(self), generator), noise=self.noise).batches(size, generator, members)
 
 
 def as_rows(flow: Flow, x: Any, context: Any = None, weights: Any = None, name: str = "x") -> Rows:

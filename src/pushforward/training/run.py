@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..ensemble import Ensemble
 from ..flow import Flow
 from .rows import Rows
 from .weights import FlatWeights
@@ -31,7 +33,9 @@ class Epoch:
         seconds: wall-clock time so far.
         progress: the part of the whole run that is done, 0 to 1.
         train_nll: mean negative log-density of the batches of this record, nats per row in data units.
+            Of an ensemble, the mean of the members'.
         val_nll: the same on the validation rows with the averaged weights; None where it was not measured this time.
+            Of an ensemble, that of the mixture.
         lr: the learning rate of the last step.
         skipped: batches skipped so far because their loss or gradient was not finite.
         stopped: on the last record, why the run ended: "done", "early" or "diverged"; else None.
@@ -50,9 +54,9 @@ class Epoch:
 
 @dataclass
 class Run:
-    """The counters of a run: how far it is, what went wrong, and what validation said."""
+    """The counters of a run: how far it is, what went wrong, and what validation said, for each member."""
 
-    flow: Flow
+    flows: Sequence[Flow]
     held: FlatWeights
     val_rows: Rows | None
     batch: int
@@ -62,18 +66,19 @@ class Run:
     step: int = 0
     passes: int = 0
     skipped: int = 0
-    rollbacks: int = 0
-    best_nll: float = math.inf
-    best_progress: float = 0.0
     validated_step: int = 0
     stopped: str | None = None
+    rollbacks: list[int] = field(default_factory=list)
+    best_nll: list[float] = field(default_factory=list)
+    best_progress: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        device = self.held.flat.device
-        self.bad = torch.zeros((), device=device)  # batches skipped in this process, counted on the device
-        self.loss_sum = torch.zeros((), device=device)
+        count = len(self.flows)
+        self.rollbacks, self.best_nll, self.best_progress = [0] * count, [math.inf] * count, [0.0] * count
+        # Batches skipped in this process, counted on the device.
+        self.bad, self.loss_sum = (torch.zeros(count, device=self.held.flat.device) for _ in range(2))
         self.since_check = self.since_record = 0
-        self.bad_at_check = self.bad_at_record = 0
+        self.bad_at_check, self.bad_at_record = [0] * count, [0] * count
         self.validation_seconds = 0.0
 
     def progress(self) -> float:
@@ -87,9 +92,9 @@ class Run:
         return time.perf_counter() - self.began
 
     def count(self, bad: Tensor, loss: Tensor) -> None:
-        """Adds a step; the device is waited for every `CHECK_STEPS` only."""
-        self.bad += bad[0]
-        self.loss_sum += torch.where(bad[0] > 0, 0.0, loss)
+        """Adds a step, of bad (M,) and loss (M,); the device is waited for every `CHECK_STEPS` only."""
+        self.bad += bad
+        self.loss_sum += torch.where(bad > 0, 0.0, loss)
         self.step += 1
         self.since_check += 1
         self.since_record += 1
@@ -98,31 +103,38 @@ class Run:
 
     def _check(self) -> None:
         """Keeps the weights if all went well since the last check; goes back if most batches were not finite."""
-        total = int(self.bad)
-        bad = total - self.bad_at_check
-        self.bad_at_check, self.since_check = total, 0
-        if bad > MAX_BAD:
-            self.held.rollback(0)
-            self.rollbacks += 1
-            warnings.warn(
-                f"{bad} of the last {CHECK_STEPS} batches had a loss or a gradient that is not finite: back to the "
-                f"last good weights, with a factor of {self.held.rates[0]:g} on the learning rate",
-                stacklevel=4,
-            )
-        elif bad == 0:
-            self.held.keep_good(0)
+        totals = self._bad_so_far()
+        found = [now - before for now, before in zip(totals, self.bad_at_check, strict=True)]
+        self.bad_at_check, self.since_check = totals, 0
+        for member, bad in enumerate(found):
+            if bad > MAX_BAD:
+                self.held.rollback(member)
+                self.rollbacks[member] += 1
+                warnings.warn(
+                    f"{bad} of the last {CHECK_STEPS} batches had a loss or a gradient that is not finite: back to the "
+                    f"last good weights, with a factor of {self.held.rates[member]:g} on the learning rate",
+                    stacklevel=4,
+                )
+            elif bad == 0:
+                self.held.keep_good(member)
+
+    def _bad_so_far(self) -> list[int]:
+        return [int(bad) for bad in self.bad.tolist()]
 
     def validate(self) -> float:
-        """-> mean NLL of the validation rows under the averaged weights, which are kept if they are the best."""
+        """-> mean NLL of the validation rows under the averaged weights; the best of each member are kept."""
         assert self.val_rows is not None
         start = time.perf_counter()
         with self.held.averaged(), torch.no_grad():
-            nll = float(self.val_rows.mean_nll(self.flow))
+            log_probs = torch.stack([flow.log_prob(self.val_rows.x, self.val_rows.context) for flow in self.flows])
+            nll = float(self.val_rows.mean_nll(Ensemble.mixed(log_probs)))
+            of_members = self.val_rows.mean_nll(log_probs).tolist()
         self.validation_seconds = time.perf_counter() - start
         self.validated_step = self.step
-        if nll < self.best_nll:
-            self.best_nll, self.best_progress = nll, self.progress()
-            self.held.keep_best(0)
+        for member, of_member in enumerate(of_members):
+            if of_member < self.best_nll[member]:
+                self.best_nll[member], self.best_progress[member] = of_member, self.progress()
+                self.held.keep_best(member)
         return nll
 
     def record(self, epoch: float, lr: float, patience: float | None) -> Epoch:
@@ -136,16 +148,19 @@ class Run:
                 val_nll = self.validate()
         if over:
             self.stopped = "done"
-        elif self.rollbacks > MAX_ROLLBACKS:
+        elif min(self.rollbacks) > MAX_ROLLBACKS:
             self.stopped = "diverged"
-        elif patience is not None and val_nll is not None and self.progress() - self.best_progress > patience:
+        elif patience is not None and val_nll is not None and self.progress() - max(self.best_progress) > patience:
             self.stopped = "early"
-        total = int(self.bad)
-        skipped = total - self.bad_at_record
-        finite = self.since_record - skipped
-        train_nll = float(self.loss_sum) / finite if finite else math.nan
-        self.skipped += skipped
-        self.bad_at_record, self.since_record = total, 0
+        totals = self._bad_so_far()
+        skipped = [now - before for now, before in zip(totals, self.bad_at_record, strict=True)]
+        means = [
+            total / (self.since_record - bad) if self.since_record > bad else math.nan
+            for total, bad in zip(self.loss_sum.tolist(), skipped, strict=True)
+        ]
+        train_nll = sum(means) / len(means)
+        self.skipped += sum(skipped)
+        self.bad_at_record, self.since_record = totals, 0
         self.loss_sum.zero_()
         done = self.progress()
         return Epoch(epoch, self.step, self.elapsed(), done, train_nll, val_nll, lr, self.skipped, self.stopped)

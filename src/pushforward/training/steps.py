@@ -6,7 +6,6 @@ are counted from the end, and products are batched.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
@@ -16,80 +15,11 @@ from torch import Tensor
 from ..bijections import ActNorm, Bijection, Coupling, LULinear
 from ..elementwise import Affine
 from ..nets import MLP
+from .tape import Buffers, Rows, Step, add_product, add_sum, apart, put, together, zero
 from .weights import FlatWeights, Learned
 
 threshold_backward: Any = torch.ops.aten.threshold_backward
 tanh_backward: Any = torch.ops.aten.tanh_backward
-
-
-class Buffers:
-    """Memory by name and shape that is used again at each step: fresh memory costs page faults."""
-
-    def __init__(self) -> None:
-        self._held: dict[tuple[object, ...], Tensor] = {}
-
-    def take(self, name: object, like: Tensor, width: int) -> Tensor:
-        """(..., B, width) for rows like (..., B, any); what it held is lost."""
-        key = (name, like.shape[:-1], width, like.dtype, like.device)
-        held = self._held.get(key)
-        if held is None:
-            held = self._held[key] = like.new_empty(*like.shape[:-1], width)
-        return held
-
-
-class Rows:
-    """What passes from layer to layer, there and back.
-
-    Attributes:
-        halves: both parts of the current values, (..., B, D // 2) and (..., B, D - D // 2).
-        context: (..., B, K) or None.
-        share: (..., B, 1), the part of each row in the mean.
-        first: whether gradients are written; else they are added to what is there.
-        log_dets: of the layers, (..., B, any), to be summed over the last axis.
-        constants: log-dets that all rows share, (...).
-        gradients: of the loss in both halves, on the way back.
-        of_context: (..., B, K), the gradient in the context so far; None where it is not wanted.
-        scratch: memory for gradients of hidden layers.
-    """
-
-    def __init__(
-        self, z: Tensor, context: Tensor | None, share: Tensor, sizes: list[int], first: bool, scratch: Buffers
-    ) -> None:
-        self.context, self.share, self.sizes, self.first, self.scratch = context, share, sizes, first, scratch
-        self.minus_share = -share
-        self.split(z)
-        self.log_dets: list[Tensor] = []
-        self.constants: list[Tensor] = []
-        self.gradients: list[Tensor] = []
-        self.of_context: Tensor | None = None
-
-    def whole(self) -> Tensor:
-        """The current values (..., B, D)."""
-        return torch.cat(self.halves, -1)
-
-    def split(self, z: Tensor) -> None:
-        """Takes new values (..., B, D)."""
-        self.halves = list(z.split(self.sizes, -1))
-
-    def whole_gradient(self) -> Tensor:
-        """The current gradient (..., B, D)."""
-        return torch.cat(self.gradients, -1)
-
-    def split_gradient(self, gradient: Tensor) -> None:
-        """Takes a new gradient (..., B, D)."""
-        self.gradients = list(gradient.split(self.sizes, -1))
-
-
-class Step(ABC):
-    """One layer: what its forward leaves for its backward."""
-
-    @abstractmethod
-    def forward(self, rows: Rows) -> None:
-        """Moves the rows and notes the log-det."""
-
-    @abstractmethod
-    def backward(self, rows: Rows, further: bool) -> None:
-        """Writes the gradients of its parameters, and takes those of the rows back if there is a layer before."""
 
 
 class _Linear:
@@ -164,8 +94,9 @@ class _Coupling(Step):
         with torch.enable_grad():
             self.leaves = moved.detach().requires_grad_(), params.requires_grad_()
             shaped = params.unflatten(-1, (self.elementwise.num_params, moved.shape[-1]))
-            # To an elementwise map, members are sites of a channel.
-            x, shaped = (self.leaves[0], shaped) if moved.ndim == 2 else (t.movedim(0, -1) for t in (moved, shaped))
+            x = self.leaves[0]
+            if moved.ndim > 2:  # to an elementwise map, members are sites of a channel
+                x, shaped = x.movedim(0, -1), shaped.movedim(0, -1)
             self.outputs = self.elementwise.forward(x, shaped)
             if moved.ndim > 2:
                 self.outputs = tuple(t.movedim(-1, 0) for t in self.outputs)
@@ -312,7 +243,7 @@ class _Recorded(Step):
 
 
 def steps_of(members: Sequence[Sequence[Bijection]], held: FlatWeights) -> tuple[list[Step], Matrices]:
-    """-> the steps of the layers of one flow, or of several flows of one shape; and the matrices of their `LULinear`s."""
+    """-> the steps of the layers of one flow, or of several of one shape; and the matrices of their `LULinear`s."""
     matrices = Matrices((layer for layer in members[0] if type(layer) is LULinear), held)
     steps: list[Step] = []
     linears = 0
@@ -340,44 +271,17 @@ def has_plain_net(layer: Bijection) -> bool:
     return net.activation == "relu" and not net.residual
 
 
-def add_product(into: Tensor, a: Tensor, b: Tensor, first: bool) -> None:
-    """into (..., O, I) = or += a^T b, of a (..., B, O) and b (..., B, I)."""
-    if into.ndim == 2:
-        torch.addmm(into, a.t(), b, beta=0 if first else 1, out=into)
-    else:  # a batched product is fast only into memory without gaps
-        put(into, torch.bmm(a.mT, b), first)
+def alike(layers: Sequence[Bijection]) -> bool:
+    """Whether layers of several flows can take a step here together: couplings must differ in their weights alone."""
 
+    def settings(layer: Bijection) -> object:
+        if not has_plain_net(layer):
+            return type(layer)
+        coupling = cast(Coupling, layer)
+        net = cast(MLP, coupling.net)
+        return coupling.elementwise, coupling.flip, net.transposed, net.context_dim
 
-def add_sum(into: Tensor, a: Tensor, first: bool) -> None:
-    """into (..., O) = or += the sum of a (..., B, O) over its rows."""
-    if first:
-        torch.sum(a, -2, out=into)
-    else:
-        into += a.sum(-2)
-
-
-def put(into: Tensor, value: Tensor, first: bool) -> None:
-    """into = or += value."""
-    if first:
-        into.copy_(value)
-    else:
-        into += value
-
-
-def apart(t: Tensor, count: int) -> Sequence[Tensor]:
-    """One tensor for each member: t itself if there is one only, and has no axis of members."""
-    return (t,) if count == 1 else t.unbind()
-
-
-def together(parts: Sequence[Tensor]) -> Tensor:
-    """The inverse of `apart`."""
-    return parts[0] if len(parts) == 1 else torch.stack(list(parts))
-
-
-def zero(parameters: Iterable[Tensor]) -> None:
-    """Sets their gradients to zero, in place."""
-    for p in parameters:
-        cast(Tensor, p.grad).zero_()
+    return all(settings(layer) == settings(layers[0]) for layer in layers)
 
 
 def _wanted(outputs: tuple[Tensor, ...], gradients: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
