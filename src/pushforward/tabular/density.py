@@ -23,14 +23,13 @@ from ..flow import Flow
 from . import cells
 from .arrow import Source, as_source
 from .encoding import Encoded, Layout, noisy_column
-from .fold import folded, unfolded
-from .mass import MassFunction
+from .mass import Embedder, MassFunction
 from .noise import uniforms
 from .parallel import in_order
+from .preconditioning import folded, uncorrelated, unfolded
 from .schema import Schema
 
 _CHUNK = 2**16  # rows that are encoded at a time
-_RIDGE = 1e-6
 _TRIES = 20  # at a row whose numbers lie far beyond all that was seen
 
 
@@ -196,17 +195,19 @@ class TableDensity(nn.Module):
 
     @torch.no_grad()
     def whiten(self, rows: Encoded) -> None:
-        """Sets the linear map before the flow from training rows, so that their numbers become uncorrelated."""
-        y, _ = self._mapped(rows, uniforms(rows.states, rows.base, 0))
-        if len(y) <= len(y.T):
-            return
-        covariance = np.atleast_2d(np.cov(y, rowvar=False))
-        covariance += _RIDGE * np.diag(np.diag(covariance) + _RIDGE)
-        matrix = np.linalg.inv(np.linalg.cholesky(covariance))
-        # What is left of a column when the others are known has far outliers: its scale is that of its middle half.
-        lower, upper = np.quantile(y @ matrix.T, [0.25, 0.75], axis=0)
-        scale = np.where(upper - lower > 1e-3, (upper - lower) / 1.349, 1.0)
-        self.whitening.copy_(torch.from_numpy(matrix / scale[:, None]).tril())
+        """Sets the linear maps of the numbers, before the flow and among what is given, from training rows."""
+        if self.layout.numbers:
+            y, _ = self._mapped(rows, uniforms(rows.states, rows.base, 0))
+            self.whitening.copy_(torch.from_numpy(uncorrelated(y)))
+        if rows.given is not None:
+            for embed in (
+                None if self.mass is None else self.mass.given,
+                None if self.flow is None else self.flow.embed,
+            ):
+                if isinstance(embed, Embedder) and embed.reals:
+                    # Numbers that say nearly the same, such as magnitudes, tell most by their small differences.
+                    numbers = rows.given[:, -embed.reals :].astype(np.float64)
+                    embed.whitening.copy_(torch.from_numpy(uncorrelated(numbers)))
 
     def _mapped(self, rows: Encoded, u: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Numbers by their own maps alone: y (N, C), and the log-density to add (N,)."""

@@ -70,7 +70,7 @@ def fit_table(
         depth: of the flow; None leaves it to `choose`.
         width: of the flow's networks; None as for depth.
         model: further arguments of the recipe.
-        whiten: put a fixed linear map before the flow, so that the numbers start uncorrelated.
+        whiten: put a fixed linear map before the flow, so that the numbers start uncorrelated; another for given ones.
         seed: of weights, shuffling, noise and the held-out rows.
         progress: as in `fit`; one line for the mass function, then one for the flow. Both show nats per row.
         memory_rows: rows up to which a file is read whole; None is up to about 67 million cells.
@@ -124,7 +124,7 @@ def fit_table(
     rows, held = _split(density, source, val, of_rows, training.pop("val_fraction", 0.1), seed)
     if training.pop("check", True):
         _check_bounded(layout, rows.rows)
-    if flow is not None and whiten:
+    if whiten:
         density.whiten(rows.rows)
     drawing = None
     if file is not None:

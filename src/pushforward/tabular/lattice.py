@@ -14,7 +14,9 @@ _FEW = 32  # as many values, each held by `_PER_VALUE` rows on average, are mode
 _PER_VALUE = 10
 _MOST_ATOMS = 32
 _SHARE = 0.01  # of the rows, to be an atom
-_PEAK = 5.0  # times as frequent as its neighbours on a lattice, to be an atom
+_PEAK = 2.0  # times as frequent as its neighbours on a lattice, to be an atom,
+_PEAK_GAIN = 0.005  # which must be worth so many nats a row
+_CHANCE = 10.0  # nats that a peak by chance among a hundred values is not worth
 _LEAST = 10  # rows of an atom
 _MANY = 200  # rows from which a coarse step can be told from chance
 _MULTIPLES = (2, 4, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1000, 2500, 5000, 10_000)
@@ -122,14 +124,14 @@ def find_atoms(
     if coarse is not None:
         places = (u - origin) / coarse
         on = np.abs(places - np.round(places)) < 1e-6
-        chosen[on] = frequent[on] & _peaks(np.round(places[on]), counts[on])
+        chosen[on] = frequent[on] & _peaks(np.round(places[on]), counts[on], n)
     if step is None:
         chosen |= frequent & ~on
         for bound in (low, high):
             if bound is not None:
                 chosen |= u == bound
     else:
-        chosen[~on] = frequent[~on] & _peaks(np.round((u[~on] - origin) / step), counts[~on])
+        chosen[~on] = frequent[~on] & _peaks(np.round((u[~on] - origin) / step), counts[~on], n)
     chosen |= _sentinels(u, counts, values)
     if chosen.sum() > _MOST_ATOMS:
         chosen &= counts >= np.sort(counts[chosen])[-_MOST_ATOMS]
@@ -140,11 +142,14 @@ def find_atoms(
     return _plain(u[chosen]), True
 
 
-def _peaks(k: NDArray[np.float64], counts: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which places k of a lattice stand out from the ten around them."""
+def _peaks(k: NDArray[np.float64], counts: NDArray[Any], rows: int) -> NDArray[np.bool_]:
+    """Which places k of a lattice stand out from the ten around them; rows of the whole column."""
     total = np.concatenate([[0], np.cumsum(counts)])
     around = total[np.searchsorted(k, k + 5, "right")] - total[np.searchsorted(k, k - 5, "left")]
-    return counts > _PEAK * (around - counts) / 10
+    usual = np.maximum((around - counts) / 10, 0.1)
+    # What a smooth mass loses on the peak, less what it could give elsewhere.
+    gain = counts * np.log(counts / usual) - (counts - usual)
+    return (counts > _PEAK * usual) & (gain > max(_PEAK_GAIN * rows, _CHANCE))
 
 
 def _sentinels(u: NDArray[Any], counts: NDArray[Any], values: NDArray[Any]) -> NDArray[np.bool_]:
@@ -201,10 +206,12 @@ def _repeated_step(values: NDArray[Any]) -> tuple[float, float] | None:
     repeated = u[counts >= _REPEATS]
     if len(repeated) < _SURE or u[0] == u[-1]:
         return None
-    gaps = np.sort(np.diff(repeated))
-    # The commonest gap, to a thousandth of itself.
-    ends = np.searchsorted(gaps, 1.001 * gaps, "right")
-    step, origin = float(gaps[int((ends - np.arange(len(gaps))).argmax())]), float(u[counts.argmax()])
+    gaps = np.diff(repeated)
+    ordered = np.sort(gaps)
+    # The commonest gap, to a thousandth of itself; where it is found first, the lattice has a value.
+    ends = np.searchsorted(ordered, 1.001 * ordered, "right")
+    step = float(ordered[int((ends - np.arange(len(gaps))).argmax())])
+    origin = float(repeated[int(np.abs(gaps - step).argmin())])
     for tolerance in (0.1, 0.02, 0.005):
         k = np.round((repeated - origin) / step)
         on = np.abs((repeated - origin) / step - k) < tolerance

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..bases import Base
 
 _SAMPLED_ROWS = 4096  # drawn at a time: their hidden units stay in cache
+_FARTHEST = 10.0  # of a number that a network sees
 
 
 class Embedder(nn.Module):
@@ -22,7 +23,7 @@ class Embedder(nn.Module):
 
     Args:
         sizes: states of each discrete column; a state beyond the last, which stands for the unknown, becomes zeros.
-        reals: further columns that are numbers already and pass through.
+        reals: further columns that are numbers already; a fixed linear map, the identity at first, goes before them.
         generator: the source of the initial vectors.
 
     Example:
@@ -30,12 +31,15 @@ class Embedder(nn.Module):
         tensor([[0.0000, 1.0000, 1.0000, 0.0000, 0.0000, 0.5000]])
     """
 
+    whitening: Tensor
+
     _few = 24  # states up to which a column is one-hot: a network's first layer is then its embedding
     _width = 12
 
     def __init__(self, sizes: Sequence[int], reals: int = 0, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.sizes, self.reals = tuple(sizes), reals
+        self.register_buffer("whitening", torch.eye(reals))
         self.vectors = nn.ParameterList()
         for size in self.sizes:
             if size > self._few:
@@ -60,7 +64,8 @@ class Embedder(nn.Module):
                 parts.append(F.embedding(state, F.pad(next(learned), (0, 0, 0, 1))))
             else:
                 parts.append(F.one_hot(state, size + 1)[:, :size].to(h.dtype))
-        parts.append(h[:, len(self.sizes) :])
+        if self.reals:
+            parts.append((h[:, len(self.sizes) :] @ self.whitening.T).clamp(-_FARTHEST, _FARTHEST))
         return torch.cat(parts, 1)
 
 
