@@ -3,12 +3,13 @@
 Of each set a tenth of the rows, but at least 100, is drawn at random and held out. `pf.fit_table` gets the others,
 without a word on kinds, recipe or length of training; `pf.check` then judges the density by the held-out rows. Each
 section of the check has a column: good, doubtful, bad, or cannot tell. Seconds are of the fit, with the threads that
-torch takes.
+torch takes. A set that is run again takes the place of its older result.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 import warnings
 from collections.abc import Callable
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 import pushforward as pf
-from common import write
+from common import RESULTS, write
 from pushforward.data.tables import read_table
 from pushforward.tabular.arrow import Source, as_source
 
@@ -117,17 +118,23 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="the folder with the sets")
     args = parser.parse_args()
     training: dict[str, Any] = {"progress": "none"} | ({} if args.steps is None else {"steps": args.steps})
-    results = []
     for name in args.only:
         path, read = args.data / SETS[name][0], SETS[name][1]
         if not path.exists():
             print(f"{name}: left out, there is no {path}")
             continue
-        results.append(judge(name, path, read, args.seed, training))
-        print("\n".join(table(results[-1:])), flush=True)
-    if not results:
-        raise SystemExit(f"none of the sets is in {args.data}")
-    write("tables", {"protocol": __doc__, "seed": args.seed, "results": results}, table(results))
+        result = judge(name, path, read, args.seed, training)
+        print("\n".join(table([result])), flush=True)
+        keep(result, args.seed)
+
+
+def keep(result: dict[str, Any], seed: int) -> None:
+    """Puts one set's result among those that are there already."""
+    path = RESULTS / "tables.json"
+    old = json.loads(path.read_text())["results"] if path.exists() else []
+    results = {r["set"]: r for r in old} | {result["set"]: result}
+    kept = [results[name] for name in SETS if name in results]
+    write("tables", {"protocol": __doc__, "seed": seed, "results": kept}, table(kept))
 
 
 if __name__ == "__main__":
