@@ -566,6 +566,23 @@ def test_the_step_of_scaled_values_is_found_among_others() -> None:
     assert abs(cells.is_coarse(density.schema["level"], drawn).mean() - on.mean()) < 0.02
 
 
+@quiet
+@pytest.mark.parametrize("finer", [1, 10])
+def test_scaled_decimals_come_back_as_they_were_written(finer: int) -> None:
+    rng = np.random.default_rng(0)
+    whole = rng.poisson(100, 3000)
+    tenths = finer * whole + (rng.integers(finer, size=3000) if finer > 1 else 0) * (rng.random(3000) < 0.05)
+    span = np.ptp(tenths)
+    level = np.array([float(f"{v:.12g}") for v in (tenths - tenths.min()) / span])
+    source = as_source({"level": level})
+    column = pf.infer_schema(source)["level"]
+    assert column.step == pytest.approx(1 / span, rel=1e-12)
+    assert (column.coarse is None) == (finer == 1)
+    code = cells.encode(column, source.data.column("level"), False)
+    again = cells.decode(column, code.state, code.base + 0.37 * code.width, np.random.default_rng(0))
+    assert (again.to_numpy() == level).all()
+
+
 def test_a_flow_that_is_too_narrow_is_widened(tmp_path: Path) -> None:
     x = torch.randn(4000, 2, generator=torch.Generator().manual_seed(0))
     flow = pf.real_nvp(2, depth=2, seed=0)

@@ -14,6 +14,8 @@ from . import arrow
 from .column import Column
 
 Values = NDArray[np.float64]
+_LOOKED_AT = 2000  # distinct values, to see how they are written
+_ALIKE = 0.98  # of them are given back to the last bit
 
 
 @dataclass(frozen=True)
@@ -142,9 +144,35 @@ def uncounted(column: Column, w: Values) -> Values:
     if column.step is None:
         return w
     value = column.origin + w * column.step
+    if column.digits is not None:
+        return spelled(value, column.digits)
     # A decimal step such as 0.1 is no binary number: the nearest decimal is what the data held.
     digits = max(0, 12 - math.ceil(math.log10(max(abs(column.step), 1e-300) + 1e-300)))
     return np.round(value, min(digits, 15)) if column.step < 1 else value
+
+
+def spelled(values: Values, digits: int) -> Values:
+    """Values rounded to so many significant digits."""
+    u, at = np.unique(values, return_inverse=True)
+    return np.array([float(f"{v:.{digits}g}") for v in u.tolist()])[at.reshape(values.shape)]
+
+
+def digits_of(column: Column, values: NDArray[Any]) -> int | None:
+    """The significant digits with which the lattice of a column gives back its values (N,); None where it needs none.
+
+    Values that were scaled and then written as decimals lie on their lattice to the last digit only.
+    """
+    if not column.noisy or column.period is not None or values.dtype == np.int64:
+        return None
+    u = np.unique(values)
+    u = u[:: math.ceil(len(u) / _LOOKED_AT)]
+    u = u if column.on_lattice else u[is_coarse(column, u)]
+    step = column.step or column.coarse or 1
+    places = column.origin + np.round((u - column.origin) / step) * step
+    plain = uncounted(column, counted(column, u)) if column.on_lattice else np.round(places, 12)
+    if (plain == u).mean() > _ALIKE:
+        return None
+    return next((d for d in range(6, 16) if (spelled(places, d) == u).mean() > _ALIKE), None)
 
 
 def _placed(column: Column, values: NDArray[Any]) -> tuple[Values, NDArray[np.bool_]]:
@@ -231,7 +259,8 @@ def _valid(column: Column, w: Values, coarse: NDArray[np.bool_], whole: bool) ->
             least = None if column.low is None else np.nextafter(column.low, np.inf)
             most = None if column.high is None else np.nextafter(column.high, -np.inf)
             inside = w if least is None and most is None else np.clip(w, least, most)
-            w = np.where(coarse, np.round(w, 12), inside)
+            on = np.round(w, 12) if column.digits is None else spelled(w, column.digits)
+            return np.where(coarse, on, inside)
         return uncounted(column, w)
     k = np.where(coarse, np.round(w), np.floor(w))
     if low is not None or high is not None:

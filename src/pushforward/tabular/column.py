@@ -35,6 +35,7 @@ class Column:
         origin: one value of the lattice.
         coarse: a wider step that many, but not all, of the values keep to, counted from origin: such a value has a
             state of its own, which tells the flow that it stands for a wider cell.
+        digits: significant ones of values on a lattice or its coarse step, where decimals of the step do not tell them.
         low: lower bound of the values, None for none; a continuous value lies strictly above it.
         high: upper bound.
         period: of a circular column, whose values then lie in [low, high).
@@ -58,6 +59,7 @@ class Column:
     step: float | None = None
     origin: float = 0
     coarse: float | None = None
+    digits: int | None = None
     low: float | None = None
     high: float | None = None
     period: float | None = None
@@ -299,6 +301,7 @@ def _optional(check: Any) -> Any:
 _CHECKS: dict[str, Any] = {
     "name": _text, "kind": lambda v: v in KINDS, "dtype": _text, "missing": _flag, "atoms": _each(_number),
     "flows": _flag, "step": _optional(_positive), "coarse": _optional(_positive), "origin": _number,
+    "digits": _optional(lambda v: type(v) is int and 1 <= v <= 17),
     "low": _optional(_number), "high": _optional(_number), "period": _optional(_positive), "cut": _number,
     "categories": _each(_text), "counts": _each(lambda v: type(v) is int and v > 0), "own": lambda v: type(v) is int,
     "knots": _each(_each(_number, 3)), "heavy": _each(_flag, 2), "form": _optional(_text),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..data import _csv
 from . import arrow
 from .column import Column, unit_seconds
-from .lattice import find_atoms, find_coarse, find_lattice
+from .lattice import find_atoms, find_coarse, find_finer, find_lattice, snapped
 from .marginal import Marginal
 
 _ALIASES = {
@@ -190,6 +190,10 @@ def _facts(
         found = find_coarse(present, step, origin)
         if found is not None:
             coarse, origin = found
+            if step is None and (finer := find_finer(present, coarse, origin)) is not None:
+                parts = round(coarse / finer)
+                step, origin = snapped(finer, origin)
+                coarse = parts * step
             kind = "quantised" if kind == "real" else kind
     if request.kind is None and not temporal and step is None and coarse is None and _fills_unit(present):
         low, high, kind = 0.0, 1.0, "bounded"
@@ -250,10 +254,11 @@ def _with_marginal(column: Column, present: NDArray[Any], gaussian: bool) -> Col
     """Fits the map of the ordinary values."""
     from dataclasses import replace
 
-    from .cells import counted, is_coarse
+    from .cells import counted, digits_of, is_coarse
 
     if not column.flows:
         return column
+    column = replace(column, digits=digits_of(column, present))
     rest = present[~np.isin(present, column.atoms)]
     w = counted(column, rest)
     if column.noisy:  # a random place in each cell, the same at each call

@@ -25,6 +25,8 @@ _SEVERAL = 6  # distinct values on a coarse step, at least
 _GAIN = 0.1  # nats a row, the least for which a coarse step is worth a state
 _REPEATS = 3  # rows of a value
 _ON_STEP = 1e-6  # of a step, from its values
+_ON_FINER, _FINEST = 1e-3, 100  # of a finer step; the most of them in a coarse one
+_NEARLY = 1e-9
 _SENTINEL = 3  # rows of an isolated first or last value, such as 0
 _NINES = (99.0, 999.0, 9999.0, 99999.0)  # as such a value, of either sign, one row is enough
 
@@ -98,6 +100,29 @@ def find_coarse(values: NDArray[Any], step: float | None, origin: float) -> tupl
         return None
     first = origin + residue * step
     return (g * step, first) if isinstance(step, int) else (round(g * step, 12), round(first, 12))
+
+
+def find_finer(values: NDArray[Any], coarse: float, origin: float) -> float | None:
+    """The step that all values (N,) keep to where many keep to the coarse one; None where the others are continuous."""
+    places = (values - origin) / coarse
+    between = np.unique(places[np.abs(places - np.round(places)) >= _ON_STEP])
+    if len(between) < 2:
+        return None
+    fits = (m for m in _MULTIPLES if np.abs(between * m - np.round(between * m)).max() < _ON_FINER)
+    found = next(fits, None)
+    return None if found is None or found > _FINEST else coarse / found
+
+
+def snapped(step: float, origin: float) -> tuple[float, float]:
+    """A step that was estimated is one part of 1, and the origin a multiple of it, where they are nearly so.
+
+    Columns that were scaled to 0 and 1 have such lattices.
+    """
+    parts = 1 / step
+    if parts < 2 or abs(parts / round(parts) - 1) > _NEARLY:
+        return step, origin
+    step, at = 1 / round(parts), origin / step
+    return step, round(at) * step if abs(at - round(at)) < _ON_STEP else origin
 
 
 def find_atoms(
@@ -197,7 +222,7 @@ def _any_step(u: NDArray[np.float64], exact: float) -> tuple[float, float] | Non
     slope, start = (float(v) for v in np.polyfit(k, u, 1))
     if np.abs(u - start - slope * k).max() > 0.02 * slope + 4 * exact or len(np.unique(k)) < len(u) * 0.99:
         return None
-    return slope, start
+    return snapped(slope, start)
 
 
 def _repeated_step(values: NDArray[Any]) -> tuple[float, float] | None:
