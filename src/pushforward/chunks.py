@@ -43,7 +43,7 @@ def spans_of(count: int, numel: int, device: torch.device) -> list[slice]:
     On a CPU few enough that a layer's activations stay in cache, and enough that products, not the calls of operators,
     take the time (measured, benchmarks/); always a multiple of 16, up to which torch draws normal numbers in one way.
     """
-    most, together = (1024, 2**17) if device.type == "cpu" else (2**16, 2**23)
+    most, together = (2048, 2**17) if device.type == "cpu" else (2**16, 2**23)
     size = max(16, min(most, together // numel // 16 * 16))
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from ..bijections import ActNorm, Bijection, Coupling, LULinear
 from ..elementwise import Affine
-from ..nets import MLP
+from ..nets import MLP, fuses, product
 from .tape import Buffers, Rows, Step, add_product, add_sum, apart, put, together, zero
 from .weights import FlatWeights, Learned
 
+FUSED_ROWS = 1024  # rows from which a fused product pays though it takes fresh memory
 threshold_backward: Any = torch.ops.aten.threshold_backward
 tanh_backward: Any = torch.ops.aten.tanh_backward
 
@@ -37,14 +38,24 @@ class _Linear:
             return self.multiply_add(self.bias, self.weight, h.mT).mT
         return self.multiply_add(self.bias, h, self.turned, out=out)
 
+    def hidden(self, h: Tensor, out: Buffers, name: object) -> Tensor:
+        """relu(forward(h)), in memory that is used again where that pays."""
+        if h.ndim == 2 and h.shape[1] == 1:  # an outer product, which a product of matrices takes longer for
+            return torch.addcmul(self.bias, h, self.turned, out=out.take(name, h, self.width)).relu_()
+        if len(h) >= FUSED_ROWS and fuses(self.weight):
+            return product(h, self.weight, self.bias[0], "relu")
+        return self.forward(h, out.take(name, h, self.width)).relu_()
+
     def learn(self, gradient: Tensor, h: Tensor, first: bool) -> None:
         """Takes the gradient in the output, (..., B, O)."""
         add_product(self.of_weight, gradient, h, first)
         add_sum(self.of_bias, gradient, first)
 
-    def back(self, gradient: Tensor, out: Tensor) -> Tensor:
+    def back(self, gradient: Tensor, out: Buffers, name: object) -> Tensor:
         """-> the gradient in the input, (..., B, I)."""
-        return self.multiply(gradient, self.weight, out=out)
+        if len(gradient) >= FUSED_ROWS and fuses(self.weight):
+            return product(gradient, self.turned)
+        return self.multiply(gradient, self.weight, out=out.take(name, gradient, self.weight.shape[-1]))
 
 
 class _Coupling(Step):
@@ -68,7 +79,7 @@ class _Coupling(Step):
             h = torch.cat([h, rows.context], -1)
         self.inputs = [h]
         for i, linear in enumerate(self.linears[:-1]):
-            h = linear.forward(h, self.hidden.take(i, h, linear.width)).relu_()
+            h = linear.hidden(h, self.hidden, i)
             self.inputs.append(h)
         self.map(rows, self.linears[-1].forward(h))
 
@@ -77,7 +88,7 @@ class _Coupling(Step):
         for i in range(len(self.linears) - 1, 0, -1):
             linear, h = self.linears[i], self.inputs[i]
             linear.learn(gradient, h, rows.first)
-            gradient = linear.back(gradient, rows.scratch.take(i % 2, h, h.shape[-1]))
+            gradient = linear.back(gradient, rows.scratch, i % 2)
             threshold_backward.grad_input(gradient, h, 0, grad_input=gradient)
         first = self.linears[0]
         first.learn(gradient, self.inputs[0], rows.first)
