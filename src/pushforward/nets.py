@@ -27,10 +27,7 @@ _POINTWISE: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.
 
 
 def fuses(weight: Tensor) -> bool:
-    """Whether `product` serves: a matrix of float32, not small, on a CPU for which torch has oneDNN.
-
-    With small ones it gains nothing, and its last bits were seen to depend on where in memory a weight lies.
-    """
+    """Whether `product` serves: a matrix of float32, not small, on a CPU for which torch has oneDNN."""
     known = _POINTWISE is not None and weight.dtype == torch.float32 and weight.device.type == "cpu"
     return known and weight.ndim == 2 and min(weight.shape) >= _LEAST_FUSED
 

@@ -155,7 +155,10 @@ def read_tensors(path: str | PathLike[str], only_header: bool = False) -> tuple[
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {} if only_header else {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = [] if only_header else file.keys()
+            # Copied: products differ in their last bits where memory is not aligned as torch aligns it, and the file
+            # may be replaced while the model lives.
+            tensors = {name: file.get_tensor(name).clone() for name in names}
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged or is no .safetensors file: {error}") from None
     try:
