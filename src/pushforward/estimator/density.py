@@ -49,7 +49,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         width: hidden units of its networks; None as above.
         members: flows trained from different seeds, whose densities are averaged (a mixture with equal weights).
         seconds: length of each flow's training in wall-clock time. At most one of seconds, epochs and steps; with none,
-            about 100 passes, at most 10,000 steps, fewer for small tables.
+            100 passes up to 10,000 steps, but 400 up to 6,000, fewer for small tables.
         epochs: the length in passes over the rows.
         steps: the length in optimiser steps.
         batch: rows of a step; None takes 512.

@@ -133,9 +133,12 @@ def settings(recipe: str | None, rows: int, features: int) -> Settings:
 
 
 def steps_for(rows: int, batch: int) -> int:
-    """Steps where the length is open: about 100 passes, but 3 steps a row if they are few and 10,000 at most."""
-    least = min(max(3 * rows, 100), 2_000)
-    return min(max(100 * math.ceil(rows / batch), least), 10_000)
+    """Steps where the length is open: 100 passes up to 10,000 steps, but 400 up to 6,000 and 3 a row up to 2,000.
+
+    Of 9,000 rows of 13 columns (photoz), 6,000 steps gained 3.4 nats over 2,000.
+    """
+    passes = math.ceil(rows / batch)
+    return max(min(100 * passes, 10_000), min(400 * passes, 6_000), min(max(3 * rows, 100), 2_000))
 
 
 def most_steps(rows: int, batch: int) -> int | None:
@@ -146,13 +149,20 @@ def most_steps(rows: int, batch: int) -> int | None:
     """
     if rows >= UNLIMITED:
         return None
-    passes = math.ceil(rows / batch)
-    return max(steps_for(rows, batch), 100 * passes, min(400 * passes, 6_000))
+    return max(steps_for(rows, batch), 100 * math.ceil(rows / batch))
 
 
 def noise_for(rows: int, features: int) -> float:
     """Noise for few rows, in units of each column's spread: more for more columns."""
     return min(0.5, max(10.0, 2.5 * features) / rows) if _are_few(rows, features) else 0.0
+
+
+def whitens(rows: int, features: int) -> bool:
+    """Whether the numbers of a table are made uncorrelated before the flow.
+
+    It gained 5.1 nats (taxis), 9.9 (photoz) and .4 (bsds300), but lost 2.1 with 3,000 rows of 43 columns (miniboone).
+    """
+    return features < _WIDE or rows >= _MANY_TABLE_ROWS
 
 
 _MANY_PLANE_ROWS = 50_000

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..data import _csv
 from . import arrow
 from .column import Column
+from .lattice import spelled
 
 Values = NDArray[np.float64]
 _LOOKED_AT = 2000  # distinct values, to see how they are written
@@ -149,12 +150,6 @@ def uncounted(column: Column, w: Values) -> Values:
     # A decimal step such as 0.1 is no binary number: the nearest decimal is what the data held.
     digits = max(0, 12 - math.ceil(math.log10(max(abs(column.step), 1e-300) + 1e-300)))
     return np.round(value, min(digits, 15)) if column.step < 1 else value
-
-
-def spelled(values: Values, digits: int) -> Values:
-    """Values rounded to so many significant digits."""
-    u, at = np.unique(values, return_inverse=True)
-    return np.array([float(f"{v:.{digits}g}") for v in u.tolist()])[at.reshape(values.shape)]
 
 
 def digits_of(column: Column, values: NDArray[Any]) -> int | None:

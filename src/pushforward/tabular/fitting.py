@@ -18,6 +18,7 @@ from ..bijections import Chain
 from ..data.tables import TableFile
 from ..flow import Flow, initialize
 from ..models import RECIPES, choose
+from ..models.rule import whitens
 from ..training import Epoch, Fit, fit
 from ..training.progress import reporter
 from ..training.rows import checked_weights, held_out, normalised
@@ -48,7 +49,7 @@ def fit_table(
     depth: int | None = None,
     width: int | None = None,
     model: Mapping[str, Any] | None = None,
-    whiten: bool = True,
+    whiten: bool | None = None,
     seed: int = 0,
     progress: str | Callable[[Epoch], None] = "auto",
     memory_rows: int | None = None,
@@ -70,7 +71,8 @@ def fit_table(
         depth: of the flow; None leaves it to `choose`.
         width: of the flow's networks; None as for depth.
         model: further arguments of the recipe.
-        whiten: put a fixed linear map before the flow, so that the numbers start uncorrelated; another for given ones.
+        whiten: put a fixed linear map before the flow, so that the numbers start uncorrelated, and another for given
+            ones; None does but for few rows of many columns.
         seed: of weights, shuffling, noise and the held-out rows.
         progress: as in `fit`; one line for the mass function, then one for the flow. Both show nats per row.
         memory_rows: rows up to which a file is read whole; None is up to about 67 million cells.
@@ -124,7 +126,7 @@ def fit_table(
     rows, held = _split(density, source, val, of_rows, training.pop("val_fraction", 0.1), seed)
     if training.pop("check", True):
         _check_bounded(layout, rows.rows)
-    if whiten:
+    if whitens(count, len(layout.numbers)) if whiten is None else whiten:
         density.whiten(rows.rows)
     drawing = None
     if file is not None:

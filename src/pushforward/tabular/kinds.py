@@ -14,6 +14,7 @@ from .column import Column, unit_seconds
 from .lattice import find_atoms, find_coarse, find_finer, find_lattice, snapped
 from .marginal import Marginal
 
+_BENT_ROWS = 1_000  # of a continuous column, for its quantiles to be worth following
 _ALIASES = {
     "quantized": "quantised", "int": "integer", "float": "real", "cat": "category", "categorical": "category",
     "datetime": "date", "time": "date", "log": "positive", "logit": "bounded", "drop": "dropped", "ignore": "dropped",
@@ -108,7 +109,7 @@ def categorical(name: str, column: Any, request: Request, text: bool, named: boo
     )  # fmt: skip
 
 
-def numerical(name: str, column: Any, request: Request, text: bool, named: bool, gaussian: bool) -> Column:
+def numerical(name: str, column: Any, request: Request, text: bool, named: bool, gaussian: bool | None) -> Column:
     """The column as a number or date.
 
     Raises:
@@ -250,7 +251,7 @@ def _bounds(
     return None, None, None, 0.0
 
 
-def _with_marginal(column: Column, present: NDArray[Any], gaussian: bool) -> Column:
+def _with_marginal(column: Column, present: NDArray[Any], gaussian: bool | None) -> Column:
     """Fits the map of the ordinary values."""
     from dataclasses import replace
 
@@ -264,6 +265,8 @@ def _with_marginal(column: Column, present: NDArray[Any], gaussian: bool) -> Col
     if column.noisy:  # a random place in each cell, the same at each call
         width = np.where(is_coarse(column, rest), column.coarse_cell, column.cell)
         w = w + width * np.random.default_rng(0).uniform(size=len(w))
+    if gaussian is None:
+        gaussian = not column.noisy and len(rest) >= _BENT_ROWS
     fitted = Marginal.of(w, *column.bounds, gaussian=gaussian)
     return replace(column, knots=fitted.knots, heavy=fitted.heavy)
 

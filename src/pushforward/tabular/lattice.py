@@ -99,7 +99,7 @@ def find_coarse(values: NDArray[Any], step: float | None, origin: float) -> tupl
     if g == 0:
         return None
     first = origin + residue * step
-    return (g * step, first) if isinstance(step, int) else (round(g * step, 12), round(first, 12))
+    return (g * step, first) if isinstance(step, int) else (_tidy(g * step), _tidy(first))
 
 
 def find_finer(values: NDArray[Any], coarse: float, origin: float) -> float | None:
@@ -247,6 +247,18 @@ def _repeated_step(values: NDArray[Any]) -> tuple[float, float] | None:
             return None
     places = (values - origin) / step
     return (step, origin) if (np.abs(places - np.round(places)) < _ON_STEP).mean() >= 0.5 else None
+
+
+def spelled(values: NDArray[np.float64], digits: int) -> NDArray[np.float64]:
+    """Values rounded to so many significant digits."""
+    u, at = np.unique(values, return_inverse=True)
+    return np.array([float(f"{v:.{digits}g}") for v in u.tolist()])[at.reshape(values.shape)]
+
+
+def _tidy(value: float) -> float:
+    """The decimal that a value is but for the rounding of products such as 3 * 0.1."""
+    near = round(value, 12)
+    return near if abs(near - value) <= 1e-14 * abs(value) else value
 
 
 def _plain(values: NDArray[Any]) -> tuple[float, ...]:

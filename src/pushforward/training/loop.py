@@ -101,7 +101,7 @@ def train(
         context: (N, K), for a conditional flow.
         weights: (N,), not negative: how much each row counts.
         epochs: the length of the run in passes over the rows. Give at most one of epochs, steps and seconds; with
-            none, it is about 100 passes, at most 10,000 steps and, for 700 rows and more, at least 2,000.
+            none, it is 100 passes up to 10,000 steps, but 400 up to 6,000, and for few rows 3 steps a row.
         steps: the length of the run in optimiser steps.
         seconds: the length of the run in wall-clock time, set-up and validation included. It ends earlier after so
             many passes (100 at least) that more would learn the rows by heart.
