@@ -14,7 +14,6 @@ from .column import Column, unit_seconds
 from .lattice import find_atoms, find_coarse, find_finer, find_lattice, snapped
 from .marginal import Marginal
 
-_BENT_ROWS = 1_000  # of a continuous column, for its quantiles to be worth following
 _ALIASES = {
     "quantized": "quantised", "int": "integer", "float": "real", "cat": "category", "categorical": "category",
     "datetime": "date", "time": "date", "log": "positive", "logit": "bounded", "drop": "dropped", "ignore": "dropped",
@@ -265,8 +264,7 @@ def _with_marginal(column: Column, present: NDArray[Any], gaussian: bool | None)
     if column.noisy:  # a random place in each cell, the same at each call
         width = np.where(is_coarse(column, rest), column.coarse_cell, column.cell)
         w = w + width * np.random.default_rng(0).uniform(size=len(w))
-    if gaussian is None:
-        gaussian = not column.noisy and len(rest) >= _BENT_ROWS
+    gaussian = False if gaussian is None and column.noisy else gaussian
     fitted = Marginal.of(w, *column.bounds, gaussian=gaussian)
     return replace(column, knots=fitted.knots, heavy=fitted.heavy)
 

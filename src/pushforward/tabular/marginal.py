@@ -17,6 +17,8 @@ _HEAVY = 5.0  # spreads from the middle at which the straight continuation of th
 _BULK = 3.0  # spreads, the part of a straight map before its tails
 _SOFT = 3.0  # how far beyond the last knot a line bends into a logarithm
 _MIN_ROWS_OF_KNOT = 5
+_BENT_ROWS = 1_000
+_SKEW, _TAILS = 0.1, 1.5
 
 
 @dataclass(frozen=True)
@@ -42,17 +44,18 @@ class Marginal:
     heavy: tuple[bool, bool] = (False, False)
 
     @staticmethod
-    def of(w: Values, low: float | None = None, high: float | None = None, *, gaussian: bool = True) -> Marginal:
+    def of(w: Values, low: float | None = None, high: float | None = None, *, gaussian: bool | None = True) -> Marginal:
         """The map for training values w (N,) strictly within the bounds, at least two of them distinct.
 
         Args:
             w: the values.
             low: lower bound, or None.
             high: upper bound, or None.
-            gaussian: bend the column towards a normal by its quantiles; False only shifts and scales it.
+            gaussian: bend the column towards a normal by its quantiles; False only shifts and scales it, and None
+                bends it if it has 1,000 rows and is not both symmetric and of heavy tails.
         """
         t, _ = _unbound(w, low, high)
-        knots = _knots(t, gaussian)
+        knots = _knots(t, _is_bent(t) if gaussian is None else gaussian)
         y = Marginal(None, None, knots)._spline(np.array([t.min(), t.max()]))[0]
         return Marginal(low, high, knots, (bool(y[0] < -_HEAVY), bool(y[1] > _HEAVY)))
 
@@ -124,6 +127,20 @@ def _rebound(t: Values, low: float | None, high: float | None) -> Values:
     if low is not None:
         return low + np.exp(np.minimum(t, 700.0))
     return t if high is None else high - np.exp(np.minimum(-t, 700.0))
+
+
+def _is_bent(t: Values) -> bool:
+    """Whether to follow the quantiles.
+
+    Columns that are symmetric and of heavy tails, as those of image patches, are so together: where all are large, the
+    patch has contrast. Bends hide that (bsds300 lost 6.3 nats), where skewed columns gain.
+    """
+    far, near, middle, upper, last = np.quantile(t, [0.01, 0.25, 0.5, 0.75, 0.99])
+    if len(t) < _BENT_ROWS or not upper > near:
+        return False
+    skew = abs(last + far - 2 * middle) / (last - far)
+    tails = (last - far) / (upper - near) / 3.449  # as those of a normal are 1
+    return bool(skew > _SKEW or tails < _TAILS)
 
 
 def _knots(t: Values, gaussian: bool) -> tuple[tuple[float, float, float], ...]:
