@@ -342,6 +342,31 @@ def test_conditional_densities(tmp_path: Path) -> None:
     torch.testing.assert_close(again.log_prob(rows), log_prob, rtol=1e-6, atol=1e-5)
 
 
+@quiet
+def test_members_are_averaged(tmp_path: Path) -> None:
+    table, _ = synthetic(400, 0)
+    density = pf.fit_table(table, kinds=KINDS, members=3, steps=5, given=["colour"], progress="none")
+    assert len(density.flows) == 3
+    rows = density.encode(table)
+    y, _ = density.noisy(rows, np.full(rows.base.shape, 0.5))
+    each = [flow.log_prob(torch.from_numpy(y), density.context(rows)) for flow in density.flows]
+    assert not torch.allclose(each[0], each[1])
+    assert density.flow is not None
+    mixed = density.flow.log_prob(torch.from_numpy(y), density.context(rows))
+    assert torch.allclose(mixed.exp(), torch.stack(each).exp().mean(0), rtol=1e-4)
+    pf.save(density, tmp_path / "density.safetensors")
+    again = pf.load(tmp_path / "density.safetensors")
+    assert len(again.flows) == 3
+    assert torch.allclose(again.log_prob(table), density.log_prob(table), rtol=1e-6)
+    assert density.sample(2, {"colour": ["red", "blue"]}, seed=0).num_rows == 4
+    with pytest.raises(ValueError, match="it has 3 flows"):
+        density.latent(table)
+    report = pf.check(density, table, table)
+    assert report["exactness"].verdict == "good"
+    with pytest.raises(ValueError, match="members must be at least 1"):
+        pf.fit_table(table, members=0)
+
+
 def test_a_loaded_density_is_the_saved_one(wide: TableDensity, tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     pf.save(wide, path, training={"rows": 400})

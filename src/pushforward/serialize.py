@@ -50,10 +50,11 @@ def save(
     table = None if isinstance(flow, (Flow, Ensemble)) else flow.to_json()
     if table is not None and schema is not None:
         raise ValueError("the density of a table is saved with its own schema: give none")
+    members = len(flow) if isinstance(flow, Ensemble) else 1 if table is None else table["members"]
     header = {
         "format_version": FORMAT_VERSION,
         "recipe": flow.recipe if isinstance(flow, (Flow, Ensemble)) else table["recipe"] if table else None,
-        **({"members": len(flow)} if isinstance(flow, Ensemble) else {}),
+        **({"members": members} if members > 1 or isinstance(flow, Ensemble) else {}),
         **({} if table is None else {"table": table["table"]}),
         "schema": table["schema"] if table else getattr(flow, "schema", None) if schema is None else dict(schema),
         "training": getattr(flow, "training_summary", None) if training is None else dict(training),
@@ -97,12 +98,9 @@ def load(path: str | PathLike[str], *, into: Flow | Ensemble | None = None, devi
 
         if into is not None:
             raise ValueError(f"{path} holds the density of a table, which is rebuilt: load it without into=")
-        flow = rebuild(path, table, schema, None if recipe is None else _rebuild(path, recipe, len(tensors)))
+        flow = rebuild(path, table, schema, [] if recipe is None else _members(path, header, len(tensors)))
     elif into is None and "members" in header:
-        count = header["members"]
-        if type(count) is not int or not 1 <= count <= max(len(tensors), 1):
-            raise ValueError(f"{path}: damaged header: {count!r} members, and {len(tensors)} tensors")
-        flow = Ensemble([_rebuild(path, recipe, len(tensors) // count) for _ in range(count)])
+        flow = Ensemble(_members(path, header, len(tensors)))
     elif into is None:
         flow = _rebuild(path, recipe, len(tensors))
     _check_tensors(path, flow.state_dict(), tensors)
@@ -119,6 +117,14 @@ def load(path: str | PathLike[str], *, into: Flow | Ensemble | None = None, devi
     if table is None:
         flow.schema = schema
     return flow
+
+
+def _members(path: str | PathLike[str], header: dict[str, Any], tensors: int) -> list[Flow]:
+    """As many flows of the header's recipe as it says, without memory for their weights."""
+    count = header.get("members", 1)
+    if type(count) is not int or not 1 <= count <= max(tensors, 1):
+        raise ValueError(f"{path}: damaged header: {count!r} members, and {tensors} tensors")
+    return [_rebuild(path, header["recipe"], tensors // count) for _ in range(count)]
 
 
 def read_header(path: str | PathLike[str]) -> dict[str, Any]:

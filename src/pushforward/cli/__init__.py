@@ -89,6 +89,8 @@ def demo(**options: Any) -> None:
 @click.option("--columns", help="Columns to model, as a,b,c; all of them by default.")
 @click.option("--drop", help="Columns to leave out, as a,b.")
 @click.option("--recipe", type=click.Choice(opt.RECIPES), default="auto", show_default=True, help="Kind of the flow.")
+@click.option("--members", type=click.IntRange(1), default=1, show_default=True,
+              help="Flows whose densities are averaged: slower, and better of few rows.")  # fmt: skip
 @opt.of_reading
 @opt.of_training
 @opt.of_model

@@ -31,7 +31,7 @@ _MIN_ROWS = 25  # after the test's tenth, enough to hold some out for validation
 
 def fit(
     data: str, out: str, columns: str | None, drop: str | None, given: str | None, kinds: str | None, recipe: str,
-    reading: Reading, seed: int, progress: str, model: dict[str, Any], training: dict[str, Any],
+    members: int, reading: Reading, seed: int, progress: str, model: dict[str, Any], training: dict[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """Learns the density of a table's rows, tests it on rows held out, and saves it."""
     if len([k for k in ("seconds", "epochs", "steps") if k in training]) > 1:
@@ -66,7 +66,7 @@ def fit(
     with reporter(progress) as report:
         density = fit_table(
             rest, schema=schema, given=told, recipe=recipe, seed=seed, progress=_recorder(report, curves),
-            depth=model.pop("depth", None), width=model.pop("width", None), model=model, **training,
+            depth=model.pop("depth", None), width=model.pop("width", None), members=members, model=model, **training,
         )  # fmt: skip
     figures |= {"columns": schema.names, "given": told, "kinds": {c.name: c.kind for c in schema.columns}}
     figures |= {"train_rows": rows - len(test), "test_rows": len(test), "out": out}
@@ -182,7 +182,9 @@ def _told_training(density: TableDensity) -> dict[str, Any]:
     if flow is not None:
         built = (flow.recipe or {"name": "a flow", "arguments": {}})["arguments"]
         sizes = ", ".join(f"{built[k]} {k}" for k in ("depth", "width") if built.get(k) is not None)
-        parts.append(f"{(flow.recipe or {}).get('name', 'flow')} ({sizes}) of {count(flow.shape[0], 'number')}")
+        several = "" if len(density.flows) == 1 else f"{len(density.flows)} times "
+        name = (flow.recipe or {}).get("name", "flow")
+        parts.append(f"{several}{name} ({sizes}) of {count(flow.shape[0], 'number')}")
     if mass is not None:
         parts.append(f"masses of {count(len(mass.sizes), 'column')} with {sum(mass.sizes):,} states")
     parameters = sum(p.numel() for p in density.parameters())

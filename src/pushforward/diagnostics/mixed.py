@@ -90,16 +90,16 @@ class TableSubject:
         return self._draw(1, self.contexts.take(order), seed).select(self.names).combine_chunks()
 
     def latent(self, rows: Any) -> Array | None:
-        """The latents z (N, C) of the numbers; None where there are none."""
-        if getattr(self.density, "flow", self) is None:
+        """The latents z (N, C) of the numbers; None where there are none, or several flows."""
+        if len(getattr(self.density, "flows", [self])) != 1:
             return None
         z = np.asarray(self.density.latent(rows), float)
         return z if z.ndim == 2 and z.shape[1] else None
 
     def base_sample(self, n: int, seed: int) -> tuple[Array, Array] | None:
         """The base of the inner flow, as of a flow."""
-        flow = getattr(self.density, "flow", None)
-        return None if flow is None else FlowSubject(flow, []).base_sample(n, seed)
+        flows = getattr(self.density, "flows", [])
+        return None if len(flows) != 1 else FlowSubject(flows[0], []).base_sample(n, seed)
 
     def base_log_prob(self, z: Array) -> Array:
         """log p(z) (N,) of latents (N, C)."""
@@ -122,9 +122,9 @@ class TableSubject:
         return None
 
     def inner(self, rows: Any) -> tuple[FlowSubject, Array] | None:
-        """The flow of the numbers, and what it sees of rows: numbers (N, C), then its context (N, K)."""
-        flow = getattr(self.density, "flow", None)
-        if flow is None or not hasattr(self.density, "noisy"):
+        """The (first) flow of the numbers, and what it sees of rows: numbers (N, C), then its context (N, K)."""
+        flows = getattr(self.density, "flows", [])
+        if not flows or not hasattr(self.density, "noisy"):
             return None
         encoded = self.density.encode(rows)
         y, _ = self.density.noisy(encoded, np.random.default_rng(0).random(encoded.base.shape))
@@ -132,7 +132,7 @@ class TableSubject:
         known = np.isfinite(y).all(1)
         context = np.empty((len(y), 0)) if context is None else np.asarray(context, float)
         names = [f"number {i}" for i in range(y.shape[1] + context.shape[1])]
-        return FlowSubject(flow, names, context.shape[1]), np.hstack([y, context])[known].astype(float)
+        return FlowSubject(flows[0], names, context.shape[1]), np.hstack([y, context])[known].astype(float)
 
     def baselines(self, fit: Any, rows: Any, seed: int) -> dict[str, tuple[str, Array]]:
         """Independent categories, atoms and missing cells, times a Gaussian, or a mixture, of the numbers there are.

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..chunks import map_rows
 from ..data import _csv
+from ..ensemble import Ensemble
 from ..flow import Flow
 from . import cells
 from .arrow import Source, as_source
@@ -29,6 +30,7 @@ from .parallel import in_order
 from .preconditioning import folded, uncorrelated, unfolded
 from .schema import Schema
 
+Flows = Flow | Ensemble
 _CHUNK = 2**16  # rows that are encoded at a time
 _TRIES = 20  # at a row whose numbers lie far beyond all that was seen
 
@@ -50,13 +52,14 @@ class TableDensity(nn.Module):
         schema: of all columns.
         given: names of the columns that the density is conditional on.
         mass: of the columns with states; None where there are none.
-        flow: of the columns with numbers; None where there are none. Its context are the states and given columns.
+        flow: of the columns with numbers (or an ensemble); None where there are none. Its context are the states and
+            given columns.
     """
 
     whitening: Tensor
 
     def __init__(
-        self, schema: Schema, given: Sequence[str] = (), mass: MassFunction | None = None, flow: Flow | None = None
+        self, schema: Schema, given: Sequence[str] = (), mass: MassFunction | None = None, flow: Flows | None = None
     ) -> None:
         super().__init__()
         self.schema, self.given = schema, tuple(given)
@@ -70,6 +73,11 @@ class TableDensity(nn.Module):
         # A linear map before the flow, lower triangular; float32 as all that is kept, but applied in float64.
         self.register_buffer("whitening", torch.eye(len(layout.numbers)))
         self.training_summary: dict[str, Any] | None = None
+
+    @property
+    def flows(self) -> list[Flow]:
+        """The flows of the numbers: none, one, or the members of an ensemble."""
+        return list(self.flow) if isinstance(self.flow, Ensemble) else [] if self.flow is None else [self.flow]
 
     @property
     def targets(self) -> list[str]:
@@ -111,12 +119,14 @@ class TableDensity(nn.Module):
         Columns are those of `layout.numbers`, in order; cells that hold no number come from their noise.
 
         Raises:
-            ValueError: as `log_prob`, or the schema has no numbers.
+            ValueError: as `log_prob`, or the schema has no numbers, or there are several flows.
         """
-        if self.flow is None:
-            raise ValueError("this density has no columns with numbers")
+        if not isinstance(self.flow, Flow):
+            raise ValueError(f"this density has no latent space of numbers: it has {len(self.flows)} flows")
         parts = [torch.zeros(0, len(self.layout.numbers))]
-        for rows in self._chunks(table):
+        source = as_source(table)
+        for start in range(0, len(source), _CHUNK):
+            rows = self.layout.encode(source.slice(start, min(_CHUNK, len(source) - start)))
             y, _ = self.noisy(rows, uniforms(rows.states, rows.base, 0))
             parts.append(self.flow.f(torch.from_numpy(y), self.context(rows))[0].cpu())
         return torch.cat(parts)
@@ -179,6 +189,7 @@ class TableDensity(nn.Module):
         return {
             "schema": self.schema.to_json(),
             "recipe": None if self.flow is None else self.flow.recipe,
+            "members": max(len(self.flows), 1),
             "table": table,
         }
 
@@ -200,10 +211,7 @@ class TableDensity(nn.Module):
             y, _ = self._mapped(rows, uniforms(rows.states, rows.base, 0))
             self.whitening.copy_(torch.from_numpy(uncorrelated(y)))
         if rows.given is not None:
-            for embed in (
-                None if self.mass is None else self.mass.given,
-                None if self.flow is None else self.flow.embed,
-            ):
+            for embed in (None if self.mass is None else self.mass.given, *(f.embed for f in self.flows)):
                 if isinstance(embed, Embedder) and embed.reals:
                     # Numbers that say nearly the same, such as magnitudes, tell most by their small differences.
                     numbers = rows.given[:, -embed.reals :].astype(np.float64)
@@ -230,11 +238,6 @@ class TableDensity(nn.Module):
         if rows.given is not None:
             parts.append(torch.from_numpy(rows.given))
         return torch.cat(parts, 1) if parts else None
-
-    def _chunks(self, table: Any) -> Iterator[Encoded]:
-        source = as_source(table)
-        for start in range(0, len(source), _CHUNK):
-            yield self.layout.encode(source.slice(start, min(_CHUNK, len(source) - start)))
 
     def _log_prob(self, rows: Encoded, draws: int) -> Tensor:
         total = torch.from_numpy(rows.log_mass).clone()

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..ensemble import Ensemble
 from ..flow import Flow
 from . import cells
 from .arrow import Source
@@ -141,6 +142,11 @@ def with_embedding(flow: Flow, embed: Embedder | None) -> Flow:
     if embed is not None:
         flow.embed, flow.context_dim = embed, embed.features_in
     return flow
+
+
+def one_or_several(flows: list[Flow]) -> Flow | Ensemble | None:
+    """The flow, the ensemble of the flows, or None."""
+    return None if not flows else flows[0] if len(flows) == 1 else Ensemble(flows)
 
 
 def noisy_column(

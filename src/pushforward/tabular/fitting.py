@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..bijections import Chain
 from ..data.tables import TableFile
+from ..ensemble import Ensemble
 from ..flow import Flow, initialize
 from ..models import RECIPES, choose
 from ..models.rule import whitens
@@ -26,7 +27,7 @@ from ..training.unbounded import warn_of_unbounded
 from .arrow import Source, as_source
 from .density import TableDensity
 from .drawing import Drawing, exceeds_memory, surveyed
-from .encoding import Encoded, Layout, with_embedding
+from .encoding import Encoded, Layout, one_or_several, with_embedding
 from .mass import MassFunction, StatesAsBase
 from .noise import uniforms
 from .schema import Schema, infer_schema
@@ -48,6 +49,7 @@ def fit_table(
     recipe: str = "auto",
     depth: int | None = None,
     width: int | None = None,
+    members: int = 1,
     model: Mapping[str, Any] | None = None,
     whiten: bool | None = None,
     seed: int = 0,
@@ -70,6 +72,7 @@ def fit_table(
         recipe: what builds the flow, by its name; "auto" leaves it to `choose`.
         depth: of the flow; None leaves it to `choose`.
         width: of the flow's networks; None as for depth.
+        members: how many flows to train at once, whose densities are averaged: slower, and better of few rows.
         model: further arguments of the recipe.
         whiten: put a fixed linear map before the flow, so that the numbers start uncorrelated, and another for given
             ones; None does but for few rows of many columns.
@@ -110,18 +113,22 @@ def fit_table(
     layout = Layout(schema, tuple(given))
     generator = torch.Generator().manual_seed(seed)
     embed_mass, embed_flow = layout.embedders(generator)
+    if members < 1:
+        raise ValueError(f"members must be at least 1, got {members}")
     mass = MassFunction(layout.sizes, embed_mass, seed=seed) if layout.sizes else None
-    flow, batch = None, 512
+    flows: list[Flow] = []
+    batch = 512
     if layout.numbers:
         context = 0 if embed_flow is None else embed_flow.features_out
         choice = choose(
             count, len(layout.numbers), recipe=recipe, context_dim=context, seconds=training.get("seconds")
         )  # fmt: skip
-        size = {"depth": depth, "width": width}
-        flow = choice.build(len(layout.numbers), context_dim=context, seed=seed, **size | dict(model or {}))
-        flow = with_embedding(flow, embed_flow)
+        size = {"depth": depth, "width": width} | dict(model or {})
+        for k in range(members):
+            flow = choice.build(len(layout.numbers), context_dim=context, seed=seed + 1000 * k, **size)
+            flows.append(with_embedding(flow, embed_flow if k == 0 else layout.embedders(generator)[1]))
         batch = choice.training["batch"]
-    density = TableDensity(schema, given, mass, flow)
+    density = TableDensity(schema, given, mass, one_or_several(flows))
     of_rows = None if weights is None else checked_weights(torch.as_tensor(weights, dtype=torch.float32), len(source))
     rows, held = _split(density, source, val, of_rows, training.pop("val_fraction", 0.1), seed)
     if training.pop("check", True):
@@ -206,7 +213,8 @@ def _train(
             share["checkpoint"] = f"{checkpoint}/flow"
         first, context, _ = rows(min(len(rows), 2**16), torch.Generator().manual_seed(seed))
         jitter = _JITTER * torch.randn(first.shape, generator=torch.Generator().manual_seed(seed))
-        initialize(flow, first + jitter, context)
+        for member in density.flows:
+            initialize(member, first + jitter, context)
         y, added = density.noisy(rows.rows, uniforms(rows.rows.states, rows.rows.base, 0))
         offset -= _mean(torch.from_numpy(added), rows.weights)
         # Where no cell needs noise, the rows are the same in each pass.
@@ -224,7 +232,7 @@ def _train(
                 rows.weights if fixed else None, rows.context if fixed else None,
             )  # fmt: skip
             summary["flow"] = record.summary
-            gained = 0.0 if val is None else widen(flow, *val)
+            gained = 0.0 if val is None or isinstance(flow, Ensemble) else widen(flow, *val)
             if summary["flow"]["best_val_nll"] is not None:  # it is None where the run was interrupted early on
                 summary["flow"]["best_val_nll"] -= gained
     best = val_offset if flow is None else summary.get("flow", {}).get("best_val_nll")
@@ -234,7 +242,7 @@ def _train(
 
 
 def _run(
-    flow: Flow, x: Any, val: Any, report: Any, offset: float, val_offset: float, settings: dict[str, Any],
+    flow: Flow | Ensemble, x: Any, val: Any, report: Any, offset: float, val_offset: float, settings: dict[str, Any],
     weights: Tensor | None = None, context: Tensor | None = None,
 ) -> Fit:  # fmt: skip
     """One training, with figures moved by what the part does not see."""

@@ -9,21 +9,21 @@ import torch
 
 from ..flow import Flow
 from .density import TableDensity
-from .encoding import Layout, with_embedding
+from .encoding import Layout, one_or_several, with_embedding
 from .mass import MassFunction
 from .schema import Schema
 
 _MOST_UNITS = 1_000_000
 
 
-def rebuild(path: str | PathLike[str], table: dict[str, Any], schema: Any, flow: Flow | None) -> TableDensity:
+def rebuild(path: str | PathLike[str], table: dict[str, Any], schema: Any, flows: list[Flow]) -> TableDensity:
     """The density of a checked header, without memory for its weights.
 
     Args:
         path: for messages.
         table: given and mass_width, as `TableDensity.to_json` writes them.
         schema: of `Schema.to_json`.
-        flow: of the file's recipe, or None.
+        flows: of the file's recipe, or none.
 
     Raises:
         ValueError: a field is missing, of a wrong kind, or contradicts another.
@@ -39,10 +39,13 @@ def rebuild(path: str | PathLike[str], table: dict[str, Any], schema: Any, flow:
             layout = Layout(parsed, given)
             of_given, of_all = layout.embedders()
             wanted = 0 if of_all is None else of_all.features_out
-            context = 0 if flow is None else flow.context_dim
-            if flow is not None and context != wanted:
-                raise ValueError(f"the flow takes a context of width {context}, the schema gives one of {wanted}")
+            for flow in flows:
+                if flow.context_dim != wanted:
+                    raise ValueError(
+                        f"the flow takes a context of width {flow.context_dim}, the schema gives one of {wanted}"
+                    )
+                with_embedding(flow, layout.embedders()[1])
             mass = MassFunction(layout.sizes, of_given, width=width) if layout.sizes else None
-            return TableDensity(parsed, given, mass, None if flow is None else with_embedding(flow, of_all))
+            return TableDensity(parsed, given, mass, one_or_several(flows))
     except (ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"{path}: damaged header: {' '.join(str(error).split())}") from None
