@@ -420,7 +420,8 @@ def test_grid_search_routes_the_context() -> None:
 def test_members_are_averaged_exactly() -> None:
     x = normal_rows(100)
     model = small(members=3, steps=10).fit(x)
-    assert len(model.flows_) == len(model.fit_records_) == 3
+    assert len(model.flows_) == 3
+    assert model.fit_record_.flow is not None
     each = np.stack([f.log_prob(x).detach().numpy() for f in model.flows_])
     assert np.allclose(model.score_samples(x), np.log(np.exp(each).mean(0)))
     assert model.score(x) >= each.mean() - 1e-9  # a mixture is at least as good as its members on average

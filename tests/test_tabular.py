@@ -211,6 +211,27 @@ def test_marginals_invert_and_know_their_slope(low: float | None, high: float | 
         assert abs(y[:2000].std() - 1) < 0.1
 
 
+def test_which_columns_are_bent() -> None:
+    rng = np.random.default_rng(0)
+    heavy = rng.standard_t(2, 3000)
+    table = {
+        "skewed": rng.gumbel(size=3000),
+        "heavy": heavy,
+        "flat": rng.uniform(-1, 2, 3000),
+        "rounded": heavy.round(1),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of rounded values
+        schema = pf.infer_schema(table)
+    assert {c.name for c in schema.columns if len(c.knots) > 2} == {"skewed", "flat"}
+    few = pf.infer_schema({"skewed": rng.gumbel(size=500)})
+    assert len(few["skewed"].knots) == 2
+    for column in schema.columns:  # as it is where it is given
+        knots = column.straight().knots
+        assert len(knots) == 2
+        assert knots == column.knots or abs(knots[0][0] - column.marginal.inverse(np.array([-3.0]))[0]) < 2
+
+
 def frame() -> pd.DataFrame:
     rng = np.random.default_rng(3)
     n = 400
@@ -359,7 +380,7 @@ def test_members_are_averaged(tmp_path: Path) -> None:
     assert len(again.flows) == 3
     assert torch.allclose(again.log_prob(table), density.log_prob(table), rtol=1e-6)
     assert density.sample(2, {"colour": ["red", "blue"]}, seed=0).num_rows == 4
-    with pytest.raises(ValueError, match="it has 3 flows"):
+    with pytest.raises(ValueError, match="has 3 flows"):
         density.latent(table)
     report = pf.check(density, table, table)
     assert report["exactness"].verdict == "good"

@@ -72,7 +72,7 @@ def adopt(estimator: Any, rows: MixedRows) -> None:
     """Gives an estimator what one that was fitted to mixed rows has."""
     estimator._mixed, estimator.tables_, estimator.schema_ = rows, rows.tables, rows.tables[0].schema
     estimator.n_context_features_in_ = 0 if rows.context is None else len(rows.context.names)
-    estimator.constant_columns_, estimator.flows_, estimator.fit_records_ = {}, [], []
+    estimator.constant_columns_, estimator.flows_ = {}, []
     estimator.flow_ = estimator.fit_record_ = None
 
 

@@ -70,7 +70,6 @@ def read(estimator: Any, path: str | PathLike[str]) -> Any:
     estimator.flow_ = flow.double().eval()
     estimator.flows_ = [estimator.flow_]
     estimator.fit_record_ = Fit(stopped=(flow.training_summary or {}).get("stopped", "done"))
-    estimator.fit_records_ = [estimator.fit_record_]
     return estimator
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ..ensemble import Ensemble
 from ..flow import Flow, initialize
 from ..models.rule import choose, steps_for
 from ..models.rule import settings as settings_for
@@ -49,12 +50,9 @@ def train(estimator: Any, rows: WeightedRows, *, fresh: bool, val_fraction: floa
             raise ValueError(f"members was {len(flows)} when first fitted and is {len(seeds)} now: fit afresh")
     common: dict[str, Any] = {"val_fraction": val_fraction, "noise": noise, "verbose": bool(estimator.verbose)}
     names = [estimator._columns[i] for i in estimator._varying]
-    records = [
-        run(f, rows, seed=s, settings=settings, names=names if fresh and s == seed else None, **common)
-        for f, s in zip(flows, seeds, strict=True)
-    ]
-    estimator.flows_, estimator.fit_records_ = [flow.eval() for flow in flows], records
-    estimator.flow_, estimator.fit_record_ = (flows[0], records[0]) if flows else (None, None)
+    record = run(flows, rows, seed=seed, settings=settings, names=names if fresh else None, **common) if flows else None
+    estimator.flows_, estimator.fit_record_ = [flow.eval() for flow in flows], record
+    estimator.flow_ = flows[0] if flows else None
     estimator._mixed, estimator.tables_, estimator.schema_ = None, [], None
 
 
@@ -88,7 +86,7 @@ def build(recipe: Any, rows: WeightedRows, depth: int | None, width: int | None,
 
 
 def run(
-    flow: Flow,
+    flows: Sequence[Flow],
     rows: WeightedRows,
     *,
     seed: int,
@@ -98,19 +96,21 @@ def run(
     settings: dict[str, Any],
     names: Sequence[Any] | None = None,
 ) -> Fit:
-    """Trains a flow on the rows, in float32 where that holds them, and leaves it in float64.
+    """Trains one flow, or several together, on the rows, in float32 where that holds them, and leaves them in float64.
 
     Scores in float64 do not depend on which rows stand beside each other, to 1e-12 and not to 1e-5. Columns over which
     the density can grow without bound are told if there are names for them.
     """
-    device = flow._like().device
+    device = flows[0]._like().device
+    model = flows[0] if len(flows) == 1 else Ensemble(flows)
     double = needs_float64(rows.x) or (rows.context is not None and needs_float64(rows.context))
-    flow.to(torch.float64 if double and device.type != "mps" else torch.float32)
+    model.to(torch.float64 if double and device.type != "mps" else torch.float32)
     train, val = split(rows, val_fraction, seed)
     first = representative(rows, INITIAL_ROWS, seed)
-    initialize(flow, first.x, first.context)
+    for flow in flows:
+        initialize(flow, first.x, first.context)
     settings = {k: v for k, v in settings.items() if v is not None or k == "patience"}
-    settings = {**settings_for((flow.recipe or {}).get("name"), len(rows), rows.x.shape[1]), **settings}
+    settings = {**settings_for((model.recipe or {}).get("name"), len(rows), rows.x.shape[1]), **settings}
     if not {"epochs", "steps", "seconds"} & settings.keys():
         settings["steps"] = steps_for(len(rows), settings["batch"])
     if noise is not None:
@@ -119,11 +119,11 @@ def run(
         warn_of_unbounded(rows.x, names, _ADVICE)
     x, context, weights = spread(train).triple()
     record = fit(
-        flow, x, None if val is None else val.triple(), context=context, weights=weights, val_fraction=0.0, seed=seed,
+        model, x, None if val is None else val.triple(), context=context, weights=weights, val_fraction=0.0, seed=seed,
         check=False, progress="auto" if verbose else "none", **settings,
     )  # fmt: skip
     if device.type != "mps":
-        flow.double()
+        model.double()
     return record
 
 

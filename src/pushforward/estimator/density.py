@@ -13,7 +13,6 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Density
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from ..flow import Flow
-from ..training import Fit
 from . import _frames, _input, _mixed, _saved, _training
 from ._mixed import MixedRows
 from ._plain import PlainRows
@@ -47,7 +46,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
             width=) -> `Flow`, of which each argument is only given if it is needed.
         depth: layers of the flow; None leaves it to a rule in the number of rows and columns.
         width: hidden units of its networks; None as above.
-        members: flows trained from different seeds, whose densities are averaged (a mixture with equal weights).
+        members: flows trained together from different seeds, whose densities are averaged with equal weights.
         seconds: length of each flow's training in wall-clock time. At most one of seconds, epochs and steps; with none,
             100 passes up to 10,000 steps, but 400 up to 6,000, fewer for small tables.
         epochs: the length in passes over the rows.
@@ -69,8 +68,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         flow_: the fitted `Flow` over the columns that vary, in float64 (the first member; None if none varies, and for
             mixed rows).
         flows_: all members.
-        fit_record_: the `Fit` of the first member: epochs, why it stopped, a summary; None where `flow_` is.
-        fit_records_: of all members.
+        fit_record_: the `Fit` of all members: epochs, why it stopped, a summary; None where `flow_` is.
         constant_columns_: {index: value} of the columns kept as point masses; for mixed rows see the schema.
         tables_: of mixed rows, the fitted `TableDensity` of each member, with its training_summary; else empty.
         schema_: of mixed rows, the fitted `Schema`: what each column is; None for rows of numbers.
@@ -93,7 +91,6 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
     n_context_features_in_: int
     constant_columns_: dict[int, float]
     flows_: list[Flow]
-    fit_records_: list[Fit]
     _varying: NDArray[np.intp]
     _kind: str
     _columns: list[Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -141,6 +141,12 @@ class Column:
         """The map of ordinary values, after a lattice was counted in steps, to about a standard normal."""
         low, high = self.bounds
         return Marginal(low, high, self.knots, self.heavy)
+
+    def straight(self) -> Column:
+        """The same without the bends of `marginal`: a line through its middle half."""
+        if not self.flows:
+            return self
+        return replace(self, knots=self.marginal.straightened())
 
     @property
     def bounds(self) -> tuple[float | None, float | None]:

@@ -122,7 +122,8 @@ class TableDensity(nn.Module):
             ValueError: as `log_prob`, or the schema has no numbers, or there are several flows.
         """
         if not isinstance(self.flow, Flow):
-            raise ValueError(f"this density has no latent space of numbers: it has {len(self.flows)} flows")
+            why = "no columns with numbers" if self.flow is None else f"{len(self.flow)} flows, no single latent space"
+            raise ValueError(f"this density has {why}")
         parts = [torch.zeros(0, len(self.layout.numbers))]
         source = as_source(table)
         for start in range(0, len(source), _CHUNK):
@@ -186,12 +187,8 @@ class TableDensity(nn.Module):
     def to_json(self) -> dict[str, Any]:
         """What a file needs beside the weights to rebuild the density: schema, recipe and table, JSON-able."""
         table = {"given": list(self.given), "mass_width": None if self.mass is None else self.mass.width}
-        return {
-            "schema": self.schema.to_json(),
-            "recipe": None if self.flow is None else self.flow.recipe,
-            "members": max(len(self.flows), 1),
-            "table": table,
-        }
+        of_flow = {"recipe": None if self.flow is None else self.flow.recipe, "members": max(len(self.flows), 1)}
+        return {"schema": self.schema.to_json(), "table": table} | of_flow
 
     def encode(self, table: Any) -> Encoded:
         """All rows at once, encoded; see `Encoded`."""

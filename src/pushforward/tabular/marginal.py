@@ -18,6 +18,7 @@ _BULK = 3.0  # spreads, the part of a straight map before its tails
 _SOFT = 3.0  # how far beyond the last knot a line bends into a logarithm
 _MIN_ROWS_OF_KNOT = 5
 _BENT_ROWS = 1_000
+_QUARTILE = 0.6745  # of a standard normal
 _SKEW, _TAILS = 0.1, 1.5
 
 
@@ -81,6 +82,13 @@ class Marginal:
             far = _SOFT * np.expm1(np.minimum(beyond / _SOFT, 300.0)) if self.heavy[side] else beyond
             t = t + sign * far / d_k[side]
         return _rebound(t, self.low, self.high)
+
+    def straightened(self) -> tuple[tuple[float, float, float], ...]:
+        """The knots of a line through the middle half of the map."""
+        if len(self.knots) == 2:
+            return self.knots
+        lower, upper = Marginal(None, None, self.knots).inverse(np.array([-_QUARTILE, _QUARTILE]))
+        return _line(float(lower + upper) / 2, float(upper - lower) / (2 * _QUARTILE))
 
     def _spline(self, t: Values) -> tuple[Values, Values]:
         t_k, y_k, d_k = self._arrays()
@@ -165,10 +173,15 @@ def _knots(t: Values, gaussian: bool) -> tuple[tuple[float, float, float], ...]:
             slopes = np.concatenate([s[:1], inner, s[-1:]])
             return tuple(zip(at.tolist(), y.tolist(), slopes.tolist(), strict=True))
     lower, middle, upper = np.quantile(t, [0.25, 0.5, 0.75])
-    scale = float(upper - lower) / 1.349
+    scale = float(upper - lower) / (2 * _QUARTILE)
     spread = float(t.std())
     if not scale > 1e-3 * spread:
         middle, scale = t.mean(), spread
     if not scale > 0:
         scale = 1.0
-    return tuple((float(middle + y * scale), y, 1 / scale) for y in (-_BULK, _BULK))
+    return _line(float(middle), float(scale))
+
+
+def _line(middle: float, scale: float) -> tuple[tuple[float, float, float], ...]:
+    """The knots of (t - middle) / scale."""
+    return tuple((middle + y * scale, y, 1 / scale) for y in (-_BULK, _BULK))
