@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,6 @@ import numpy as np
 import torch
 from sklearn.utils.validation import validate_data
 
-from ..data._csv import pyarrow
 from ..tabular import TableDensity, fit_table, infer_schema
 from ..tabular.arrow import Source, as_source
 from . import _frames, _input
@@ -26,7 +24,7 @@ def wanted(estimator: Any, X: Any, context: Any = None) -> bool:  # noqa: N803
 
 
 def fit(estimator: Any, X: Any, context: Any, sample_weight: Any) -> None:  # noqa: N803
-    """Trains the members of an estimator on mixed rows, and gives it what a fitted one has.
+    """Trains an estimator on mixed rows, and gives it what a fitted one has.
 
     Raises:
         ValueError: as `fit_table`; a setting that mixed rows do not have; X and context share a name.
@@ -45,17 +43,13 @@ def fit(estimator: Any, X: Any, context: Any, sample_weight: Any) -> None:  # no
     training = {k: getattr(estimator, k) for k in ("seconds", "epochs", "steps", "batch", "lr", "noise")}
     training = {k: v for k, v in training.items() if v is not None}
     seed = _input.seed_of(estimator.random_state)
-    tables = [
-        fit_table(
-            joint, schema=schema, given=given, weights=None if np.ptp(weights) == 0 else weights,
-            recipe=estimator.recipe, depth=estimator.depth, width=estimator.width, seed=seed + 1000 * i,
-            val_fraction=estimator.val_fraction, patience=estimator.patience,
-            progress="auto" if estimator.verbose else "none", **training,
-        ).eval()
-        for i in range(members)
-    ]  # fmt: skip
+    table = fit_table(
+        joint, schema=schema, given=given, weights=None if np.ptp(weights) == 0 else weights, recipe=estimator.recipe,
+        depth=estimator.depth, width=estimator.width, members=members, seed=seed, val_fraction=estimator.val_fraction,
+        patience=estimator.patience, progress="auto" if estimator.verbose else "none", **training,
+    )  # fmt: skip
     validate_data(estimator, X, reset=True, skip_check_array=True)
-    adopt(estimator, MixedRows(tables, x, of_context))
+    adopt(estimator, MixedRows(table.eval(), x, of_context))
 
 
 def of_file(table: TableDensity, kind: str) -> MixedRows:
@@ -65,12 +59,12 @@ def of_file(table: TableDensity, kind: str) -> MixedRows:
         return _Columns(what, tuple(names), table.schema.named, _frames.Form(kind, {n: (n, None) for n in names}))
 
     names = [c.name for c in table.schema.columns if c.name not in table.given]
-    return MixedRows([table], columns("X", names), columns("context", list(table.given)) if table.given else None)
+    return MixedRows(table, columns("X", names), columns("context", list(table.given)) if table.given else None)
 
 
 def adopt(estimator: Any, rows: MixedRows) -> None:
     """Gives an estimator what one that was fitted to mixed rows has."""
-    estimator._mixed, estimator.tables_, estimator.schema_ = rows, rows.tables, rows.tables[0].schema
+    estimator._mixed, estimator.table_, estimator.schema_ = rows, rows.table, rows.table.schema
     estimator.n_context_features_in_ = 0 if rows.context is None else len(rows.context.names)
     estimator.constant_columns_, estimator.flows_ = {}, []
     estimator.flow_ = estimator.fit_record_ = None
@@ -78,37 +72,35 @@ def adopt(estimator: Any, rows: MixedRows) -> None:
 
 @dataclass(frozen=True)
 class MixedRows:
-    """A mixture of densities of mixed rows, and how the tables that they were fitted to look.
+    """A density of mixed rows, and how the table that it was fitted to looks.
 
     Attributes:
-        tables: the densities, all of one schema.
+        table: the density.
         x: the columns of X.
         context: those of the context, None without one.
     """
 
-    tables: list[TableDensity]
+    table: TableDensity
     x: _Columns
     context: _Columns | None
 
     @property
     def members(self) -> int:
-        """How many densities are averaged."""
-        return len(self.tables)
+        """How many flows are averaged; 0 where no column has numbers."""
+        return len(self.table.flows)
 
     @property
     def latent_width(self) -> int:
         """C, the number of columns that `latent` gives."""
-        return len(self.tables[0].layout.numbers)
+        return len(self.table.layout.numbers)
 
     def log_density(self, X: Any, context: Any) -> Array:  # noqa: N803
         """Log-density of each row: -> (N,), nats; -inf, with a warning that counts them, for impossible rows."""
-        source = self._read(X, context)
-        each = torch.stack([table.log_prob(source) for table in self.tables])
-        return (each.logsumexp(0) - math.log(len(each))).numpy()
+        return self.table.log_prob(self._read(X, context)).numpy()
 
     def latent(self, X: Any, context: Any) -> Array:  # noqa: N803
         """The numbers of each row in the flow's latent space: -> (N, C)."""
-        return self.tables[0].latent(self._read(X, context)).double().numpy()
+        return self.table.latent(self._read(X, context)).double().numpy()
 
     def data(self, Z: Any, context: Any) -> Array:  # noqa: N803
         """Refuses: latents do not say which categories, atoms and missing cells a row has.
@@ -120,24 +112,8 @@ class MixedRows:
 
     def sample(self, n: int, context: Any, seed: int) -> Any:
         """Draws n rows, or n for each row of the context, as a table like that of `fit`."""
-        given = self._given(context)
-        count = n if given is None else n * len(given)
-        # Each row comes from a member of its own, so that rows of one table are independent.
-        member = np.random.default_rng(seed).integers(len(self.tables), size=count)
-        parts = []
-        for i, table in enumerate(self.tables):
-            rows = np.flatnonzero(member == i)
-            if given is None:
-                parts.append(table.sample(len(rows), seed=seed + i))
-            elif len(rows):
-                parts.append(table.sample(1, given.take(rows // n), seed=seed + i))
-        drawn = (
-            pyarrow()
-            .concat_tables(parts)
-            .unify_dictionaries()
-            .take(np.argsort(np.argsort(member, kind="stable"), kind="stable"))
-        )
-        return self.x.form.filled(drawn.select(self.tables[0].targets))
+        drawn = self.table.sample(n, self._given(context), seed=seed).unify_dictionaries()
+        return self.x.form.filled(drawn.select(self.table.targets))
 
     def _read(self, X: Any, context: Any) -> Source:  # noqa: N803
         x, given = self.x.read(X, optional=self._left_out), self._given(context)
@@ -153,7 +129,7 @@ class MixedRows:
     @property
     def _left_out(self) -> set[str]:
         """Columns that the schema leaves out, as ids: later tables need not have them, and samples have not."""
-        return {c.name for c in self.tables[0].schema.columns if not c.modelled}
+        return {c.name for c in self.table.schema.columns if not c.modelled}
 
 
 @dataclass(frozen=True)

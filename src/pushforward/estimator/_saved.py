@@ -15,14 +15,14 @@ from . import _frames, _mixed
 
 
 def write(estimator: Any, path: str | PathLike[str]) -> None:
-    """Writes an estimator of one flow.
+    """Writes an estimator of mixed rows or of one flow.
 
     Raises:
-        ValueError: it has another number of flows.
+        ValueError: it has another number of flows over rows of numbers.
     """
-    if estimator._rows.members == 1 and estimator.tables_:
-        table = estimator.tables_[0]
-        serialize.save(table, path, training=table.training_summary | {"frame": estimator._mixed.x.form.kind})
+    if estimator.table_ is not None:
+        training = estimator.table_.training_summary | {"frame": estimator._mixed.x.form.kind}
+        serialize.save(estimator.table_, path, training=training)
         return
     if len(estimator.flows_) != 1:
         raise ValueError(

@@ -53,7 +53,7 @@ def train(estimator: Any, rows: WeightedRows, *, fresh: bool, val_fraction: floa
     record = run(flows, rows, seed=seed, settings=settings, names=names if fresh else None, **common) if flows else None
     estimator.flows_, estimator.fit_record_ = [flow.eval() for flow in flows], record
     estimator.flow_ = flows[0] if flows else None
-    estimator._mixed, estimator.tables_, estimator.schema_ = None, [], None
+    estimator._mixed = estimator.table_ = estimator.schema_ = None
 
 
 def checked_members(members: Any) -> int:

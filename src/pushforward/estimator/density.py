@@ -46,8 +46,9 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
             width=) -> `Flow`, of which each argument is only given if it is needed.
         depth: layers of the flow; None leaves it to a rule in the number of rows and columns.
         width: hidden units of its networks; None as above.
-        members: flows trained together from different seeds, whose densities are averaged with equal weights.
-        seconds: length of each flow's training in wall-clock time. At most one of seconds, epochs and steps; with none,
+        members: flows trained together from different seeds, whose densities are averaged with equal weights; of mixed
+            rows they are flows of the numbers.
+        seconds: length of the training in wall-clock time. At most one of seconds, epochs and steps; with none,
             100 passes up to 10,000 steps, but 400 up to 6,000, fewer for small tables.
         epochs: the length in passes over the rows.
         steps: the length in optimiser steps.
@@ -70,7 +71,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         flows_: all members.
         fit_record_: the `Fit` of all members: epochs, why it stopped, a summary; None where `flow_` is.
         constant_columns_: {index: value} of the columns kept as point masses; for mixed rows see the schema.
-        tables_: of mixed rows, the fitted `TableDensity` of each member, with its training_summary; else empty.
+        table_: of mixed rows, the fitted `TableDensity` with its training_summary; None for rows of numbers.
         schema_: of mixed rows, the fitted `Schema`: what each column is; None for rows of numbers.
         n_features_in_: columns seen in `fit`.
         feature_names_in_: their names, if they are all strings.
@@ -265,7 +266,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         Of mixed rows, the file keeps the kind of frame and the dtypes that Arrow has for its columns, not pandas' own.
 
         Raises:
-            ValueError: it has several members, or no column that varies: pickle it instead.
+            ValueError: rows of numbers with several members, or without a column that varies: pickle it instead.
             OSError: the file cannot be written.
         """
         check_is_fitted(self)
