@@ -159,9 +159,8 @@ def digits_of(column: Column, values: NDArray[Any]) -> int | None:
     """
     if not column.noisy or column.period is not None or values.dtype == np.int64:
         return None
-    u = np.unique(values)
+    u = np.unique(values if column.on_lattice else values[is_coarse(column, values)])
     u = u[:: math.ceil(len(u) / _LOOKED_AT)]
-    u = u if column.on_lattice else u[is_coarse(column, u)]
     step = column.step or column.coarse or 1
     places = column.origin + np.round((u - column.origin) / step) * step
     plain = uncounted(column, counted(column, u)) if column.on_lattice else np.round(places, 12)
