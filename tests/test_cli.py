@@ -157,6 +157,18 @@ def test_fit_is_in_data_units_beside_a_gaussian(tmp_path: Path) -> None:
     assert other["test_log_density"] != figures["test_log_density"]
 
 
+def test_fit_of_several_members_is_scored_and_sampled(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(100, 2)))
+    model = tmp_path / "m.safetensors"
+    result = run("fit", tmp_path / "x.npy", "--out", model, *TINY, "--members", 2)
+    assert result.exit_code == 0
+    assert "2 times real_nvp" in result.stdout
+    assert len(pf.load(model).flows) == 2
+    good("score", model, tmp_path / "x.npy", "--out", tmp_path / "scored.csv")
+    good("sample", model, "-n", 5, "--out", tmp_path / "new.csv")
+    assert run("fit", tmp_path / "x.npy", "--out", model, "--members", 0).exit_code == 2
+
+
 def test_fit_says_which_is_better(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     np.save(tmp_path / "two.npy", np.where(rng.random(600) < 0.5, -5, 5) + rng.normal(0, 0.3, 600))

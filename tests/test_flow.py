@@ -285,11 +285,20 @@ def test_a_seeded_sample_does_not_depend_on_the_number_of_threads(flow: pf.Flow)
     torch.testing.assert_close(draws[0], draws[1], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{}, {"residual": True, "hidden_layers": 3}, {"activation": "silu"}])
+@pytest.mark.parametrize(
+    ("features", "options"),
+    [
+        (5, {"width": 16}),
+        (5, {"width": 16, "residual": True, "hidden_layers": 3}),
+        (5, {"width": 16, "activation": "silu"}),
+        (5, {"width": 64}),  # hidden layers take fused products,
+        (130, {"width": 64}),  # and the first one does
+    ],
+)
 @pytest.mark.parametrize("mixing", ["flip", "lu", "permute"])
-def test_chunked_and_whole_agree_with_every_net_and_mixing(options: dict, mixing: str) -> None:
-    flow = trained_like(pf.real_nvp(5, context_dim=2, depth=3, width=16, mixing=mixing, seed=0, **options), 0.05)
-    x, context = torch.randn(9000, 5), torch.randn(9000, 2)
+def test_chunked_and_whole_agree_with_every_net_and_mixing(features: int, options: dict, mixing: str) -> None:
+    flow = trained_like(pf.real_nvp(features, context_dim=2, depth=3, mixing=mixing, seed=0, **options), 0.05)
+    x, context = torch.randn(9000, features), torch.randn(9000, 2)
     z, log_det = flow.f(x, context)
     back = flow.g(z, context)
     with torch.no_grad():

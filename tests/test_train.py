@@ -389,6 +389,24 @@ def test_the_closed_form_of_splines_is_autograds(features: int) -> None:
     check_closed_form(pf.spline_flow(features, depth=3, width=16, bins=4, context_dim=2, seed=3), context_dim=2)
 
 
+@pytest.mark.parametrize("features", [2, 9])
+def test_the_step_of_many_rows_and_wide_nets_is_autograds(features: int) -> None:
+    """In float32, where hidden layers take fused products, and for more rows than are worked on at a time."""
+    flow = pf.real_nvp(features, depth=3, width=64, context_dim=70, seed=0)
+    x, context = torch.randn(5000, features), torch.randn(5000, 70)
+    pf.initialize(flow, x, context)
+    held = FlatWeights([flow], weight_decay=0.0, ema=0.0, clip=1.0)
+    by_hand = closed_form([flow], held)
+    assert by_hand is not None
+    value = by_hand(x, context, None)
+    ours = held.gradient.clone()
+    held.gradient.zero_()
+    expected = -flow(x, context).mean()
+    expected.backward()
+    torch.testing.assert_close(value, expected.detach(), rtol=1e-5, atol=1e-5)
+    assert float((ours - held.gradient).norm() / held.gradient.norm()) < 1e-4
+
+
 def test_the_closed_form_with_layers_it_has_no_rule_for() -> None:
     tanh = pf.MLP(2, 2, width=8, activation="tanh", context_dim=3)
     plain = pf.MLP(2, 4, width=8, context_dim=3)

@@ -35,7 +35,7 @@ def fuses(weight: Tensor) -> bool:
 def product(h: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:
     """activation(h weight^T + bias) in one pass over memory, of h (B, I) and weight (O, I) -> (B, O); no gradients.
 
-    oneDNN takes a tenth less time than a plain product of matrices alone, and nothing for bias and ReLU (measured).
+    Bias and ReLU included, oneDNN takes 5 to 10 % less time than a plain product alone (measured, 512 to 4,096 rows).
     """
     return _POINTWISE(h, weight, bias, activation, [], "")
 
