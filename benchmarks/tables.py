@@ -3,7 +3,7 @@
 Of each set a tenth of the rows, but at least 100, is drawn at random and held out. `pf.fit_table` gets the others,
 without a word on kinds, recipe or length of training; `pf.check` then judges the density by the held-out rows. Each
 section of the check has a column: good, doubtful, bad, or cannot tell. Seconds are of the fit, with the threads that
-torch takes. A set that is run again takes the place of its older result.
+torch takes. A set that is run again takes the place of its older result; runs with --steps are not kept.
 """
 
 from __future__ import annotations
@@ -125,14 +125,15 @@ def main() -> None:
             continue
         result = judge(name, path, read, args.seed, training)
         print("\n".join(table([result])), flush=True)
-        keep(result, args.seed)
+        if args.steps is None:
+            keep(result, args.seed)
 
 
 def keep(result: dict[str, Any], seed: int) -> None:
-    """Puts one set's result among those that are there already."""
+    """Puts one set's result among those of the same seed that are there already."""
     path = RESULTS / "tables.json"
-    old = json.loads(path.read_text())["results"] if path.exists() else []
-    results = {r["set"]: r for r in old} | {result["set"]: result}
+    old = json.loads(path.read_text()) if path.exists() else {"seed": None, "results": []}
+    results = {r["set"]: r for r in old["results"] if old["seed"] == seed} | {result["set"]: result}
     kept = [results[name] for name in SETS if name in results]
     write("tables", {"protocol": __doc__, "seed": seed, "results": kept}, table(kept))
 
