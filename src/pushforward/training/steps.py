@@ -125,11 +125,16 @@ class _Coupling(Step):
 
 
 class _AffineCoupling(_Coupling):
+    def __init__(self, layer: Coupling, held: FlatWeights) -> None:
+        super().__init__(layer, held)
+        clamp = cast(Affine, layer.elementwise).clamp
+        # Numbers of Python would be made tensors and converted at every step.
+        self.clamp, self.per_clamp = held.flat.new_tensor(clamp), held.flat.new_tensor(1 / clamp)
+
     def map(self, rows: Rows, params: Tensor) -> None:
-        clamp = cast(Affine, self.elementwise).clamp
         raw, shift = params.chunk(2, -1)
-        self.bounded = (raw * (1 / clamp)).tanh_()
-        log_scale = self.bounded * clamp
+        self.bounded = (raw * self.per_clamp).tanh_()
+        log_scale = self.bounded * self.clamp
         self.scale, self.before = log_scale.exp(), rows.halves[self.moved]
         rows.halves[self.moved] = torch.addcmul(shift, self.before, self.scale)
         rows.log_dets.append(log_scale)

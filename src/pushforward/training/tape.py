@@ -83,7 +83,10 @@ class Step(ABC):
 def add_product(into: Tensor, a: Tensor, b: Tensor, first: bool) -> None:
     """into (..., O, I) = or += a^T b, of a (..., B, O) and b (..., B, I)."""
     if into.ndim == 2:
-        torch.addmm(into, a.t(), b, beta=0 if first else 1, out=into)
+        if first:  # with beta = 0, `addmm` takes 5 to 10 % longer
+            torch.mm(a.t(), b, out=into)
+        else:
+            torch.addmm(into, a.t(), b, out=into)
     else:  # a batched product is fast only into memory without gaps
         put(into, torch.bmm(a.mT, b), first)
 
