@@ -64,7 +64,7 @@ def encode(column: Column, cells: Any, text: bool) -> Cells:
     if arrow.is_text(kind) and not text:
         raise ValueError(arrow.not_numbers(cells, column.name))
     values, missing = arrow.numbers(cells, column.name, text)
-    return _encode_numbers(column, values, missing)
+    return encode_numbers(column, values, missing)
 
 
 def _encode_category(column: Column, cells: Any, text: bool) -> Cells:
@@ -90,7 +90,8 @@ def _encode_category(column: Column, cells: Any, text: bool) -> Cells:
     return Cells(found.state, found.base, found.width, log_mass, found.trouble)
 
 
-def _encode_numbers(column: Column, values: NDArray[Any], missing: NDArray[np.bool_]) -> Cells:
+def encode_numbers(column: Column, values: NDArray[Any], missing: NDArray[np.bool_]) -> Cells:
+    """Numbers (N,), where `missing` (N,) of any value, -> as `encode`."""
     base, good = _placed(column, values)
     state = np.where(good, 0, -1) if column.open else np.full(len(values), -1, dtype=np.int64)
     at = counted(column, values) if column.on_lattice else values.astype(np.float64)

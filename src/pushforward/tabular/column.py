@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .marginal import Marginal
+
+if TYPE_CHECKING:
+    from .relation import Relation
 
 KINDS = (
     "real", "positive", "bounded", "circular", "quantised", "integer", "date", "category", "constant", "empty",
@@ -47,6 +49,7 @@ class Column:
         heavy: see `Marginal`.
         form: how dates are written, where they came as text.
         extent: the smallest and largest value seen, for people.
+        relation: to columns before it: what it is more than their sum is modelled in its place, unless it is given.
         note: what was decided and why, for people.
     """
 
@@ -71,12 +74,18 @@ class Column:
     heavy: tuple[bool, bool] = (False, False)
     form: str | None = None
     extent: tuple[float, float] | None = None
+    relation: Relation | None = None
     note: str = ""
 
     @property
     def modelled(self) -> bool:
         """False for a column that was left out."""
         return self.kind != "dropped"
+
+    @property
+    def coded(self) -> Column:
+        """What is modelled in its place: itself, or the rest of its relation."""
+        return self if self.relation is None else self.relation.rest
 
     @property
     def open(self) -> bool:
@@ -205,6 +214,8 @@ class Column:
                 parts.append(f"{len(self.atoms)} values")
         if self.missing and self.kind != "empty":
             parts.append("missing cells")
+        if self.relation is not None:
+            parts.append(f"= {self.relation.text}")
         return "; ".join(parts + ([self.note] if self.note else []))
 
     @property
@@ -228,43 +239,6 @@ class Column:
             return when.strftime("%Y-%m-%d" if when.time() == datetime.time() else "%Y-%m-%d %H:%M:%S")
         return f"{value:.6g}" if abs(value) < 1e6 and value != int(value) else f"{value:.7g}"
 
-    def to_json(self) -> dict[str, Any]:
-        """What differs from the defaults, JSON-able."""
-        plain = {f.name: f.default for f in fields(self)}
-        return {k: v for k, v in asdict(self).items() if k in ("name", "kind", "dtype") or v != plain[k]}
-
-    @staticmethod
-    def from_json(facts: Any) -> Column:
-        """The inverse of `to_json`, with each fact checked.
-
-        Raises:
-            ValueError: a fact is unknown, missing, or of a wrong kind; it is named.
-        """
-        if not isinstance(facts, dict):
-            raise ValueError(f"a column must be an object, got {type(facts).__name__}")
-        name = facts.get("name")
-        if not isinstance(name, str):
-            raise ValueError("a column has no name")
-        for key, value in facts.items():
-            check = _CHECKS.get(key)
-            if check is None or not check(value):
-                raise ValueError(f"column {name!r}: bad value of {key!r}")
-        if not {"kind", "dtype"} <= facts.keys():
-            raise ValueError(f"column {name!r} has no kind or no dtype")
-        column = Column(**{k: _tuples(v) for k, v in facts.items()})
-        knots = column.knots
-        steady = all(a[0] < b[0] and a[1] < b[1] for a, b in itertools.pairwise(knots)) and all(k[2] > 0 for k in knots)
-        bounds = column.low is None or column.high is None or column.low < column.high
-        circle = column.period is None or (column.low is not None and column.high is not None)
-        if (
-            column.flows != bool(knots) or len(knots) == 1 or not steady or not bounds or not circle
-            or len(column.counts) != len(column.categories) or not 0 <= column.own <= len(column.categories)
-            or len(set(column.categories)) != len(column.categories) or len(set(column.atoms)) != len(column.atoms)
-            or (column.modelled and column.states < 1) or (column.coarse is not None and column.period is not None)
-        ):  # fmt: skip
-            raise ValueError(f"column {name!r}: its facts contradict each other")
-        return column
-
 
 def unit_seconds(dtype: str) -> float:
     """The unit of a temporal Arrow type."""
@@ -272,44 +246,3 @@ def unit_seconds(dtype: str) -> float:
         if mark in dtype:
             return seconds
     return 1.0
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _flag(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
-
-
-def _positive(value: Any) -> bool:
-    return _number(value) and value > 0
-
-
-def _each(check: Any, size: int | None = None) -> Any:
-    return lambda value: (
-        isinstance(value, (list, tuple)) and size in (None, len(value)) and all(check(v) for v in value)
-    )
-
-
-def _optional(check: Any) -> Any:
-    return lambda value: value is None or check(value)
-
-
-_CHECKS: dict[str, Any] = {
-    "name": _text, "kind": lambda v: v in KINDS, "dtype": _text, "missing": _flag, "atoms": _each(_number),
-    "flows": _flag, "step": _optional(_positive), "coarse": _optional(_positive), "origin": _number,
-    "digits": _optional(lambda v: type(v) is int and 1 <= v <= 17),
-    "low": _optional(_number), "high": _optional(_number), "period": _optional(_positive), "cut": _number,
-    "categories": _each(_text), "counts": _each(lambda v: type(v) is int and v > 0), "own": lambda v: type(v) is int,
-    "knots": _each(_each(_number, 3)), "heavy": _each(_flag, 2), "form": _optional(_text),
-    "extent": _optional(_each(_number, 2)), "note": _text,
-}  # fmt: skip

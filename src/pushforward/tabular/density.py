@@ -21,7 +21,6 @@ from ..chunks import map_rows
 from ..data import _csv
 from ..ensemble import Ensemble
 from ..flow import Flow
-from . import cells
 from .arrow import Source, as_source
 from .encoding import Encoded, Layout, noisy_column
 from .mass import Embedder, MassFunction
@@ -277,21 +276,9 @@ class TableDensity(nn.Module):
             states = self.mass.sample(n, told, possible=layout.possible, generator=generator)
         nothing = np.zeros((n, len(layout.numbers)))
         rows = Encoded(states.numpy(), nothing, nothing, features, np.zeros(n))
-        at = iter(rows.states.T)
-        of_column = {c.name: next(at) if c.in_mass else np.zeros(n, dtype=np.int64) for c in layout.targets}
-        numbers = iter(self._sample_numbers(rows, of_column, generator).T)
-        columns = {
-            c.name: cells.decode(c, of_column[c.name], next(numbers) if c.flows else None, picks)
-            for c in layout.targets
-        }
-        for column in layout.given:
-            columns[column.name] = found[column.name]
-        order = [c.name for c in self.schema.modelled]
-        return _csv.pyarrow().table({name: columns[name] for name in order})
+        return layout.decode(rows.states, self._sample_numbers(rows, generator), given, picks)
 
-    def _sample_numbers(
-        self, rows: Encoded, of_column: dict[str, Any], generator: torch.Generator
-    ) -> NDArray[np.float64]:
+    def _sample_numbers(self, rows: Encoded, generator: torch.Generator) -> NDArray[np.float64]:
         """Draws the numbers (N, C) of rows whose states are known, as their marginals take them."""
         w = np.zeros(rows.base.shape)
         if self.flow is None:
@@ -305,11 +292,12 @@ class TableDensity(nn.Module):
             z = z.reshape(len(wild), len(self.layout.numbers)).double().cpu().numpy()
             y = np.linalg.solve(self._matrix(), unfolded(z).T).T
             tame = np.ones(len(wild), dtype=bool)
-            for i, column in enumerate(self.layout.numbers):
+            for i, (column, m) in enumerate(zip(self.layout.numbers, self.layout.state_of, strict=True)):
                 drawn = column.marginal.inverse(np.asarray(y[:, i], dtype=np.float64))
                 low, high = column.reach
                 with np.errstate(invalid="ignore"):
-                    tame &= ((drawn >= low) & (drawn <= high)) | (of_column[column.name][wild] >= column.ordinary)
+                    inside = (drawn >= low) & (drawn <= high)
+                tame &= inside if m is None else inside | (rows.states[wild, m] >= column.ordinary)
                 w[wild, i] = np.clip(np.nan_to_num(drawn, nan=low), low, high)
             wild = wild[~tame]
             if len(wild) == 0:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..data import _csv
 from ..ensemble import Ensemble
 from ..flow import Flow
 from . import cells
 from .arrow import Source
 from .column import Column
 from .mass import Embedder
+from .relation import rest_of, whole_of
 from .schema import Schema
 
 _LOG_NORMAL = -0.5 * math.log(2 * math.pi)
@@ -76,12 +78,15 @@ class Layout:
         self.given: list[Column] = [c.straight() for c in schema.modelled if c.name in given]
         if not self.targets:
             raise ValueError("every column is given: none is left to model")
-        self.sizes = tuple(c.states for c in self.targets if c.in_mass)
-        self.numbers = [c for c in self.targets if c.flows]
+        coded = [c.coded for c in self.targets]
+        self.sizes = tuple(c.states for c in coded if c.in_mass)
+        self.numbers = [c for c in coded if c.flows]
+        in_mass = [c.name for c in coded if c.in_mass]
+        self.state_of = [in_mass.index(c.name) if c.in_mass else None for c in self.numbers]
         self.given_sizes = tuple(c.states for c in self.given if c.in_mass)
         self.given_numbers = sum(c.flows for c in self.given)
         # A value never seen, in a column of few values, has a little mass but is not sampled.
-        self.possible = [[s > 0 or c.flows or not c.open for s in range(c.states)] for c in self.targets if c.in_mass]
+        self.possible = [[s > 0 or c.flows or not c.open for s in range(c.states)] for c in coded if c.in_mass]
 
     def encode(self, source: Source) -> Encoded:
         """The rows of a table, encoded.
@@ -104,8 +109,8 @@ class Layout:
         states = np.zeros((n, len(self.sizes)), dtype=np.int64)
         base, width = np.empty((2, n, len(self.numbers)))
         trouble, m, c = [], 0, 0
-        for column in self.targets:
-            encoded = cells.encode(column, found[column.name], source.text)
+        for target in self.targets:
+            column, encoded = target.coded, _encode(target, found, source.text)
             log_mass += np.where(encoded.state < 0, -np.inf, encoded.log_mass)
             trouble += [encoded.trouble] if encoded.trouble else []
             if column.in_mass:
@@ -116,6 +121,27 @@ class Layout:
                 c += 1
         given = self.encode_given(found, source.text, n) if self.given else None
         return Encoded(states, base, width, given, log_mass, tuple(trouble))
+
+    def decode(
+        self, states: NDArray[np.int64], numbers: NDArray[np.float64], given: Source | None, picks: np.random.Generator
+    ) -> Any:
+        """The inverse of `encode`: an Arrow table of all modelled columns, in the order of the schema.
+
+        Args:
+            states: (N, M).
+            numbers: (N, C), as `Column.marginal` gives them.
+            given: N rows of the given columns.
+            picks: which of the rare categories that share a state.
+        """
+        found = {} if given is None else {c.name: given.data.column(c.name) for c in self.given}
+        texts = dict.fromkeys(found, given is not None and given.text)
+        of_states, of_numbers = iter(states.T), iter(numbers.T)
+        for target in self.targets:
+            column = target.coded
+            state = next(of_states) if column.in_mass else np.zeros(len(states), dtype=np.int64)
+            cell = cells.decode(column, state, next(of_numbers) if column.flows else None, picks)
+            found[target.name] = cell if target.relation is None else whole_of(target, cell, found, texts)
+        return _csv.pyarrow().table({name: found[name] for name in self.schema.names})
 
     def encode_given(self, found: dict[str, Any], text: bool, n: int) -> NDArray[np.float32]:
         """The given columns: states first, an unknown one as one past the last, then numbers, 0 where absent."""
@@ -136,6 +162,17 @@ class Layout:
         given = Embedder(self.given_sizes, self.given_numbers, generator=generator)
         both = Embedder(self.sizes + self.given_sizes, self.given_numbers, generator=generator)
         return given if given.features_in else None, both if both.features_in else None
+
+
+def _encode(column: Column, found: dict[str, Any], text: bool) -> cells.Cells:
+    """The cells of a target, or of the rest of its relation."""
+    own = cells.encode(column, found[column.name], text)
+    if column.relation is None:
+        return own
+    rest, missing = rest_of(column, found, text)
+    encoded = cells.encode_numbers(column.relation.rest, rest, missing)
+    state = np.where(own.state < 0, -1, encoded.state)
+    return replace(encoded, state=state, trouble=own.trouble or encoded.trouble)
 
 
 def with_embedding(flow: Flow, embed: Embedder | None) -> Flow:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
+
 from ..flow import Flow
 
 fused_adamw: Any = torch.ops.aten._fused_adamw_.default

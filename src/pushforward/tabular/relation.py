@@ -1,0 +1,206 @@
+"""Columns that are sums or differences of others, but for a few values: a total and its parts, with or without a tax.
+
+A flow blurs such a relation, for it knows numbers on a lattice only within their cells. So the column itself is not
+modelled, but what it is more than the sum: a number of few values, each with a mass of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data import _csv
+from . import arrow, cells
+from .arrow import Source
+from .column import Column
+from .kinds import Request, numerical
+
+Values = NDArray[np.float64]
+Parts = tuple[tuple[str, int], ...]
+_LEAST_ROWS = 1_000
+_LOOKED_AT = 5_000  # rows, to find a relation; it must hold in all
+_MOST_PARTS = 4
+_FEW, _HELD = 10, 0.95  # so many values of the rest must hold this share of the rows
+_GAIN = 0.5  # nats that it must save over the column's own frequencies
+_PART_GAIN = 0.05  # nats that a further part must save
+_BEAM = 8
+_LARGEST = 2.0**51
+
+
+@dataclass(frozen=True)
+class Relation:
+    """column = sum of sign * part + rest.
+
+    Attributes:
+        parts: (name, sign) of columns that stand before it in the schema; none has missing cells.
+        unit: in which all are counted: their common lattice.
+        rest: a column of what remains, counted in units.
+    """
+
+    parts: Parts
+    unit: float
+    rest: Column
+
+    @property
+    def text(self) -> str:
+        """As "fare + tip and a rest of 3 values"."""
+        ordered = sorted(self.parts, key=lambda part: part[1] < 0)  # what is added first
+        signs = [("- " if sign < 0 else "+ ") + name for name, sign in ordered]
+        shown = " ".join(signs).removeprefix("+ ")
+        if self.rest.kind == "constant":
+            rest = self.rest.atoms[0] * self.unit
+            return f"{shown}{f' {rest:+g}' if rest else ''}"
+        count = len(self.rest.atoms)
+        return f"{shown} and a rest, mostly one of {count} values" if self.rest.flows else f"{shown} and one of {count}"
+
+
+def rest_of(column: Column, found: Mapping[str, Any], text: bool) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """What a column with a relation is more than the sum of its parts -> (N,) in units; where a cell is missing (N,).
+
+    Args:
+        column: with a relation.
+        found: Arrow columns by name, of it and of its parts.
+        text: whether they are cells of a CSV.
+    """
+    assert column.relation is not None
+    names = [column.name, *(name for name, _ in column.relation.parts)]
+    ticks, missing = zip(*(_ticks(found[name], name, text, column.relation.unit) for name in names), strict=True)
+    signs = [sign for _, sign in column.relation.parts]
+    rest = ticks[0] - sum(sign * t for sign, t in zip(signs, ticks[1:], strict=True))
+    return np.clip(rest, -_LARGEST, _LARGEST).astype(np.int64), np.logical_or.reduce(missing)
+
+
+def whole_of(column: Column, rest: Any, found: Mapping[str, Any], texts: Mapping[str, bool]) -> Any:
+    """The inverse of `rest_of`: the Arrow column, from an Arrow column of the rest and those of the parts.
+
+    Args:
+        column: with a relation.
+        rest: in units.
+        found: Arrow columns by name, of its parts.
+        texts: which of these are cells of a CSV.
+    """
+    relation = column.relation
+    assert relation is not None
+    assert column.step is not None
+    total = arrow.numbers(rest, column.name, False)[0].astype(np.float64)
+    for name, sign in relation.parts:
+        total += sign * _ticks(found[name], name, texts.get(name, False), relation.unit)[0]
+    places = np.round((total * relation.unit - column.origin) / column.step)
+    return cells.decode(column, np.zeros(len(places), dtype=np.int64), places, np.random.default_rng(0))
+
+
+def related(columns: Sequence[Column], source: Source, asked: Sequence[str] = ()) -> list[Column]:
+    """The columns of a schema, with a relation where there is one to columns before it.
+
+    Args:
+        columns: of the table.
+        source: its rows.
+        asked: names of those whose kind was declared: they stay as they are.
+    """
+    n = len(source)
+    usable = [c for c in columns if _counts(c)]
+    if n < _LEAST_ROWS or len(usable) < 2:
+        return list(columns)
+    sample = source.take(np.linspace(0, n - 1, min(n, _LOOKED_AT)).astype(np.int64))
+    at = {c.name: i for i, c in enumerate(columns)}
+    out = list(columns)
+    for k, column in enumerate(usable):
+        if not column.flows or column.name in asked:
+            continue
+        parts = _parts(column, usable[:k], sample)
+        if parts is None:
+            continue
+        candidate = replace(column, relation=Relation(*parts, rest=Column(column.name, "real", "int64")))
+        rest, missing = rest_of(candidate, dict(zip(source.names, source.data.columns, strict=True)), source.text)
+        if missing.any() or not _is_plain(rest):
+            continue
+        found = numerical(column.name, _csv.pyarrow().array(rest), Request(None), False, False, None)
+        out[at[column.name]] = replace(column, relation=Relation(*parts, rest=found))
+    return out
+
+
+def _counts(column: Column) -> bool:
+    """Whether a column can be a part of a sum, or one: whole multiples of a step, in each row."""
+    return (
+        column.kind in ("integer", "quantised") and column.step is not None and not column.missing
+        and column.form is None and column.period is None
+    )  # fmt: skip
+
+
+def _ticks(column: Any, name: str, text: bool, unit: float) -> tuple[Values, NDArray[np.bool_]]:
+    values, missing = arrow.numbers(column, name, text)
+    return np.round(values / unit), missing
+
+
+def _parts(column: Column, others: Sequence[Column], sample: Source) -> tuple[Parts, float] | None:
+    """-> the best parts of a column among others, and the unit; None where there are none."""
+    assert column.step is not None
+    steps = [c.step for c in others if c.step is not None and _divides(c.step, column.step)]
+    unit = min([column.step, *steps])
+    others = [c for c in others if all(_is_whole(v / unit) for v in (c.step or 0.0, c.origin))]
+    if not others or not all(_is_whole(v / unit) for v in (column.step, column.origin)):
+        return None
+    own, *ticks = (
+        _ticks(sample.data.column(c.name), c.name, sample.text, unit)[0] for c in (column, *others)
+    )  # fmt: skip
+    if max(np.abs(t).max() for t in (own, *ticks)) > _LARGEST:
+        return None
+    x = np.stack([sign * t for t in ticks for sign in (1, -1)], 1)  # (n, 2 m)
+    best, least = (), math.inf
+    for chosen in _candidates(own, x):
+        rest = own - x[:, list(chosen)].sum(1)
+        entropy = _entropy(rest) + _PART_GAIN * len(chosen)
+        if entropy < least:
+            best, least = chosen, entropy
+    if not best or least > _entropy(own) - _GAIN or not _is_plain(own - x[:, list(best)].sum(1)):
+        return None
+    return tuple((others[i // 2].name, 1 if i % 2 == 0 else -1) for i in sorted(best)), unit
+
+
+def _candidates(own: Values, x: Values) -> list[tuple[int, ...]]:
+    """Sets of columns of x (n, 2 m) after whose sum little of own (n,) varies, the best of each size."""
+    own, x = own - own.mean(), x - x.mean(0)
+    width = x.shape[1]
+    cross, gram = own @ x, x.T @ x
+    alone = gram.diagonal() - 2 * cross  # what is added to the squares of own
+    pairs = alone[:, None] + alone[None, :] + 2 * gram
+    pairs[np.arange(width) // 2 >= np.arange(width)[:, None] // 2] = np.inf  # each once, and none with itself
+    found: list[tuple[int, ...]] = [(int(i),) for i in np.argsort(alone)[:_BEAM]]
+    first = np.argsort(pairs, axis=None)[:_BEAM]
+    beam = [(int(i), int(j)) for i, j in zip(*np.unravel_index(first, pairs.shape), strict=True) if i // 2 != j // 2]
+    found += beam
+    for _ in range(2, _MOST_PARTS):
+        longer: dict[tuple[int, ...], float] = {}
+        for chosen in beam[:_BEAM]:
+            squares = (((own - x[:, list(chosen)].sum(1))[:, None] - x) ** 2).sum(0)
+            for i in np.argsort(squares)[:_BEAM]:
+                if int(i) // 2 not in {j // 2 for j in chosen}:
+                    longer[tuple(sorted((*chosen, int(i))))] = float(squares[i])
+        beam = sorted(longer, key=longer.__getitem__)[:_BEAM]
+        found += beam
+    return found
+
+
+def _is_plain(rest: NDArray[Any]) -> bool:
+    """Whether few values hold nearly all rows."""
+    counts = np.unique(rest, return_counts=True)[1]
+    return float(np.sort(counts)[-_FEW:].sum()) >= _HELD * len(rest)
+
+
+def _entropy(values: NDArray[Any]) -> float:
+    """Of the frequencies, in nats."""
+    p = np.unique(values, return_counts=True)[1] / len(values)
+    return -float((p * np.log(p)).sum())
+
+
+def _divides(a: float, b: float) -> bool:
+    return _is_whole(a / b) or _is_whole(b / a)
+
+
+def _is_whole(value: float) -> bool:
+    return abs(value - round(value)) < 1e-6
