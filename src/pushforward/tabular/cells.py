@@ -149,7 +149,7 @@ def uncounted(column: Column, w: Values) -> Values:
     if column.digits is not None:
         return spelled(value, column.digits)
     # A decimal step such as 0.1 is no binary number: the nearest decimal is what the data held.
-    digits = max(0, 12 - math.ceil(math.log10(max(abs(column.step), 1e-300) + 1e-300)))
+    digits = max(0, 10 - math.ceil(math.log10(max(abs(column.step), 1e-300) + 1e-300)))
     return np.round(value, min(digits, 15)) if column.step < 1 else value
 
 

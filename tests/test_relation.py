@@ -1,0 +1,146 @@
+"""Columns that are sums of others: found, modelled by what remains, sampled and scored as whole rows, saved."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import pushforward as pf
+from pushforward.data.tables import read_table
+from pushforward.tabular import Schema
+
+quiet = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+def bills(n: int, seed: int) -> dict[str, Any]:
+    """Rides: total = fare + tip + one of three surcharges, in cents; free = seats - rides, or one more or less."""
+    rng = np.random.default_rng(seed)
+    fare = np.round(rng.gamma(4, 5, n), 2)
+    tip = np.round(0.2 * fare * rng.random(n), 2)
+    surcharge = rng.choice([0.0, 0.5, 3.3], n, p=[0.5, 0.3, 0.2])
+    rides = rng.integers(20, 400, n)
+    seats = rng.integers(30, 500, n)
+    return {
+        "fare": fare, "tip": tip, "rides": rides, "seats": seats, "total": np.round(fare + tip + surcharge, 2),
+        "free": seats - rides + rng.integers(-1, 2, n), "other": rng.integers(0, 300, n),
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def density() -> Any:
+    with pytest.warns(UserWarning, match="rounded values"):
+        return pf.fit_table(bills(4000, 0), steps=300, progress="none")
+
+
+def test_sums_and_differences_are_found_and_told() -> None:
+    with pytest.warns(UserWarning, match="rounded values"):
+        schema = pf.infer_schema(bills(4000, 0))
+    found = {c.name: dict(c.relation.parts) for c in schema.columns if c.relation is not None}
+    assert found == {"total": {"fare": 1, "tip": 1}, "free": {"seats": 1, "rides": -1}}
+    assert "= fare + tip and one of 3" in schema["total"].text
+    assert "= seats - rides and one of 3" in schema["free"].text
+
+
+@quiet
+def test_a_plain_sum_is_constant_in_its_rest_and_a_row_without_it_impossible() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 500, 2000), rng.integers(0, 90, 2000)
+    density = pf.fit_table({"a": a, "b": b, "sum": a + b + 7}, steps=20, progress="none")
+    assert "= a + b +7" in density.schema["sum"].text
+    rows = {k: v.to_numpy() for k, v in zip("abs", density.sample(500, seed=1).columns, strict=True)}
+    assert (rows["a"] + rows["b"] + 7 == rows["s"]).all()
+    with pytest.warns(UserWarning, match="1 of 2 rows have log-density -inf"):
+        assert math.isinf(density.log_prob({"a": [5, 5], "b": [3, 3], "sum": [15, 16]})[1])
+
+
+@quiet
+def test_what_is_no_relation_is_left_alone() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 500, 2000)
+    near = a + rng.integers(-40, 41, 2000)  # close, but of many values
+    some = np.where(rng.random(2000) < 0.8, a, rng.integers(0, 500, 2000))  # in four rows of five only
+    gone = pa.array(a + 1, mask=rng.random(2000) < 0.1)  # with missing cells
+    table = {"a": a, "near": near, "some": some, "gone": gone, "real": a + rng.normal(size=2000)}
+    assert all(c.relation is None for c in pf.infer_schema(table).columns)
+    few = {k: v[:500] for k, v in bills(4000, 0).items()}
+    assert all(c.relation is None for c in pf.infer_schema(few).columns)
+    asked = pf.infer_schema(bills(4000, 0), {"total": "quantised", "free": "integer"})
+    assert all(c.relation is None for c in asked.columns)
+
+
+@quiet
+def test_samples_keep_to_it_and_cells_come_back(density: Any) -> None:
+    drawn = density.sample(2000, seed=1)
+    assert drawn.column_names == list(bills(1, 0))
+    rows = {name: drawn.column(name).to_numpy() for name in drawn.column_names}
+    surcharge = np.round(rows["total"] - rows["fare"] - rows["tip"], 2)
+    assert set(np.unique(surcharge)) <= {0.0, 0.5, 3.3}
+    assert set(np.unique(rows["free"] - rows["seats"] + rows["rides"])) <= {-1, 0, 1}
+    assert (rows["total"] == np.round(rows["total"], 2)).all()  # written as the data were
+    real = bills(500, 1)
+    encoded = density.encode(real)
+    assert (encoded.log_mass == 0).all()
+    places = np.where(np.isnan(encoded.base), 0.0, encoded.base) + 0.5 * encoded.width
+    again = density.layout.decode(encoded.states, places, None, np.random.default_rng(0))
+    for name, values in real.items():
+        np.testing.assert_array_equal(again.column(name).to_numpy(), values)
+
+
+@quiet
+def test_it_is_worth_what_the_cells_are_worth(density: Any) -> None:
+    held = bills(1000, 2)
+    plain = pf.fit_table(
+        bills(4000, 0), kinds={"total": "quantised", "free": "integer"}, steps=300, progress="none"
+    )  # fmt: skip
+    gain = float((density.log_prob(held) - plain.log_prob(held)).mean())
+    assert gain > 3  # total is one of three, not of some hundred, and so is free
+    odd = {k: v[:1].copy() for k, v in held.items()} | {"total": held["total"][:1] + 1.11}
+    assert float(density.log_prob(odd)) < float(density.log_prob({k: v[:1] for k, v in held.items()})) - 3
+
+
+@quiet
+def test_given_columns_are_parts_but_have_no_rest(tmp_path: Path) -> None:
+    table = bills(3000, 0)
+    density = pf.fit_table(table, given=["fare", "seats", "free"], steps=50, progress="none")
+    given = {k: table[k][:200] for k in ("fare", "seats", "free")}
+    drawn = density.sample(1, given, seed=0)
+    np.testing.assert_array_equal(drawn.column("free").to_numpy(), given["free"])
+    surcharge = drawn.column("total").to_numpy() - given["fare"] - drawn.column("tip").to_numpy()
+    assert set(np.unique(np.round(surcharge, 2))) <= {0.0, 0.5, 3.3}
+    rows = read_table(_csv(tmp_path, table))
+    np.testing.assert_allclose(density.log_prob(rows), density.log_prob(table), atol=1e-4)
+
+
+def test_it_is_saved_and_checked(density: Any, tmp_path: Path) -> None:
+    pf.save(density, tmp_path / "m.safetensors")
+    again = pf.load(tmp_path / "m.safetensors")
+    assert again.schema == density.schema
+    held = bills(100, 3)
+    assert (again.log_prob(held) == density.log_prob(held)).all()
+    facts = json.loads(json.dumps(density.schema.to_json()))
+    assert Schema.from_json(facts) == density.schema
+    at = next(i for i, c in enumerate(facts["columns"]) if "relation" in c)
+    good = facts["columns"][at]["relation"]
+    for bad in (
+        good | {"parts": [["nothing", 1]]}, good | {"parts": [["other", 1]]}, good | {"parts": [["fare", 2]]},
+        good | {"parts": []}, good | {"unit": 0}, good | {"rest": {"name": "x"}}, {"parts": good["parts"]}, 3,
+    ):  # fmt: skip
+        facts["columns"][at]["relation"] = bad
+        with pytest.raises(ValueError, match="column '"):
+            Schema.from_json(facts)
+
+
+def _csv(folder: Path, table: dict[str, Any]) -> Path:
+    path = folder / "rows.csv"
+    lines = [
+        ",".join(table),
+        *(",".join(map(repr, row)) for row in zip(*(v.tolist() for v in table.values()), strict=True)),
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    return path
