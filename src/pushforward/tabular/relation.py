@@ -6,7 +6,6 @@ modelled, but what it is more than the sum: a number of few values, each with a 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,12 +33,12 @@ _LARGEST = 2.0**51
 
 @dataclass(frozen=True)
 class Relation:
-    """column = sum of sign * part + rest.
+    """column = sum of sign * part, rounded down to the column's own lattice, + rest.
 
     Attributes:
         parts: (name, sign) of columns that stand before it in the schema; none has missing cells.
-        unit: in which all are counted: their common lattice.
-        rest: a column of what remains, counted in units.
+        unit: a step of which all of them are whole multiples.
+        rest: a column of what remains, counted in steps of the column.
     """
 
     parts: Parts
@@ -48,31 +47,28 @@ class Relation:
 
     @property
     def text(self) -> str:
-        """As "fare + tip and a rest of 3 values"."""
+        """As "fare + tip and one of 3"."""
         ordered = sorted(self.parts, key=lambda part: part[1] < 0)  # what is added first
         signs = [("- " if sign < 0 else "+ ") + name for name, sign in ordered]
         shown = " ".join(signs).removeprefix("+ ")
         if self.rest.kind == "constant":
-            rest = self.rest.atoms[0] * self.unit
-            return f"{shown}{f' {rest:+g}' if rest else ''}"
+            return f"{shown}{f' {self.rest.atoms[0]:+g} steps' if self.rest.atoms[0] else ''}"
         count = len(self.rest.atoms)
         return f"{shown} and a rest, mostly one of {count} values" if self.rest.flows else f"{shown} and one of {count}"
 
 
 def rest_of(column: Column, found: Mapping[str, Any], text: bool) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """What a column with a relation is more than the sum of its parts -> (N,) in units; where a cell is missing (N,).
+    """What a column with a relation is more than the sum of its parts -> (N,) in its steps; where a cell is missing.
 
     Args:
         column: with a relation.
         found: Arrow columns by name, of it and of its parts.
         text: whether they are cells of a CSV.
     """
-    assert column.relation is not None
-    names = [column.name, *(name for name, _ in column.relation.parts)]
-    ticks, missing = zip(*(_ticks(found[name], name, text, column.relation.unit) for name in names), strict=True)
-    signs = [sign for _, sign in column.relation.parts]
-    rest = ticks[0] - sum(sign * t for sign, t in zip(signs, ticks[1:], strict=True))
-    return np.clip(rest, -_LARGEST, _LARGEST).astype(np.int64), np.logical_or.reduce(missing)
+    values, missing = arrow.numbers(found[column.name], column.name, text)
+    total, gone = _total(column, found, dict.fromkeys(found, text))
+    rest = _places(column, values) - total
+    return np.clip(rest, -_LARGEST, _LARGEST).astype(np.int64), missing | gone
 
 
 def whole_of(column: Column, rest: Any, found: Mapping[str, Any], texts: Mapping[str, bool]) -> Any:
@@ -80,17 +76,11 @@ def whole_of(column: Column, rest: Any, found: Mapping[str, Any], texts: Mapping
 
     Args:
         column: with a relation.
-        rest: in units.
+        rest: in steps of the column.
         found: Arrow columns by name, of its parts.
         texts: which of these are cells of a CSV.
     """
-    relation = column.relation
-    assert relation is not None
-    assert column.step is not None
-    total = arrow.numbers(rest, column.name, False)[0].astype(np.float64)
-    for name, sign in relation.parts:
-        total += sign * _ticks(found[name], name, texts.get(name, False), relation.unit)[0]
-    places = np.round((total * relation.unit - column.origin) / column.step)
+    places = arrow.numbers(rest, column.name, False)[0] + _total(column, found, texts)[0]
     return cells.decode(column, np.zeros(len(places), dtype=np.int64), places, np.random.default_rng(0))
 
 
@@ -132,9 +122,25 @@ def _counts(column: Column) -> bool:
     )  # fmt: skip
 
 
-def _ticks(column: Any, name: str, text: bool, unit: float) -> tuple[Values, NDArray[np.bool_]]:
-    values, missing = arrow.numbers(column, name, text)
-    return np.round(values / unit), missing
+def _total(column: Column, found: Mapping[str, Any], texts: Mapping[str, bool]) -> tuple[Values, NDArray[np.bool_]]:
+    """The sum of the parts, as a place (N,) on the column's lattice; where one is missing (N,)."""
+    relation = column.relation
+    assert relation is not None
+    total, missing = np.zeros(1), np.zeros(1, dtype=bool)
+    for name, sign in relation.parts:
+        values, gone = arrow.numbers(found[name], name, texts.get(name, False))
+        total, missing = total + sign * np.round(values / relation.unit), missing | gone
+    return _down(column, total, relation.unit), missing
+
+
+def _places(column: Column, values: NDArray[Any]) -> Values:
+    """Values of the column as places on its lattice."""
+    return np.round((values - column.origin) / (column.step or 1.0))
+
+
+def _down(column: Column, ticks: Values, unit: float) -> Values:
+    """Numbers of units as places on the column's lattice, rounded down."""
+    return np.floor((ticks - round(column.origin / unit)) / round((column.step or 1.0) / unit))
 
 
 def _parts(column: Column, others: Sequence[Column], sample: Source) -> tuple[Parts, float] | None:
@@ -145,19 +151,20 @@ def _parts(column: Column, others: Sequence[Column], sample: Source) -> tuple[Pa
     others = [c for c in others if all(_is_whole(v / unit) for v in (c.step or 0.0, c.origin))]
     if not others or not all(_is_whole(v / unit) for v in (column.step, column.origin)):
         return None
-    own, *ticks = (
-        _ticks(sample.data.column(c.name), c.name, sample.text, unit)[0] for c in (column, *others)
-    )  # fmt: skip
+    values = [arrow.numbers(sample.data.column(c.name), c.name, sample.text)[0] for c in (column, *others)]
+    own, *ticks = (np.round(v / unit) for v in values)
     if max(np.abs(t).max() for t in (own, *ticks)) > _LARGEST:
         return None
+    places = _places(column, values[0])
     x = np.stack([sign * t for t in ticks for sign in (1, -1)], 1)  # (n, 2 m)
-    best, least = (), math.inf
-    for chosen in _candidates(own, x):
-        rest = own - x[:, list(chosen)].sum(1)
-        entropy = _entropy(rest) + _PART_GAIN * len(chosen)
-        if entropy < least:
-            best, least = chosen, entropy
-    if not best or least > _entropy(own) - _GAIN or not _is_plain(own - x[:, list(best)].sum(1)):
+
+    def rest(chosen: tuple[int, ...]) -> Values:
+        return places - _down(column, x[:, list(chosen)].sum(1), unit)
+
+    candidates = _candidates(own, x)
+    costs = [_entropy(rest(chosen)) + _PART_GAIN * len(chosen) for chosen in candidates]
+    best = candidates[int(np.argmin(costs))]
+    if min(costs) > _entropy(places) - _GAIN or not _is_plain(rest(best)):
         return None
     return tuple((others[i // 2].name, 1 if i % 2 == 0 else -1) for i in sorted(best)), unit
 
