@@ -64,8 +64,8 @@ class TriangularCoupling(Bijection):
     """Moves both halves: x = (a, b) -> (h(a; own), h(b; net(a, context))), which has a triangular Jacobian.
 
     A `Coupling` leaves a as it is; here it passes through maps of its own, whose parameters are learned numbers or
-    functions of the context. Data to latent, both halves are one evaluation of h. In two dimensions such a layer is a
-    whole autoregressive (Knothe-Rosenblatt) map, so very few suffice.
+    functions of the context. In two dimensions such a layer is a whole autoregressive (Knothe-Rosenblatt) map, so very
+    few suffice.
 
     Args:
         net: (half (B, C_given, *S), context) -> (B, P * C_moved, *S), as in `Coupling`.
@@ -107,15 +107,10 @@ class TriangularCoupling(Bijection):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S), context (B, K) -> z (B, C, *S), log_det (B,)."""
         given, moved = self._halves(x)
-        of_given, of_moved = self._own_params(given, context), self._params(given, moved, context)
-        # One row a parameter is how elementwise maps read vectors fastest, so they are joined in that order of memory.
-        batch_last = x.ndim == 2
-        parts = [of_moved, of_given] if self.flip else [of_given, of_moved]
-        params = (
-            torch.cat([p.permute(1, 2, 0) for p in parts], 1).permute(2, 0, 1) if batch_last else torch.cat(parts, 2)
-        )
-        z, log_det = self.elementwise.forward(x, params)
-        return z, sum_event(log_det)
+        moved, log_det_moved = self.elementwise.forward(moved, self._params(given, moved, context))
+        given, log_det_given = self.elementwise.forward(given, self._own_params(given, context))
+        z = _joined(moved, given, x) if self.flip else _joined(given, moved, x)
+        return z, sum_event(log_det_given) + sum_event(log_det_moved)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latent to data: z (B, C, *S), context (B, K) -> x (B, C, *S), log_det (B,)."""

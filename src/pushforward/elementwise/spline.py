@@ -83,7 +83,7 @@ class RationalQuadratic(Elementwise):
             with torch.autocast(x.device.type, enabled=False):
                 return self._apply(x, params, inverse)
         dtype = torch.promote_types(x.dtype, torch.float32)
-        rows, params = _in_rows(x.to(dtype), params.to(dtype))
+        rows, params = _in_rows(x.to(dtype), params.to(dtype))  # (C, B), (P, C, B or 1)
         if torch.compiler.is_compiling() or _in_functorch() or not torch.is_grad_enabled():
             y, log_det = evaluate(self, rows, params, inverse)[:2]
         else:
@@ -92,12 +92,12 @@ class RationalQuadratic(Elementwise):
 
 
 class Saved(NamedTuple):
-    """What the forward pass leaves for the backward pass: N elements, K bins."""
+    """What the forward pass leaves for the backward pass: elements (C, B), of which E = C B or C have own splines."""
 
-    sizes: Tensor  # (K, 2 N), the softmax
-    rows: Tensor  # (6, N), the rows of the table that an element uses
-    raw: Tensor  # (2, N), raw slopes at both ends of the bin
-    inside: Tensor  # (N,), x, clamped
+    sizes: Tensor  # (K, 2 E), the softmax
+    rows: Tensor  # (6, C, B), the rows of the table that an element uses
+    raw: Tensor  # (2, C, B), raw slopes at both ends of the bin
+    inside: Tensor  # (C, B), x, clamped
     width: Tensor
     height: Tensor
     d0: Tensor  # slopes at both ends
@@ -114,16 +114,16 @@ class Saved(NamedTuple):
 
 
 def evaluate(spline: RationalQuadratic, x: Tensor, params: Tensor, inverse: bool) -> tuple[Tensor, Tensor, Saved]:
-    """x (N,), params (P, N) -> y (N,), log-derivative (N,) in the given direction, and what `gradient` needs."""
-    bins, elements, bound = spline.bins, len(x), spline.bound
+    """x (C, B), params (P, C, B or 1) -> y (C, B), log-derivative (C, B) in the given direction, and for `gradient`."""
+    bins, bound, splines = spline.bins, spline.bound, params.shape[1:]
     const = _constants(spline, x.dtype, x.device)
-    sizes = params[: 2 * bins].reshape(bins, 2 * elements).softmax(0)
-    knots = torch.mm(const.to_knots, sizes).view(2 * bins + 4, elements)  # x and y of each knot in turn; two rows of 0
+    sizes = params[: 2 * bins].reshape(bins, 2 * math.prod(splines)).softmax(0)
+    knots = torch.mm(const.to_knots, sizes).view(2 * bins + 4, *splines)  # x and y of each knot in turn; two rows of 0
     inside = x.clamp(-bound, bound)
     first = 3 if inverse else 2
     bin_of = (inside >= knots[first : first + 2 * bins - 2 : 2]).sum(0)
     index = torch.addcmul(const.rows, bin_of, const.strides)
-    found = torch.cat([knots, params[2 * bins :], knots[-1:]]).gather(0, index)
+    found = torch.cat([knots, params[2 * bins :], knots[-1:]]).expand(-1, *x.shape).gather(0, index)
     width, height = (found[2:4] - found[:2]).unbind(0)
     raw = found[4:]
     d0, d1 = (F.softplus(raw, const.beta) + const.min_slope).unbind(0)
@@ -183,8 +183,8 @@ class _Spline(torch.autograd.Function):
 def gradient(
     spline: RationalQuadratic, x: Tensor, f: Saved, inverse: bool, of_y: Tensor, of_log_det: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of x (N,) and params (P, N), by the chain rule over the formulas of `evaluate`."""
-    bins, elements = spline.bins, len(x)
+    """The gradients of x (C, B) and params (P, C, B or 1), by the chain rule over the formulas of `evaluate`."""
+    bins = spline.bins
     const = _constants(spline, x.dtype, x.device)
     of_log = -of_log_det if inverse else of_log_det  # of the log-slope of the forward map
     twice = of_log + of_log
@@ -212,18 +212,24 @@ def gradient(
     raw0, raw1 = f.raw.unbind(0)
     of_raw0, of_raw1 = (softplus_backward(d, raw, const.beta, 20) for d, raw in ((of_d0, raw0), (of_d1, raw1)))
     found = torch.stack([less_width - of_x, of_y - of_height, -less_width, of_height, of_raw0, of_raw1])
-    table = found.new_zeros(3 * bins + 4, elements).scatter_(0, f.rows, found)
-    of_sizes = torch.mm(const.from_knots, table[: 2 * bins + 4].view(bins + 2, 2 * elements))
-    of_logits = softmax_backward(of_sizes, f.sizes, 0, x.dtype).view(2 * bins, elements)
+    table = found.new_zeros(3 * bins + 4, f.sizes.shape[1] // 2)
+    if table.shape[1] == x.numel():
+        table.scatter_(0, f.rows.flatten(1), found.flatten(1))
+    else:  # a spline of many elements: its gradients add up
+        place = torch.arange(len(x), device=x.device)[:, None] + f.rows * len(x)
+        table.view(-1).index_add_(0, place.flatten(), found.flatten())
+    of_sizes = torch.mm(const.from_knots, table[: 2 * bins + 4].view(bins + 2, f.sizes.shape[1]))
+    of_logits = softmax_backward(of_sizes, f.sizes, 0, x.dtype).view(2 * bins, table.shape[1])
     of_params = torch.cat([of_logits, table[2 * bins + 4 : -1]])
+    of_params = of_params.view(len(of_params), len(x), x.shape[1] if table.shape[1] == x.numel() else 1)
     return torch.where(f.inside == x, of_input, of_tail), of_params
 
 
 class _Constants(NamedTuple):
     to_knots: Tensor  # (K + 2, K): the sizes of all bins, as parts of 1, to all knots; its last row is 0
     from_knots: Tensor  # (K, K + 2), its transpose
-    rows: Tensor  # (6, 1): where x0, y0, x1, y1, d0, d1 of bin 0 lie in the table
-    strides: Tensor  # (6, 1): by how many rows further they lie in the next bin
+    rows: Tensor  # (6, 1, 1): where x0, y0, x1, y1, d0, d1 of bin 0 lie in the table
+    strides: Tensor  # (6, 1, 1): by how many rows further they lie in the next bin
     min_slope: Tensor
     one: Tensor
     beta: float  # of the softplus; it makes the slope of raw 0 exactly 1
@@ -238,8 +244,8 @@ def _build_constants(spline: RationalQuadratic, dtype: torch.dtype, device: torc
     return _Constants(
         to_knots,
         to_knots.t().contiguous(),
-        torch.tensor([0, 1, 2, 3, 2 * bins + 3, 2 * bins + 4], device=device)[:, None],
-        torch.tensor([2, 2, 2, 2, 1, 1], device=device)[:, None],
+        torch.tensor([0, 1, 2, 3, 2 * bins + 3, 2 * bins + 4], device=device)[:, None, None],
+        torch.tensor([2, 2, 2, 2, 1, 1], device=device)[:, None, None],
         torch.tensor(spline.min_slope, dtype=dtype, device=device),
         torch.tensor(1.0, dtype=dtype, device=device),
         math.log(2) / (1 - spline.min_slope),
@@ -265,17 +271,19 @@ def _in_functorch() -> bool:
 
 
 def _in_rows(x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-    """x (B, C, *S), params (B, P, C, *S) -> x (N,), params (P, N). Vectors have the batch innermost.
+    """x (B, C), params (B, P, C) -> x (C, B), params (P, C, B). Images (B, C, *S) become one row (1, B C S).
 
     A row for each parameter lets every operation run along memory; from a conditioner that wrote its output so
-    (`MLP(..., transposed=True)`) this is a view.
+    (`MLP(..., transposed=True)`) this is a view. Parameters that were expanded over the rows are taken once: (P, C, 1).
     """
     if x.ndim == 2:
-        return x.t().reshape(-1), params.permute(1, 2, 0).reshape(params.shape[1], -1)
-    return x.reshape(-1), params.transpose(0, 1).reshape(params.shape[1], -1)
+        shared = params.stride(0) == 0 and len(params) > 1 and params.numel() > 0
+        shared = shared and not torch.compiler.is_compiling() and not _in_functorch()
+        return x.t().contiguous(), (params[:1] if shared else params).permute(1, 2, 0)
+    return x.reshape(1, -1), params.transpose(0, 1).reshape(params.shape[1], 1, -1)
 
 
 def _like(rows: Tensor, x: Tensor) -> Tensor:
-    """(N,), in the order of `_in_rows` -> the shape (B, C, *S) and dtype of x."""
+    """(C, B), in the order of `_in_rows` -> the shape (B, C, *S) and dtype of x."""
     rows = rows.to(x.dtype)
-    return rows.view(x.shape[1], x.shape[0]).t() if x.ndim == 2 else rows.view(x.shape)
+    return rows.t() if x.ndim == 2 else rows.view(x.shape)

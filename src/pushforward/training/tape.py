@@ -121,3 +121,9 @@ def zero(parameters: Iterable[Tensor]) -> None:
     """Sets their gradients to zero, in place."""
     for p in parameters:
         cast(Tensor, p.grad).zero_()
+
+
+def wanted(outputs: tuple[Tensor, ...], gradients: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
+    """Leaves out what depends on nothing that has a gradient, such as the log-det of a shift."""
+    pairs = [(o, g) for o, g in zip(outputs, gradients, strict=True) if o.requires_grad]
+    return [o for o, _ in pairs], [g for _, g in pairs]
