@@ -213,3 +213,22 @@ def test_a_triangular_coupling_is_its_two_halves() -> None:
     second, log_det_second = coupling(x)
     torch.testing.assert_close(z, torch.cat([first, second[:, 2:]], 1))
     torch.testing.assert_close(log_det, log_det_first.sum(1) + log_det_second)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_parameters_that_all_rows_share_are_as_those_of_each_row(channels: int) -> None:
+    spline = pf.RationalQuadratic(bins=5)
+    generator = torch.Generator().manual_seed(0)
+    x = 3 * torch.randn(50, channels, dtype=torch.float64, generator=generator)
+    found = []
+    for copied in (False, True):
+        leaves = x.clone().requires_grad_(), torch.full((1, 14, channels), 0.3, dtype=torch.float64)
+        leaves[1].add_(torch.linspace(-1, 1, 14)[:, None]).requires_grad_()
+        params = leaves[1].expand(50, -1, -1)
+        y, log_det = spline.forward(leaves[0], params.contiguous() if copied else params)
+        (y.sin().sum() + (log_det * y).sum()).backward()
+        back, _ = spline.inverse(y.detach(), params.detach())
+        torch.testing.assert_close(back, x)
+        found.append((y, log_det, *(t.grad for t in leaves)))
+    for shared, own in zip(*found, strict=True):
+        torch.testing.assert_close(shared, own, rtol=1e-10, atol=1e-10)

@@ -68,6 +68,8 @@ def test_wrong_members_are_told() -> None:
         ("real_nvp", 3, {"mixing": "permute", "components": 3}),
         ("real_nvp", 1, {}),
         ("spline_flow", 3, {"context_dim": 2, "bins": 4}),
+        ("triangular_spline_flow", 2, {"bins": 4}),
+        ("triangular_spline_flow", 5, {"bins": 4}),
     ],
     ids=str,
 )

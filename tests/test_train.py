@@ -387,6 +387,9 @@ def test_the_closed_form_is_autograds(features: int, weighted: bool, settings: S
 def test_the_closed_form_of_splines_is_autograds(features: int) -> None:
     check_closed_form(pf.spline_flow(features, depth=3, width=16, bins=4, seed=3))
     check_closed_form(pf.spline_flow(features, depth=3, width=16, bins=4, context_dim=2, seed=3), context_dim=2)
+    for mixing in ("auto", "flip"):  # of two columns, auto is a rotation
+        flow = pf.triangular_spline_flow(features, depth=3, width=16, bins=4, mixing=mixing, seed=3)
+        check_closed_form(flow, weighted=True)
 
 
 @pytest.mark.parametrize("features", [2, 9])

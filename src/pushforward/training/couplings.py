@@ -174,7 +174,7 @@ class SplineStep(CouplingStep):
     def of_map(self, rows: Rows) -> Tensor:
         """Takes the gradients back through the map; -> that of the parameters (..., B, P C)."""
         if self.own is not None:
-            put(self.own.gradient, self._back(rows, self.given, *self.of_given_half).squeeze(-1), rows.first)
+            put(self.own.gradient, self._back(rows, self.given, *self.of_given_half)[..., 0], rows.first)
         return self._back(rows, self.moved, *self.of_moved_half).flatten(-3, -2).mT
 
     def _there(self, rows: Rows, half: int, params: Tensor) -> tuple[Tensor, Saved]:
