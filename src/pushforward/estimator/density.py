@@ -110,7 +110,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         batch: int | None = None,
         lr: float | None = None,
         val_fraction: float = 0.1,
-        patience: float | None = 0.25,
+        patience: float | None = 0.5,
         noise: float | None = None,
         kinds: Mapping[str, Any] | None = None,
         warm_start: bool = False,
