@@ -165,9 +165,10 @@ def digits_of(column: Column, values: NDArray[Any]) -> int | None:
     step = column.step or column.coarse or 1
     places = column.origin + np.round((u - column.origin) / step) * step
     plain = uncounted(column, counted(column, u)) if column.on_lattice else np.round(places, 12)
-    if (plain == u).mean() > _ALIKE:
+    alike = float((plain == u).mean())
+    if alike == 1:
         return None
-    return next((d for d in range(6, 16) if (spelled(places, d) == u).mean() > _ALIKE), None)
+    return next((d for d in range(6, 16) if (spelled(places, d) == u).mean() > max(alike, _ALIKE)), None)
 
 
 def _placed(column: Column, values: NDArray[Any]) -> tuple[Values, NDArray[np.bool_]]:
