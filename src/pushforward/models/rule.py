@@ -78,8 +78,8 @@ def choose(
     - 9,000 rows, one column given twelve (photoz, the redshift): 32 bins 1.766, 16 1.749, 48 1.759, 64 1.753; width 256
       1.751; weight decay 1 1.715 (with 16 bins).
     - 33,000 rows, 9 columns (shuttle), 6,000 steps of splines: 16 bins -16.02, 8 bins -16.72, 6 layers of 8 -16.21.
-    - 260,000 rows, 10 columns (cover) and 380,000, 11 (beijing), 10,000 steps of splines: 6 layers of width 128 -43.5 and
-      -50.4, 4 of 64 -44.2 (in 20,000 steps -43.9) and -54.0.
+    - 260,000 rows (cover) and 380,000 (beijing), 10,000 steps of splines: 6 layers of width 128 -43.5 and -50.4, 4 of
+      width 64 -44.2 (in 20,000 steps -43.9) and -54.0.
     - 3,000 rows, 43 columns (miniboone), 2,000 steps: affine with weight decay 1 -16.0, with noise .05 too -16.7;
       splines with both -17.1; affine without decay and noise .1 -18.7.
     - 100,000 rows, 63 columns (bsds300), about as long: affine of width 128, clamp 3 152.1; splines of width 64 150.0.
