@@ -205,6 +205,7 @@ def test_the_rule_smooths_and_shrinks_for_few_rows_and_leaves_many_alone() -> No
     assert sizes[0] < sizes[1]
     assert few.training["steps"] < many.training["steps"]
     assert "steps" not in pf.choose(100, 5, seconds=3).training
+    assert pf.choose(100_000, 5, seconds=10).arguments["width"] < many.arguments["width"]  # too large to learn in 10 s
 
 
 def test_the_rule_builds_what_was_given_and_names_what_a_recipe_does_not_take() -> None:
