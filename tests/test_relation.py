@@ -43,8 +43,8 @@ def test_sums_and_differences_are_found_and_told() -> None:
         schema = pf.infer_schema(bills(4000, 0))
     found = {c.name: dict(c.relation.parts) for c in schema.columns if c.relation is not None}
     assert found == {"total": {"fare": 1, "tip": 1}, "free": {"seats": 1, "rides": -1}}
-    assert "= fare + tip and one of 3" in schema["total"].text
-    assert "= seats - rides and one of 3" in schema["free"].text
+    assert "= fare + tip + (0, 0.5 or 3.3)" in schema["total"].text
+    assert "= seats - rides + (-1, 0 or 1)" in schema["free"].text
 
 
 @quiet
@@ -52,7 +52,7 @@ def test_a_plain_sum_is_constant_in_its_rest_and_a_row_without_it_impossible() -
     rng = np.random.default_rng(0)
     a, b = rng.integers(0, 500, 2000), rng.integers(0, 90, 2000)
     density = pf.fit_table({"a": a, "b": b, "sum": a + b + 7}, steps=20, progress="none")
-    assert "= a + b +7 steps" in density.schema["sum"].text
+    assert "= a + b + 7" in density.schema["sum"].text
     rows = {k: v.to_numpy() for k, v in zip("abs", density.sample(500, seed=1).columns, strict=True)}
     assert (rows["a"] + rows["b"] + 7 == rows["s"]).all()
     with pytest.warns(UserWarning, match="1 of 2 rows have log-density -inf"):

@@ -215,7 +215,7 @@ class Column:
         if self.missing and self.kind != "empty":
             parts.append("missing cells")
         if self.relation is not None:
-            parts.append(f"= {self.relation.text}")
+            parts.append(f"= {self.relation.text(self.step or 1)}")
         return "; ".join(parts + ([self.note] if self.note else []))
 
     @property

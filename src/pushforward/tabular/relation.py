@@ -28,6 +28,7 @@ _FEW, _HELD = 10, 0.95  # so many values of the rest must hold this share of the
 _GAIN = 0.5  # nats that it must save over the column's own frequencies
 _PART_GAIN = 0.05  # nats that a further part must save
 _BEAM = 8
+_SHOWN = 4
 _LARGEST = 2.0**51
 
 
@@ -45,16 +46,17 @@ class Relation:
     unit: float
     rest: Column
 
-    @property
-    def text(self) -> str:
-        """As "fare + tip and one of 3"."""
+    def text(self, step: float) -> str:
+        """As "fare + tip + (0, 0.5 or 3.3)", where the column has this step."""
         ordered = sorted(self.parts, key=lambda part: part[1] < 0)  # what is added first
         signs = [("- " if sign < 0 else "+ ") + name for name, sign in ordered]
         shown = " ".join(signs).removeprefix("+ ")
-        if self.rest.kind == "constant":
-            return f"{shown}{f' {self.rest.atoms[0]:+g} steps' if self.rest.atoms[0] else ''}"
-        count = len(self.rest.atoms)
-        return f"{shown} and a rest, mostly one of {count} values" if self.rest.flows else f"{shown} and one of {count}"
+        values = [f"{value * step:.6g}" for value in sorted(self.rest.atoms)]
+        if len(values) == 1:
+            return shown if values == ["0"] else f"{shown} + {values[0]}".replace("+ -", "- ")
+        if self.rest.flows or len(values) > _SHOWN:
+            return f"{shown} + {'mostly ' if self.rest.flows else ''}one of {len(values)} values"
+        return f"{shown} + ({', '.join(values[:-1])} or {values[-1]})"
 
 
 def rest_of(column: Column, found: Mapping[str, Any], text: bool) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

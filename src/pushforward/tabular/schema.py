@@ -149,7 +149,7 @@ def _warn(columns: list[Column]) -> None:
     for column in columns:
         if column.kind == "dropped":
             warnings.warn(f"column {column.name!r} is left out: {column.note}", stacklevel=3)
-    rounded = [f"{c.name!r} ({c.coarse or c.step:g})" for c in columns if c.kind == "quantised" and c.flows]
+    rounded = [f"{c.name!r} ({c.coarse or c.step:g})" for c in columns if c.kind == "quantised" and c.coded.flows]
     if rounded:
         warnings.warn(
             f"rounded values are spread evenly over their step, so that their density cannot grow without bound: column"
