@@ -524,6 +524,23 @@ def test_what_a_csv_holds(tmp_path: Path) -> None:
         pf.infer_schema(read_table(path))
 
 
+@quiet
+def test_dates_of_a_csv_come_back_as_dates(tmp_path: Path) -> None:
+    days = [f"2024-03-{1 + i % 28:02d}" for i in range(300)]
+    lines = [f"{day},{i % 7}.5" for i, day in enumerate(days)]
+    (tmp_path / "days.csv").write_text("\n".join(["day,x", *lines]) + "\n")
+    density = pf.fit_table(read_table(tmp_path / "days.csv"), steps=10, progress="none")
+    drawn = density.sample(50, seed=0).column("day")
+    assert drawn.type == pa.date32()
+    assert {str(day) for day in drawn.to_pylist()} <= set(days)
+    rows = "day,x\n2024-03-02 00:00:00,1.5\n2024-03-02 12:00:00,1.5\n"
+    (tmp_path / "times.csv").write_text(rows)
+    with pytest.warns(UserWarning, match="1 with a time of day, where it had dates alone"):
+        scores = density.log_prob(read_table(tmp_path / "times.csv"))
+    assert torch.isfinite(scores[0])
+    assert torch.isneginf(scores[1])
+
+
 def test_text_among_numbers_at_score_time(small: TableDensity) -> None:
     rows = synthetic(5, 0)[0] | {"count": ["1", "2", "x", "4", "5"]}
     with pytest.raises(ValueError, match=r"'count' .*text"):

@@ -104,7 +104,8 @@ def _declared(column: Column | None, kind: Any) -> tuple[str | None, str | None]
     if column is not None:
         if column.kind in ("category", "dropped", "empty"):
             return "other", None
-        return ("dates", column.form) if column.form is not None or "timestamp" in column.dtype else ("numbers", None)
+        dated = column.form is not None or column.dtype.startswith(("timestamp", "date"))
+        return ("dates", column.form) if dated else ("numbers", None)
     found = None if kind is None else requested(kind).kind
     if found is None:
         return None, None

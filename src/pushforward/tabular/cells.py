@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from ..data import _csv
 from . import arrow
 from .column import Column
 from .lattice import spelled
+from .restoring import cast, restored
 
 Values = NDArray[np.float64]
 _LOOKED_AT = 2000  # distinct values, to see how they are written
@@ -50,7 +51,7 @@ def encode(column: Column, cells: Any, text: bool) -> Cells:
     if column.kind == "empty":
         held = np.array([not c for c in _is_missing(cells, text)])
         return _encoded(column, np.where(held, -1, 0), "a value in a column that had none", int(held.sum()))
-    if arrow.is_text(arrow.decoded(cells).type) and (column.form or "timestamp" in column.dtype):
+    if arrow.is_text(arrow.decoded(cells).type) and (column.form or column.dtype.startswith(("timestamp", "date"))):
         dated = arrow.dates(cells, text, column.form)
         if dated is None and not all(_is_missing(cells, text)):
             raise ValueError(arrow.not_dates(cells, column.name, text, column.form))
@@ -59,12 +60,19 @@ def encode(column: Column, cells: Any, text: bool) -> Cells:
     temporal = _csv.pyarrow().types.is_temporal(kind)
     if temporal != _is_temporal(column) and cells.null_count < len(cells):
         raise ValueError(f"column {column.name!r} is {column.dtype} in the model, but holds {kind}")
+    timed = None
     if temporal and column.form is None and str(kind) != column.dtype:
-        cells = _csv.pyarrow().compute.cast(arrow.decoded(cells), arrow.arrow_type(column.dtype), safe=False)
+        pc, finer = _csv.pyarrow().compute, arrow.decoded(cells)
+        cells = pc.cast(finer, arrow.arrow_type(column.dtype), safe=False)
+        if column.dtype.startswith("date32"):
+            timed = pc.not_equal(cells.cast(kind), finer).fill_null(False).to_numpy(zero_copy_only=False)
     if arrow.is_text(kind) and not text:
         raise ValueError(arrow.not_numbers(cells, column.name))
-    values, missing = arrow.numbers(cells, column.name, text)
-    return encode_numbers(column, values, missing)
+    found = encode_numbers(column, *arrow.numbers(cells, column.name, text))
+    if timed is None or not timed.any():
+        return found
+    trouble = f"column {column.name!r}: {int(timed.sum()):,} with a time of day, where it had dates alone"
+    return replace(found, state=np.where(timed, -1, found.state), trouble=trouble)
 
 
 def _encode_category(column: Column, cells: Any, text: bool) -> Cells:
@@ -228,7 +236,7 @@ def decode(column: Column, state: NDArray[np.int64], w: Values | None, generator
             counts = np.asarray(column.counts[column.own :], dtype=np.float64)
             index[rare] = column.own + generator.choice(len(counts), int(rare.sum()), p=counts / counts.sum())
         words = pa.array(column.categories, pa.string()).take(pa.array(index, mask=missing))
-        return _cast(words, dtype)
+        return cast(words, dtype)
     facts = (column.origin, column.step or 0.5, column.coarse or 1, *column.atoms)
     whole = all(float(v).is_integer() for v in facts) and not column.period
     values = np.zeros(len(state), dtype=np.int64 if whole else np.float64)
@@ -238,7 +246,7 @@ def decode(column: Column, state: NDArray[np.int64], w: Values | None, generator
     if column.atoms:
         here = ~missing & ~ordinary
         values[here] = np.asarray(column.atoms)[state[here] - column.ordinary]
-    return _restored(column, values, missing, dtype)
+    return restored(column, values, missing, dtype)
 
 
 def _valid(column: Column, w: Values, coarse: NDArray[np.bool_], whole: bool) -> NDArray[Any]:
@@ -265,49 +273,6 @@ def _valid(column: Column, w: Values, coarse: NDArray[np.bool_], whole: bool) ->
         step = int(column.step or 1)
         return int(column.origin) + np.clip(k, -(2.0**62) / step, 2.0**62 / step).astype(np.int64) * step
     return uncounted(column, k)
-
-
-def _restored(column: Column, values: NDArray[Any], missing: NDArray[np.bool_], dtype: Any) -> Any:
-    pa = _csv.pyarrow()
-    pc, t = pa.compute, pa.types
-    if column.form is not None:
-        when = pa.array(_in_range(values, "s"), pa.int64(), mask=missing).cast(pa.timestamp("s"))
-        return _cast(pc.strftime(when, column.form), dtype)
-    if t.is_temporal(dtype):
-        narrow = dtype.bit_width == 32
-        values = _in_range(values, str(dtype))
-        return pa.array(values, pa.int64(), mask=missing).cast(pa.int32() if narrow else pa.int64()).cast(dtype)
-    if t.is_integer(dtype):
-        info = np.iinfo(dtype.to_pandas_dtype())
-        values = np.clip(
-            values, float(info.min) if info.bits < 64 else -(2.0**63), min(float(info.max), 2.0**63 - 1024)
-        )
-        return pa.array(values.astype(np.int64), pa.int64(), mask=missing).cast(dtype, safe=False)
-    if t.is_boolean(dtype):
-        return pa.array(values.astype(bool), mask=missing)
-    array = pa.array(values.astype(np.float64), pa.float64(), mask=missing)
-    if t.is_decimal(dtype):
-        array = pc.round(array, dtype.scale)
-    return array.cast(dtype, safe=False)
-
-
-def _in_range(values: NDArray[Any], dtype: str) -> NDArray[np.int64]:
-    """Times that calendars know: the years 1 to 9999, or what the dtype holds."""
-    unit = {"date32": 86400.0}.get(dtype[:6], 1.0)
-    for mark, seconds in (("date64", 1e-3), ("[ns", 1e-9), ("[us", 1e-6), ("[ms", 1e-3)):
-        unit = seconds if mark in dtype else unit
-    if dtype.startswith("time") and not dtype.startswith("timestamp"):
-        return np.clip(values, 0, int(86400 / unit) - 1).astype(np.int64)
-    first, last = -62135596800 / unit, 253402300799 / unit
-    bound = 2**63 - 1024
-    return np.clip(values, max(first, -bound), min(last, bound)).astype(np.int64)
-
-
-def _cast(words: Any, dtype: Any) -> Any:
-    pa = _csv.pyarrow()
-    if pa.types.is_dictionary(dtype):
-        return _cast(words, dtype.value_type).dictionary_encode().cast(dtype)
-    return words.cast(dtype)
 
 
 def _is_temporal(column: Column) -> bool:

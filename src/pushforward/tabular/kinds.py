@@ -123,6 +123,7 @@ def numerical(name: str, column: Any, request: Request, text: bool, named: bool,
             raise ValueError(arrow.not_dates(column, name, text))
         if dated is not None:
             column, form = dated
+            column = _days(column) if text else column
             kind = column.type
             dtype, form = (str(kind), None) if text else (dtype, form)
     if arrow.is_text(kind) and not text:
@@ -275,6 +276,13 @@ def _widest_gap(angle: NDArray[np.float64], period: float) -> float:
     gaps = np.diff(np.append(at, at[0] + period))
     widest = int(gaps.argmax())
     return float((at[widest] + gaps[widest] / 2) % period)
+
+
+def _days(times: Any) -> Any:
+    """Times as days, where none has a time of day."""
+    pa = _csv.pyarrow()
+    days = times.cast(pa.date32())
+    return days if days.cast(times.type).equals(times) else times
 
 
 def _fills_unit(values: NDArray[Any]) -> bool:
