@@ -525,6 +525,12 @@ def test_what_a_csv_holds(tmp_path: Path) -> None:
 
 
 @quiet
+def test_a_declared_step_may_have_its_median_between_two_values() -> None:
+    column = pf.infer_schema({"x": np.repeat([0.01, 0.02, 0.05, 0.06], 10)}, {"x": "quantised:0.01"})["x"]
+    assert column.step == 0.01
+
+
+@quiet
 def test_dates_of_a_csv_come_back_as_dates(tmp_path: Path) -> None:
     days = [f"2024-03-{1 + i % 28:02d}" for i in range(300)]
     lines = [f"{day},{i % 7}.5" for i, day in enumerate(days)]

@@ -264,6 +264,21 @@ class TableDensity(nn.Module):
         torch_seed, numpy_seed = (int(s) for s in seed.generate_state(2, np.uint64))
         generator = torch.Generator().manual_seed(torch_seed % 2**63)
         picks = np.random.default_rng(numpy_seed)
+        table, broken = self._drawn(n, given, generator, picks)
+        for _ in range(_TRIES):  # at rows with a sum beyond the bounds of its column
+            at = np.flatnonzero(broken)
+            if len(at) == 0:
+                break
+            again, still = self._drawn(len(at), None if given is None else given.take(at), generator, picks)
+            order = np.arange(n)
+            order[at[~still]] = n + np.flatnonzero(~still)
+            table, broken[at[~still]] = _csv.pyarrow().concat_tables([table, again]).take(order), False
+        return table
+
+    def _drawn(
+        self, n: int, given: Source | None, generator: torch.Generator, picks: np.random.Generator
+    ) -> tuple[Any, NDArray[np.bool_]]:
+        """n rows as `Layout.decode` gives them."""
         layout = self.layout
         found = {} if given is None else dict(zip(given.names, given.data.columns, strict=True))
         absent = [c.name for c in layout.given if c.name not in found]

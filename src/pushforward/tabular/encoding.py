@@ -124,8 +124,10 @@ class Layout:
 
     def decode(
         self, states: NDArray[np.int64], numbers: NDArray[np.float64], given: Source | None, picks: np.random.Generator
-    ) -> Any:
+    ) -> tuple[Any, NDArray[np.bool_]]:
         """The inverse of `encode`: an Arrow table of all modelled columns, in the order of the schema.
+
+        -> the table; rows (N,) of which a sum lay beyond the bounds of its column.
 
         Args:
             states: (N, M).
@@ -136,12 +138,16 @@ class Layout:
         found = {} if given is None else {c.name: given.data.column(c.name) for c in self.given}
         texts = dict.fromkeys(found, given is not None and given.text)
         of_states, of_numbers = iter(states.T), iter(numbers.T)
+        broken = np.zeros(len(states), dtype=bool)
         for target in self.targets:
             column = target.coded
             state = next(of_states) if column.in_mass else np.zeros(len(states), dtype=np.int64)
             cell = cells.decode(column, state, next(of_numbers) if column.flows else None, picks)
-            found[target.name] = cell if target.relation is None else whole_of(target, cell, found, texts)
-        return _csv.pyarrow().table({name: found[name] for name in self.schema.names})
+            if target.relation is not None:
+                cell, beyond = whole_of(target, cell, found, texts)
+                broken |= beyond
+            found[target.name] = cell
+        return _csv.pyarrow().table({name: found[name] for name in self.schema.names}), broken
 
     def encode_given(self, found: dict[str, Any], text: bool, n: int) -> NDArray[np.float32]:
         """The given columns: states first, an unknown one as one past the last, then numbers, 0 where absent."""
@@ -172,7 +178,13 @@ def _encode(column: Column, found: dict[str, Any], text: bool) -> cells.Cells:
     rest, missing = rest_of(column, found, text)
     encoded = cells.encode_numbers(column.relation.rest, rest, missing)
     state = np.where(own.state < 0, -1, encoded.state)
-    return replace(encoded, state=state, trouble=own.trouble or encoded.trouble)
+    lost, broken = (own.state >= 0) & missing, (own.state >= 0) & ~missing & (encoded.state < 0)
+    trouble, told = own.trouble, column.relation.text(column.step or 1)
+    if not trouble and broken.any():
+        trouble = f"column {column.name!r}: {int(broken.sum()):,} that are not {told}, as all were"
+    elif not trouble and lost.any():
+        trouble = f"column {column.name!r}: {int(lost.sum()):,} without a part of {told}"
+    return replace(encoded, state=state, trouble=trouble)
 
 
 def with_embedding(flow: Flow, embed: Embedder | None) -> Flow:

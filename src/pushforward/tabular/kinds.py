@@ -159,7 +159,7 @@ def _facts(
     temporal = clock is not None
     step, origin, kind = None, 0, request.kind or "real"
     if request.kind == "quantised" and request.values:
-        step, origin = request.values[0], float(np.median(present)) % request.values[0]
+        step, origin = request.values[0], float(np.sort(present)[len(present) // 2]) % request.values[0]
         off = np.abs((present - origin) / step - np.round((present - origin) / step)) > 1e-3
         if off.any():
             raise ValueError(

@@ -73,8 +73,12 @@ def rest_of(column: Column, found: Mapping[str, Any], text: bool) -> tuple[NDArr
     return np.clip(rest, -_LARGEST, _LARGEST).astype(np.int64), missing | gone
 
 
-def whole_of(column: Column, rest: Any, found: Mapping[str, Any], texts: Mapping[str, bool]) -> Any:
+def whole_of(
+    column: Column, rest: Any, found: Mapping[str, Any], texts: Mapping[str, bool]
+) -> tuple[Any, NDArray[np.bool_]]:
     """The inverse of `rest_of`: the Arrow column, from an Arrow column of the rest and those of the parts.
+
+    -> cells within the column's bounds; where the sum lay beyond them (N,).
 
     Args:
         column: with a relation.
@@ -83,7 +87,9 @@ def whole_of(column: Column, rest: Any, found: Mapping[str, Any], texts: Mapping
         texts: which of these are cells of a CSV.
     """
     places = arrow.numbers(rest, column.name, False)[0] + _total(column, found, texts)[0]
-    return cells.decode(column, np.zeros(len(places), dtype=np.int64), places, np.random.default_rng(0))
+    low, high = column.bounds
+    beyond = (places < (-np.inf if low is None else low)) | (places >= (np.inf if high is None else high))
+    return cells.decode(column, np.zeros(len(places), dtype=np.int64), places, np.random.default_rng(0)), beyond
 
 
 def related(columns: Sequence[Column], source: Source, asked: Sequence[str] = ()) -> list[Column]:
