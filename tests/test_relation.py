@@ -141,7 +141,8 @@ def test_it_is_saved_and_checked(density: Any, tmp_path: Path) -> None:
     good = facts["columns"][at]["relation"]
     for bad in (
         good | {"parts": [["nothing", 1]]}, good | {"parts": [["other", 1]]}, good | {"parts": [["fare", 2]]},
-        good | {"parts": []}, good | {"unit": 0}, good | {"rest": {"name": "x"}}, {"parts": good["parts"]}, 3,
+        good | {"parts": []}, good | {"unit": 0}, good | {"unit": 7.0}, good | {"unit": 0.007},
+        good | {"rest": {"name": "x"}}, {"parts": good["parts"]}, 3,
     ):  # fmt: skip
         facts["columns"][at]["relation"] = bad
         with pytest.raises(ValueError, match="column '"):

@@ -48,7 +48,8 @@ def from_facts(facts: Any) -> Column:
         or len(column.counts) != len(column.categories) or not 0 <= column.own <= len(column.categories)
         or len(set(column.categories)) != len(column.categories) or len(set(column.atoms)) != len(column.atoms)
         or (column.modelled and column.states < 1) or (column.coarse is not None and column.period is not None)
-        or (column.relation is not None and (column.step is None or not column.flows or column.missing))
+        or (column.relation is not None and (column.step is None or not column.flows or column.missing
+            or not column.relation.fits(column.step, column.origin)))
     ):  # fmt: skip
         raise ValueError(f"column {name!r}: its facts contradict each other")
     return column

@@ -46,6 +46,10 @@ class Relation:
     unit: float
     rest: Column
 
+    def fits(self, step: float, origin: float) -> bool:
+        """Whether a column of this step and origin can be counted in its unit."""
+        return step >= 0.5 * self.unit and is_whole(step / self.unit) and is_whole(origin / self.unit)
+
     def text(self, step: float) -> str:
         """As "fare + tip + (0, 0.5 or 3.3)", where the column has this step."""
         ordered = sorted(self.parts, key=lambda part: part[1] < 0)  # what is added first
@@ -69,7 +73,7 @@ def rest_of(column: Column, found: Mapping[str, Any], text: bool) -> tuple[NDArr
     """
     values, missing = arrow.numbers(found[column.name], column.name, text)
     total, gone = _total(column, found, dict.fromkeys(found, text))
-    rest = _places(column, values) - total
+    rest = cells.counted(column, values) - total
     return np.clip(rest, -_LARGEST, _LARGEST).astype(np.int64), missing | gone
 
 
@@ -141,11 +145,6 @@ def _total(column: Column, found: Mapping[str, Any], texts: Mapping[str, bool]) 
     return _down(column, total, relation.unit), missing
 
 
-def _places(column: Column, values: NDArray[Any]) -> Values:
-    """Values of the column as places on its lattice."""
-    return np.round((values - column.origin) / (column.step or 1.0))
-
-
 def _down(column: Column, ticks: Values, unit: float) -> Values:
     """Numbers of units as places on the column's lattice, rounded down."""
     return np.floor((ticks - round(column.origin / unit)) / round((column.step or 1.0) / unit))
@@ -156,14 +155,14 @@ def _parts(column: Column, others: Sequence[Column], sample: Source) -> tuple[Pa
     assert column.step is not None
     steps = [c.step for c in others if c.step is not None and _divides(c.step, column.step)]
     unit = min([column.step, *steps])
-    others = [c for c in others if all(_is_whole(v / unit) for v in (c.step or 0.0, c.origin))]
-    if not others or not all(_is_whole(v / unit) for v in (column.step, column.origin)):
+    others = [c for c in others if all(is_whole(v / unit) for v in (c.step or 0.0, c.origin))]
+    if not others or not all(is_whole(v / unit) for v in (column.step, column.origin)):
         return None
     values = [arrow.numbers(sample.data.column(c.name), c.name, sample.text)[0] for c in (column, *others)]
     own, *ticks = (np.round(v / unit) for v in values)
     if max(np.abs(t).max() for t in (own, *ticks)) > _LARGEST:
         return None
-    places = _places(column, values[0])
+    places = cells.counted(column, values[0])
     x = np.stack([sign * t for t in ticks for sign in (1, -1)], 1)  # (n, 2 m)
 
     def rest(chosen: tuple[int, ...]) -> Values:
@@ -191,7 +190,7 @@ def _candidates(own: Values, x: Values) -> list[tuple[int, ...]]:
     found += beam
     for _ in range(2, _MOST_PARTS):
         longer: dict[tuple[int, ...], float] = {}
-        for chosen in beam[:_BEAM]:
+        for chosen in beam:
             squares = (((own - x[:, list(chosen)].sum(1))[:, None] - x) ** 2).sum(0)
             for i in np.argsort(squares)[:_BEAM]:
                 if int(i) // 2 not in {j // 2 for j in chosen}:
@@ -214,8 +213,9 @@ def _entropy(values: NDArray[Any]) -> float:
 
 
 def _divides(a: float, b: float) -> bool:
-    return _is_whole(a / b) or _is_whole(b / a)
+    return is_whole(a / b) or is_whole(b / a)
 
 
-def _is_whole(value: float) -> bool:
+def is_whole(value: float) -> bool:
+    """Whether a number is an integer but for rounding."""
     return abs(value - round(value)) < 1e-6

@@ -16,12 +16,11 @@ from ..bijections import Coupling, TriangularCoupling
 from ..elementwise import Affine, RationalQuadratic
 from ..elementwise.spline import Saved, evaluate, gradient
 from ..nets import MLP, fuses, product
-from .tape import Buffers, Rows, Step, add_product, add_sum, put, wanted
+from .tape import Buffers, Rows, Step, add_product, add_sum, put, tanh_backward, wanted
 from .weights import FlatWeights, Learned
 
 FUSED_ROWS = 1024  # rows from which a fused product pays though it takes fresh memory
 threshold_backward: Any = torch.ops.aten.threshold_backward
-tanh_backward: Any = torch.ops.aten.tanh_backward
 
 
 class _Linear:

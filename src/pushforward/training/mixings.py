@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..bijections import ActNorm, LULinear, Rotation
-from .tape import Rows, Step, add_sum, put
+from .tape import Rows, Step, add_sum, put, tanh_backward
 from .weights import FlatWeights
-
-tanh_backward: Any = torch.ops.aten.tanh_backward
 
 
 class ActNormStep(Step):
