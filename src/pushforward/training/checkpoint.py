@@ -12,6 +12,8 @@ from torch import nn
 from ..serialize import read_tensors, write_tensors
 from .weights import FlatWeights
 
+ORDER = "alike"  # of the weights in the file, see `FlatWeights`
+
 
 class Checkpoint:
     """Reads and writes `training.safetensors` in a folder.
@@ -31,17 +33,22 @@ class Checkpoint:
         tensors = {f"held.{k}": v for k, v in held.state().items()}
         tensors |= {f"buffer.{k}": v for k, v in flow.named_buffers()}
         tensors["generator"] = generator.get_state()
-        write_tensors(self.path, tensors, {"format_version": 1, "setup": self.setup, "counters": counters})
+        write_tensors(
+            self.path, tensors, {"format_version": 1, "order": ORDER, "setup": self.setup, "counters": counters}
+        )
 
     def read(self, flow: nn.Module, held: FlatWeights, generator: torch.Generator) -> dict[str, Any] | None:
         """Puts a written state back and returns its counters; None when nothing was written yet.
 
         Raises:
-            ValueError: the file is of another flow or of a run with other settings.
+            ValueError: the file is of another flow, of a run with other settings, or of another version
+                of pushforward.
         """
         if not self.path.exists():
             return None
         header, tensors = read_tensors(self.path)
+        if header.get("order") != ORDER:
+            raise ValueError(f"{self.path} is of another version of pushforward: begin again in another folder")
         if header.get("setup") != self.setup:
             raise ValueError(f"{self.path} is of a run with other settings: {header.get('setup')}, now {self.setup}")
         buffers = dict(flow.named_buffers())

@@ -50,7 +50,7 @@ def closed_form(flows: Sequence[Flow], held: FlatWeights) -> Loss | None:
     starts = None
     if type(members[0][0]) is Standardize:
         starts = [cast(Standardize, layers.pop(0)) for layers in members]
-    steps, matrices = steps_of(members, held)
+    steps, matrices, together_learned = steps_of(members, held)
     count, features = len(flows), flow.shape[0]
     normal = type(flow.base) is StandardNormal
     embedding = [] if flow.embed is None else [p for f in flows for p in cast(nn.Module, f.embed).parameters()]
@@ -79,6 +79,8 @@ def closed_form(flows: Sequence[Flow], held: FlatWeights) -> Loss | None:
         for i in range(len(steps) - 1, -1, -1):
             steps[i].backward(rows, i > 0)
         matrices.pass_on(rows)
+        for nets in together_learned:
+            nets.learn(rows)
         log_det = torch.cat(rows.log_dets, -1).sum(-1)
         shared = constant - sum(rows.constants)
         return (share[..., 0] * (nll - log_det + shared[..., None])).sum(-1)

@@ -7,6 +7,7 @@ are counted from the end, and products are batched.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -38,31 +39,59 @@ class _Linear:
             return self.multiply_add(self.bias, self.weight, h.mT).mT
         return self.multiply_add(self.bias, h, self.turned, out=out)
 
-    def hidden(self, h: Tensor, out: Buffers, name: object) -> Tensor:
+    def hidden(self, h: Tensor, out: Buffers, name: object, place: int) -> Tensor:
         """relu(forward(h)), in memory that is used again where that pays."""
         if h.ndim == 2 and h.shape[1] == 1:  # an outer product, which a product of matrices takes longer for
-            return torch.addcmul(self.bias, h, self.turned, out=out.take(name, h, self.width)).relu_()
+            return torch.addcmul(self.bias, h, self.turned, out=out.take(name, h, self.width, place)).relu_()
         if len(h) >= FUSED_ROWS and fuses(self.weight):
             return product(h, self.weight, self.bias[0], "relu")
-        return self.forward(h, out.take(name, h, self.width)).relu_()
+        return self.forward(h, out.take(name, h, self.width, place)).relu_()
 
     def learn(self, gradient: Tensor, h: Tensor, first: bool) -> None:
         """Takes the gradient in the output, (..., B, O)."""
         add_product(self.of_weight, gradient, h, first)
         add_sum(self.of_bias, gradient, first)
 
-    def back(self, gradient: Tensor, out: Buffers, name: object) -> Tensor:
+    def back(self, gradient: Tensor, out: Buffers, name: object, place: int = 0) -> Tensor:
         """-> the gradient in the input, (..., B, I)."""
         if len(gradient) >= FUSED_ROWS and fuses(self.weight):
             return product(gradient, self.turned)
-        return self.multiply(gradient, self.weight, out=out.take(name, gradient, self.weight.shape[-1]))
+        return self.multiply(gradient, self.weight, out=out.take(name, gradient, self.weight.shape[-1], place))
+
+
+class Alike:
+    """Networks of one shape in one flow. Of few rows, the gradients of all their weights are found at the end of the
+    way back, in one product for each layer: dispatching the many small ones took longer than their arithmetic.
+    """
+
+    def __init__(self, nets: Sequence[MLP], held: FlatWeights) -> None:
+        self.weights, self.biases = (
+            [held.all_learned(same) for same in zip(*parameters, strict=True)]
+            for parameters in ([net.weights for net in nets], [net.biases for net in nets])
+        )
+        self.memory = Buffers(len(nets))
+        self.inputs: list[Tensor] = [torch.empty(0)] * len(nets)
+        self.of_outputs: list[Tensor] = [torch.empty(0)] * len(nets)
+
+    def learn(self, rows: Rows) -> None:
+        """Takes the gradients in the outputs of all layers of all networks."""
+        if not rows.few:
+            return
+        last = len(self.weights) - 1
+        for i, (weights, biases) in enumerate(zip(self.weights, self.biases, strict=True)):
+            outputs, inputs = weights.value.shape[1:]
+            like = self.inputs[0]
+            h = self.memory.all(("output", i - 1), like, inputs) if i else torch.stack(self.inputs)
+            gradient = torch.stack(self.of_outputs) if i == last else self.memory.all(("gradient", i), like, outputs)
+            add_product(weights.gradient, gradient, h, rows.first)
+            add_sum(biases.gradient, gradient, rows.first)
 
 
 class CouplingStep(Step):
     """A coupling with a ReLU `MLP`; the elementwise map, if it is not affine, is recorded by itself."""
 
     def __init__(self, layer: Coupling | TriangularCoupling, held: FlatWeights) -> None:
-        net = cast(MLP, layer.net)
+        net = self.net = cast(MLP, layer.net)
         last = len(net.weights) - 1
         self.linears = [
             _Linear(held.learned(w), held.learned(b), net.transposed and i == last)
@@ -71,7 +100,13 @@ class CouplingStep(Step):
         self.context_dim = net.context_dim
         self.elementwise = layer.elementwise
         self.moved, self.given = (0, 1) if layer.flip else (1, 0)
-        self.hidden = Buffers()
+        self.memory = Buffers()
+        self.alike: Alike | None = None
+        self.place = 0
+
+    def join(self, alike: Alike, place: int) -> None:
+        """Its network is one of those that are alike."""
+        self.alike, self.memory, self.place = alike, alike.memory, place
 
     def forward(self, rows: Rows) -> None:
         """Moves the rows."""
@@ -80,20 +115,27 @@ class CouplingStep(Step):
             h = torch.cat([h, rows.context], -1)
         self.inputs = [h]
         for i, linear in enumerate(self.linears[:-1]):
-            h = linear.hidden(h, self.hidden, i)
+            h = linear.hidden(h, self.memory, ("output", i), self.place)
             self.inputs.append(h)
         self.map(rows, self.linears[-1].forward(h))
 
     def backward(self, rows: Rows, further: bool) -> None:
         """Takes the gradients back."""
         gradient = self.of_map(rows)
+        alike = self.alike if rows.few else None
+        if alike is not None:
+            alike.inputs[self.place], alike.of_outputs[self.place] = self.inputs[0], gradient
         for i in range(len(self.linears) - 1, 0, -1):
             linear, h = self.linears[i], self.inputs[i]
-            linear.learn(gradient, h, rows.first)
-            gradient = linear.back(gradient, rows.scratch, i % 2)
+            if alike is not None:
+                gradient = linear.back(gradient, self.memory, ("gradient", i - 1), self.place)
+            else:
+                linear.learn(gradient, h, rows.first)
+                gradient = linear.back(gradient, rows.scratch, i % 2)
             threshold_backward.grad_input(gradient, h, 0, grad_input=gradient)
         first = self.linears[0]
-        first.learn(gradient, self.inputs[0], rows.first)
+        if alike is None:
+            first.learn(gradient, self.inputs[0], rows.first)
         width = rows.sizes[self.given]
         if further:
             of_given = rows.gradients[self.given]

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..bijections import ActNorm, Bijection, Coupling, LULinear, Rotation, TriangularCoupling
 from ..elementwise import Affine, RationalQuadratic
 from ..nets import MLP
-from .couplings import AffineStep, CouplingStep, SplineStep
+from .couplings import AffineStep, Alike, CouplingStep, SplineStep
 from .mixings import ActNormStep, LULinearStep, Matrices, RotationStep
 from .tape import Rows, Step, apart, together, wanted, zero
 from .weights import FlatWeights
@@ -52,8 +52,9 @@ class _Recorded(Step):
                     into += context.grad
 
 
-def steps_of(members: Sequence[Sequence[Bijection]], held: FlatWeights) -> tuple[list[Step], Matrices]:
-    """-> the steps of the layers of one flow, or of several of one shape; and the matrices of their `LULinear`s."""
+def steps_of(members: Sequence[Sequence[Bijection]], held: FlatWeights) -> tuple[list[Step], Matrices, list[Alike]]:
+    """-> the steps of the layers of one flow, or of several of one shape; the matrices of their `LULinear`s; and which
+    of their networks learn together."""
     matrices = Matrices((layer for layer in members[0] if type(layer) is LULinear), held)
     steps: list[Step] = []
     linears = 0
@@ -72,7 +73,25 @@ def steps_of(members: Sequence[Sequence[Bijection]], held: FlatWeights) -> tuple
             steps.append(RotationStep(layer, held))
         else:
             steps.append(_Recorded(layers))
-    return steps, matrices
+    return steps, matrices, _alike(steps, held) if len(members) == 1 else []
+
+
+def _alike(steps: Sequence[Step], held: FlatWeights) -> list[Alike]:
+    """Lets couplings whose networks have one shape learn together."""
+    groups: dict[object, list[CouplingStep]] = {}
+    for step in steps:
+        if isinstance(step, CouplingStep):
+            groups.setdefault(tuple(weight.shape for weight in step.net.weights), []).append(step)
+    found = []
+    for group in groups.values():
+        nets = [step.net for step in group]
+        if len(group) > 1 and all(
+            held.are_side_by_side(same) for same in zip(*(net.parameters() for net in nets), strict=True)
+        ):
+            found.append(Alike(nets, held))
+            for place, step in enumerate(group):
+                step.join(found[-1], place)
+    return found
 
 
 def has_plain_net(layer: Bijection) -> bool:

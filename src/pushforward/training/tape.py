@@ -9,21 +9,35 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+FEW_ROWS = 512
 tanh_backward: Any = torch.ops.aten.tanh_backward
 
 
 class Buffers:
-    """Memory by name and shape that is used again at each step: fresh memory costs page faults."""
+    """Memory by name and shape that is used again at each step: fresh memory costs page faults.
 
-    def __init__(self) -> None:
-        self._held: dict[tuple[object, ...], Tensor] = {}
+    Args:
+        places: of each name, side by side.
+    """
 
-    def take(self, name: object, like: Tensor, width: int) -> Tensor:
+    def __init__(self, places: int = 1) -> None:
+        self.places = places
+        self._held: dict[tuple[object, ...], tuple[Tensor, Sequence[Tensor]]] = {}
+
+    def take(self, name: object, like: Tensor, width: int, place: int = 0) -> Tensor:
         """(..., B, width) for rows like (..., B, any); what it held is lost."""
+        return self._both(name, like, width)[1][place]
+
+    def all(self, name: object, like: Tensor, width: int) -> Tensor:
+        """(places, ..., B, width), all places of a name."""
+        return self._both(name, like, width)[0]
+
+    def _both(self, name: object, like: Tensor, width: int) -> tuple[Tensor, Sequence[Tensor]]:
         key = (name, like.shape[:-1], width, like.dtype, like.device)
         held = self._held.get(key)
         if held is None:
-            held = self._held[key] = like.new_empty(*like.shape[:-1], width)
+            whole = like.new_empty(self.places, *like.shape[:-1], width)
+            held = self._held[key] = whole, whole.unbind()
         return held
 
 
@@ -40,13 +54,14 @@ class Rows:
         gradients: of the loss in both halves, on the way back.
         of_context: (..., B, K), the gradient in the context so far; None where it is not wanted.
         scratch: memory for gradients of hidden layers.
+        few: whether so few rows of one flow that products of several networks at once pay, see `Alike`.
     """
 
     def __init__(
         self, z: Tensor, context: Tensor | None, share: Tensor, sizes: list[int], first: bool, scratch: Buffers
     ) -> None:
         self.context, self.share, self.sizes, self.first, self.scratch = context, share, sizes, first, scratch
-        self.minus_share = -share
+        self.minus_share, self.few = -share, z.ndim == 2 and len(z) <= FEW_ROWS
         self.split(z)
         self.log_dets: list[Tensor] = []
         self.constants: list[Tensor] = []
@@ -84,11 +99,15 @@ class Step(ABC):
 
 def add_product(into: Tensor, a: Tensor, b: Tensor, first: bool) -> None:
     """into (..., O, I) = or += a^T b, of a (..., B, O) and b (..., B, I)."""
-    if into.ndim == 2:
+    if into.ndim == 3 and b.shape[-1] == 1:  # a batch of products with vectors takes five times as long
+        add_sum(into[..., 0], a * b, first)
+    elif into.ndim == 2:
         if first:  # with beta = 0, `addmm` takes 5 to 10 % longer
             torch.mm(a.t(), b, out=into)
         else:
             torch.addmm(into, a.t(), b, out=into)
+    elif first and into.is_contiguous():
+        torch.bmm(a.mT, b, out=into)
     else:  # a batched product is fast only into memory without gaps
         put(into, torch.bmm(a.mT, b), first)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..flow import Flow
 
@@ -25,12 +27,13 @@ class Learned(NamedTuple):
 class FlatWeights:
     """Makes all trainable parameters of flows views of one buffer (M, P), so that each part of a step is one operation.
 
-    The flows are of one shape: their parameters agree in order and size. `release` must be called at the end: it gives
-    every parameter its own memory again.
+    The flows are of one shape: their parameters agree in order and size. What the layers of a flow have alike, such as
+    the second matrix of each network, lies side by side, so that the gradients of all are one product. `release` must
+    be called at the end: it gives every parameter its own memory again.
     """
 
     def __init__(self, flows: Sequence[Flow], *, weight_decay: float, ema: float, clip: float) -> None:
-        self.parameters = [[p for p in flow.parameters() if p.requires_grad] for flow in flows]
+        self.parameters = [_side_by_side(flow) for flow in flows]
         kinds = {(p.dtype, p.device) for parameters in self.parameters for p in parameters}
         if len(kinds) != 1:
             raise ValueError(
@@ -65,6 +68,21 @@ class FlatWeights:
             for t in (self.flat, self.gradient)
         )
         return Learned(value, gradient)
+
+    def are_side_by_side(self, parameters: Sequence[nn.Parameter]) -> bool:
+        """Whether parameters of the first flow lie in this order without a gap, so that `all_learned` serves."""
+        return all(
+            self._places[id(a)].stop == self._places[id(b)].start and a.shape == b.shape
+            for a, b in itertools.pairwise(parameters)
+        )
+
+    def all_learned(self, parameters: Sequence[nn.Parameter]) -> Learned:
+        """Parameters (*shape) of one flow, side by side, as one (L, *shape)."""
+        whole, shape = (
+            slice(self._places[id(parameters[0])].start, self._places[id(parameters[-1])].stop),
+            parameters[0].shape,
+        )
+        return Learned(*(t[0, whole].view(len(parameters), *shape) for t in (self.flat, self.gradient)))
 
     @torch.no_grad()
     def step(self, loss: Tensor, lr: float, count: int) -> Tensor:
@@ -151,3 +169,12 @@ class FlatWeights:
         self.rates = cast("list[float]", state["rates"].tolist())
         for member in range(len(self.rates)):
             self.keep_good(member)
+
+
+def _side_by_side(flow: Flow) -> list[nn.Parameter]:
+    """What is trained, sorted by the name without the layer's number, and by shape."""
+    alike: dict[tuple[str, torch.Size], list[nn.Parameter]] = {}
+    for name, p in flow.named_parameters():
+        if p.requires_grad:
+            alike.setdefault((re.sub(r"\d+", "", name, count=1), p.shape), []).append(p)
+    return [p for parameters in alike.values() for p in parameters]
