@@ -174,7 +174,7 @@ def test_each_member_keeps_its_own_best_weights() -> None:
     held.keep_best(1)
     held.average += 1
     held.release()
-    flat = torch.stack([torch.cat([p.detach().reshape(-1) for p in flow.parameters()]) for flow in ensemble])
+    flat = torch.stack([torch.cat([p.detach().reshape(-1) for p in parameters]) for parameters in held.parameters])
     torch.testing.assert_close(flat, first + torch.tensor([[0.0], [1.0], [0.0]]))
 
 

@@ -99,17 +99,16 @@ class Step(ABC):
 
 def add_product(into: Tensor, a: Tensor, b: Tensor, first: bool) -> None:
     """into (..., O, I) = or += a^T b, of a (..., B, O) and b (..., B, I)."""
-    if into.ndim == 3 and b.shape[-1] == 1:  # a batch of products with vectors takes five times as long
-        add_sum(into[..., 0], a * b, first)
-    elif into.ndim == 2:
-        if first:  # with beta = 0, `addmm` takes 5 to 10 % longer
-            torch.mm(a.t(), b, out=into)
-        else:
-            torch.addmm(into, a.t(), b, out=into)
-    elif first and into.is_contiguous():
-        torch.bmm(a.mT, b, out=into)
-    else:  # a batched product is fast only into memory without gaps
-        put(into, torch.bmm(a.mT, b), first)
+    if 2 * b.shape[-1] <= a.shape[-1] and (b.shape[-1] > 1 or into.ndim > 2):
+        # Products with few columns, unless 16 or 32, take two to seven times as long as those with few rows.
+        into, a, b = into.mT, b, a
+    batched = into.ndim > 2
+    if not into.is_contiguous():  # neither is fast into memory with gaps
+        put(into, torch.bmm(a.mT, b) if batched else torch.mm(a.t(), b), first)
+    elif first:  # with beta = 0, `addmm` takes 5 to 10 % longer
+        (torch.bmm if batched else torch.mm)(a.mT, b, out=into)
+    else:
+        (torch.baddbmm if batched else torch.addmm)(into, a.mT, b, out=into)
 
 
 def add_sum(into: Tensor, a: Tensor, first: bool) -> None:
