@@ -19,7 +19,7 @@ from ..bases import StandardNormal
 from ..bijections import Bijection, Chain, Standardize
 from ..flow import Flow
 from .steps import alike, has_plain_net, steps_of
-from .tape import Buffers, Rows, apart, together, zero
+from .tape import Buffers, Rows, apart, beside, by_columns, together, zero
 from .weights import FlatWeights
 
 Loss = Callable[[Tensor, "Tensor | None", "Tensor | None"], Tensor]
@@ -63,7 +63,9 @@ def closed_form(flows: Sequence[Flow], held: FlatWeights) -> Loss | None:
     scratch = Buffers()
 
     def of_chunk(x: Tensor, context: Tensor | None, of_context: Tensor | None, share: Tensor, first: bool) -> Tensor:
-        z = x if mean is None or std is None else (x - mean) / std
+        z = by_columns(x)
+        if mean is not None and std is not None:
+            z = (z - mean) / std
         rows = Rows(z, context, share, sizes, first, scratch)
         rows.of_context = of_context
         matrices.make()
@@ -81,7 +83,7 @@ def closed_form(flows: Sequence[Flow], held: FlatWeights) -> Loss | None:
         matrices.pass_on(rows)
         for nets in together_learned:
             nets.learn(rows)
-        log_det = torch.cat(rows.log_dets, -1).sum(-1)
+        log_det = beside(rows.log_dets).sum(-1)
         shared = constant - sum(rows.constants)
         return (share[..., 0] * (nll - log_det + shared[..., None])).sum(-1)
 

@@ -17,7 +17,7 @@ from ..bijections import Coupling, TriangularCoupling
 from ..elementwise import Affine, RationalQuadratic
 from ..elementwise.spline import Saved, evaluate, gradient
 from ..nets import MLP, fuses, product
-from .tape import Buffers, Rows, Step, add_product, add_sum, put, tanh_backward, wanted
+from .tape import Buffers, Rows, Step, add_product, add_sum, beside, put, tanh_backward, wanted
 from .weights import FlatWeights, Learned
 
 FUSED_ROWS = 1024  # rows from which a fused product pays though it takes fresh memory
@@ -81,10 +81,14 @@ class Alike:
         for i, (weights, biases) in enumerate(zip(self.weights, self.biases, strict=True)):
             outputs, inputs = weights.value.shape[1:]
             like = self.inputs[0]
-            h = self.memory.all(("output", i - 1), like, inputs) if i else torch.stack(self.inputs)
-            gradient = torch.stack(self.of_outputs) if i == last else self.memory.all(("gradient", i), like, outputs)
+            h = self.memory.all(("output", i - 1), like, inputs) if i else _stack(self.inputs)
+            gradient = _stack(self.of_outputs) if i == last else self.memory.all(("gradient", i), like, outputs)
             add_product(weights.gradient, gradient, h, rows.first)
             add_sum(biases.gradient, gradient, rows.first)
+
+
+def _stack(parts: Sequence[Tensor]) -> Tensor:
+    return torch.stack([part.mT for part in parts]).mT
 
 
 class CouplingStep(Step):
@@ -94,7 +98,7 @@ class CouplingStep(Step):
         net = self.net = cast(MLP, layer.net)
         last = len(net.weights) - 1
         self.linears = [
-            _Linear(held.learned(w), held.learned(b), net.transposed and i == last)
+            _Linear(held.learned(w), held.learned(b), i == last)
             for i, (w, b) in enumerate(zip(net.weights, net.biases, strict=True))
         ]
         self.context_dim = net.context_dim
@@ -139,7 +143,8 @@ class CouplingStep(Step):
         width = rows.sizes[self.given]
         if further:
             of_given = rows.gradients[self.given]
-            rows.gradients[self.given] = first.multiply_add(of_given, gradient, first.weight[..., :width])
+            weight = first.turned[..., :width, :]
+            rows.gradients[self.given] = first.multiply_add(of_given.mT, weight, gradient.mT).mT
         if rows.of_context is not None and self.context_dim:
             rows.of_context += gradient @ first.weight[..., width:]
 
@@ -191,7 +196,7 @@ class AffineStep(CouplingStep):
         of_moved = rows.gradients[self.moved]
         of_before = rows.gradients[self.moved] = of_moved * self.scale
         of_log_scale = torch.addcmul(rows.minus_share, of_before, self.before)
-        return torch.cat([tanh_backward(of_log_scale, self.bounded), of_moved], -1)
+        return beside([tanh_backward(of_log_scale, self.bounded), of_moved])
 
 
 class SplineStep(CouplingStep):

@@ -79,13 +79,13 @@ class LULinearStep(Step):
     def __init__(self, layer: LULinear, held: FlatWeights, matrices: Matrices, index: int) -> None:
         self.matrices, self.index = matrices, index
         bias, self.of_bias = held.learned(layer.bias)
-        self.bias = bias.unsqueeze(-2)
+        self.bias = bias.unsqueeze(-1)
         self.multiply_add = torch.addmm if self.bias.ndim == 2 else torch.baddbmm
 
     def forward(self, rows: Rows) -> None:
         """Moves the rows."""
         self.before, self.matrix = rows.whole(), self.matrices.whole[self.index]
-        rows.split(self.multiply_add(self.bias, self.before, self.matrix.mT))
+        rows.split(self.multiply_add(self.bias, self.matrix, self.before.mT).mT)
         rows.constants.append(self.matrices.log_dets[self.index])
 
     def backward(self, rows: Rows, further: bool) -> None:
@@ -94,7 +94,7 @@ class LULinearStep(Step):
         self.matrices.of_matrices[self.index] = gradient.mT @ self.before
         add_sum(self.of_bias, gradient, rows.first)
         if further:
-            rows.split_gradient(gradient @ self.matrix)
+            rows.split_gradient((self.matrix.mT @ gradient.mT).mT)
 
 
 class RotationStep(Step):

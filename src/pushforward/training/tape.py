@@ -44,6 +44,9 @@ class Buffers:
 class Rows:
     """What passes from layer to layer, there and back.
 
+    Values and their gradients are (..., B, D), but lie in memory as (..., D, B): so halves have no gaps, and products
+    with few columns become products with few rows, which are faster.
+
     Attributes:
         halves: both parts of the current values, (..., B, D // 2) and (..., B, D - D // 2).
         context: (..., B, K) or None.
@@ -70,7 +73,7 @@ class Rows:
 
     def whole(self) -> Tensor:
         """The current values (..., B, D)."""
-        return torch.cat(self.halves, -1)
+        return beside(self.halves)
 
     def split(self, z: Tensor) -> None:
         """Takes new values (..., B, D)."""
@@ -78,7 +81,7 @@ class Rows:
 
     def whole_gradient(self) -> Tensor:
         """The current gradient (..., B, D)."""
-        return torch.cat(self.gradients, -1)
+        return beside(self.gradients)
 
     def split_gradient(self, gradient: Tensor) -> None:
         """Takes a new gradient (..., B, D)."""
@@ -95,6 +98,16 @@ class Step(ABC):
     @abstractmethod
     def backward(self, rows: Rows, further: bool) -> None:
         """Writes the gradients of its parameters, and takes those of the rows back if there is a layer before."""
+
+
+def by_columns(t: Tensor) -> Tensor:
+    """t (..., B, D), in memory as (..., D, B)."""
+    return t.mT.contiguous().mT
+
+
+def beside(parts: Sequence[Tensor]) -> Tensor:
+    """(..., B, any) -> (..., B, sum), in memory as (..., sum, B)."""
+    return torch.cat([part.mT for part in parts], -2).mT
 
 
 def add_product(into: Tensor, a: Tensor, b: Tensor, first: bool) -> None:
