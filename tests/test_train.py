@@ -12,6 +12,7 @@ import torch
 import pushforward as pf
 from pushforward.data.toys import TwoMoons
 from pushforward.models import RECIPES
+from pushforward.serialize import read_tensors, write_tensors
 from pushforward.training.closed_form import closed_form
 from pushforward.training.weights import FlatWeights
 
@@ -150,6 +151,53 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
         pf.fit(small(), moons(), epochs=1, checkpoint=tmp_path, progress="none")
 
 
+def test_a_checkpoint_with_the_weights_in_another_order_is_refused(tmp_path: Path) -> None:
+    pf.fit(small(), moons(), epochs=1, checkpoint=tmp_path, progress="none")
+    header, tensors = read_tensors(tmp_path / "training.safetensors")
+    del header["order"]  # as before it was written
+    write_tensors(tmp_path / "training.safetensors", tensors, header)
+    with pytest.raises(ValueError, match="another version of pushforward"):
+        pf.fit(small(), moons(), epochs=1, checkpoint=tmp_path, progress="none")
+
+
+def sizes_of(monkeypatch: pytest.MonkeyPatch, **settings: object) -> list[int]:
+    """The batches of a training of 40 steps, in rows."""
+    sizes = []
+
+    def noting(flows: object, held: FlatWeights) -> object:
+        loss = closed_form(flows, held)  # type: ignore[arg-type]
+
+        def noted(x: torch.Tensor, *others: torch.Tensor | None) -> torch.Tensor:
+            sizes.append(x.shape[-2])
+            return loss(x, *others)  # type: ignore[misc]
+
+        return noted
+
+    monkeypatch.setattr("pushforward.training.loop.closed_form", noting)
+    pf.fit(steps=40, val_fraction=0.0, progress="none", **settings)  # type: ignore[arg-type]
+    assert len(sizes) == 40
+    return sizes
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_the_batch_grows_in_equal_parts_of_the_run(members: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = small() if members == 1 else pf.Ensemble([small() for _ in range(members)])
+    settings = {"flow": flow, "x": moons(6400), "batch": 100, "batch_growth": 8}
+    sizes = sizes_of(monkeypatch, **settings)
+    rest, last = 200, 400  # of a pass
+    expected = [100] * 10 + [200] * 10 + [400] * 8 + [rest, 400] + [800] * 7 + [last] + [800] * 2
+    assert sizes == expected
+
+
+def test_fresh_points_of_a_plane_have_growing_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    def draw(n: int, generator: torch.Generator) -> torch.Tensor:
+        return TwoMoons().sample(n, generator=generator)
+
+    assert set(sizes_of(monkeypatch, flow=small(), x=draw)) == {256, 512, 1024, 2048}
+    assert set(sizes_of(monkeypatch, flow=small(), x=draw, batch=64)) == {64}
+    assert len(set(sizes_of(monkeypatch, flow=small(), x=moons(1000)))) == 1
+
+
 def test_early_stopping_keeps_the_best_weights() -> None:
     x, val = moons(40), moons(2000, seed=1)
     flow = pf.real_nvp(2, depth=6, width=64, seed=0)
@@ -260,6 +308,8 @@ def test_ctrl_c_returns_the_best_weights_so_far() -> None:
         (lambda x: {"x": x, "epochs": 3, "seconds": 1.0}, "at most one of epochs, steps and seconds"),
         (lambda x: {"x": x, "epochs": 0}, "epochs must be positive, got 0"),
         (lambda x: {"x": x, "batch": 0}, "batch must be at least 1, got 0"),
+        (lambda x: {"x": x, "batch_growth": 3}, "batch_growth must be a power of 2, got 3"),
+        (lambda x: {"x": x, "batch_growth": 2, "epochs": 1}, "batch_growth must be 1 where epochs are given, got 2"),
         (lambda x: {"x": x, "schedule": "linear"}, "cosine or constant, got 'linear'"),
         (lambda x: {"x": x, "context": torch.zeros(len(x), 1)}, "takes no context, got one of width 1"),
         (lambda x: {"x": x, "progress": "loud"}, "auto, rich, plain or none"),

@@ -21,7 +21,7 @@ class Choice:
     Attributes:
         recipe: the recipe's name; or a function (features, context_dim=, seed=, ...) -> `Flow`, if one was given.
         arguments: of the recipe, beside features, context_dim and seed.
-        training: of `train`: batch, lr, weight_decay, noise and, where the time is not given, steps.
+        training: of `train`: batch, batch_growth, lr, weight_decay, noise and, where the time is not given, steps.
     """
 
     recipe: str | Callable[..., Flow]
@@ -118,19 +118,24 @@ class Settings(TypedDict):
     """Arguments of `train`."""
 
     batch: int
+    batch_growth: int
     lr: float
     weight_decay: float
     noise: float
 
 
 def settings(recipe: str | None, rows: int, features: int) -> Settings:
-    """Batch, rate, weight decay and noise that suit a recipe (None: any other flow) and the rows."""
-    found: Settings = {"batch": 512, "lr": 5e-3, "weight_decay": 1e-5, "noise": noise_for(rows, features)}
+    """Batch and its growth, rate, weight decay and noise that suit a recipe (None: any other flow) and the rows."""
+    found: Settings = {
+        "batch": 512, "batch_growth": 1, "lr": 5e-3, "weight_decay": 1e-5, "noise": noise_for(rows, features),
+    }  # fmt: skip
     if recipe == "triangular_spline_flow" and features == 2:
         # A step of so small tensors costs little more for more rows, and fresh rows cannot be learned by heart.
         found["lr"] = 1e-2
         if rows >= _MANY_PLANE_ROWS:
             found["batch"], found["lr"] = 2048, 1.5e-2
+    elif recipe == "real_nvp" and features == 2 and rows == UNLIMITED:
+        found["batch"], found["batch_growth"] = 256, 8
     elif rows < _MANY_TABLE_ROWS and not _are_few(rows, features):
         found["weight_decay"] = 1.0 if features >= _WIDE else 0.1 if recipe == "spline_flow" else 1e-5
     return found

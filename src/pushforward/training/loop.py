@@ -70,6 +70,7 @@ def train(
     steps: int | None = None,
     seconds: float | None = None,
     batch: int | None = None,
+    batch_growth: int | None = None,
     lr: float | None = None,
     weight_decay: float | None = None,
     noise: float | None = None,
@@ -106,6 +107,9 @@ def train(
         seconds: the length of the run in wall-clock time, set-up and validation included. It ends earlier after so
             many passes (100 at least) that more would learn the rows by heart.
         batch: rows of a step; None takes what `choose` would for the flow's recipe and the number of rows.
+        batch_growth: how many times larger the batch is at the end: a power of 2, for it doubles in equal parts of the
+            run, which must be of so many steps or seconds. At the end, the noise of small batches is what keeps a flow
+            from its best. None as for batch, but 1 where the batch or the epochs are given.
         lr: the highest learning rate; None as for batch.
         weight_decay: of AdamW; None as for batch.
         noise: standard deviation of the noise added to the rows each time they are drawn, in units of each column's
@@ -133,11 +137,15 @@ def train(
     began = time.perf_counter()
     flows = list(flow) if isinstance(flow, Ensemble) else [flow]
     rule = settings_for((flow.recipe or {}).get("name"), count_rows(x), math.prod(flow.shape))
+    if batch_growth is None:
+        batch_growth = rule["batch_growth"] if batch is None and epochs is None else 1
     batch = rule["batch"] if batch is None else batch
     lr = rule["lr"] if lr is None else lr
     weight_decay = rule["weight_decay"] if weight_decay is None else weight_decay
     noise = rule["noise"] if noise is None else noise
-    _check_settings(epochs, steps, seconds, batch, lr, noise, schedule, warmup, ema, clip, patience, val_fraction)
+    _check_settings(
+        epochs, steps, seconds, batch, batch_growth, lr, noise, schedule, warmup, ema, clip, patience, val_fraction
+    )
     rows, val_rows, first = split(flows[0], x, val, context, weights, val_fraction, DRAWN_PASS_BATCHES * batch, seed)
     for member in flows:
         initialize(member, first.x, first.context)
@@ -146,6 +154,7 @@ def train(
     rows = with_noise(rows, first, noise)
     batch = min(batch, len(rows))
     pass_steps = len(rows) // batch
+    pass_rows = pass_steps * batch
     if epochs is not None:
         steps = epochs * pass_steps
     elif seconds is None and steps is None:
@@ -157,11 +166,12 @@ def train(
         threads = 1
     held = FlatWeights(flows, weight_decay=weight_decay, ema=ema, clip=math.inf if clip is None else clip)
     try:
-        run = Run(flows, held, val_rows, batch, steps, seconds, began)
+        run = Run(flows, held, val_rows, batch, steps, seconds, began, batch_growth)
         generator = torch.Generator().manual_seed(seed + 1)
         saved = None
         if checkpoint is not None:
-            setup = {"rows": len(rows), "batch": batch, "lr": lr, "schedule": schedule, "ema": ema, "seed": seed}
+            setup = {"rows": len(rows), "batch": batch, "batch_growth": batch_growth, "lr": lr, "schedule": schedule,
+                     "ema": ema, "seed": seed}  # fmt: skip
             saved = Checkpoint(checkpoint, setup)
             run.resume(saved.read(flow, held, generator))
         if val_rows is not None and run.step == 0:
@@ -170,14 +180,19 @@ def train(
         gradients = (None if compile else closed_form(flows, held)) or recorded(forwards, held)
         torch.set_num_threads(threads)
         while run.stopped is None and run.progress() < 1:
-            for i, (x_batch, context_batch, weight_batch) in enumerate(rows.batches(batch, generator, len(flows)), 1):
+            seen = 0
+            for x_batch, context_batch, weight_batch in rows.batches(batch, generator, len(flows), run.grown):
+                count = x_batch.shape[min(len(flows), 2) - 1]
+                seen += count
                 rate = lr * _schedule(schedule, run.progress(), warmup)
                 loss = gradients(x_batch, context_batch, weight_batch)
-                run.count(held.step(loss, rate, run.step), loss)
-                whole = i == pass_steps
+                run.count(held.step(loss, rate, run.step, count / batch), loss)
+                whole = seen == pass_rows
                 if whole or run.progress() >= 1 or run.since_record == RECORD_STEPS:
                     run.passes += whole
-                    epoch = run.record(run.passes + (0 if whole else i / pass_steps), rate * max(held.rates), patience)
+                    epoch = run.record(
+                        run.passes + (0 if whole else seen / pass_rows), rate * max(held.rates), patience
+                    )
                     if saved is not None and whole:
                         saved.write(flow, held, generator, run.state())
                     torch.set_num_threads(outer_threads)
@@ -275,6 +290,7 @@ def _check_settings(
     steps: int | None,
     seconds: float | None,
     batch: int,
+    batch_growth: int,
     lr: float,
     noise: float,
     schedule: str,
@@ -291,6 +307,8 @@ def _check_settings(
     for name, value, good, wanted in (
         *((k, v, v > 0, "positive") for k, v in given.items()),
         ("batch", batch, batch >= 1, "at least 1"),
+        ("batch_growth", batch_growth, batch_growth in (2**k for k in range(21)), "a power of 2"),
+        ("batch_growth", batch_growth, batch_growth == 1 or epochs is None, "1 where epochs are given"),
         ("lr", lr, lr > 0, "positive"),
         ("noise", noise, 0 <= noise < math.inf, "None or a number of at least 0"),
         ("schedule", schedule, schedule in ("cosine", "constant"), "cosine or constant"),

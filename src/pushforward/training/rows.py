@@ -44,10 +44,13 @@ class Rows:
     def __getitem__(self, index: Tensor | slice) -> Rows:
         return Rows(*(None if t is None else t[index] for t in (self.x, self.context, self.weights)))  # type: ignore[arg-type]
 
-    def batches(self, size: int, generator: torch.Generator, members: int = 1) -> Iterator[Batch]:
-        """One pass in random order, in equal batches; a remainder smaller than a batch waits for another pass.
+    def batches(
+        self, size: int, generator: torch.Generator, members: int = 1, times: Callable[[], int] = lambda: 1
+    ) -> Iterator[Batch]:
+        """One pass in random order, in batches of size; a remainder smaller than that waits for another pass.
 
-        Several members each have an order of their own: their batches have a leading axis of members.
+        Several members each have an order of their own: their batches have a leading axis of members. Before each batch
+        it is asked how many times larger that is to be; the last ones of a pass may be smaller.
         """
         whole = len(self) // size * size
         orders = [torch.randperm(len(self), generator=generator)[:whole] for _ in range(members)]
@@ -57,12 +60,15 @@ class Rows:
             if self.noise is not None:
                 normal = torch.randn(piece.x.shape, generator=generator, dtype=piece.x.dtype).to(piece.x.device)
                 piece = replace(piece, x=torch.addcmul(piece.x, normal, self.noise))
-            for i in range(0, index.shape[-1], size):
+            start, end = 0, index.shape[-1]
+            while start < end:
+                count = min(size * times(), end - start)
                 part = [
-                    None if t is None else t.narrow(index.ndim - 1, i, size)
+                    None if t is None else t.narrow(index.ndim - 1, start, count)
                     for t in (piece.x, piece.context, piece.weights)
                 ]
                 yield cast(Tensor, part[0]), part[1], part[2]
+                start += count
 
     def mean_nll(self, log_prob: Tensor) -> Tensor:
         """Log-densities of the rows (..., N) -> their mean negative, nats per row (...)."""
@@ -86,9 +92,11 @@ class Drawn:
         drawn = self.draw(n, generator)
         return as_rows(self.flow, *drawn) if isinstance(drawn, tuple) else as_rows(self.flow, drawn)
 
-    def batches(self, size: int, generator: torch.Generator, members: int = 1) -> Iterator[Batch]:
-        """One pass over `len(self)` fresh rows, in equal batches."""
-        return replace(self.rows(len(self), generator), noise=self.noise).batches(size, generator, members)
+    def batches(
+        self, size: int, generator: torch.Generator, members: int = 1, times: Callable[[], int] = lambda: 1
+    ) -> Iterator[Batch]:
+        """One pass over `len(self)` fresh rows, as of `Rows`."""
+        return replace(self.rows(len(self), generator), noise=self.noise).batches(size, generator, members, times)
 
 
 def as_rows(flow: Flow, x: Any, context: Any = None, weights: Any = None, name: str = "x") -> Rows:

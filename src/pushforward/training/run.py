@@ -63,6 +63,7 @@ class Run:
     steps: int | None
     seconds: float | None
     began: float
+    growth: int = 1
     step: int = 0
     passes: int = 0
     skipped: int = 0
@@ -86,6 +87,11 @@ class Run:
         in_steps = 0.0 if self.steps is None else self.step / max(self.steps, 1)
         in_time = 0.0 if self.seconds is None else (self.elapsed() + self.validation_seconds) / self.seconds
         return min(max(in_steps, in_time), 1.0)
+
+    def grown(self) -> int:
+        """How many times larger the batch is by now: it doubles in equal parts of the run, up to `growth` times."""
+        doublings = int(math.log2(self.growth))
+        return 2 ** min(int(self.progress() * (doublings + 1)), doublings)
 
     def elapsed(self) -> float:
         """Wall-clock seconds, those before a resume included."""

@@ -85,7 +85,7 @@ class FlatWeights:
         return Learned(*(t[0, whole].view(len(parameters), *shape) for t in (self.flat, self.gradient)))
 
     @torch.no_grad()
-    def step(self, loss: Tensor, lr: float, count: int) -> Tensor:
+    def step(self, loss: Tensor, lr: float, count: int, size: float = 1.0) -> Tensor:
         """One step of AdamW down the gradient; -> (M,), 1 where it or the loss was not finite and skipped, else 0.
 
         Args:
@@ -93,6 +93,7 @@ class FlatWeights:
             lr: the learning rate.
             count: steps before this one; the average forgets the first weights quickly, within a tenth of the
                 steps so far.
+            size: of the batch, in those of the start: the average forgets by rows.
         """
         squares = torch.stack([torch.dot(g, g) for g in self.gradient])  # half the time of vector_norm
         total = squares + loss
@@ -109,7 +110,7 @@ class FlatWeights:
                 found_inf=skip,
             )  # fmt: skip
         if count % AVERAGE_STEPS == 0:
-            self.average.lerp_(self.flat, max(1 - self.ema**AVERAGE_STEPS, 9 / (count + 9)))
+            self.average.lerp_(self.flat, max(1 - self.ema ** (AVERAGE_STEPS * size), 9 / (count + 9)))
         return bad
 
     @contextmanager
