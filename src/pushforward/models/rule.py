@@ -72,9 +72,9 @@ def choose(
 
     - Two moons, fresh rows: two triangular layers, width 32, batch 2,048, rate 1.5e-2 .0028; 2e-2 .0031; batch 1,024
       .0032; width 64, 8 bins, batch 1,024, 1e-2 .0042; affine, 16 x 32, batch 512, 5e-3 .0059.
-    - The same with affine couplings at rate 5e-3, in the time of 3,600 steps of 16 x 32 with batch 512 (ten seeds): batch
-      256 growing to 2,048 .0047, 512 .0057; 24 x 24 .0048 (six seeds). In 3.3 times that (six seeds): 24 x 24 .0025, 24
-      x 32 .0028, 32 x 24 .0029, 16 x 48 .0034, 16 x 32 .0036 (.0054 at rate 1e-2).
+    - The same with affine couplings at rate 5e-3, in the time of 3,600 steps of 16 x 32 with batch 512 (ten seeds):
+      batch 256 growing to 2,048 .0047, 512 .0057; 24 x 24 .0048 (six seeds). In 3.3 times that (six seeds): 24 x 24
+      .0025, 24 x 32 .0028, 32 x 24 .0029, 16 x 48 .0034, 16 x 32 .0036 (.0054 at rate 1e-2).
     - 9,000 to 10,000 rows, 7 to 10 columns, 6,000 steps of splines of 8 bins (photoz; magic): weight decay .1 1.36; .5
       1.07; 1e-5 1.29 and -1.57; .3 -1.43; 1 -1.71. With 16 bins magic has -1.47 at .1. A whitened photoz with .3 had
       1.25, so nothing is whitened. Noise of .01 to .02 of a spread: 1.08 and -1.55.
