@@ -74,7 +74,8 @@ def choose(
       .0032; width 64, 8 bins, batch 1,024, 1e-2 .0042; affine, 16 x 32, batch 512, 5e-3 .0059.
     - The same with affine couplings at rate 5e-3, in the time of 3,600 steps of 16 x 32 with batch 512 (ten seeds):
       batch 256 growing to 2,048 .0047, 512 .0057; 24 x 24 .0048 (six seeds). In 3.3 times that (six seeds): 24 x 24
-      .0025, 24 x 32 .0028, 32 x 24 .0029, 16 x 48 .0034, 16 x 32 .0036 (.0054 at rate 1e-2).
+      .0025, 24 x 32 .0028, 32 x 24 .0029, 16 x 48 .0034, 16 x 32 .0036 (.0054 at rate 1e-2). In 10 s of a disturbed
+      machine, when half the steps are taken, 24 x 24 falls behind.
     - 9,000 to 10,000 rows, 7 to 10 columns, 6,000 steps of splines of 8 bins (photoz; magic): weight decay .1 1.36; .5
       1.07; 1e-5 1.29 and -1.57; .3 -1.43; 1 -1.71. With 16 bins magic has -1.47 at .1. A whitened photoz with .3 had
       1.25, so nothing is whitened. Noise of .01 to .02 of a spread: 1.08 and -1.55.
@@ -180,6 +181,7 @@ def whitens(rows: int, features: int) -> bool:
 _MANY_PLANE_ROWS = 50_000
 _MANY_TABLE_ROWS = 20_000
 _MANY_SPLINE_ROWS, _LONG = 100_000, 200.0  # rows and seconds from which larger splines pay
+_LONG_PLANE = 20.0  # seconds from which more affine couplings pay
 _SHAPE_ROWS = 2_000  # of fewer, splines of one number learn by heart what the context says
 _WIDE = 32  # columns from which a step of splines costs several of affine couplings
 
@@ -212,7 +214,8 @@ def _size(recipe: str | None, rows: int, features: int, seconds: float | None) -
         wide = rows >= _MANY_SPLINE_ROWS and (seconds is None or seconds >= _LONG)
         return ({"depth": 6, "width": 128} if wide else {"depth": 4, "width": 64}) | {"bins": 16}
     if features == 2:
-        return {"clamp": 1.5} | ({"depth": 24, "width": 24} if rows == UNLIMITED else {})
+        deep = rows == UNLIMITED and (seconds is None or seconds >= _LONG_PLANE)
+        return {"clamp": 1.5} | ({"depth": 24, "width": 24} if deep else {})
     if features >= _WIDE and rows >= _MANY_TABLE_ROWS:
         return {"depth": 8, "width": 128}
     return {"depth": 8, "width": 64, "clamp": 1.5}
