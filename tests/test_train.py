@@ -308,8 +308,14 @@ def test_ctrl_c_returns_the_best_weights_so_far() -> None:
         (lambda x: {"x": x, "epochs": 3, "seconds": 1.0}, "at most one of epochs, steps and seconds"),
         (lambda x: {"x": x, "epochs": 0}, "epochs must be positive, got 0"),
         (lambda x: {"x": x, "batch": 0}, "batch must be at least 1, got 0"),
-        (lambda x: {"x": x, "batch_growth": 3}, "batch_growth must be a power of 2, got 3"),
-        (lambda x: {"x": x, "batch_growth": 2, "epochs": 1}, "batch_growth must be 1 where epochs are given, got 2"),
+        (
+            lambda x: {"x": x, "batch_growth": 3},
+            "batch_growth must be a power of 2, and 1 where epochs are given, got 3",
+        ),
+        (
+            lambda x: {"x": x, "batch_growth": 2, "epochs": 1},
+            "batch_growth must be a power of 2, and 1 where epochs are given, got 2",
+        ),
         (lambda x: {"x": x, "schedule": "linear"}, "cosine or constant, got 'linear'"),
         (lambda x: {"x": x, "context": torch.zeros(len(x), 1)}, "takes no context, got one of width 1"),
         (lambda x: {"x": x, "progress": "loud"}, "auto, rich, plain or none"),

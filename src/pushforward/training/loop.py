@@ -107,9 +107,8 @@ def train(
         seconds: the length of the run in wall-clock time, set-up and validation included. It ends earlier after so
             many passes (100 at least) that more would learn the rows by heart.
         batch: rows of a step; None takes what `choose` would for the flow's recipe and the number of rows.
-        batch_growth: how many times larger the batch is at the end: a power of 2, for it doubles in equal parts of the
-            run, which must be of so many steps or seconds. At the end, the noise of small batches is what keeps a flow
-            from its best. None as for batch, but 1 where the batch or the epochs are given.
+        batch_growth: how many times larger the batch is at the end, a power of 2: it doubles in equal parts of the run,
+            for many steps first and little noise last. None as for batch; 1 where the batch or the epochs are given.
         lr: the highest learning rate; None as for batch.
         weight_decay: of AdamW; None as for batch.
         noise: standard deviation of the noise added to the rows each time they are drawn, in units of each column's
@@ -153,10 +152,9 @@ def train(
         warn_of_unbounded(first.x.cpu().numpy())
     rows = with_noise(rows, first, noise)
     batch = min(batch, len(rows))
-    pass_steps = len(rows) // batch
-    pass_rows = pass_steps * batch
+    pass_rows = len(rows) // batch * batch
     if epochs is not None:
-        steps = epochs * pass_steps
+        steps = epochs * (pass_rows // batch)
     elif seconds is None and steps is None:
         steps = steps_for(count_rows(x), batch)
     elif seconds is not None:
@@ -170,8 +168,8 @@ def train(
         generator = torch.Generator().manual_seed(seed + 1)
         saved = None
         if checkpoint is not None:
-            setup = {"rows": len(rows), "batch": batch, "batch_growth": batch_growth, "lr": lr, "schedule": schedule,
-                     "ema": ema, "seed": seed}  # fmt: skip
+            setup = {"rows": len(rows), "batch": batch, "lr": lr, "schedule": schedule, "ema": ema, "seed": seed}
+            setup["batch_growth"] = batch_growth
             saved = Checkpoint(checkpoint, setup)
             run.resume(saved.read(flow, held, generator))
         if val_rows is not None and run.step == 0:
@@ -302,13 +300,13 @@ def _check_settings(
 ) -> None:
     lengths = {"epochs": epochs, "steps": steps, "seconds": seconds}
     given = {k: v for k, v in lengths.items() if v is not None}
+    powers = [2**k for k in range(21 if epochs is None else 1)]
     if len(given) > 1:
         raise ValueError(f"give at most one of epochs, steps and seconds, got {given}")
     for name, value, good, wanted in (
         *((k, v, v > 0, "positive") for k, v in given.items()),
         ("batch", batch, batch >= 1, "at least 1"),
-        ("batch_growth", batch_growth, batch_growth in (2**k for k in range(21)), "a power of 2"),
-        ("batch_growth", batch_growth, batch_growth == 1 or epochs is None, "1 where epochs are given"),
+        ("batch_growth", batch_growth, batch_growth in powers, "a power of 2, and 1 where epochs are given"),
         ("lr", lr, lr > 0, "positive"),
         ("noise", noise, 0 <= noise < math.inf, "None or a number of at least 0"),
         ("schedule", schedule, schedule in ("cosine", "constant"), "cosine or constant"),
