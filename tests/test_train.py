@@ -12,6 +12,8 @@ import torch
 import pushforward as pf
 from pushforward.data.toys import TwoMoons
 from pushforward.models import RECIPES
+from pushforward.models.rule import UNLIMITED
+from pushforward.models.rule import settings as settings_for
 from pushforward.serialize import read_tensors, write_tensors
 from pushforward.training.closed_form import closed_form
 from pushforward.training.weights import FlatWeights
@@ -140,10 +142,35 @@ def test_a_constant_rate_can_be_extended_bit_for_bit(tmp_path: Path) -> None:
     assert same(state(whole), state(resumed))
 
 
+def test_a_run_that_was_over_is_told_as_it_was(tmp_path: Path) -> None:
+    first, second = small(), small()
+    before = pf.fit(first, moons(), steps=60, checkpoint=tmp_path, batch=90, progress="none")
+    after = pf.fit(second, moons(), steps=60, checkpoint=tmp_path, batch=90, progress="none")
+    assert same(state(first), state(second))
+    told = [{k: f.summary[k] for k in ("steps", "epochs", "best_val_nll")} for f in (before, after)]
+    assert told[0] == told[1]
+
+
+def test_a_time_too_short_for_a_step_is_told() -> None:
+    with pytest.warns(UserWarning, match="0.0001 s were over before the first step"):
+        fit = pf.fit(small(), moons(), seconds=1e-4, progress="none")
+    assert fit.summary["steps"] == 0
+    assert fit.summary["best_val_nll"] is not None
+
+
+def test_a_short_run_of_bad_batches_keeps_the_good_weights() -> None:
+    flow = poisoned(2, 10**9)
+    with pytest.warns(UserWarning, match="19 of the last 20 batches"):
+        pf.fit(flow, moons(), steps=20, batch=500, progress="none")
+
+
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     pf.fit(small(), moons(), epochs=1, checkpoint=tmp_path, progress="none")
     with pytest.raises(ValueError, match="run with other settings"):
         pf.fit(small(), moons(), epochs=1, batch=100, checkpoint=tmp_path, progress="none")
+    for change in ({"x": moons() + 1}, {"weight_decay": 0.5}, {"clip": None}):
+        with pytest.raises(ValueError, match="run with other settings"):
+            pf.fit(small(), **{"x": moons(), "epochs": 1, "checkpoint": tmp_path, "progress": "none"} | change)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="another flow"):
         pf.fit(pf.real_nvp(2, depth=2), moons(), epochs=1, checkpoint=tmp_path, progress="none")
     (tmp_path / "training.safetensors").write_bytes(b"\x08broken")
@@ -180,13 +207,12 @@ def sizes_of(monkeypatch: pytest.MonkeyPatch, **settings: object) -> list[int]:
 
 
 @pytest.mark.parametrize("members", [1, 2])
-def test_the_batch_grows_in_equal_parts_of_the_run(members: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_batch_grows_in_parts_of_the_run_that_grow(members: int, monkeypatch: pytest.MonkeyPatch) -> None:
     flow = small() if members == 1 else pf.Ensemble([small() for _ in range(members)])
     settings = {"flow": flow, "x": moons(6400), "batch": 100, "batch_growth": 8}
     sizes = sizes_of(monkeypatch, **settings)
-    rest, last = 200, 400  # of a pass
-    expected = [100] * 10 + [200] * 10 + [400] * 8 + [rest, 400] + [800] * 7 + [last] + [800] * 2
-    assert sizes == expected
+    rest = 200  # of a pass; each part lasts 1.41 times as long as the one before
+    assert sizes == [100] * 6 + [200] * 8 + [400] * 10 + [rest] + [800] * 15
 
 
 def test_fresh_points_of_a_plane_have_growing_batches(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,6 +220,7 @@ def test_fresh_points_of_a_plane_have_growing_batches(monkeypatch: pytest.Monkey
         return TwoMoons().sample(n, generator=generator)
 
     assert set(sizes_of(monkeypatch, flow=small(), x=draw)) == {256, 512, 1024, 2048}
+    assert settings_for("real_nvp", UNLIMITED, 2, 30.0)["batch_growth"] == 16
     assert set(sizes_of(monkeypatch, flow=small(), x=draw, batch=64)) == {64}
     assert len(set(sizes_of(monkeypatch, flow=small(), x=moons(1000)))) == 1
 
@@ -306,16 +333,19 @@ def test_ctrl_c_returns_the_best_weights_so_far() -> None:
         (lambda x: {"x": x, "weights": -torch.ones(len(x))}, "not negative"),
         (lambda x: {"x": x, "weights": torch.ones(3)}, r"expected weights of shape \(1000,\), got \(3,\)"),
         (lambda x: {"x": x, "epochs": 3, "seconds": 1.0}, "at most one of epochs, steps and seconds"),
-        (lambda x: {"x": x, "epochs": 0}, "epochs must be positive, got 0"),
-        (lambda x: {"x": x, "batch": 0}, "batch must be at least 1, got 0"),
-        (
-            lambda x: {"x": x, "batch_growth": 3},
-            "batch_growth must be a power of 2, and 1 where epochs are given, got 3",
-        ),
+        (lambda x: {"x": x, "epochs": 0}, "epochs must be a positive whole number, got 0"),
+        (lambda x: {"x": x, "batch": 0}, "batch must be a whole number of at least 1, got 0"),
+        (lambda x: {"x": x, "epochs": 1.5}, "epochs must be a positive whole number, got 1.5"),
+        (lambda x: {"x": x, "seconds": "10"}, "seconds must be positive, got '10'"),
+        (lambda x: {"x": x, "weight_decay": -1}, "weight_decay must be None or a number of at least 0, got -1"),
+        (lambda x: {"x": x, "seed": 1.5}, "seed must be a whole number, got 1.5"),
+        (lambda x: {"x": x, "batch_growth": 3}, "batch_growth must be a power of 2, from 1 to 1,048,576, got 3"),
         (
             lambda x: {"x": x, "batch_growth": 2, "epochs": 1},
-            "batch_growth must be a power of 2, and 1 where epochs are given, got 2",
+            "batch_growth needs a length in steps or seconds, got 2 with epochs=1",
         ),
+        (lambda x: {"x": x + 1e9}, "subtract so large a value first: float32 rounds it"),
+        (lambda x: {"x": lambda n, g: x[:7]}, "asked for 8,192 rows and returned 7"),
         (lambda x: {"x": x, "schedule": "linear"}, "cosine or constant, got 'linear'"),
         (lambda x: {"x": x, "context": torch.zeros(len(x), 1)}, "takes no context, got one of width 1"),
         (lambda x: {"x": x, "progress": "loud"}, "auto, rich, plain or none"),

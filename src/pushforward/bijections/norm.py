@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from .base import Bijection, expand
 
+_FAR = 1e5  # beyond it float32 holds steps of a hundredth and more
+
 
 class Standardize(Bijection):
     """z = (x - mean) / std with mean and std of each channel taken from the training data, once.
@@ -134,8 +136,10 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     constant |= std == 0
     if bool(constant.any()):
         columns = constant.nonzero().flatten().tolist()
+        far = x.dtype == torch.float32 and bool((mean[columns].abs() > _FAR).any())
         raise ValueError(
             f"column(s) {columns} are constant (value {[mean[c].item() for c in columns]}): "
             "a density over a constant is unbounded; leave them out"
+            + (", or subtract so large a value first: float32 rounds it" if far else "")
         )
     return mean, std

@@ -19,6 +19,7 @@ from ..tabular import Schema, TableDensity, drop_bad_rows, fit_table, infer_sche
 from ..tabular.drawing import foreseeing, schema_sample
 from ..training import Epoch
 from ..training.progress import reporter
+from ..training.settings import check_settings
 from .options import Reading
 from .output import count, echo, listed, prepare_file, say, silence, writing
 from .reading import loaded, opened, parted, some_of, tell_skipped
@@ -37,6 +38,7 @@ def fit(
     if len([k for k in ("seconds", "epochs", "steps") if k in training]) > 1:
         raise ValueError("give at most one of --seconds, --epochs and --steps")
     _check_arguments(recipe, model)
+    check_settings(training)
     prepare_file(out, (".safetensors",))
     asked = _asked_kinds(opened(data, reading), columns, drop, kinds)
     file = opened(data, reading, kinds=asked)

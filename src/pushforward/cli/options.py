@@ -30,7 +30,7 @@ TRAIN_OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "epochs": (None, int, "or in passes over the rows,"),
     "steps": (None, int, "or in optimiser steps (by default it follows the number of rows)."),
     "batch": (None, int, "Rows of a step."),
-    "batch_growth": (None, int, "How many times larger the batch is at the end: a power of 2."),
+    "batch_growth": (None, int, "How many times larger the batch is at the end, a power of 2; not with --epochs."),
     "lr": (None, float, "Highest learning rate."),
     "weight_decay": (None, float, "Of AdamW."),
     "noise": (None, float, "Noise added to the rows, in standard deviations of each column."),

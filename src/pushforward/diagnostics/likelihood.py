@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from typing import Any
 
@@ -63,7 +64,9 @@ def likelihood(e: Scored) -> Section:
         figures["train_mean"], figures["train_se"] = train_mean, train_se
         table.append(["model, training rows", _pm(train_mean, train_se), _gap_note(mean, se, train_mean, train_se)])
     if not found:
-        section.why = "no baseline could be fitted to these rows" + note
+        lacks = importlib.util.find_spec("sklearn") is None
+        needed = 'baselines need scikit-learn: pip install "pushforward[sklearn]"'
+        section.why = (needed if lacks else "no baseline could be fitted to these rows") + note
         return section
     best = min(found, key=lambda name: found[name]["gain"])
     section.verdict, section.why = _verdict(e.log_test - scores[best][1], found[best], figures)

@@ -75,7 +75,9 @@ def choose(
     - The same with affine couplings at rate 5e-3, in the time of 3,600 steps of 16 x 32 with batch 512 (ten seeds):
       batch 256 growing to 2,048 .0047, 512 .0057; 24 x 24 .0048 (six seeds). In 3.3 times that (six seeds): 24 x 24
       .0025, 24 x 32 .0028, 32 x 24 .0029, 16 x 48 .0034, 16 x 32 .0036 (.0054 at rate 1e-2). In 10 s of a disturbed
-      machine, when half the steps are taken, 24 x 24 falls behind.
+      machine, when half the steps are taken, 24 x 24 falls behind. In 20 s (eight seeds): 24 x 24 growing to 4,096 in
+      parts that grow by sqrt(2) .0028 (mean .0031), to 2,048 in equal parts .0037 (.0037); 16 x 32 in 6 s .0073 and
+      .0054.
     - 9,000 to 10,000 rows, 7 to 10 columns, 6,000 steps of splines of 8 bins (photoz; magic): weight decay .1 1.36; .5
       1.07; 1e-5 1.29 and -1.57; .3 -1.43; 1 -1.71. With 16 bins magic has -1.47 at .1. A whitened photoz with .3 had
       1.25, so nothing is whitened. Noise of .01 to .02 of a spread: 1.08 and -1.55.
@@ -113,7 +115,7 @@ def choose(
         raise ValueError(f"expected at least 1 row and 1 column, got {rows} and {features}")
     name = _recipe(count, features, context_dim) if recipe == "auto" else recipe
     known = name if isinstance(name, str) else None
-    training = settings(known, count, features)
+    training = settings(known, count, features, seconds)
     steps = {"steps": steps_for(count, training["batch"])} if seconds is None else {}
     return Choice(name, _size(known, count, features, seconds), {**training, **steps})
 
@@ -128,8 +130,8 @@ class Settings(TypedDict):
     noise: float
 
 
-def settings(recipe: str | None, rows: int, features: int) -> Settings:
-    """Batch and its growth, rate, weight decay and noise that suit a recipe (None: any other flow) and the rows."""
+def settings(recipe: str | None, rows: int, features: int, seconds: float | None = None) -> Settings:
+    """Batch and its growth, rate, weight decay and noise for a recipe (None: any other flow), the rows and the time."""
     found: Settings = {
         "batch": 512, "batch_growth": 1, "lr": 5e-3, "weight_decay": 1e-5, "noise": noise_for(rows, features),
     }  # fmt: skip
@@ -139,7 +141,7 @@ def settings(recipe: str | None, rows: int, features: int) -> Settings:
         if rows >= _MANY_PLANE_ROWS:
             found["batch"], found["lr"] = 2048, 1.5e-2
     elif recipe == "real_nvp" and features == 2 and rows == UNLIMITED:
-        found["batch"], found["batch_growth"] = 256, 8
+        found["batch"], found["batch_growth"] = 256, 8 if seconds is None or seconds < _LONG_PLANE else 16
     elif rows < _MANY_TABLE_ROWS and not _are_few(rows, features):
         found["weight_decay"] = 1.0 if features >= _WIDE else 0.1 if recipe == "spline_flow" else 1e-5
     return found
@@ -181,7 +183,7 @@ def whitens(rows: int, features: int) -> bool:
 _MANY_PLANE_ROWS = 50_000
 _MANY_TABLE_ROWS = 20_000
 _MANY_SPLINE_ROWS, _LONG = 100_000, 200.0  # rows and seconds from which larger splines pay
-_LONG_PLANE = 20.0  # seconds from which more affine couplings pay
+_LONG_PLANE = 20.0  # seconds from which more affine couplings pay, and larger batches at the end
 _SHAPE_ROWS = 2_000  # of fewer, splines of one number learn by heart what the context says
 _WIDE = 32  # columns from which a step of splines costs several of affine couplings
 

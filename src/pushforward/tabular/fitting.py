@@ -23,6 +23,7 @@ from ..models.rule import whitens
 from ..training import Epoch, Fit, fit
 from ..training.progress import reporter
 from ..training.rows import checked_weights, held_out, normalised
+from ..training.settings import check_settings
 from ..training.unbounded import warn_of_unbounded
 from .arrow import Source, as_source
 from .density import TableDensity
@@ -100,6 +101,7 @@ def fit_table(
         raise ValueError(f"unknown recipe {recipe!r}; this pushforward knows auto, {', '.join(RECIPES)}")
     if members < 1:
         raise ValueError(f"members must be at least 1, got {members}")
+    check_settings(training)
     file, count = None, None
     if isinstance(table, TableFile) and exceeds_memory(table, memory_rows):
         if weights is not None:
@@ -192,7 +194,7 @@ def _train(
     if mass is not None:
         mass.initialize(torch.from_numpy(rows.rows.states), rows.weights)
         if mass.needs_training:
-            share = {"seconds": seconds * (_MASS_SHARE if flow is not None else 1)} if seconds else {}
+            share = {"seconds": seconds * (_MASS_SHARE if flow is not None else 1)} if seconds is not None else {}
             if checkpoint is not None:
                 share["checkpoint"] = f"{checkpoint}/mass"
             decay = {"weight_decay": _MASS_DECAY} if len(rows) < _MANY_ROWS else {}
@@ -208,7 +210,7 @@ def _train(
             offset -= _mean(_of_states(mass, rows), rows.weights)
             val_offset -= 0.0 if held is None else _mean(_of_states(mass, held), held.weights)
     if flow is not None:
-        share = {"seconds": max(seconds - (time.perf_counter() - began), 0.1)} if seconds else {}
+        share = {"seconds": max(seconds - (time.perf_counter() - began), 0.1)} if seconds is not None else {}
         if checkpoint is not None:
             share["checkpoint"] = f"{checkpoint}/flow"
         first, context, _ = rows(min(len(rows), 2**16), torch.Generator().manual_seed(seed))

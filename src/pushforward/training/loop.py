@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from os import PathLike
@@ -22,6 +23,7 @@ from .closed_form import closed_form, recorded
 from .progress import reporter
 from .rows import count_rows, split, with_noise
 from .run import RECORD_STEPS, Epoch, Run
+from .settings import check_settings
 from .unbounded import warn_of_unbounded
 from .weights import FlatWeights
 
@@ -107,8 +109,9 @@ def train(
         seconds: the length of the run in wall-clock time, set-up and validation included. It ends earlier after so
             many passes (100 at least) that more would learn the rows by heart.
         batch: rows of a step; None takes what `choose` would for the flow's recipe and the number of rows.
-        batch_growth: how many times larger the batch is at the end, a power of 2: it doubles in equal parts of the run,
-            for many steps first and little noise last. None as for batch; 1 where the batch or the epochs are given.
+        batch_growth: how many times larger the batch is at the end, a power of 2: it doubles in parts of the run that
+            grow, too, for many steps first and little noise last. None as for batch, but 1 where that or the epochs are
+            given: it needs a length in steps or seconds.
         lr: the highest learning rate; None as for batch.
         weight_decay: of AdamW; None as for batch.
         noise: standard deviation of the noise added to the rows each time they are drawn, in units of each column's
@@ -120,7 +123,7 @@ def train(
         patience: stop when validation has not improved for this part of the run; None never stops early.
         val_fraction: the part of x to hold out, at most 20,000 rows; fewer than 20 rows are not split.
         checkpoint: a folder. The state is written there after each pass and read from there when present: a run that
-            was stopped goes on as if it had not been.
+            was stopped goes on as if it had not been. Only its length may be another.
         check: where there is no noise, warn of columns over which a density can grow without bound: those that repeat
             one value or are a linear function of others. A sample of the rows is looked at.
         seed: of the shuffling, of the held-out rows, and of the generator handed to a drawing function.
@@ -134,17 +137,15 @@ def train(
             constant column; a setting out of range; a checkpoint of another run.
     """
     began = time.perf_counter()
+    check_settings(locals())
     flows = list(flow) if isinstance(flow, Ensemble) else [flow]
-    rule = settings_for((flow.recipe or {}).get("name"), count_rows(x), math.prod(flow.shape))
+    rule = settings_for((flow.recipe or {}).get("name"), count_rows(x), math.prod(flow.shape), seconds)
     if batch_growth is None:
         batch_growth = rule["batch_growth"] if batch is None and epochs is None else 1
     batch = rule["batch"] if batch is None else batch
     lr = rule["lr"] if lr is None else lr
     weight_decay = rule["weight_decay"] if weight_decay is None else weight_decay
     noise = rule["noise"] if noise is None else noise
-    _check_settings(
-        epochs, steps, seconds, batch, batch_growth, lr, noise, schedule, warmup, ema, clip, patience, val_fraction
-    )
     rows, val_rows, first = split(flows[0], x, val, context, weights, val_fraction, DRAWN_PASS_BATCHES * batch, seed)
     for member in flows:
         initialize(member, first.x, first.context)
@@ -168,8 +169,11 @@ def train(
         generator = torch.Generator().manual_seed(seed + 1)
         saved = None
         if checkpoint is not None:
-            setup = {"rows": len(rows), "batch": batch, "lr": lr, "schedule": schedule, "ema": ema, "seed": seed}
-            setup["batch_growth"] = batch_growth
+            setup = {
+                "rows": len(rows), "batch": batch, "batch_growth": batch_growth, "lr": lr, "weight_decay": weight_decay,
+                "noise": noise, "schedule": schedule, "warmup": warmup, "ema": ema, "clip": clip, "seed": seed,
+                "data": None if count_rows(x) == UNLIMITED else first.digest(),
+            }  # fmt: skip
             saved = Checkpoint(checkpoint, setup)
             run.resume(saved.read(flow, held, generator))
         if val_rows is not None and run.step == 0:
@@ -177,6 +181,7 @@ def train(
         forwards = [torch.compile(f, dynamic=True) if compile else f for f in flows]
         gradients = (None if compile else closed_form(flows, held)) or recorded(forwards, held)
         torch.set_num_threads(threads)
+        epoch = None
         while run.stopped is None and run.progress() < 1:
             seen = 0
             for x_batch, context_batch, weight_batch in rows.batches(batch, generator, len(flows), run.grown):
@@ -198,6 +203,11 @@ def train(
                     torch.set_num_threads(threads)
                     if epoch.stopped:
                         break
+        if epoch is None:  # of a run that was over when it was resumed, or had no time for a step
+            torch.set_num_threads(outer_threads)
+            if run.step == 0:
+                warnings.warn(f"{seconds:g} s were over before the first step: the flow is not trained", stacklevel=2)
+            yield run.record(run.passes, 0.0, patience)
     finally:
         torch.set_num_threads(outer_threads)
         held.release()
@@ -281,40 +291,3 @@ def _chosen(recipe: str, x: Any, context: Any, settings: dict[str, Any]) -> Flow
 def _schedule(name: str, progress: float, warmup: float) -> float:
     rise = min(1.0, (progress + 1e-3) / warmup) if warmup else 1.0
     return rise * (0.5 * (1 + math.cos(math.pi * progress)) if name == "cosine" else 1.0)
-
-
-def _check_settings(
-    epochs: int | None,
-    steps: int | None,
-    seconds: float | None,
-    batch: int,
-    batch_growth: int,
-    lr: float,
-    noise: float,
-    schedule: str,
-    warmup: float,
-    ema: float,
-    clip: float | None,
-    patience: float | None,
-    val_fraction: float,
-) -> None:
-    lengths = {"epochs": epochs, "steps": steps, "seconds": seconds}
-    given = {k: v for k, v in lengths.items() if v is not None}
-    powers = [2**k for k in range(21 if epochs is None else 1)]
-    if len(given) > 1:
-        raise ValueError(f"give at most one of epochs, steps and seconds, got {given}")
-    for name, value, good, wanted in (
-        *((k, v, v > 0, "positive") for k, v in given.items()),
-        ("batch", batch, batch >= 1, "at least 1"),
-        ("batch_growth", batch_growth, batch_growth in powers, "a power of 2, and 1 where epochs are given"),
-        ("lr", lr, lr > 0, "positive"),
-        ("noise", noise, 0 <= noise < math.inf, "None or a number of at least 0"),
-        ("schedule", schedule, schedule in ("cosine", "constant"), "cosine or constant"),
-        ("warmup", warmup, 0 <= warmup <= 1, "between 0 and 1"),
-        ("ema", ema, 0 <= ema < 1, "from 0 to below 1"),
-        ("clip", clip, clip is None or clip > 0, "positive or None"),
-        ("patience", patience, patience is None or patience > 0, "positive or None"),
-        ("val_fraction", val_fraction, 0 <= val_fraction < 1, "from 0 to below 1"),
-    ):
-        if not good:
-            raise ValueError(f"{name} must be {wanted}, got {value!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass, replace
@@ -70,6 +71,14 @@ class Rows:
                 yield cast(Tensor, part[0]), part[1], part[2]
                 start += count
 
+    def digest(self) -> str:
+        """A short name of the values, which other rows do not share."""
+        found = hashlib.sha256()
+        for t in (self.x, self.context, self.weights):
+            if t is not None:
+                found.update(t.detach().cpu().contiguous().numpy().tobytes())
+        return found.hexdigest()[:16]
+
     def mean_nll(self, log_prob: Tensor) -> Tensor:
         """Log-densities of the rows (..., N) -> their mean negative, nats per row (...)."""
         return -(log_prob if self.weights is None else log_prob * self.weights).mean(-1)
@@ -90,7 +99,11 @@ class Drawn:
     def rows(self, n: int, generator: torch.Generator) -> Rows:
         """Draws and checks n rows."""
         drawn = self.draw(n, generator)
-        return as_rows(self.flow, *drawn) if isinstance(drawn, tuple) else as_rows(self.flow, drawn)
+        parts = drawn if isinstance(drawn, tuple) else (drawn,)
+        rows = as_rows(self.flow, *parts, name="the drawn x")
+        if len(rows) != n:
+            raise ValueError(f"the drawing function was asked for {n:,} rows and returned {len(rows):,}")
+        return rows
 
     def batches(
         self, size: int, generator: torch.Generator, members: int = 1, times: Callable[[], int] = lambda: 1

@@ -89,9 +89,11 @@ class Run:
         return min(max(in_steps, in_time), 1.0)
 
     def grown(self) -> int:
-        """How many times larger the batch is by now: it doubles in equal parts of the run, up to `growth` times."""
+        """How many times larger the batch is by now: it doubles up to `growth` times, and each part of the run lasts
+        sqrt(2) times as long as the one before."""
         doublings = int(math.log2(self.growth))
-        return 2 ** min(int(self.progress() * (doublings + 1)), doublings)
+        whole = math.sqrt(2) ** (doublings + 1) - 1
+        return 2 ** min(int(2 * math.log2(1 + self.progress() * whole)), doublings)
 
     def elapsed(self) -> float:
         """Wall-clock seconds, those before a resume included."""
@@ -111,13 +113,14 @@ class Run:
         """Keeps the weights if all went well since the last check; goes back if most batches were not finite."""
         totals = self._bad_so_far()
         found = [now - before for now, before in zip(totals, self.bad_at_check, strict=True)]
+        looked_at = self.since_check
         self.bad_at_check, self.since_check = totals, 0
         for member, bad in enumerate(found):
             if bad > MAX_BAD:
                 self.held.rollback(member)
                 self.rollbacks[member] += 1
                 warnings.warn(
-                    f"{bad} of the last {CHECK_STEPS} batches had a loss or a gradient that is not finite: back to the "
+                    f"{bad} of the last {looked_at} batches had a loss or a gradient that is not finite: back to the "
                     f"last good weights, with a factor of {self.held.rates[member]:g} on the learning rate",
                     stacklevel=4,
                 )
@@ -146,6 +149,8 @@ class Run:
     def record(self, epoch: float, lr: float, patience: float | None) -> Epoch:
         """Closes a part of the run: checks it, validates where it is due, and decides whether to stop."""
         over = self.progress() >= 1
+        if over:
+            self._check()
         val_nll = None
         if self.val_rows is not None:
             # Passes over few rows are short; validation takes at most about a tenth of the time.
