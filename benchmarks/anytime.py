@@ -8,8 +8,7 @@ the same time, so that a noisy machine is noisy to both.
 
 The gap is mean(log p_true - log p_model) on 200,000 fresh points, in nats; 0 is perfect. (Of 20,000 its standard error,
 .0005, was as large as what is to be told apart, and common to all runs.) Differences on tables are paired: over the
-same test rows. Results of parts (--sets, --seconds, --seeds, --beside) are merged; an equal run is
-replaced.
+same test rows. Results of parts (--sets, --seconds, --seeds, --beside) are merged; an equal run is replaced.
 
     python -m venv peers && peers/bin/pip install -r benchmarks/peers-requirements.txt
     python benchmarks/anytime.py --peers peers/bin/python
