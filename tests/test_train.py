@@ -358,6 +358,11 @@ def test_wrong_input_is_told(change, message: str) -> None:  # type: ignore[no-u
         pf.fit(small(), **arguments)
 
 
+def test_settings_are_checked_before_a_flow_is_chosen() -> None:
+    with pytest.raises(ValueError, match="seconds must be positive, got -1"):
+        pf.fit("auto", moons(), seconds=-1, progress="none")
+
+
 def test_nan_and_infinity_are_located() -> None:
     x = moons()
     x[17, 1], x[30, 0] = math.nan, math.inf

@@ -252,6 +252,7 @@ def fit(
     """
     if isinstance(flow, str):
         began = time.perf_counter()
+        check_settings(settings)
         flow = _chosen(flow, x, context, settings)
         if settings.get("seconds") is not None:  # building counts
             settings["seconds"] = max(settings["seconds"] - (time.perf_counter() - began), 1e-3)
