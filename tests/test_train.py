@@ -11,6 +11,7 @@ import torch
 
 import pushforward as pf
 from pushforward.data.toys import TwoMoons
+from pushforward.flow import initialize
 from pushforward.models import RECIPES
 from pushforward.models.rule import UNLIMITED
 from pushforward.models.rule import settings as settings_for
@@ -160,8 +161,11 @@ def test_a_time_too_short_for_a_step_is_told() -> None:
 
 def test_a_short_run_of_bad_batches_keeps_the_good_weights() -> None:
     flow = poisoned(2, 10**9)
+    initialize(flow, moons(), None)
+    before = copy.deepcopy(dict(flow.named_parameters()))
     with pytest.warns(UserWarning, match="19 of the last 20 batches"):
-        pf.fit(flow, moons(), steps=20, batch=500, progress="none")
+        pf.fit(flow, moons(), steps=20, batch=500, ema=0.0, val_fraction=0.0, progress="none")
+    assert same(before, dict(flow.named_parameters()))
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
@@ -336,9 +340,10 @@ def test_ctrl_c_returns_the_best_weights_so_far() -> None:
         (lambda x: {"x": x, "epochs": 0}, "epochs must be a positive whole number, got 0"),
         (lambda x: {"x": x, "batch": 0}, "batch must be a whole number of at least 1, got 0"),
         (lambda x: {"x": x, "epochs": 1.5}, "epochs must be a positive whole number, got 1.5"),
-        (lambda x: {"x": x, "seconds": "10"}, "seconds must be positive, got '10'"),
+        (lambda x: {"x": x, "seconds": "10"}, "seconds must be positive and finite, got '10'"),
         (lambda x: {"x": x, "weight_decay": -1}, "weight_decay must be None or a number of at least 0, got -1"),
         (lambda x: {"x": x, "seed": 1.5}, "seed must be a whole number, got 1.5"),
+        (lambda x: {"x": x, "batch_growth": True}, "batch_growth must be a power of 2, from 1 to 1,048,576, got True"),
         (lambda x: {"x": x, "batch_growth": 3}, "batch_growth must be a power of 2, from 1 to 1,048,576, got 3"),
         (
             lambda x: {"x": x, "batch_growth": 2, "epochs": 1},
@@ -359,7 +364,7 @@ def test_wrong_input_is_told(change, message: str) -> None:  # type: ignore[no-u
 
 
 def test_settings_are_checked_before_a_flow_is_chosen() -> None:
-    with pytest.raises(ValueError, match="seconds must be positive, got -1"):
+    with pytest.raises(ValueError, match="seconds must be positive and finite, got -1"):
         pf.fit("auto", moons(), seconds=-1, progress="none")
 
 

@@ -35,8 +35,6 @@ def fit(
     members: int, reading: Reading, seed: int, progress: str, model: dict[str, Any], training: dict[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """Learns the density of a table's rows, tests it on rows held out, and saves it."""
-    if len([k for k in ("seconds", "epochs", "steps") if k in training]) > 1:
-        raise ValueError("give at most one of --seconds, --epochs and --steps")
     _check_arguments(recipe, model)
     check_settings(training)
     prepare_file(out, (".safetensors",))

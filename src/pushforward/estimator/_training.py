@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from ..models.rule import choose, steps_for
 from ..models.rule import settings as settings_for
 from ..training import Fit, fit
 from ..training.rows import needs_float64
+from ..training.settings import check_settings
 from ..training.unbounded import warn_of_unbounded
 from ._input import seed_of
 from ._rows import Array, WeightedRows, representative, split, spread
@@ -37,8 +37,7 @@ def train(estimator: Any, rows: WeightedRows, *, fresh: bool, val_fraction: floa
         ValueError: a parameter of the estimator is out of range.
     """
     members, noise = checked_members(estimator.members), estimator.noise
-    if noise is not None and not 0 <= noise < math.inf:
-        raise ValueError(f"noise must be None or a number of at least 0, got {noise!r}")
+    check_settings({"noise": noise})
     seed = seed_of(estimator.random_state)
     seeds = [seed + 1000 * i for i in range(members if rows.x.shape[1] else 0)]
     if fresh:

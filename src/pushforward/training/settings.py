@@ -36,27 +36,26 @@ def _optional(is_good: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or is_good(value)
 
 
-def _is_growth(value: Any) -> bool:
-    return isinstance(value, Integral) and 1 <= int(value) <= LARGEST_GROWTH and int(value).bit_count() == 1
-
-
+_whole = _number(lambda v: isinstance(v, Integral))
+_count = _optional(lambda v: _whole(v) and v >= 1)
+_growth = _optional(lambda v: _whole(v) and 1 <= v <= LARGEST_GROWTH and int(v).bit_count() == 1)
 _positive = _optional(_number(lambda v: 0 < v < math.inf))
 _not_negative = _optional(_number(lambda v: 0 <= v < math.inf))
-_count = _optional(_number(lambda v: isinstance(v, Integral) and int(v) >= 1))
+_above_zero = _optional(_number(lambda v: v > 0))
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "epochs": (_count, "a positive whole number"),
     "steps": (_count, "a positive whole number"),
-    "seconds": (_positive, "positive"),
+    "seconds": (_positive, "positive and finite"),
     "batch": (_count, "a whole number of at least 1"),
-    "batch_growth": (_optional(_is_growth), f"a power of 2, from 1 to {LARGEST_GROWTH:,}"),
-    "lr": (_positive, "positive"),
+    "batch_growth": (_growth, f"a power of 2, from 1 to {LARGEST_GROWTH:,}"),
+    "lr": (_positive, "positive and finite"),
     "weight_decay": (_not_negative, "None or a number of at least 0"),
     "noise": (_not_negative, "None or a number of at least 0"),
     "schedule": (lambda v: v in ("cosine", "constant"), "cosine or constant"),
     "warmup": (_number(lambda v: 0 <= v <= 1), "between 0 and 1"),
     "ema": (_number(lambda v: 0 <= v < 1), "from 0 to below 1"),
-    "clip": (_optional(_number(lambda v: v > 0)), "positive or None"),
-    "patience": (_positive, "positive or None"),
+    "clip": (_above_zero, "positive or None"),
+    "patience": (_above_zero, "positive or None"),
     "val_fraction": (_number(lambda v: 0 <= v < 1), "from 0 to below 1"),
-    "seed": (_number(lambda v: isinstance(v, Integral)), "a whole number"),
+    "seed": (_whole, "a whole number"),
 }
