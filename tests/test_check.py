@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 import pushforward as pf
 from pushforward.data.tables import read_table
-from pushforward.diagnostics import Report, check
+from pushforward.diagnostics import Report, check, held_out_likelihood
 from pushforward.diagnostics.stats import GOOD
 
 RNG = np.random.default_rng
@@ -399,6 +400,15 @@ def test_a_csv_with_missing_words_and_rare_ones_is_judged(tmp_path: Path) -> Non
     # Two rare words that share one row are no strong correlation, and one of them more or less is no wrong column.
     assert report["columns"].verdict in (GOOD, "cannot tell")
     assert report["columns"].figures["correlation"]["real_largest"] < 0.5
+
+
+def test_a_lack_of_scikit_learn_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {"v": normal(400, 1)[:, 0], "w": np.array(["a", "b"] * 200)}
+    density = pf.fit_table(rows, steps=20, depth=2, width=8, progress="none")
+    for name in ("sklearn", "sklearn.exceptions", "sklearn.mixture"):
+        monkeypatch.setitem(sys.modules, name, None)
+    section, _ = held_out_likelihood(density, rows, rows)
+    assert "baselines need scikit-learn: pip install" in section.why
 
 
 def test_baselines_of_rounded_numbers_count_as_the_model_does() -> None:

@@ -76,8 +76,8 @@ def choose(
       batch 256 growing to 2,048 .0047, 512 .0057; 24 x 24 .0048 (six seeds). In 3.3 times that (six seeds): 24 x 24
       .0025, 24 x 32 .0028, 32 x 24 .0029, 16 x 48 .0034, 16 x 32 .0036 (.0054 at rate 1e-2). In 10 s of a disturbed
       machine, when half the steps are taken, 24 x 24 falls behind. In 20 s (eight seeds): 24 x 24 growing to 4,096 in
-      parts that grow by sqrt(2) .0028 (mean .0031), to 2,048 in equal parts .0037 (.0037); 16 x 32 in 6 s .0073 and
-      .0054.
+      parts that grow by about sqrt(2) .0028 (mean .0031), to 2,048 in equal parts .0037 (.0037); 16 x 32 in 6 s (four
+      seeds) .0073 and .0054.
     - 9,000 to 10,000 rows, 7 to 10 columns, 6,000 steps of splines of 8 bins (photoz; magic): weight decay .1 1.36; .5
       1.07; 1e-5 1.29 and -1.57; .3 -1.43; 1 -1.71. With 16 bins magic has -1.47 at .1. A whitened photoz with .3 had
       1.25, so nothing is whitened. Noise of .01 to .02 of a spread: 1.08 and -1.55.

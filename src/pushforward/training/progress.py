@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,10 +43,11 @@ def reporter(style: str | Callable[[Epoch], None]) -> Iterator[Callable[[Epoch],
 
 def describe(epoch: Epoch, val_nll: float | None) -> str:
     """One line on an epoch, with the last validation NLL that was measured."""
+    train = "" if math.isnan(epoch.train_nll) else f"  train {epoch.train_nll:.4f}"
     validation = "" if val_nll is None else f"  validation {val_nll:.4f}"
     skipped = f"  skipped {epoch.skipped}" if epoch.skipped else ""
     return (
-        f"pass {epoch.epoch:.1f}  step {epoch.step}  train {epoch.train_nll:.4f}{validation} nats  "
+        f"pass {epoch.epoch:.1f}  step {epoch.step}{train}{validation} nats  "
         f"lr {epoch.lr:.1e}  {epoch.seconds:.1f} s{skipped}"
     )
 
