@@ -32,7 +32,7 @@ import torch
 
 from anytime_sets import DATA, TABLES, table
 from common import RESULTS, machine, median, write
-from pushforward.data.toys import TwoMoons
+from pushforward.toys import TwoMoons
 
 SCORES = RESULTS / "anytime"  # log-densities of the test rows, one file a run: kept beside, not under version control
 # What runs beside what. On tables ours takes part in both pairs, with a seed of its own in the second.

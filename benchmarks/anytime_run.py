@@ -26,7 +26,7 @@ ZUKO_LR = {"moons": 5e-3, "tables": 1e-3}  # the better of 1e-3, 2e-3 and 5e-3
 
 
 def draw_moons(n: int, generator: torch.Generator) -> torch.Tensor:
-    """Two moons with noise 0.05 (n, 2), as `pushforward.data.toys.TwoMoons` draws them."""
+    """Two moons with noise 0.05 (n, 2), as `pushforward.toys.TwoMoons` draws them."""
     angle, upper = math.pi * torch.rand(n, generator=generator), torch.rand(n, generator=generator) < 0.5
     x = torch.where(upper, angle.cos(), 1 - angle.cos()), torch.where(upper, angle.sin(), 0.5 - angle.sin())
     return torch.stack(x, 1) + 0.05 * torch.randn(n, 2, generator=generator)

@@ -23,7 +23,7 @@ import torch
 import pushforward as pf
 from common import conditioner_flop, write
 from peer import TORCH
-from pushforward.data.toys import TwoMoons
+from pushforward.toys import TwoMoons
 
 PEERS = [name for name in ("zuko", "nflows") if importlib.util.find_spec(name)]
 GAP = 0.01

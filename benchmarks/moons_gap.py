@@ -14,7 +14,7 @@ import torch
 
 import pushforward as pf
 from common import RESULTS, PlainRealNVP, median, write
-from pushforward.data.toys import TwoMoons
+from pushforward.toys import TwoMoons
 
 TOY = TwoMoons()
 

@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 
 import pushforward as pf
 from common import write
-from pushforward.data.tables import TableWriter, open_table
-from pushforward.tabular import Scores
+from pushforward.io.tables import TableWriter, open_table
+from pushforward.tables import Scores
 
 PIECE = 250_000  # rows of a file
 GIB = 2**30

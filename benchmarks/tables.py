@@ -22,8 +22,8 @@ import pyarrow.parquet
 
 import pushforward as pf
 from common import RESULTS, write
-from pushforward.data.tables import read_table
-from pushforward.tabular.arrow import Source, as_source
+from pushforward.io.tables import read_table
+from pushforward.tables.arrow import Source, as_source
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 HELD_OUT, LEAST_HELD_OUT = 0.1, 100  # fewer rows are too few to tell samples from

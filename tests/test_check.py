@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 import pushforward as pf
-from pushforward.data.tables import read_table
-from pushforward.diagnostics import Report, check, held_out_likelihood
-from pushforward.diagnostics.stats import GOOD
+from pushforward.checks import Report, check, held_out_likelihood
+from pushforward.checks.stats import GOOD
+from pushforward.io.tables import read_table
 
 RNG = np.random.default_rng
 
@@ -294,7 +294,7 @@ def test_a_section_that_is_not_there(true_model: Report) -> None:
 
 @pytest.mark.slow
 def test_a_flow_trained_on_moons_is_better_than_one_hardly_trained() -> None:
-    from pushforward.data.toys import TOYS
+    from pushforward.toys import TOYS
 
     x = TOYS["moons"]().sample(14_000, generator=torch.Generator().manual_seed(0))
     order, words = [], ("good", "doubtful", "bad")

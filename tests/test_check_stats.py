@@ -9,9 +9,9 @@ import pytest
 import torch
 from scipy import stats as scipy_stats
 
-from pushforward.diagnostics import stats
-from pushforward.diagnostics.integral import importance, quadrature
-from pushforward.diagnostics.mixture import Mixture, fit_mixture, kde_log_prob
+from pushforward.checks import stats
+from pushforward.checks.integral import importance, quadrature
+from pushforward.checks.mixture import Mixture, fit_mixture, kde_log_prob
 
 RNG = np.random.default_rng
 

@@ -20,8 +20,8 @@ import pushforward as pf
 from commands import TINY, bad, good, run, write_csv
 from pushforward import cli
 from pushforward.cli import options
-from pushforward.data.toys import TOYS
-from pushforward.models import RECIPES
+from pushforward.recipes import RECIPES
+from pushforward.toys import TOYS
 
 NO_MODEL_ARGUMENT = {"context_dim", "standardize", "seed"}
 NOT_OPTIONS = {"context", "weights", "seed", "check"}

@@ -190,7 +190,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, model: Path, monkeypatch: py
         raise OSError(errno.ENOSPC, "No space left on device")
 
     path = table(tmp_path)
-    monkeypatch.setattr("pushforward.data._csv.write_rows", full)
+    monkeypatch.setattr("pushforward.io._csv.write_rows", full)
     for args in (["score", model, path], ["sample", model]):
         assert "s.csv: No space left on device" in bad(*args, "--out", tmp_path / "s.csv")
     assert [p.name for p in tmp_path.iterdir()] == ["x.csv"]

@@ -12,7 +12,7 @@ import torch
 
 import pushforward as pf
 from commands import TINY, bad, good, run, write_csv
-from pushforward.data import tables
+from pushforward.io import tables
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -198,7 +198,7 @@ def test_old_models_are_shown_and_sampled(path: Path, tmp_path: Path) -> None:
 
 
 def test_a_table_larger_than_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pushforward.tabular.drawing.MEMORY_CELLS", 100)
+    monkeypatch.setattr("pushforward.tables.drawing.MEMORY_CELLS", 100)
     rng = np.random.default_rng(0)
     (tmp_path / "parts").mkdir()
     for i in range(4):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
 import pushforward as pf
-from pushforward.diagnostics import exactness, gaussian_log_prob
+from pushforward.checks import exactness, gaussian_log_prob
 
 
 class Stretch(pf.Bijection):

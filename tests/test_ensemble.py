@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import pushforward as pf
-from pushforward.data.toys import TwoMoons
-from pushforward.models import RECIPES
-from pushforward.training.closed_form import closed_form, recorded
-from pushforward.training.weights import FlatWeights
+from pushforward._fast.steps.closed_form import closed_form, recorded
+from pushforward._fast.steps.weights import FlatWeights
+from pushforward.recipes import RECIPES
+from pushforward.toys import TwoMoons
 
 
 def members(count: int = 3, features: int = 2, recipe: str = "real_nvp", **kwargs: object) -> pf.Ensemble:
@@ -103,7 +103,7 @@ def test_the_closed_form_of_members_is_autograds(
 
 
 def test_large_batches_are_worked_on_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pushforward.training.closed_form.CHUNK_ROWS", 7)
+    monkeypatch.setattr("pushforward._fast.steps.closed_form.CHUNK_ROWS", 7)
     for ensemble in (
         members(2, 5, mixing="lu", context_dim=1),
         members(1, 3, mixing="permute", components=2),
@@ -209,7 +209,7 @@ def test_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [0, -1, 10**9, "3", True, None, 2])
 def test_a_damaged_number_of_members_is_told(count: object, tmp_path: Path) -> None:
-    from pushforward.serialize import read_tensors, write_tensors
+    from pushforward.io.models import read_tensors, write_tensors
 
     path = tmp_path / "m.safetensors"
     pf.save(members(), path)

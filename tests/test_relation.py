@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 
 import pushforward as pf
-from pushforward.data.tables import read_table
-from pushforward.tabular import Schema
+from pushforward.io.tables import read_table
+from pushforward.tables import Schema
 
 quiet = pytest.mark.filterwarnings("ignore::UserWarning")
 

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 import pushforward as pf
-from pushforward.serialize import read_header
+from pushforward.io.models import read_header
 
 GOLDEN = Path(__file__).parent / "golden"
 

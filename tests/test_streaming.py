@@ -15,8 +15,8 @@ import pytest
 import torch
 
 import pushforward as pf
-from pushforward.data.tables import Table, TableFile, TableWriter, open_table, read_table
-from pushforward.tabular import Scores, TableDensity, drop_bad_rows
+from pushforward.io.tables import Table, TableFile, TableWriter, open_table, read_table
+from pushforward.tables import Scores, TableDensity, drop_bad_rows
 
 
 def rows(n: int, seed: int = 0, kinds: int = 4) -> pa.Table:
@@ -148,8 +148,8 @@ def test_a_folder_is_learned_without_being_held(tmp_path: Path, monkeypatch: pyt
     rare = pa.table({"kind": ["rare", "a"], "x": [0.0, 99.0], "count": pa.array([None, 3], pa.int64()), "y": [1.0, 2]})
     pq.write_table(rare, path / "part-9.parquet")
     file = open_table(path)
-    monkeypatch.setattr("pushforward.tabular.drawing.SAMPLE_CELLS", 1)
-    monkeypatch.setattr("pushforward.tabular.drawing.SAMPLE_ROWS", 500)  # without the rare rows
+    monkeypatch.setattr("pushforward.tables.drawing.SAMPLE_CELLS", 1)
+    monkeypatch.setattr("pushforward.tables.drawing.SAMPLE_ROWS", 500)  # without the rare rows
     assert "rare" not in file.sample(500, 1).data["kind"].to_pylist()
     monkeypatch.setattr(TableFile, "read", lambda self: pytest.fail("the whole file was read"))
     settings: dict[str, Any] = {"steps": 300, "depth": 2, "width": 16, "progress": "none", "seed": 0}
@@ -202,8 +202,8 @@ def test_bad_rows_are_dropped_and_counted(tmp_path: Path) -> None:
 
 PEAK = """
 import resource, sys, numpy as np, pushforward as pf
-from pushforward.data.tables import TableWriter, open_table
-from pushforward.tabular import Scores
+from pushforward.io.tables import TableWriter, open_table
+from pushforward.tables import Scores
 density = pf.load(sys.argv[1])
 with TableWriter(sys.argv[3]) as writer:
     for batch, values in Scores(density, open_table(sys.argv[2]).batches(4096)):

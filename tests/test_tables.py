@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pushforward.data.tables import SUFFIXES, Table, TableWriter, open_table, read_table, write_table
+from pushforward.io.tables import SUFFIXES, Table, TableWriter, open_table, read_table, write_table
 
 
 def csv_file(tmp_path: Path, text: str | bytes, name: str = "data.csv") -> Path:

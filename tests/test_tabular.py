@@ -17,13 +17,13 @@ import pytest
 import torch
 
 import pushforward as pf
-from pushforward.data.tables import Table, read_table
-from pushforward.tabular import Schema, TableDensity, cells
-from pushforward.tabular.arrow import as_source
-from pushforward.tabular.kinds import requested
-from pushforward.tabular.marginal import Marginal
-from pushforward.tabular.mass import Embedder, MassFunction
-from pushforward.tabular.widening import widen
+from pushforward.io.tables import Table, read_table
+from pushforward.tables import Schema, TableDensity, cells
+from pushforward.tables.arrow import as_source
+from pushforward.tables.kinds import requested
+from pushforward.tables.marginal import Marginal
+from pushforward.tables.mass import Embedder, MassFunction
+from pushforward.tables.widening import widen
 
 quiet = pytest.mark.filterwarnings("ignore::UserWarning")
 KINDS = {"share": "bounded:0:1"}
@@ -428,7 +428,7 @@ HEADERS = {
 
 @pytest.mark.parametrize("name", HEADERS)
 def test_a_hostile_header_gets_one_clear_error(name: str, wide: TableDensity, tmp_path: Path) -> None:
-    from pushforward.serialize import read_tensors, write_tensors
+    from pushforward.io.models import read_tensors, write_tensors
 
     path = tmp_path / "m.safetensors"
     pf.save(wide, path)

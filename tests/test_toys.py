@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from pushforward.data import _toybase
-from pushforward.data.toys import (
+from pushforward.toys import (
     TOYS,
     Banana,
     Checkerboard,
@@ -19,6 +18,7 @@ from pushforward.data.toys import (
     TwoMoons,
     toy,
 )
+from pushforward.toys import _base as _toybase
 
 BINS, FINE = 16, 15
 # One of each, and some whose parameters are far from the defaults.
@@ -191,7 +191,7 @@ def test_rings_density_against_a_plain_sum(case):
 def test_warped_gaussians_against_the_jacobian_of_their_sampler(case, monkeypatch):
     """Differentiate x through the sampler, and weigh the arms that could have made it."""
     z = torch.randn(20, 2, generator=make_generator(4), dtype=torch.float64)
-    module = "pushforward.data.toys"
+    module = "pushforward.toys"
 
     def draw(z: torch.Tensor, arm: int) -> torch.Tensor:
         monkeypatch.setattr(f"{module}.normal", lambda generator, *shape: z)

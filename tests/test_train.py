@@ -10,14 +10,14 @@ import pytest
 import torch
 
 import pushforward as pf
-from pushforward.data.toys import TwoMoons
+from pushforward._fast.steps.closed_form import closed_form
+from pushforward._fast.steps.weights import FlatWeights
 from pushforward.flow import initialize
-from pushforward.models import RECIPES
-from pushforward.models.rule import UNLIMITED
-from pushforward.models.rule import settings as settings_for
-from pushforward.serialize import read_tensors, write_tensors
-from pushforward.training.closed_form import closed_form
-from pushforward.training.weights import FlatWeights
+from pushforward.io.models import read_tensors, write_tensors
+from pushforward.recipes import RECIPES
+from pushforward.toys import TwoMoons
+from pushforward.training.auto import UNLIMITED
+from pushforward.training.auto import settings as settings_for
 
 Settings = dict[str, object]
 

@@ -4,12 +4,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import data, diagnostics, estimator, plots  # noqa: F401
+    from . import checks, estimators, io, plots, tables, toys  # noqa: F401
     from ._api import *  # noqa: F403
 
 __version__ = "0.1.0"
 
-_MODULES = ("data", "diagnostics", "estimator", "plots")
+_MODULES = ("checks", "estimators", "io", "plots", "tables", "toys")
 _OF_ESTIMATOR = ("FlowDensity", "FlowOutlierDetector", "PyODFlow")  # need scikit-learn, the last one PyOD too
 
 
@@ -18,7 +18,7 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f".{name}", __name__)
     if name in _OF_ESTIMATOR:
-        return getattr(importlib.import_module(".estimator", __name__), name)
+        return getattr(importlib.import_module(".estimators", __name__), name)
     if not name.startswith("_"):
         from . import _api
 

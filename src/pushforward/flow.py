@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from ._fast.kernels.chunks import by_chunks, map_rows, spans_of
+from ._fast.kernels.rounding import Rounding, compare, hidden_dtype, some_rows
 from .bases import Base, as_base, as_shape
 from .bijections import Bijection
-from .chunks import by_chunks, map_rows, spans_of
 from .distribution import FlowDistribution
-from .rounding import Rounding, compare, hidden_dtype, some_rows
 
 
 class Flow(nn.Module):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .chunks import Scratch, scratch
+from ._fast.kernels.chunks import Scratch, scratch
 
 ACTIVATIONS = {
     "relu": F.relu,

@@ -1,21 +1,20 @@
 """Invertible maps with exact log-determinants, over tensors (B, C, *S)."""
 
-from .base import Bijection, Chain, Inverse, sum_event
-from .coupling import Coupling, MaskedCoupling, TriangularCoupling
-from .linear import LULinear, Permute, Rotation
-from .norm import ActNorm, Standardize
-
-__all__ = [
-    "ActNorm",
-    "Bijection",
-    "Chain",
-    "Coupling",
-    "Inverse",
-    "LULinear",
-    "MaskedCoupling",
-    "Permute",
-    "Rotation",
-    "Standardize",
-    "TriangularCoupling",
-    "sum_event",
-]
+from .analytic import CubicRational as CubicRational
+from .analytic import SinhArcsinh as SinhArcsinh
+from .base import Bijection as Bijection
+from .base import Chain as Chain
+from .base import Inverse as Inverse
+from .base import sum_event as sum_event
+from .coupling import Coupling as Coupling
+from .coupling import MaskedCoupling as MaskedCoupling
+from .coupling import TriangularCoupling as TriangularCoupling
+from .elementwise import Affine as Affine
+from .elementwise import Elementwise as Elementwise
+from .elementwise import Shift as Shift
+from .linear import LULinear as LULinear
+from .linear import Permute as Permute
+from .linear import Rotation as Rotation
+from .norm import ActNorm as ActNorm
+from .norm import Standardize as Standardize
+from .spline import RationalQuadratic as RationalQuadratic

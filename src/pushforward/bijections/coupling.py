@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..elementwise import Elementwise
 from .base import Bijection, sum_event
+from .elementwise import Elementwise
 
 
 class Coupling(Bijection):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..chunks import once
+from .._fast.kernels.chunks import once
 from .base import Bijection, expand
 
 

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .. import diagnostics, serialize
-from ..data.tables import BATCH_ROWS, Table, TableFile
+from .. import checks as diagnostics
 from ..flow import Flow
-from ..tabular import Schema, TableDensity
-from ..tabular.arrow import Source, arrow_type, as_source, typed
+from ..io import models as serialize
+from ..io.tables import BATCH_ROWS, Table, TableFile
+from ..tables import Schema, TableDensity
+from ..tables.arrow import Source, arrow_type, as_source, typed
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import serialize
-from ..data.tables import Table, TableFile
-from ..diagnostics import Section, held_out_likelihood
-from ..models import RECIPES
-from ..tabular import Schema, TableDensity, drop_bad_rows, fit_table, infer_schema
-from ..tabular.drawing import foreseeing, schema_sample
+from ..checks import Section, held_out_likelihood
+from ..io import models as serialize
+from ..io.tables import Table, TableFile
+from ..recipes import RECIPES
+from ..tables import Schema, TableDensity, drop_bad_rows, fit_table, infer_schema
+from ..tables.drawing import foreseeing, schema_sample
 from ..training import Epoch
 from ..training.progress import reporter
 from ..training.settings import check_settings

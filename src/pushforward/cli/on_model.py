@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import serialize
 from ..flow import Flow
-from ..tabular import TableDensity
+from ..io import models as serialize
+from ..tables import TableDensity
 from .models import FlowModel, TableModel, open_model
 from .options import Reading
 from .output import count, listed, prepare_folder, say, writing

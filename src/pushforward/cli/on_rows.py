@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.tables import SUFFIXES, Table, TableWriter, check_suffix, joined
-from ..tabular.parallel import in_order
+from ..io.tables import SUFFIXES, Table, TableWriter, check_suffix, joined
+from ..tables.parallel import in_order
 from .models import Model, open_model
 from .options import Reading
 from .output import count, listed, plus_minus, prepare_file, say, writing

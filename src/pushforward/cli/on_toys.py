@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
-from .. import plots, serialize
-from ..data.toys import toy as named_toy
-from ..diagnostics import exactness
-from ..diagnostics.stats import mean_and_se
-from ..models import real_nvp
+from .. import plots
+from ..checks import exactness
+from ..checks.stats import mean_and_se
+from ..io import models as serialize
+from ..recipes import real_nvp
+from ..toys import toy as named_toy
 from ..training import fit as train_flow
 from .output import plus_minus, prepare_folder, say
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..data.tables import Table, TableFile, open_table
-from ..tabular import GoodRows, Schema
-from ..tabular.drawing import exceeds_memory
+from ..io.tables import Table, TableFile, open_table
+from ..tables import GoodRows, Schema
+from ..tables.drawing import exceeds_memory
 from .options import Reading
 from .output import say
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..tabular import Column, Schema, arrow
-from ..tabular.column import unit_seconds
+from ..tables import Column, Schema, arrow
+from ..tables.column import unit_seconds
 
 OTHER, MISSING = "other", "missing"
 _FEW = 12  # values of a number, up to which it is drawn as bars

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from mpl_toolkits.axes_grid1 import make_axes_locatable
 
-from .._files import atomic
 from ..flow import Flow
+from ..io.atomic import atomic
 from . import style
 
 

@@ -14,9 +14,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from PIL import Image
 
-from .._files import atomic
 from ..bijections import Bijection, Chain
 from ..flow import Flow
+from ..io.atomic import atomic
 from . import style
 
 _POINTS_OF_A_LINE = 160

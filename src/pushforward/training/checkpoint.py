@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..serialize import read_tensors, write_tensors
-from .weights import FlatWeights
+from .._fast.steps.weights import FlatWeights
+from ..io.models import read_tensors, write_tensors
 
 ORDER = "alike"  # of the weights in the file, see `FlatWeights`
 

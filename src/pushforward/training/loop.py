@@ -14,18 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._fast.steps.closed_form import closed_form, recorded
+from .._fast.steps.weights import FlatWeights
 from ..ensemble import Ensemble
 from ..flow import Flow, initialize
-from ..models.rule import UNLIMITED, choose, most_steps, steps_for
-from ..models.rule import settings as settings_for
+from .auto import UNLIMITED, choose, most_steps, steps_for
+from .auto import settings as settings_for
 from .checkpoint import Checkpoint
-from .closed_form import closed_form, recorded
+from .data import count_rows, split, with_noise
 from .progress import reporter
-from .rows import count_rows, split, with_noise
 from .run import RECORD_STEPS, Epoch, Run
 from .settings import check_settings
 from .unbounded import warn_of_unbounded
-from .weights import FlatWeights
 
 DRAWN_PASS_BATCHES = 128  # batches of one pass over freshly drawn rows
 # A step of fewer operations runs on one thread: a second gains a tenth at most when it is free, and when it is not (two

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._fast.steps.weights import FlatWeights
 from ..ensemble import Ensemble
 from ..flow import Flow
-from .rows import Rows
-from .weights import FlatWeights
+from .data import Rows
 
 CHECK_STEPS = 25  # how often non-finite batches are looked at: it costs a GPU its only synchronisation
 MAX_BAD = 10  # of CHECK_STEPS: with more, it is the weights and not a few rows that are broken

@@ -1,0 +1,1 @@
+"""Fast forms of single maps, networks and passes over many rows; torch alone."""

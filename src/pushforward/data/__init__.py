@@ -1,1 +1,0 @@
-"""Data: toys with known densities, tables, images and dequantisation."""

@@ -1,0 +1,1 @@
+"""What comes in and goes out: tables in files and frames, and model files."""

