@@ -339,7 +339,7 @@ class Mixed:
 
 def test_rows_of_mixed_columns() -> None:
     truth = Mixed()
-    test, train = truth.sample(1500, seed=1), truth.sample(2000, seed=2)
+    test, train = truth.sample(1500, generator=1), truth.sample(2000, generator=2)
     report = check(truth, test.select(["size", "kind"]), train)
     for name in ("calibration", "two_sample", "columns", "memorisation", "tails"):
         assert report[name].verdict == GOOD, name

@@ -175,7 +175,7 @@ def test_bad_models(tmp_path: Path, model: Path) -> None:
     (tmp_path / "cut.safetensors").write_bytes(model.read_bytes()[:-100])
     (tmp_path / "text.safetensors").write_text("no model")
     pf.save(pf.real_nvp(2, context_dim=1), tmp_path / "conditional.safetensors")
-    pf.save(pf.real_nvp(2), tmp_path / "names.safetensors", schema={"columns": ["only one"]})
+    pf.save(pf.real_nvp(2), tmp_path / "names.safetensors", about={"columns": ["only one"]})
     pf.save(pf.Flow(pf.ActNorm(2), 2), tmp_path / "by_hand.safetensors")
     for name in ("cut", "text", "conditional", "names", "by_hand", "none"):
         assert name in bad("sample", tmp_path / f"{name}.safetensors", "--out", tmp_path / "s.csv")

@@ -36,7 +36,7 @@ def flow(tmp_path: Path) -> Path:
     """A plain flow over named columns."""
     made = pf.real_nvp(2, depth=2, width=8, seed=0)
     pf.initialize(made, torch.tensor([[50.0, 500.0], [55.0, 450.0], [45.0, 540.0]]))
-    pf.save(made, tmp_path / "flow.safetensors", schema={"columns": ["a", "b"]})
+    pf.save(made, tmp_path / "flow.safetensors", about={"columns": ["a", "b"]})
     return tmp_path / "flow.safetensors"
 
 

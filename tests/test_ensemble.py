@@ -192,12 +192,12 @@ def test_resume_equals_an_unbroken_run(tmp_path: Path) -> None:
 def test_files(tmp_path: Path) -> None:
     ensemble, x = members(context_dim=1), torch.randn(5, 2)
     context = torch.randn(5, 1)
-    pf.save(ensemble, tmp_path / "m.safetensors", schema={"columns": ["a", "b"]}, training={"steps": 1})
+    pf.save(ensemble, tmp_path / "m.safetensors", about={"columns": ["a", "b"]}, training={"steps": 1})
     again = pf.load(tmp_path / "m.safetensors")
     assert isinstance(again, pf.Ensemble)
     assert len(again) == 3
     assert torch.equal(again.log_prob(x, context), ensemble.log_prob(x, context))
-    assert again.schema == {"columns": ["a", "b"]}
+    assert again.about == {"columns": ["a", "b"]}
     assert again.training_summary == {"steps": 1}
     assert again.recipe == ensemble.recipe
     into = members(context_dim=1)
@@ -209,7 +209,7 @@ def test_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [0, -1, 10**9, "3", True, None, 2])
 def test_a_damaged_number_of_members_is_told(count: object, tmp_path: Path) -> None:
-    from pushforward.io.models import read_tensors, write_tensors
+    from pushforward.io.tensors import read_tensors, write_tensors
 
     path = tmp_path / "m.safetensors"
     pf.save(members(), path)

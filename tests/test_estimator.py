@@ -533,7 +533,7 @@ def test_a_conditional_model_file_and_one_of_a_plain_flow(tmp_path: Path) -> Non
     model.save(tmp_path / "model.safetensors")
     again = pf.FlowDensity.load(tmp_path / "model.safetensors")
     assert np.array_equal(again.score_samples(x, context=context), model.score_samples(x, context=context))
-    pf.save(pf.real_nvp(2, depth=2), tmp_path / "flow.safetensors", schema={"columns": ["a", "b"]})
+    pf.save(pf.real_nvp(2, depth=2), tmp_path / "flow.safetensors", about={"columns": ["a", "b"]})
     assert list(pf.FlowDensity.load(tmp_path / "flow.safetensors").feature_names_in_) == ["a", "b"]
 
 

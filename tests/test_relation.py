@@ -53,7 +53,7 @@ def test_a_plain_sum_is_constant_in_its_rest_and_a_row_without_it_impossible() -
     a, b = rng.integers(0, 500, 2000), rng.integers(0, 90, 2000)
     density = pf.fit_table({"a": a, "b": b, "sum": a + b + 7}, steps=20, progress="none")
     assert "= a + b + 7" in density.schema["sum"].text
-    rows = {k: v.to_numpy() for k, v in zip("abs", density.sample(500, seed=1).columns, strict=True)}
+    rows = {k: v.to_numpy() for k, v in zip("abs", density.sample(500, generator=1).columns, strict=True)}
     assert (rows["a"] + rows["b"] + 7 == rows["s"]).all()
     with pytest.warns(UserWarning, match="1 that are not a \\+ b \\+ 7"):
         assert math.isinf(density.log_prob({"a": [5, 5], "b": [3, 3], "sum": [15, 16]})[1])
@@ -76,7 +76,7 @@ def test_what_is_no_relation_is_left_alone() -> None:
 
 @quiet
 def test_samples_keep_to_it_and_cells_come_back(density: Any) -> None:
-    drawn = density.sample(2000, seed=1)
+    drawn = density.sample(2000, generator=1)
     assert drawn.column_names == list(bills(1, 0))
     rows = {name: drawn.column(name).to_numpy() for name in drawn.column_names}
     surcharge = np.round(rows["total"] - rows["fare"] - rows["tip"], 2)
@@ -99,7 +99,9 @@ def test_a_sum_beyond_the_bounds_of_its_column_is_drawn_again() -> None:
     a, b = rng.integers(0, 300, 2000), rng.integers(0, 300, 2000)
     density = pf.fit_table({"sum": a + b, "a": a, "b": b}, steps=100, progress="none")
     assert dict(density.schema["b"].relation.parts) == {"sum": 1, "a": -1}  # type: ignore[union-attr]
-    drawn = {name: column.to_numpy() for name, column in zip("sab", density.sample(2000, seed=0).columns, strict=True)}
+    drawn = {
+        name: column.to_numpy() for name, column in zip("sab", density.sample(2000, generator=0).columns, strict=True)
+    }
     assert (drawn["s"] == drawn["a"] + drawn["b"]).all()
     assert (drawn["b"] >= 0).all()
 
@@ -121,7 +123,7 @@ def test_given_columns_are_parts_but_have_no_rest(tmp_path: Path) -> None:
     table = bills(3000, 0)
     density = pf.fit_table(table, given=["fare", "seats", "free"], steps=50, progress="none")
     given = {k: table[k][:200] for k in ("fare", "seats", "free")}
-    drawn = density.sample(1, given, seed=0)
+    drawn = density.sample(1, given, generator=0)
     np.testing.assert_array_equal(drawn.column("free").to_numpy(), given["free"])
     surcharge = drawn.column("total").to_numpy() - given["fare"] - drawn.column("tip").to_numpy()
     assert set(np.unique(np.round(surcharge, 2))) <= {0.0, 0.5, 3.3}

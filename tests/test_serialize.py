@@ -28,13 +28,13 @@ def flow() -> pf.Flow:
 
 def test_a_loaded_flow_is_the_saved_one(flow: pf.Flow, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    pf.save(flow, path, schema={"columns": ["a", "b", "c"]}, training={"steps": 3})
+    pf.save(flow, path, about={"columns": ["a", "b", "c"]}, training={"steps": 3})
     again = pf.load(path)
     x, context = torch.randn(6, 3), torch.randn(6, 2)
     assert torch.equal(again.log_prob(x, context), flow.log_prob(x, context))
     a, b = (f.sample(5, context[0], generator=torch.Generator().manual_seed(0)) for f in (flow, again))
     assert torch.equal(a, b)
-    assert again.schema == {"columns": ["a", "b", "c"]}
+    assert again.about == {"columns": ["a", "b", "c"]}
     assert again.training_summary == {"steps": 3}
     assert again.recipe == flow.recipe
     assert {k: p.requires_grad for k, p in again.named_parameters()} == {
@@ -43,7 +43,7 @@ def test_a_loaded_flow_is_the_saved_one(flow: pf.Flow, tmp_path: Path) -> None:
     pf.initialize(again, torch.randn(50, 3) + 100, context=torch.randn(50, 2))  # known to be done: changes nothing
     assert torch.equal(again.log_prob(x, context), flow.log_prob(x, context))
     pf.save(again, tmp_path / "second.safetensors")
-    assert pf.load(tmp_path / "second.safetensors").schema == again.schema
+    assert pf.load(tmp_path / "second.safetensors").about == again.about
 
 
 def test_a_loaded_flow_trains_on(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_link_is_followed_and_a_folder_is_left_alone(flow: pf.Flow, tmp_path: 
 
 def test_what_is_not_json_is_refused_before_writing(flow: pf.Flow, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON-able"):
-        pf.save(flow, tmp_path / "m.safetensors", schema={"columns": {1, 2}})
+        pf.save(flow, tmp_path / "m.safetensors", about={"columns": {1, 2}})
     assert not list(tmp_path.iterdir())
 
 

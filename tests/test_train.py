@@ -13,7 +13,7 @@ import pushforward as pf
 from pushforward._fast.steps.closed_form import closed_form
 from pushforward._fast.steps.weights import FlatWeights
 from pushforward.flow import initialize
-from pushforward.io.models import read_tensors, write_tensors
+from pushforward.io.tensors import read_tensors, write_tensors
 from pushforward.recipes import RECIPES
 from pushforward.toys import TwoMoons
 from pushforward.training.auto import UNLIMITED

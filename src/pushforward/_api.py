@@ -25,15 +25,17 @@ from .bijections import Standardize as Standardize
 from .bijections import TriangularCoupling as TriangularCoupling
 from .checks import Report as Report
 from .checks import check as check
-from .ensemble import Ensemble as Ensemble
+from .density import Density as Density
+from .density import Mixture as Mixture
+from .density import Space as Space
+from .density import Vectors as Vectors
+from .flow import Ensemble as Ensemble
 from .flow import Flow as Flow
 from .flow import initialize as initialize
 from .io.models import load as load
 from .io.models import save as save
 from .nets import MLP as MLP
 from .nets import StandardizeContext as StandardizeContext
-from .training.auto import Choice as Choice
-from .training.auto import choose as choose
 from .recipes import real_nvp as real_nvp
 from .recipes import real_nvp_from_networks as real_nvp_from_networks
 from .recipes import spline_flow as spline_flow
@@ -46,6 +48,8 @@ from .training import Epoch as Epoch
 from .training import Fit as Fit
 from .training import fit as fit
 from .training import train as train
+from .training.auto import Choice as Choice
+from .training.auto import choose as choose
 
 if TYPE_CHECKING:  # these need scikit-learn, so the package imports them one by one
     from .estimators import FlowDensity as FlowDensity

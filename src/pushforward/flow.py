@@ -14,10 +14,11 @@ from ._fast.kernels.chunks import by_chunks, map_rows, spans_of
 from ._fast.kernels.rounding import Rounding, compare, hidden_dtype, some_rows
 from .bases import Base, as_base, as_shape
 from .bijections import Bijection
+from .density import Density, Mixture, Tensors, Vectors, as_generator
 from .distribution import FlowDistribution
 
 
-class Flow(nn.Module):
+class Flow(Density):
     """A density over x of a fixed shape, given by a bijection from x to z and a base density of z.
 
     All methods take any leading axes, convert numbers to the flow's dtype, and work in the data's units. Without
@@ -55,14 +56,12 @@ class Flow(nn.Module):
     ) -> None:
         super().__init__()
         self.shape = as_shape(shape)
+        self.space: Tensors = Vectors(self.shape[0]) if len(self.shape) == 1 else Tensors(self.shape)
         self.bijection = bijection
         self.base = as_base(base, self.shape)
         self.embed = embed
         self.context_dim = context_dim
-        # What `save` writes beside the weights: the recipe that built the flow, facts on its data, its training.
-        self.recipe: dict[str, Any] | None = None
-        self.schema: dict[str, Any] | None = None
-        self.training_summary: dict[str, Any] | None = None
+        self.recipe: dict[str, Any] | None = None  # name and arguments, by which `save` and `load` rebuild the flow
         self.rounding: Rounding | None = None
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -90,6 +89,10 @@ class Flow(nn.Module):
             self._measure_rounding(rows, contexts, hidden)
         return log_prob.view(leading)
 
+    def latent(self, x: Any, context: Any = None) -> Tensor:
+        """x (*N, *shape), context (*N, K) -> z (*N, *shape), of the density `base`."""
+        return self.f(x, context)[0]
+
     def f(self, x: Any, context: Any = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (*N, *shape), context (*N, K) -> z (*N, *shape), log|det dz/dx| (*N,)."""
         rows, contexts, leading = self._rows(x, context)
@@ -108,7 +111,7 @@ class Flow(nn.Module):
         n: int,
         context: Any = None,
         *,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | int | None = None,
         precision: str | None = None,
     ) -> Tensor:
         """Draws n rows for each context: -> (n, *shape); context (*M, K) -> (n, *M, *shape).
@@ -116,7 +119,7 @@ class Flow(nn.Module):
         Args:
             n: how many, at least 0.
             context: one context (K,), or many (*M, K), each of which gets n rows.
-            generator: the source of randomness; torch's global one when None.
+            generator: the source of randomness, or a seed; torch's global one when None.
             precision: as in `log_prob`: "bf16" draws from the rounded density, whose difference to the exact one is
                 kept in `rounding`.
 
@@ -127,12 +130,12 @@ class Flow(nn.Module):
 
     @torch.no_grad()
     def sample_with_log_prob(
-        self, n: int, context: Any = None, *, generator: torch.Generator | None = None
+        self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None
     ) -> tuple[Tensor, Tensor]:
         """As `sample`, with the log-density of each row: -> x (n, *M, *shape), log p(x) (n, *M), in nats."""
         return self._sample(n, context, generator, True, None)
 
-    def rsample(self, n: int, context: Any = None, *, generator: torch.Generator | None = None) -> Tensor:
+    def rsample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Tensor:
         """As `sample`, with gradients to the flow's parameters and the context (reparametrised draws).
 
         Raises:
@@ -142,7 +145,7 @@ class Flow(nn.Module):
             raise ValueError(f"{type(self.base).__name__} has no reparametrised sample; use sample()")
         contexts, leading = self._contexts(context)
         count = _check_count(n) * math.prod(leading)
-        z = self.base.sample(count, generator=generator)
+        z = self.base.sample(count, generator=as_generator(generator, self._like().device))
         x, _ = self._to_data(z, None if contexts is None else contexts.repeat(n, 1))
         return x.view(n, *leading, *self.shape)
 
@@ -175,13 +178,14 @@ class Flow(nn.Module):
         self,
         n: int,
         context: Any,
-        generator: torch.Generator | None,
+        generator: torch.Generator | int | None,
         with_log_prob: bool,
         hidden: torch.dtype | None,
     ) -> tuple[Tensor, Tensor]:
         contexts, leading = self._contexts(context)
         total = _check_count(n) * math.prod(leading)
         like = self._like()
+        generator = as_generator(generator, like.device)
         x = like.new_empty(total, *self.shape)
         log_prob = like.new_empty(total if with_log_prob else 0)
 
@@ -274,6 +278,38 @@ def initialize(flow: Flow, x: Any, context: Any = None) -> None:
     if contexts is not None and hasattr(flow.embed, "initialize"):
         cast(Any, flow.embed).initialize(contexts)
     flow.bijection.initialize(rows, flow._embedded(contexts))
+
+
+def Ensemble(flows: Sequence[Flow]) -> Mixture:  # noqa: N802  # it reads as the class that it once was
+    """The mixture, in equal parts, of flows that differ in their weights alone.
+
+    `fit` trains such flows at once, in batched matrix products, which costs less than one after another.
+
+    Args:
+        flows: at least one, all of the same layers and sizes, such as those of one recipe with other seeds.
+
+    Raises:
+        ValueError: there is no flow, they differ in more than weights, or share parameters.
+
+    Example:
+        >>> from pushforward import real_nvp
+        >>> ensemble = Ensemble([real_nvp(2, depth=2, width=8, seed=k) for k in range(3)])
+        >>> ensemble.log_prob(torch.zeros(5, 2)).shape, ensemble.sample(4).shape
+        (torch.Size([5]), torch.Size([4, 2]))
+    """
+    if not flows:
+        raise ValueError("an ensemble needs at least one flow, got none")
+    first, *others = (_structure(flow) for flow in flows)
+    for k, other in enumerate(others, 1):
+        if other != first:
+            raise ValueError(f"the flows of an ensemble must be of one shape: flow {k} differs from flow 0")
+    return Mixture(flows)
+
+
+def _structure(flow: Flow) -> object:
+    """What flows that differ in their weights alone have in common."""
+    kinds = [type(module) for module in flow.modules()]
+    return flow.shape, flow.context_dim, kinds, [(name, t.shape) for name, t in flow.state_dict().items()]
 
 
 def _check_count(n: int) -> int:

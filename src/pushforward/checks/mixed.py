@@ -178,7 +178,9 @@ class TableSubject:
         return _csv.pyarrow().table({n: arrow.typed(source.data.column(n), n, kind) for n, kind in kinds.items()})
 
     def _draw(self, n: int, given: Any, seed: int) -> Any:
-        return self.density.sample(n, seed=seed) if given is None else self.density.sample(n, given, seed=seed)
+        return (
+            self.density.sample(n, generator=seed) if given is None else self.density.sample(n, given, generator=seed)
+        )
 
 
 @dataclass(frozen=True)

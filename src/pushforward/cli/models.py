@@ -102,7 +102,7 @@ class TableModel:
             if told.text:  # so that the columns come out as the model's own types
                 cells = ((name, told.data.column(name), self.density.schema[name].dtype) for name in self.given)
                 told = {name: typed(column, name, arrow_type(dtype)) for name, column, dtype in cells}
-        for piece in self.density.sample_batches(n, told, seed=seed):
+        for piece in self.density.sample_batches(n, told, generator=seed):
             yield Table(piece, tuple(piece.column_names))
 
     def check(self, rows: Any, other: Any, **settings: Any) -> diagnostics.Report:
@@ -182,7 +182,7 @@ def open_model(path: str) -> Model:
         raise ValueError(f"{path} is a model of shape {model.shape}: tables need one of shape (D,)")
     if model.context_dim:
         raise ValueError(f"{path} is a flow with a context, which only Python can give it")
-    schema = model.schema or {}
+    schema = model.about or {}
     columns = schema.get("columns", [f"x{i}" for i in range(model.shape[0])])
     named = isinstance(columns, list) and all(isinstance(c, str) for c in columns)
     if not named or len(set(columns)) != model.shape[0] or len(columns) != model.shape[0]:

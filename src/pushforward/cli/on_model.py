@@ -28,8 +28,11 @@ def info(model: str) -> dict[str, Any]:
     training = header.get("training") or {}
     figures = {"model": model, **header, "training": {k: v for k, v in training.items() if k not in _HIDDEN}}
     say("model", f"{model}, {Path(model).stat().st_size / 1e6:.2g} MB")
-    recipe = header.get("recipe")
-    built: Any = None if recipe is None and header.get("table") is None else serialize.load(model)
+    settings = header.get("settings") or {}
+    parts = settings.get("densities") or (settings.get("flow") or {}).get("settings", {}).get("densities") or [header]
+    inner = parts[0] if header.get("kind") != "table" else settings.get("flow") or {}
+    recipe = ((inner.get("settings") or {}).get("densities") or [inner])[0].get("settings", {}).get("recipe")
+    built: Any = None if recipe is None and header.get("kind") != "table" else serialize.load(model)
     if isinstance(built, TableDensity):
         for i, line in enumerate(built.schema.describe().splitlines()):
             say("schema" if i == 0 else "", line)
@@ -38,7 +41,7 @@ def info(model: str) -> dict[str, Any]:
         if built.mass is not None:
             say("masses", f"{count(len(built.mass.sizes), 'column')} with {sum(built.mass.sizes):,} states")
     else:
-        columns = (header.get("schema") or {}).get("columns")
+        columns = (header.get("about") or {}).get("columns")
         say("columns", listed(list(map(str, columns)), 40) if columns else "not named")
     if recipe:
         say("recipe", recipe["name"])

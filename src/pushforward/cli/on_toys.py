@@ -53,7 +53,7 @@ def demo(toy: str, seconds: float | None, steps: int | None, out: str, seed: int
     )
 
     serialize.save(
-        flow, folder / "model.safetensors", schema={"columns": ["x0", "x1"]}, training={**figures, "out": None}
+        flow, folder / "model.safetensors", about={"columns": ["x0", "x1"]}, training={**figures, "out": None}
     )
     files = ["model.safetensors", *_pictures(flow, truth, x, record, folder)]
     say("written", f"{folder}/: {', '.join(files)}")

@@ -112,7 +112,7 @@ class MixedRows:
 
     def sample(self, n: int, context: Any, seed: int) -> Any:
         """Draws n rows, or n for each row of the context, as a table like that of `fit`."""
-        drawn = self.table.sample(n, self._given(context), seed=seed).unify_dictionaries()
+        drawn = self.table.sample(n, self._given(context), generator=seed).unify_dictionaries()
         return self.x.form.filled(drawn.select(self.table.targets))
 
     def _read(self, X: Any, context: Any) -> Source:  # noqa: N803

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..ensemble import Ensemble
+from ..flow import Ensemble
 from . import _frames, _input, _training
 from ._rows import Array
 
@@ -37,7 +37,7 @@ class PlainRows:
         if fitted.flows_:
             with torch.no_grad():
                 each = torch.stack([f.log_prob(x[:, fitted._varying], contexts).double() for f in fitted.flows_])
-            log_density = Ensemble.mixed(each).cpu().numpy()
+            log_density = Ensemble(fitted.flows_).mixed(each).cpu().numpy()
         departs = _input.departing(fitted, x)
         _input.tell_departing(fitted, departs)
         log_density[departs.any(1)] = -np.inf

@@ -40,7 +40,7 @@ def write(estimator: Any, path: str | PathLike[str]) -> None:
         "dtype": estimator._dtype.name,
         "context": estimator._context_columns and [str(n) for n in estimator._context_columns],
     }
-    serialize.save(estimator.flow_, path, schema=schema, training=estimator.fit_record_.summary)
+    serialize.save(estimator.flow_, path, about=schema, training=estimator.fit_record_.summary)
 
 
 def read(estimator: Any, path: str | PathLike[str]) -> Any:
@@ -54,7 +54,7 @@ def read(estimator: Any, path: str | PathLike[str]) -> Any:
         return _of_table(estimator, flow)
     if len(flow.shape) != 1:
         raise ValueError(f"{path} holds a flow of shape {flow.shape}, expected one of rows (D,)")
-    schema = flow.schema or {}
+    schema = flow.about or {}
     facts = schema["estimator"] if "estimator" in schema else _facts_of(flow, schema)
     problem = _problem(facts, flow)
     if problem:

@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from ..ensemble import Ensemble
-from ..flow import Flow, initialize
+from ..flow import Ensemble, Flow, initialize
 from ..training import Fit, fit
 from ..training.auto import choose, steps_for
 from ..training.auto import settings as settings_for
@@ -109,7 +108,7 @@ def run(
     for flow in flows:
         initialize(flow, first.x, first.context)
     settings = {k: v for k, v in settings.items() if v is not None or k == "patience"}
-    settings = {**settings_for((model.recipe or {}).get("name"), len(rows), rows.x.shape[1]), **settings}
+    settings = {**settings_for((flows[0].recipe or {}).get("name"), len(rows), rows.x.shape[1]), **settings}
     if not {"epochs", "steps", "seconds"} & settings.keys():
         settings["steps"] = steps_for(len(rows), settings["batch"])
     if noise is not None:

@@ -1,79 +1,136 @@
-"""Model files: one .safetensors file with a JSON header. Reading one never executes anything that it holds."""
+"""Model files: one .safetensors file with a JSON header, for every kind of density. Reading one never executes it.
+
+The header names the kind of the density and its settings, from which the density is built; the tensors are its
+`state_dict`. A module that defines a kind of density calls `register`.
+"""
 
 from __future__ import annotations
 
 import inspect
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from os import PathLike
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialize
 from torch import Tensor
 
-from ..ensemble import Ensemble
+from ..density import Density, Mixture, Vectors
 from ..flow import Flow
 from ..recipes import RECIPES
-from .atomic import atomic
+from .tensors import FORMAT_VERSION, read_tensors, write_tensors
+from .upgrade import upgraded
 
-if TYPE_CHECKING:
-    from ..tables import TableDensity
+Path_ = str | PathLike[str]
+D = TypeVar("D", bound=Density)
 
-FORMAT_VERSION = 1
-_KEY = "pushforward"
+
+@dataclass(frozen=True)
+class Builder:
+    """Builds densities from the settings of a file.
+
+    Attributes:
+        path: of the file, for messages.
+        tensors: how many the file holds.
+        seed: of initial weights, which the file's own replace.
+    """
+
+    path: Path_
+    tensors: int
+    seed: int | None
+
+    def build(self, description: Any) -> Density:
+        """The density of {"kind": ..., "settings": ...}.
+
+        Raises:
+            ValueError: the kind is unknown, or a setting is missing, of a wrong kind or contradicts another.
+        """
+        kind = description.get("kind") if isinstance(description, dict) else None
+        settings = description.get("settings") if isinstance(description, dict) else None
+        if not isinstance(kind, str) or kind not in _KINDS or not isinstance(settings, dict):
+            raise ValueError(f"unknown kind of density {kind!r}; this pushforward knows {', '.join(_KINDS)}")
+        return _KINDS[kind].build(settings, self)
+
+
+class _Kind(NamedTuple):
+    cls: type[Density]
+    settings: Callable[[Any], dict[str, Any]]
+    build: Callable[[dict[str, Any], Builder], Density]
+
+
+_KINDS: dict[str, _Kind] = {}
+
+
+def register(
+    kind: str,
+    cls: type[D],
+    settings: Callable[[D], dict[str, Any]],
+    build: Callable[[dict[str, Any], Builder], D],
+) -> None:
+    """Makes a kind of density one that `save` writes and `load` reads.
+
+    Args:
+        kind: its name in files.
+        cls: its class.
+        settings: JSON-able settings of a density, all that `build` needs beside the tensors of its `state_dict`.
+        build: the inverse, with weights of any value. Each setting is checked: a file may hold anything.
+    """
+    _KINDS[kind] = _Kind(cls, settings, build)
+
+
+def describe(density: Density) -> dict[str, Any]:
+    """The kind and the settings of a density, JSON-able: the inverse of `Builder.build`.
+
+    Raises:
+        ValueError: its class is not registered.
+    """
+    for name, kind in _KINDS.items():
+        if type(density) is kind.cls:
+            return {"kind": name, "settings": kind.settings(density)}
+    raise ValueError(f"{type(density).__name__} cannot be saved: its class was not made known by io.models.register")
 
 
 def save(
-    flow: Flow | Ensemble | TableDensity, path: str | PathLike[str], *, schema: Mapping[str, Any] | None = None,
+    density: Density,
+    path: Path_,
+    *,
     training: Mapping[str, Any] | None = None,
-) -> None:  # fmt: skip
-    """Writes a model to one file, atomically: the path holds the old file or the whole new one, never a part.
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes a density to one file, atomically: the path holds the old file or the whole new one, never a part.
 
-    A flow from a recipe (`real_nvp`, ...) is rebuilt by `load` alone, and so is the `TableDensity` of a table. A flow
-    that was composed by hand is saved as weights, and `load(path, into=...)` puts them into the same composition.
+    `load` rebuilds it. A flow that was composed by hand is saved as weights, and `load(path, into=...)` puts them into
+    the same composition.
 
     Args:
-        flow: any flow or ensemble, or the density of a table.
+        density: a flow, a mixture, the density of a table, ...
         path: usually *.safetensors.
-        schema: JSON-able facts about the data, such as {"columns": [...]}; by default what the flow was loaded with.
-            A `TableDensity` has its own.
-        training: a JSON-able summary of the training, such as `Fit.summary`; by default what it was loaded with.
+        training: a JSON-able summary of the training, such as `Fit.summary`; by default `density.training_summary`.
+        about: JSON-able facts about the data; by default `density.about`.
 
     Raises:
         OSError: the file cannot be written; nothing is left behind.
-        ValueError: schema or training are not JSON-able.
+        ValueError: training or about are not JSON-able, or the class of the density is not known to files.
     """
-    table = None if isinstance(flow, (Flow, Ensemble)) else flow.to_json()
-    if table is not None and schema is not None:
-        raise ValueError("the density of a table is saved with its own schema: give none")
-    members = len(flow) if isinstance(flow, Ensemble) else 1 if table is None else table["members"]
     header = {
         "format_version": FORMAT_VERSION,
-        "recipe": flow.recipe if isinstance(flow, (Flow, Ensemble)) else table["recipe"] if table else None,
-        **({"members": members} if members > 1 or isinstance(flow, Ensemble) else {}),
-        **({} if table is None else {"table": table["table"]}),
-        "schema": table["schema"] if table else getattr(flow, "schema", None) if schema is None else dict(schema),
-        "training": getattr(flow, "training_summary", None) if training is None else dict(training),
+        **describe(density),
+        "training": density.training_summary if training is None else dict(training),
+        "about": density.about if about is None else dict(about),
         "versions": {"pushforward": version("pushforward"), "torch": str(torch.__version__)},
     }
-    write_tensors(path, {k: v.detach() for k, v in flow.state_dict().items()}, header)
+    write_tensors(path, {name: tensor.detach() for name, tensor in density.state_dict().items()}, header)
 
 
-def load(path: str | PathLike[str], *, into: Flow | Ensemble | None = None, device: str | torch.device = "cpu") -> Any:
-    """Reads a `Flow` from a file, or an `Ensemble` or a `TableDensity`, whichever was saved.
+def load(path: Path_, *, into: D | None = None, device: str | torch.device = "cpu") -> Any:
+    """Reads the density that was saved to a file, with the `training_summary` and `about` that it had.
 
-    It has the attributes `schema` and `training_summary` as they were saved (a flow perhaps None).
-
-    The recipe is looked up by name among our own and each of its arguments, and the name and shape of each tensor, are
-    checked against it. Nothing in the file is executed.
+    Each setting, and the name and shape of each tensor, is checked. Nothing in the file is executed.
 
     Args:
-        path: a file that `save` wrote.
-        into: a flow to take the weights, for one that was composed by hand; None rebuilds it from its recipe.
+        path: a file that `save` wrote, of this version or an older one.
+        into: a density to take the weights, for one that was composed by hand; None rebuilds it.
         device: where to put it.
 
     Raises:
@@ -84,143 +141,101 @@ def load(path: str | PathLike[str], *, into: Flow | Ensemble | None = None, devi
         >>> import tempfile, pathlib
         >>> from pushforward import real_nvp
         >>> path = pathlib.Path(tempfile.mkdtemp()) / "model.safetensors"
-        >>> save(real_nvp(2, depth=2), path, schema={"columns": ["a", "b"]})
-        >>> load(path).schema
-        {'columns': ['a', 'b']}
+        >>> save(real_nvp(2, depth=2), path, training={"steps": 0})
+        >>> load(path).training_summary
+        {'steps': 0}
     """
-    header, tensors = read_tensors(path)
-    schema, training = (_object(path, header, name) for name in ("schema", "training"))
-    recipe, table = _object(path, header, "recipe"), _object(path, header, "table")
-    rebuilt = into is None
-    flow: Any = into
-    if table is not None:
-        from ..tables.saved import rebuild  # a table's density is the one model that needs more than a flow
+    header, tensors = _upgraded(path)
+    for name in ("training", "about"):
+        if header.get(name) is not None and not isinstance(header[name], dict):
+            raise ValueError(f"{path}: damaged header: {name} must be an object, got {type(header[name]).__name__}")
+    density: Any = into
+    if into is None:
+        with torch.device("meta"):  # its size is checked before any memory is taken
+            _check_tensors(path, _built(path, header, tensors, None).state_dict(), tensors)
+        density = _built(path, header, tensors, 0)
+        dtypes = [t.dtype for name, t in tensors.items() if density.state_dict()[name].dtype == torch.float32]
+        if dtypes:
+            density.to(dtypes[0])
+    else:
+        _check_tensors(path, density.state_dict(), tensors)
+    density.load_state_dict(tensors)
+    density.training_summary, density.about = header.get("training"), header.get("about")
+    return density.to(device) if into is None else density
 
-        if into is not None:
-            raise ValueError(f"{path} holds the density of a table, which is rebuilt: load it without into=")
-        flow = rebuild(path, table, schema, [] if recipe is None else _members(path, header, len(tensors)))
-    elif into is None and "members" in header:
-        flow = Ensemble(_members(path, header, len(tensors)))
-    elif into is None:
-        flow = _rebuild(path, recipe, len(tensors))
-    _check_tensors(path, flow.state_dict(), tensors)
-    # assign: a rebuilt flow has no memory of its own yet, so the tensors of the file become it.
-    flow.load_state_dict(tensors, assign=rebuilt)
-    if rebuilt:
-        for module in flow.modules():
-            for name, buffer in module.named_buffers(recurse=False):
-                if buffer.is_meta:  # what is not kept in files: empty markers of device and dtype
-                    setattr(module, name, torch.empty(buffer.shape, device="cpu"))
-        dtype = next((t.dtype for t in tensors.values() if t.is_floating_point()), None)
-        flow.to(device, dtype)
-    flow.training_summary = training
-    if table is None:
-        flow.schema = schema
+
+def _upgraded(path: Path_, only_header: bool = False) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    header, tensors = read_tensors(path, only_header)
+    try:
+        return upgraded(header, tensors)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _built(path: Path_, header: dict[str, Any], tensors: Mapping[str, Tensor], seed: int | None) -> Density:
+    try:
+        return Builder(path, len(tensors), seed).build(header)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"{path}: damaged header: {' '.join(str(error).split())}") from None
+
+
+def _flow_settings(flow: Flow) -> dict[str, Any]:
+    return {"recipe": flow.recipe, "names": list(flow.space.names) if isinstance(flow.space, Vectors) else None}
+
+
+def _build_flow(settings: dict[str, Any], builder: Builder) -> Flow:
+    recipe, names = settings.get("recipe"), settings.get("names")
+    if not isinstance(recipe, dict):
+        raise ValueError("this flow was composed by hand: give load(path, into=flow) the same composition")
+    name, arguments = recipe.get("name"), recipe.get("arguments")
+    if not isinstance(name, str) or name not in RECIPES or not isinstance(arguments, dict):
+        raise ValueError(f"unknown recipe {name!r}; this pushforward knows {', '.join(RECIPES)}")
+    known = inspect.signature(RECIPES[name]).parameters
+    for key, value in arguments.items():
+        if key not in known:
+            raise ValueError(f"the recipe {name} has no argument {key!r}")
+        is_shape = isinstance(value, list) and len(value) < 10 and all(type(v) is int for v in value)
+        if not (value is None or type(value) in (bool, int, float, str) or is_shape):
+            raise ValueError(f"the recipe's argument {key!r} has a value of a wrong kind")
+        # Each layer has a tensor at least: a depth beyond their number is damage, and would take long to build.
+        if key in ("depth", "hidden_layers") and type(value) is int and value > builder.tensors:
+            raise ValueError(f"the recipe says {key} = {value}, but the file holds {builder.tensors} tensors")
+    flow = RECIPES[name](**arguments | {"seed": builder.seed})
+    flow.recipe = recipe
+    if names is not None:
+        if not isinstance(names, list) or not all(isinstance(n, str) for n in names) or len(names) != flow.shape[0]:
+            raise ValueError(f"expected the names of {flow.shape[0]} columns, got {names!r}")
+        flow.space = Vectors(names)
     return flow
 
 
-def _members(path: str | PathLike[str], header: dict[str, Any], tensors: int) -> list[Flow]:
-    """As many flows of the header's recipe as it says, without memory for their weights."""
-    count = header.get("members", 1)
-    if type(count) is not int or not 1 <= count <= max(tensors, 1):
-        raise ValueError(f"{path}: damaged header: {count!r} members, and {tensors} tensors")
-    return [_rebuild(path, header["recipe"], tensors // count) for _ in range(count)]
+def _build_mixture(settings: dict[str, Any], builder: Builder) -> Mixture:
+    parts = settings.get("densities")
+    if not isinstance(parts, list) or not 1 <= len(parts) <= max(builder.tensors, 1):
+        raise ValueError(f"bad list of densities for {builder.tensors} tensors")
+    return Mixture([builder.build(part) for part in parts])
 
 
-def read_header(path: str | PathLike[str]) -> dict[str, Any]:
-    """The JSON header of a model file: format_version, recipe, schema, training, versions.
+register("flow", Flow, _flow_settings, _build_flow)
+register("mixture", Mixture, lambda mixture: {"densities": [describe(d) for d in mixture]}, _build_mixture)
+
+
+def read_header(path: Path_) -> dict[str, Any]:
+    """The JSON header of a model file: format_version, kind, settings, training, versions.
 
     Raises:
         OSError: the file cannot be read.
         ValueError: it is damaged or is no pushforward model.
     """
-    return read_tensors(path, only_header=True)[0]
-
-
-def write_tensors(path: str | PathLike[str], tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Writes tensors under a JSON header, atomically."""
-    try:
-        text = json.dumps(header)
-    except TypeError as error:
-        raise ValueError(f"the header of a model file must be JSON-able: {error}") from None
-    # Views of one buffer are cut apart: a file holds each tensor by itself.
-    data = serialize({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata={_KEY: text})
-    with atomic(path) as part:
-        part.write_bytes(data)
-
-
-def read_tensors(path: str | PathLike[str], only_header: bool = False) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Reads what `write_tensors` wrote: the header, and the tensors unless only the header is asked for.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: it is damaged or is none of ours.
-    """
-    if Path(path).is_dir():
-        raise IsADirectoryError(f"{path} is a folder, expected a model file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            names = [] if only_header else file.keys()
-            # Copied: products differ in their last bits where memory is not aligned as torch aligns it, and the file
-            # may be replaced while the model lives.
-            tensors = {name: file.get_tensor(name).clone() for name in names}
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or is no .safetensors file: {error}") from None
-    try:
-        header = json.loads(metadata[_KEY])
-    except KeyError:
-        raise ValueError(f"{path} is a .safetensors file, but no pushforward model: it has no header of ours") from None
-    except (json.JSONDecodeError, RecursionError):
-        raise ValueError(f"{path}: damaged header") from None
-    if not isinstance(header, dict) or not isinstance(header.get("format_version"), int):
-        raise ValueError(f"{path}: damaged header: no format_version")
-    if header["format_version"] > FORMAT_VERSION:
-        raise ValueError(
-            f"{path} has format version {header['format_version']}, this pushforward reads up to {FORMAT_VERSION}: "
-            "please upgrade"
-        )
-    return header, tensors
-
-
-def _object(path: str | PathLike[str], header: dict[str, Any], name: str) -> dict[str, Any] | None:
-    value = header.get(name)
-    if value is not None and not isinstance(value, dict):
-        raise ValueError(f"{path}: damaged header: {name} must be an object, got {type(value).__name__}")
-    return value
-
-
-def _rebuild(path: str | PathLike[str], recipe: dict[str, Any] | None, tensors: int) -> Flow:
-    """Builds the flow of a checked recipe without memory for its weights."""
-    if recipe is None:
-        raise ValueError(f"{path}: this flow was composed by hand: give load(path, into=flow) the same composition")
-    name, arguments = recipe.get("name"), recipe.get("arguments")
-    if not isinstance(name, str) or name not in RECIPES or not isinstance(arguments, dict):
-        raise ValueError(f"{path}: unknown recipe {name!r}; this pushforward knows {', '.join(RECIPES)}")
-    known = inspect.signature(RECIPES[name]).parameters
-    for key, value in arguments.items():
-        if key not in known:
-            raise ValueError(f"{path}: the recipe {name} has no argument {key!r}")
-        is_shape = isinstance(value, list) and len(value) < 10 and all(type(v) is int for v in value)
-        if not (value is None or type(value) in (bool, int, float, str) or is_shape):
-            raise ValueError(f"{path}: the recipe's argument {key!r} has a value of a wrong kind")
-        # Each layer has a tensor at least: a depth beyond their number is damage, and would take long to build.
-        if key in ("depth", "hidden_layers") and type(value) is int and value > tensors:
-            raise ValueError(f"{path}: the recipe says {key} = {value}, but the file holds {tensors} tensors")
-    try:
-        with torch.device("meta"):
-            flow = RECIPES[name](**arguments | {"seed": None})
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise ValueError(f"{path}: the recipe {name} cannot be built: {error}") from None
-    flow.recipe = recipe
-    return flow
+    return _upgraded(path, only_header=True)[0]
 
 
 def _check_tensors(path: str | PathLike[str], wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
     missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     if missing or extra:
         raise ValueError(f"{path} does not fit its flow: missing tensors {missing[:3]}, unexpected {extra[:3]}")
-    dtypes = {t.dtype for t in found.values() if t.is_floating_point()}
+    kept_double = {name for name, t in wanted.items() if t.dtype == torch.float64}  # whatever the model's dtype is
+    dtypes = {t.dtype for name, t in found.items() if t.is_floating_point() and name not in kept_double}
     if len(dtypes) > 1:
         raise ValueError(f"{path}: tensors of several dtypes: {sorted(map(str, dtypes))}")
     for name, tensor in found.items():

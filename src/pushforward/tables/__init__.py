@@ -1,5 +1,6 @@
 """Tables with columns of any kind: their schema, and an exact density of their rows."""
 
+from . import saved as saved
 from .bad_rows import GoodRows as GoodRows
 from .bad_rows import drop_bad_rows as drop_bad_rows
 from .column import Column as Column

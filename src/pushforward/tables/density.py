@@ -10,15 +10,16 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from .._fast.kernels.chunks import map_rows
-from ..ensemble import Ensemble
+from ..density import Density, Mixture, as_generator
 from ..flow import Flow
 from ..io import _csv
 from .arrow import Source, as_source
@@ -29,12 +30,23 @@ from .parallel import in_order
 from .preconditioning import folded, uncorrelated, unfolded
 from .schema import Schema
 
-Flows = Flow | Ensemble
+Flows = Flow | Mixture
 _CHUNK = 2**16  # rows that are encoded at a time
 _TRIES = 20  # at a row whose numbers lie far beyond all that was seen
 
 
-class TableDensity(nn.Module):
+def with_given(source: Source, context: Any) -> Source:
+    """Rows with the given columns that came beside them."""
+    if context is None:
+        return source
+    data = source.data
+    given = as_source(context).data
+    for name in given.column_names:
+        data = data.append_column(name, given.column(name))
+    return replace(source, data=data)
+
+
+class TableDensity(Density):
     """A density over the rows of a table with columns of any kind; `fit_table` makes one.
 
     Units: nats a row. A cell counts with its probability (mass) where its column is a category, integer, quantised, a
@@ -66,17 +78,18 @@ class TableDensity(nn.Module):
         self.layout = layout
         if (mass is None) != (not layout.sizes) or (mass is not None and mass.sizes != layout.sizes):
             raise ValueError(f"the mass function does not fit the schema, whose states are {layout.sizes}")
-        if (flow is None) != (not layout.numbers) or (flow is not None and flow.shape != (len(layout.numbers),)):
+        if (flow is None) != (not layout.numbers) or (
+            flow is not None and flow.members[0].shape != (len(layout.numbers),)
+        ):
             raise ValueError(f"the flow does not fit the schema, which has {len(layout.numbers)} columns with numbers")
         self.mass, self.flow = mass, flow
         # A linear map before the flow, lower triangular; float32 as all that is kept, but applied in float64.
         self.register_buffer("whitening", torch.eye(len(layout.numbers)))
-        self.training_summary: dict[str, Any] | None = None
 
     @property
     def flows(self) -> list[Flow]:
         """The flows of the numbers: none, one, or the members of an ensemble."""
-        return list(self.flow) if isinstance(self.flow, Ensemble) else [] if self.flow is None else [self.flow]
+        return [] if self.flow is None else cast("list[Flow]", self.flow.members)
 
     @property
     def targets(self) -> list[str]:
@@ -84,13 +97,14 @@ class TableDensity(nn.Module):
         return [c.name for c in self.layout.targets]
 
     @torch.no_grad()
-    def log_prob(self, table: Any, *, draws: int = 1) -> Tensor:
+    def log_prob(self, x: Any, context: Any = None, *, draws: int = 1) -> Tensor:
         """Log-density of each row: -> (N,) float64, in nats; the class says what is exact and in which units.
 
         Rows that the schema makes impossible, as by a category never seen, get -inf, with one warning that counts them.
 
         Args:
-            table: as `infer_schema` takes; its columns are found by name, others are ignored.
+            x: a table, as `infer_schema` takes; its columns are found by name, others are ignored.
+            context: a table of the given columns, for rows that lack them.
             draws: of the noise, for rows that need any: their likelihoods are averaged.
 
         Raises:
@@ -98,7 +112,7 @@ class TableDensity(nn.Module):
         """
         if draws < 1:
             raise ValueError(f"draws must be at least 1, got {draws}")
-        source = as_source(table)
+        source = with_given(as_source(x), context)
         spans = (source.slice(i, min(_CHUNK, len(source) - i)) for i in range(0, len(source), _CHUNK))
         parts, trouble = [], {}
         for part, told in in_order(lambda rows: self.scored(rows, draws), spans, device=self._device):
@@ -112,7 +126,7 @@ class TableDensity(nn.Module):
         return log_prob
 
     @torch.no_grad()
-    def latent(self, table: Any) -> Tensor:
+    def latent(self, x: Any, context: Any = None) -> Tensor | None:
         """The numbers of each row in the flow's latent space: -> z (N, C), standard normal if the model is right.
 
         Columns are those of `layout.numbers`, in order; cells that hold no number come from their noise.
@@ -124,7 +138,7 @@ class TableDensity(nn.Module):
             why = "no columns with numbers" if self.flow is None else f"{len(self.flow)} flows, no single latent space"
             raise ValueError(f"this density has {why}")
         parts = [torch.zeros(0, len(self.layout.numbers))]
-        source = as_source(table)
+        source = with_given(as_source(x), context)
         for start in range(0, len(source), _CHUNK):
             rows = self.layout.encode(source.slice(start, min(_CHUNK, len(source) - start)))
             y, _ = self.noisy(rows, uniforms(rows.states, rows.base, 0))
@@ -132,13 +146,13 @@ class TableDensity(nn.Module):
         return torch.cat(parts)
 
     @torch.no_grad()
-    def sample(self, n: int, given: Any = None, *, seed: int | None = None) -> Any:
+    def sample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Any:
         """Draws n rows, or n for each row of the given columns (those of the first row come first).
 
         Args:
             n: how many.
-            given: a table or a dict of the given columns, for a conditional density.
-            seed: of the draws; a new one each time when None.
+            context: a table or a dict of the given columns, for a conditional density.
+            generator: the source of randomness, or a seed; torch's global one when None.
 
         Returns:
             A `pyarrow.Table` of all modelled columns in their order and dtypes. Its rows are valid: categories that
@@ -149,9 +163,11 @@ class TableDensity(nn.Module):
         Raises:
             ValueError: n is negative, or given columns are absent or superfluous.
         """
-        return _csv.pyarrow().concat_tables(self.sample_batches(n, given, seed=seed))
+        return _csv.pyarrow().concat_tables(self.sample_batches(n, context, generator=generator))
 
-    def sample_batches(self, n: int, given: Any = None, *, seed: int | None = None) -> Iterator[Any]:
+    def sample_batches(
+        self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None
+    ) -> Iterator[Any]:
         """The rows of `sample`, in pieces of at most 65,536, so that memory stays flat in n; at least one piece.
 
         Raises:
@@ -161,14 +177,15 @@ class TableDensity(nn.Module):
             raise ValueError(f"the number of samples must be at least 0, got {n}")
         source = None
         if self.given:
-            if given is None:
+            if context is None:
                 raise ValueError(f"this density is conditional: give a table of {', '.join(map(repr, self.given))}")
-            source = as_source(given)
+            source = as_source(context)
             source = source.take(np.repeat(np.arange(len(source)), n))
             n = len(source)
-        elif given is not None:
+        elif context is not None:
             raise ValueError("this density is not conditional: it takes no given columns")
-        seeds = np.random.SeedSequence(seed)
+        generator = as_generator(generator)
+        seeds = np.random.SeedSequence(int(torch.randint(2**62, (), generator=generator)))
 
         def pieces() -> Iterator[tuple[int, Source | None, np.random.SeedSequence]]:
             for start in range(0, max(n, 1), _CHUNK):
@@ -182,12 +199,6 @@ class TableDensity(nn.Module):
         """As `log_prob`, all rows at once: -> log-density (N,), what makes rows impossible, in words."""
         rows = self.encode(table)
         return self._log_prob(rows, draws), rows.trouble
-
-    def to_json(self) -> dict[str, Any]:
-        """What a file needs beside the weights to rebuild the density: schema, recipe and table, JSON-able."""
-        table = {"given": list(self.given), "mass_width": None if self.mass is None else self.mass.width}
-        of_flow = {"recipe": None if self.flow is None else self.flow.recipe, "members": max(len(self.flows), 1)}
-        return {"schema": self.schema.to_json(), "table": table} | of_flow
 
     def encode(self, table: Any) -> Encoded:
         """All rows at once, encoded; see `Encoded`."""

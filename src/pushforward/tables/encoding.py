@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..ensemble import Ensemble
-from ..flow import Flow
+from ..density import Mixture
+from ..flow import Ensemble, Flow
 from ..io import _csv
 from . import cells
 from .arrow import Source
@@ -194,7 +194,7 @@ def with_embedding(flow: Flow, embed: Embedder | None) -> Flow:
     return flow
 
 
-def one_or_several(flows: list[Flow]) -> Flow | Ensemble | None:
+def one_or_several(flows: list[Flow]) -> Flow | Mixture | None:
     """The flow, the ensemble of the flows, or None."""
     return None if not flows else flows[0] if len(flows) == 1 else Ensemble(flows)
 

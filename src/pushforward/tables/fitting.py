@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..bijections import Chain
-from ..ensemble import Ensemble
+from ..density import Mixture
 from ..flow import Flow, initialize
 from ..io.tables import TableFile
 from ..recipes import RECIPES
-from ..training.auto import choose
 from ..training import Epoch, Fit, fit
-from ..training.auto import whitens
+from ..training.auto import choose, whitens
 from ..training.data import checked_weights, held_out, normalised
 from ..training.progress import reporter
 from ..training.settings import check_settings
@@ -94,7 +93,7 @@ def fit_table(
     Example:
         >>> rows = {"size": [0.5 + i / 97 for i in range(50)], "colour": ["red", "blue"] * 25}
         >>> density = fit_table(rows, steps=10, progress="none")
-        >>> density.sample(3, seed=0).column_names
+        >>> density.sample(3, generator=0).column_names
         ['size', 'colour']
     """
     began = time.perf_counter()
@@ -236,7 +235,7 @@ def _train(
             )  # fmt: skip
             summary["flow"] = record.summary
             # Members that were widened one by one had too heavy tails together (measured on photoz).
-            gained = 0.0 if val is None or isinstance(flow, Ensemble) else widen(flow, *val)
+            gained = 0.0 if val is None or isinstance(flow, Mixture) else widen(flow, *val)
             if summary["flow"]["best_val_nll"] is not None:  # it is None where the run was interrupted early on
                 summary["flow"]["best_val_nll"] -= gained
     best = val_offset if flow is None else summary.get("flow", {}).get("best_val_nll")
@@ -246,7 +245,7 @@ def _train(
 
 
 def _run(
-    flow: Flow | Ensemble, x: Any, val: Any, report: Any, offset: float, val_offset: float, settings: dict[str, Any],
+    flow: Flow | Mixture, x: Any, val: Any, report: Any, offset: float, val_offset: float, settings: dict[str, Any],
     weights: Tensor | None = None, context: Tensor | None = None,
 ) -> Fit:  # fmt: skip
     """One training, with figures moved by what the part does not see."""

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .._fast.steps.weights import FlatWeights
-from ..io.models import read_tensors, write_tensors
+from ..io.tensors import read_tensors, write_tensors
 
 ORDER = "alike"  # of the weights in the file, see `FlatWeights`
 

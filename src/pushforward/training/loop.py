@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .._fast.steps.closed_form import closed_form, recorded
 from .._fast.steps.weights import FlatWeights
-from ..ensemble import Ensemble
+from ..density import Mixture
 from ..flow import Flow, initialize
 from .auto import UNLIMITED, choose, most_steps, steps_for
 from .auto import settings as settings_for
@@ -45,7 +45,7 @@ class Fit:
 
     epochs: list[Epoch] = field(default_factory=list)
     stopped: str = "done"
-    flow: Flow | Ensemble | None = field(default=None, repr=False)
+    flow: Flow | Mixture | None = field(default=None, repr=False)
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class Fit:
 
 
 def train(
-    flow: Flow | Ensemble,
+    flow: Flow | Mixture,
     x: Any,
     val: Any = None,
     *,
@@ -95,7 +95,7 @@ def train(
 
     Args:
         flow: any flow; its data-dependent layers are initialised from x unless they were before. The members of an
-            `Ensemble` take their steps together, each on batches of its own and with best weights of its own.
+            `Mixture` take their steps together, each on batches of its own and with best weights of its own.
         x: the training rows (N, *shape), in data units; or a function (n, generator) that returns n fresh rows,
             (rows, contexts) or (rows, contexts, weights), and is called for each pass. If it has a length, that many
             rows are a pass.
@@ -138,8 +138,8 @@ def train(
     """
     began = time.perf_counter()
     check_settings(locals())
-    flows = list(flow) if isinstance(flow, Ensemble) else [flow]
-    rule = settings_for((flow.recipe or {}).get("name"), count_rows(x), math.prod(flow.shape), seconds)
+    flows = cast("list[Flow]", flow.members)
+    rule = settings_for((flows[0].recipe or {}).get("name"), count_rows(x), math.prod(flows[0].shape), seconds)
     if batch_growth is None:
         batch_growth = rule["batch_growth"] if batch is None and epochs is None else 1
     batch = rule["batch"] if batch is None else batch
@@ -214,7 +214,7 @@ def train(
 
 
 def fit(
-    flow: Flow | Ensemble | str,
+    flow: Flow | Mixture | str,
     x: Any,
     val: Any = None,
     *,

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from .._fast.steps.weights import FlatWeights
-from ..ensemble import Ensemble
 from ..flow import Flow
 from .data import Rows
 
@@ -136,7 +135,7 @@ class Run:
         start = time.perf_counter()
         with self.held.averaged(), torch.no_grad():
             log_probs = torch.stack([flow.log_prob(self.val_rows.x, self.val_rows.context) for flow in self.flows])
-            nll = float(self.val_rows.mean_nll(Ensemble.mixed(log_probs)))
+            nll = float(self.val_rows.mean_nll(log_probs.logsumexp(0) - math.log(len(log_probs))))
             of_members = self.val_rows.mean_nll(log_probs).tolist()
         self.validation_seconds = time.perf_counter() - start
         self.validated_step = self.step

@@ -1,0 +1,388 @@
+"""Density: what every model is; the space of its rows; and mixtures of densities."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+
+class Density(nn.Module, ABC):
+    """A probability density over the rows of a space.
+
+    Everything above (checks, plots, files, estimators, the command line) is written against this contract.
+
+    Attributes:
+        space: what a row is.
+        unsampled: the share of the mass that `sample` leaves out, such as values that were never seen: `sample` draws
+            from `log_prob` conditioned on all but this share.
+        training_summary: JSON-able facts about the training, such as `Fit.summary`; None before any.
+        about: JSON-able facts about the data that a program keeps in the model's file; None for none.
+    """
+
+    space: Space
+    unsampled: float = 0.0
+    training_summary: dict[str, Any] | None = None
+    about: dict[str, Any] | None = None
+
+    @abstractmethod
+    def log_prob(self, x: Any, context: Any = None) -> Tensor:
+        """Log-density of each row in nats, in the units of the data: x (N, ...) -> (N,)."""
+
+    @abstractmethod
+    def sample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Any:
+        """Draws n rows, or n for each context, of the kind that `log_prob` takes."""
+
+    @property
+    def members(self) -> list[Density]:
+        """The densities that it is a mixture of; itself alone where it is none."""
+        return [self]
+
+    def latent(self, x: Any, context: Any = None) -> Tensor | None:
+        """The rows in the latent space, z (N, D), standard normal if the model is right; None where there is none."""
+        return None
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """`log_prob` of one batch, x (B, *shape), context (B, K) -> (B,)."""
+        return self.log_prob(x, context)
+
+
+class Feature(NamedTuple):
+    """One column of `Space.features`.
+
+    Attributes:
+        name: for people, such as "colour = red".
+        column: the number of the column of the rows that it tells of.
+        indicator: whether it is 0 or 1, for a category or a missing cell.
+    """
+
+    name: str
+    column: int
+    indicator: bool
+
+
+class Space(ABC):
+    """The rows that a density is over: how to read, compare and write them.
+
+    Rows have a length and are indexed by an array of row numbers.
+
+    Attributes:
+        names: of the columns, the given ones of a conditional table among them.
+        given: names of the columns that are conditioned on and are part of a row.
+        sizes: the number of states of each of the M discrete columns of `encode`.
+    """
+
+    names: tuple[str, ...]
+    given: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
+
+    @abstractmethod
+    def read(self, source: Any) -> Any:
+        """Rows from anything that holds them: arrays, frames, dictionaries of columns, files.
+
+        Raises:
+            ValueError: it does not fit the space; the message says what was expected and what came.
+        """
+
+    @property
+    @abstractmethod
+    def feature_list(self) -> list[Feature]:
+        """What the F columns of `features` are."""
+
+    @abstractmethod
+    def features(self, rows: Any) -> NDArray[np.float64]:
+        """N rows as a matrix (N, F) of finite numbers, for classifiers and distances."""
+
+    @abstractmethod
+    def impossible(self, rows: Any) -> NDArray[np.bool_]:
+        """Which rows (N,) cannot be, whatever the weights are, as by a category that was never seen."""
+
+    @abstractmethod
+    def encode(self, rows: Any) -> Tensor:
+        """N rows as one tensor (N, M + C): M states, then C numbers, NaN where there is none."""
+
+    @abstractmethod
+    def over(self, inner: Density) -> Density:
+        """The density over this space of a density over the tensors of `encode`."""
+
+    @abstractmethod
+    def write(self, rows: Any, path: str | PathLike[str]) -> None:
+        """Writes rows to a file; the suffix decides on the format."""
+
+    @abstractmethod
+    def join(self, parts: Sequence[Any]) -> Any:
+        """Rows, one part after another."""
+
+    @abstractmethod
+    def spread(self, n: int, context: Any) -> tuple[Any, int]:
+        """-> a context for each row that `sample(n, context)` draws, in their order (None for none); their number."""
+
+    @abstractmethod
+    def flat(self, drawn: Any) -> Any:
+        """What `sample` returned, as rows."""
+
+    @abstractmethod
+    def shaped(self, rows: Any, n: int, context: Any) -> Any:
+        """Rows in the order of `spread`, in the form that `sample(n, context)` returns: the inverse of `flat`."""
+
+    def matches(self, other: Space) -> bool:
+        """Whether the rows of another space are rows of this one."""
+        return type(self) is type(other) and self.names == other.names
+
+
+class Tensors(Space):
+    """Tensors of one shape.
+
+    Args:
+        shape: (C, *S) of one row.
+    """
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        self.shape = tuple(shape)
+        self.names = tuple(f"x{i}" for i in range(math.prod(self.shape)))
+
+    def read(self, source: ArrayLike | Tensor) -> Tensor:
+        """Numbers (N, *shape) -> a tensor (N, *shape) of their own dtype, float32 at least.
+
+        Raises:
+            ValueError: they have another shape, there are none, or some are not finite.
+        """
+        if not isinstance(source, Tensor):
+            source = torch.as_tensor(np.asarray(source, dtype=None if hasattr(source, "dtype") else np.float64))
+        rows = source.detach().to(torch.promote_types(source.dtype, torch.float32))
+        if self.shape == (1,) and rows.ndim == 1:
+            rows = rows[:, None]
+        if rows.shape[1:] != self.shape or rows.ndim != len(self.shape) + 1 or len(rows) == 0:
+            expected = ", ".join(("N", *map(str, self.shape)))
+            raise ValueError(f"expected rows of shape ({expected}) with N >= 1, got {tuple(rows.shape)}")
+        bad = (~torch.isfinite(rows.flatten(1)).all(1)).nonzero()[:, 0]
+        if len(bad):
+            raise ValueError(f"rows must hold finite numbers: {len(bad):,} do not, the first is row {int(bad[0])}")
+        return rows
+
+    @property
+    def feature_list(self) -> list[Feature]:
+        """One for each number."""
+        return [Feature(name, i, False) for i, name in enumerate(self.names)]
+
+    def features(self, rows: Tensor) -> NDArray[np.float64]:
+        """Rows (N, *shape) -> (N, prod(shape))."""
+        return rows.flatten(1).double().cpu().numpy()
+
+    def impossible(self, rows: Tensor) -> NDArray[np.bool_]:
+        """None are: rows (N, *shape) -> False (N,)."""
+        return np.zeros(len(rows), dtype=bool)
+
+    def encode(self, rows: Tensor) -> Tensor:
+        """Rows (N, *shape) -> (N, prod(shape)) float64."""
+        return rows.flatten(1).double()
+
+    def over(self, inner: Density) -> Density:
+        """The density itself."""
+        return inner
+
+    def write(self, rows: Tensor, path: str | PathLike[str]) -> None:
+        """Writes rows (N, *shape) to a .npy file.
+
+        Raises:
+            ValueError: another suffix.
+        """
+        if not str(path).endswith(".npy"):
+            raise ValueError(f"cannot write {path}: expected a file ending in .npy")
+        np.save(path, rows.cpu().numpy())
+
+    def join(self, parts: Sequence[Tensor]) -> Tensor:
+        """Parts (N_k, *shape) -> (sum N_k, *shape)."""
+        return torch.cat(list(parts))
+
+    def spread(self, n: int, context: Any) -> tuple[Tensor | None, int]:
+        """Contexts (*M, K) -> (n * prod(M), K), and that number; (None, n) for none."""
+        if context is None:
+            return None, n
+        context = torch.as_tensor(context)
+        rows = context.reshape(-1, context.shape[-1])
+        return rows.repeat(n, 1), n * len(rows)
+
+    def flat(self, drawn: Tensor) -> Tensor:
+        """Draws (n, *M, *shape) -> (n * prod(M), *shape)."""
+        return drawn.reshape(-1, *self.shape)
+
+    def matches(self, other: Space) -> bool:
+        """Whether rows have the same shape."""
+        return isinstance(other, Tensors) and self.shape == other.shape
+
+    def shaped(self, rows: Tensor, n: int, context: Any) -> Tensor:
+        """Rows (n * prod(M), *shape) -> (n, *M, *shape)."""
+        leading = () if context is None else torch.as_tensor(context).shape[:-1]
+        return rows.view(n, *leading, *self.shape)
+
+
+class Vectors(Tensors):
+    """Rows of D numbers.
+
+    Args:
+        names: of the D columns; x0, x1, ... where an integer D is given.
+
+    Example:
+        >>> Vectors(["a", "b"]).read({"b": [1.0, 2.0], "a": [3.0, 4.0]})
+        tensor([[3., 1.],
+                [4., 2.]], dtype=torch.float64)
+    """
+
+    def __init__(self, names: int | Sequence[str]) -> None:
+        names = [f"x{i}" for i in range(names)] if isinstance(names, int) else [str(name) for name in names]
+        if len(set(names)) < len(names):
+            raise ValueError(f"column names must differ from each other, got {names}")
+        super().__init__((len(names),))
+        self.names = tuple(names)
+
+    def read(self, source: Any) -> Tensor:
+        """Numbers (N, D), or a frame, table or dictionary that has the columns `names` -> (N, D).
+
+        Raises:
+            ValueError: a column is absent, or as `Tensors.read`.
+        """
+        names = source if isinstance(source, Mapping) else getattr(source, "column_names", None)
+        names = getattr(source, "columns", None) if names is None else names
+        if names is None:
+            return super().read(source)
+        absent = [name for name in self.names if name not in names]
+        if absent:
+            raise ValueError(f"expected the columns {', '.join(self.names)}; {', '.join(absent)} are absent")
+        return super().read(np.stack([np.asarray(source[name], dtype=np.float64) for name in self.names], 1))
+
+
+class Mixture(Density):
+    """sum_k w_k p_k(x), for densities of any make over one space.
+
+    Args:
+        densities: at least one; of tensors all of one shape. They must not share parameters.
+        weights: (M,), not negative, scaled to sum to 1; equal when None. They are a buffer: no gradient trains them.
+
+    Raises:
+        ValueError: there is no density, they are over different spaces, or the weights do not fit.
+
+    Example:
+        >>> from pushforward import Flow, Chain
+        >>> mixture = Mixture([Flow(Chain(), 2), Flow(Chain(), 2)], weights=[0.25, 0.75])
+        >>> mixture.log_prob(torch.zeros(3, 2)), mixture.sample(4).shape
+        (tensor([-1.8379, -1.8379, -1.8379]), torch.Size([4, 2]))
+    """
+
+    weights: Tensor
+
+    def __init__(self, densities: Sequence[Density], weights: Sequence[float] | Tensor | None = None) -> None:
+        super().__init__()
+        if not densities:
+            raise ValueError("a mixture needs at least one density, got none")
+        for k, density in enumerate(densities):
+            if not density.space.matches(densities[0].space):
+                raise ValueError(f"the densities of a mixture must be over one space: number {k} differs from number 0")
+        tensors = [id(p) for density in densities for p in density.parameters()]
+        if len(set(tensors)) < len(tensors):
+            raise ValueError("the densities of a mixture must not share parameters")
+        values = torch.ones(len(densities)) if weights is None else torch.as_tensor(weights, dtype=torch.float64)
+        if values.shape != (len(densities),):
+            raise ValueError(f"expected {len(densities)} weights, got shape {tuple(values.shape)}")
+        if values.device.type != "meta" and (not bool((values >= 0).all()) or not bool(values.sum() > 0)):
+            raise ValueError(f"weights must not be negative, nor all zero, got {values.tolist()}")
+        self.densities = nn.ModuleList(densities)
+        self.register_buffer("weights", values / values.sum())
+
+    @property
+    def space(self) -> Space:  # type: ignore[override]
+        """The space of its densities."""
+        return self[0].space
+
+    @property
+    def unsampled(self) -> float:  # type: ignore[override]
+        """The mean over its densities."""
+        return float(sum(w * d.unsampled for w, d in zip(self.weights.tolist(), self, strict=True)))
+
+    @property
+    def members(self) -> list[Density]:
+        """Its densities, in order."""
+        return list(self)
+
+    def __len__(self) -> int:
+        return len(self.densities)
+
+    def __getitem__(self, index: int) -> Density:
+        return cast(Density, self.densities[index])
+
+    def __iter__(self) -> Iterator[Density]:
+        return (cast(Density, density) for density in self.densities)
+
+    def log_prob(self, x: Any, context: Any = None, **settings: Any) -> Tensor:
+        """Log-density of each row, in nats: x (N, ...) -> (N,); settings are those of every density's `log_prob`.
+
+        Raises:
+            ValueError: as the densities' own.
+        """
+        return self.mixed(torch.stack([density.log_prob(x, context, **settings) for density in self]))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """The hot path: x (B, *shape), context (B, K) -> log p(x) (B,), in nats."""
+        return self.mixed(torch.stack([density(x, context) for density in self]))
+
+    def mixed(self, log_probs: Tensor) -> Tensor:
+        """Log-densities of its members (M, *N) -> those of the mixture (*N,)."""
+        weights = self.weights.double()  # in the dtype of a model they sum to 1 but for rounding
+        log_weights = (weights / weights.sum()).log().to(log_probs)
+        return (log_probs + log_weights.view(-1, *[1] * (log_probs.ndim - 1))).logsumexp(0)
+
+    @torch.no_grad()
+    def sample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Any:
+        """Draws n rows, or n for each context, each of a density chosen by the weights.
+
+        Raises:
+            ValueError: n is negative, or as the densities' own.
+        """
+        if n < 0:
+            raise ValueError(f"the number of samples must be at least 0, got {n}")
+        generator = as_generator(generator, self.weights.device)
+        contexts, count = self.space.spread(n, context)
+        device = self.weights.device if generator is None else generator.device
+        weights = self.weights.to(device)
+        chosen = (
+            torch.multinomial(weights, count, replacement=True, generator=generator) if count else weights[:0].long()
+        )
+        parts, rows = [], []
+        for k, density in enumerate(self):
+            index = (chosen == k).nonzero()[:, 0]
+            if len(index) == 0 and (count or k):
+                continue
+            part = (
+                density.sample(len(index), generator=generator)
+                if contexts is None
+                else density.sample(1, contexts[index.cpu().numpy()], generator=generator)
+            )
+            parts.append(self.space.flat(part))
+            rows.append(index)
+        order = torch.cat(rows).argsort().cpu().numpy()
+        return self.space.shaped(self.space.join(parts)[order], n, context)
+
+    @torch.no_grad()
+    def sample_with_log_prob(
+        self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None
+    ) -> tuple[Any, Tensor]:
+        """As `sample`, with the mixture's log-density of each row, in nats."""
+        x = self.sample(n, context, generator=generator)
+        return x, self.log_prob(x, context)
+
+
+def as_generator(generator: torch.Generator | int | None, device: torch.device | str = "cpu") -> torch.Generator | None:
+    """A source of randomness: a seed becomes a generator on the device; None is torch's global one.
+
+    Example:
+        >>> as_generator(3).initial_seed()
+        3
+    """
+    return torch.Generator(device).manual_seed(generator) if isinstance(generator, int) else generator

@@ -1,0 +1,48 @@
+"""Headers and tensors of older files, in the form of the present version. The layout of each tensor stays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Header = dict[str, Any]
+Tensors = dict[str, Tensor]
+
+
+def upgraded(header: Header, tensors: Tensors) -> tuple[Header, Tensors]:
+    """-> the header and the tensors of a file of any version, as one of the present version has them.
+
+    Raises:
+        ValueError: a field is missing or of a wrong kind.
+    """
+    return _from_version_1(header, tensors) if header["format_version"] == 1 else (header, tensors)
+
+
+def _from_version_1(header: Header, tensors: Tensors) -> tuple[Header, Tensors]:
+    """Version 1 named the recipe of one flow, the number of members and, for a table, its facts."""
+    for name in ("recipe", "table", "schema", "training"):
+        if header.get(name) is not None and not isinstance(header[name], dict):
+            raise ValueError(f"damaged header: {name} must be an object, got {type(header[name]).__name__}")
+    table = header.get("table")
+    schema = header.get("schema") or {}
+    columns = schema.get("columns")
+    if not (table is None and isinstance(columns, list) and all(isinstance(c, str) for c in columns)):
+        columns = None
+    flow = {"kind": "flow", "settings": {"recipe": header.get("recipe"), "names": columns}}
+    members = header.get("members", 1)
+    if "members" in header:
+        if type(members) is not int or members < 1 or (tensors and members > len(tensors)):
+            raise ValueError(f"damaged header: {members!r} members, and {len(tensors)} tensors")
+        flow = {"kind": "mixture", "settings": {"densities": [flow] * members}}
+        prefix = "flow." if table is not None else ""
+        tensors = {name.replace(f"{prefix}flows.", f"{prefix}densities.", 1): t for name, t in tensors.items()}
+        if tensors:
+            like = next(t for t in tensors.values() if t.is_floating_point())
+            tensors[f"{prefix}weights"] = torch.full((members,), 1 / members, dtype=like.dtype)
+    if table is not None:
+        settings = {**table, "schema": header.get("schema"), "flow": None if header.get("recipe") is None else flow}
+        flow = {"kind": "table", "settings": settings}
+    about = header.get("schema") if table is None else None
+    return {"format_version": 2, **flow, "training": header.get("training"), "about": about}, tensors
