@@ -6,12 +6,29 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from .flow import Flow
+
+
+class InnerFlow(NamedTuple):
+    """A flow inside a density, and what it sees of some rows.
+
+    Attributes:
+        flow: over tensors.
+        x: (N, *shape), in the dtype of the flow.
+        context: (N, K), or None.
+    """
+
+    flow: Flow
+    x: Tensor
+    context: Tensor | None
 
 
 class Density(nn.Module, ABC):
@@ -48,6 +65,13 @@ class Density(nn.Module, ABC):
     def latent(self, x: Any, context: Any = None) -> Tensor | None:
         """The rows in the latent space, z (N, D), standard normal if the model is right; None where there is none."""
         return None
+
+    def inner_flows(self, x: Any, context: Any = None) -> list[InnerFlow]:
+        """The flows that it is made of, with what each sees of N rows, so that their maps can be checked.
+
+        Where it is one flow, `latent` is that flow's, and follows its base. None by default.
+        """
+        return []
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """`log_prob` of one batch, x (B, *shape), context (B, K) -> (B,)."""
@@ -107,6 +131,10 @@ class Space(ABC):
     @abstractmethod
     def encode(self, rows: Any) -> Tensor:
         """N rows as one tensor (N, M + C): M states, then C numbers, NaN where there is none."""
+
+    def encode_given(self, rows: Any) -> Tensor | None:
+        """The `given` columns of N rows as numbers (N, G), the context of `over`; None where rows hold none."""
+        return None
 
     @abstractmethod
     def over(self, inner: Density) -> Density:
@@ -331,6 +359,10 @@ class Mixture(Density):
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The hot path: x (B, *shape), context (B, K) -> log p(x) (B,), in nats."""
         return self.mixed(torch.stack([density(x, context) for density in self]))
+
+    def inner_flows(self, x: Any, context: Any = None) -> list[InnerFlow]:
+        """Those of its densities, in order."""
+        return [flow for density in self for flow in density.inner_flows(x, context)]
 
     def mixed(self, log_probs: Tensor) -> Tensor:
         """Log-densities of its members (M, *N) -> those of the mixture (*N,)."""
