@@ -174,7 +174,11 @@ class Tensors(Space):
 
     def __init__(self, shape: Sequence[int]) -> None:
         self.shape = tuple(shape)
-        self.names = tuple(f"x{i}" for i in range(math.prod(self.shape)))
+
+    @property
+    def names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """x0, x1, ... for each number."""
+        return tuple(f"x{i}" for i in range(math.prod(self.shape)))
 
     def read(self, source: ArrayLike | Tensor) -> Tensor:
         """Numbers (N, *shape) -> a tensor (N, *shape) of their own dtype, float32 at least.
@@ -265,11 +269,15 @@ class Vectors(Tensors):
     """
 
     def __init__(self, names: int | Sequence[str]) -> None:
-        names = [f"x{i}" for i in range(names)] if isinstance(names, int) else [str(name) for name in names]
-        if len(set(names)) < len(names):
-            raise ValueError(f"column names must differ from each other, got {names}")
-        super().__init__((len(names),))
-        self.names = tuple(names)
+        super().__init__((names if isinstance(names, int) else len(names),))
+        self._names = None if isinstance(names, int) else tuple(str(name) for name in names)
+        if self._names is not None and len(set(self._names)) < len(self._names):
+            raise ValueError(f"column names must differ from each other, got {list(self._names)}")
+
+    @property
+    def names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Of the D columns."""
+        return super().names if self._names is None else self._names
 
     def read(self, source: Any) -> Tensor:
         """Numbers (N, D), or a frame, table or dictionary that has the columns `names` -> (N, D).

@@ -181,7 +181,8 @@ def _built(path: Path_, header: dict[str, Any], tensors: Mapping[str, Tensor], s
 
 
 def _flow_settings(flow: Flow) -> dict[str, Any]:
-    return {"recipe": flow.recipe, "names": list(flow.space.names) if isinstance(flow.space, Vectors) else None}
+    names = flow.space.names if isinstance(flow.space, Vectors) else None
+    return {"recipe": flow.recipe, "names": None if names is None else list(names)}
 
 
 def _build_flow(settings: dict[str, Any], builder: Builder) -> Flow:
@@ -201,7 +202,10 @@ def _build_flow(settings: dict[str, Any], builder: Builder) -> Flow:
         # Each layer has a tensor at least: a depth beyond their number is damage, and would take long to build.
         if key in ("depth", "hidden_layers") and type(value) is int and value > builder.tensors:
             raise ValueError(f"the recipe says {key} = {value}, but the file holds {builder.tensors} tensors")
-    flow = RECIPES[name](**arguments | {"seed": builder.seed})
+    try:
+        flow = RECIPES[name](**arguments | {"seed": builder.seed})
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"the recipe {name} cannot be built: {error}") from None
     flow.recipe = recipe
     if names is not None:
         if not isinstance(names, list) or not all(isinstance(n, str) for n in names) or len(names) != flow.shape[0]:
