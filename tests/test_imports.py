@@ -32,7 +32,7 @@ ORDER = [
     ("flow", "distribution"),
     ("density",),
     ("bases", "bijections", "toys"),
-    ("nets",),
+    ("nets", "chunks"),
     ("io",),
     ("_fast.kernels", "_fast"),
     ("switch",),

@@ -12,9 +12,7 @@ from torch import Tensor, nn
 
 def sum_event(values: Tensor) -> Tensor:
     """Sums over all axes but the first: (B, ...) -> (B,). The one place where log-dets are summed over an event."""
-    if values.ndim > 2:
-        values = values.flatten(1)
-    return values if values.ndim == 1 else values[:, 0] if values.shape[1] == 1 else values.sum(1)
+    return values if values.ndim == 1 else values.flatten(1).sum(1)
 
 
 def expand(log_det_of_site: Tensor, x: Tensor) -> Tensor:

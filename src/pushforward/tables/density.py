@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .._fast.kernels.chunks import map_rows
+from ..chunks import map_rows
 from ..density import Density, Mixture, as_generator
 from ..flow import Flow
 from ..io import _csv
@@ -253,7 +253,7 @@ class TableDensity(Density):
             given = None if rows.given is None else torch.from_numpy(rows.given).to(device)
             states = torch.from_numpy(rows.states).to(device)
             mass = self.mass
-            (log_mass,) = map_rows(lambda *chunk: (mass(*chunk),), states, given, [()], dtype=mass.bias_out.dtype)
+            (log_mass,) = map_rows(lambda *chunk: (mass(*chunk),), states, given)
             total += log_mass.double().cpu()
         if self.flow is None:
             return total
