@@ -13,7 +13,7 @@ TEXT = {str(path.relative_to(SOURCE)): path.read_text() for path in sorted(SOURC
 
 # What is still to be mended; each line fails the test once it is true no longer.
 LONG_FILES: set[str] = {
-    "io/frames.py",
+    "density.py",
 }
 LONG_FUNCTIONS: set[str] = {
     "_fast/steps/closed_form.py: closed_form",

@@ -286,20 +286,16 @@ class Vectors(Tensors):
             ValueError: a column is absent (it is named), holds missing cells or no numbers, or as `Tensors.read`.
             OSError: a file cannot be read.
         """
-        from .io import frames, tables
+        from .io import tables
 
-        if isinstance(source, (str, PathLike)):
-            source = tables.open_table(source)
-        elif not isinstance(source, (frames.Frame, frames.FrameSource)) and not frames.is_named(source):
-            return super().read(source)
-        return super().read(frames.read(source).model_matrix(self.names))
+        frame = tables.read_named(source)
+        return super().read(source if frame is None else frame.model_matrix(self.names))
 
     def write(self, rows: Tensor, path: str | PathLike[str]) -> None:
         """Writes rows (N, D) to a .csv, .parquet, .npy, ... file, as the suffix says.
 
         Raises:
             ValueError: another suffix; those that can be written are listed.
-            OSError: the file cannot be written; nothing is left behind.
         """
         from .io import frames, tables
 
