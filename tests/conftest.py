@@ -6,6 +6,9 @@ import pytest
 import torch
 
 
+collect_ignore_glob = ["golden/*.py"]  # scripts that wrote the golden files, with the code of their time
+
+
 @pytest.fixture(autouse=True)
 def same_start() -> None:
     """Each test starts from the same global generator."""

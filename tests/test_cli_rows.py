@@ -186,12 +186,20 @@ def test_a_plain_flow_scores_and_samples(flow: Path, tmp_path: Path) -> None:
     assert good("info", flow)["schema"] == {"columns": ["a", "b"]}
 
 
-@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.safetensors")), ids=lambda p: p.stem)
+def golden() -> list[Path]:
+    """The old models that `info` could show when they were written: the first six, and those of which it is kept."""
+    files = sorted(GOLDEN.glob("*.safetensors"))
+    return [
+        p for p in files if p.with_suffix(".info.json").exists() or '"kind"' not in p.with_suffix(".json").read_text()
+    ]
+
+
+@pytest.mark.parametrize("path", golden(), ids=lambda p: p.stem)
 def test_old_models_are_shown_and_sampled(path: Path, tmp_path: Path) -> None:
     assert good("info", path)["parameters"] > 0
-    flow = pf.load(path)
-    if flow.context_dim:
-        assert "context" in bad("sample", path, "--out", tmp_path / "s.csv")
+    model = pf.load(path)
+    if getattr(model, "given", ()) or getattr(model, "context_dim", 0):
+        assert "context" in (told := bad("sample", path, "--out", tmp_path / "s.csv")) or "conditional" in told
         return
     good("sample", path, "-n", 5, "--out", tmp_path / "s.csv")
     assert good("score", path, tmp_path / "s.csv", "--out", tmp_path / "t.csv")["rows"] == 5

@@ -14,9 +14,6 @@ import torch
 from safetensors.torch import save_file
 
 import pushforward as pf
-from pushforward.io.models import read_header
-
-GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.fixture
@@ -194,17 +191,3 @@ def test_what_is_not_json_is_refused_before_writing(flow: pf.Flow, tmp_path: Pat
     with pytest.raises(ValueError, match="JSON-able"):
         pf.save(flow, tmp_path / "m.safetensors", about={"columns": {1, 2}})
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.safetensors")), ids=lambda p: p.stem)
-def test_old_files_load_forever(path: Path) -> None:
-    flow = pf.load(path)
-    expected = json.loads(path.with_suffix(".json").read_text())
-    context = expected.get("context")
-    log_prob = flow.log_prob(torch.tensor(expected["x"]), None if context is None else torch.tensor(context))
-    torch.testing.assert_close(log_prob, torch.tensor(expected["log_prob"]), rtol=1e-4, atol=1e-4)
-    assert read_header(path)["recipe"] == expected["recipe"]
-
-
-def test_there_are_golden_files() -> None:
-    assert list(GOLDEN.glob("*.safetensors"))

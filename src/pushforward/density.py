@@ -6,12 +6,29 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from .flow import Flow
+
+
+class InnerFlow(NamedTuple):
+    """A flow inside a density, and what it sees of some rows.
+
+    Attributes:
+        flow: over tensors.
+        x: (N, *shape), in the dtype of the flow.
+        context: (N, K), or None.
+    """
+
+    flow: Flow
+    x: Tensor
+    context: Tensor | None
 
 
 class Density(nn.Module, ABC):
@@ -56,6 +73,13 @@ class Density(nn.Module, ABC):
     def latent(self, x: Any, context: Any = None) -> Tensor | None:
         """The rows in the latent space, z (N, D), standard normal if the model is right; None where there is none."""
         return None
+
+    def inner_flows(self, x: Any, context: Any = None) -> list[InnerFlow]:
+        """The flows that it is made of, with what each sees of N rows, so that their maps can be checked.
+
+        Where it is one flow, `latent` is that flow's, and follows its base. None by default.
+        """
+        return []
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """`log_prob` of one batch, x (B, *shape), context (B, K) -> (B,)."""
@@ -116,6 +140,10 @@ class Space(ABC):
     def encode(self, rows: Any) -> Tensor:
         """N rows as one tensor (N, M + C): M states, then C numbers, NaN where there is none."""
 
+    def encode_given(self, rows: Any) -> Tensor | None:
+        """The `given` columns of N rows as numbers (N, G), the context of `over`; None where rows hold none."""
+        return None
+
     @abstractmethod
     def over(self, inner: Density) -> Density:
         """The density over this space of a density over the tensors of `encode`."""
@@ -154,7 +182,11 @@ class Tensors(Space):
 
     def __init__(self, shape: Sequence[int]) -> None:
         self.shape = tuple(shape)
-        self.names = tuple(f"x{i}" for i in range(math.prod(self.shape)))
+
+    @property
+    def names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """x0, x1, ... for each number."""
+        return tuple(f"x{i}" for i in range(math.prod(self.shape)))
 
     def read(self, source: ArrayLike | Tensor) -> Tensor:
         """Numbers (N, *shape) -> a tensor (N, *shape) of their own dtype, float32 at least.
@@ -245,11 +277,15 @@ class Vectors(Tensors):
     """
 
     def __init__(self, names: int | Sequence[str]) -> None:
-        names = [f"x{i}" for i in range(names)] if isinstance(names, int) else [str(name) for name in names]
-        if len(set(names)) < len(names):
-            raise ValueError(f"column names must differ from each other, got {names}")
-        super().__init__((len(names),))
-        self.names = tuple(names)
+        super().__init__((names if isinstance(names, int) else len(names),))
+        self._names = None if isinstance(names, int) else tuple(str(name) for name in names)
+        if self._names is not None and len(set(self._names)) < len(self._names):
+            raise ValueError(f"column names must differ from each other, got {list(self._names)}")
+
+    @property
+    def names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Of the D columns."""
+        return super().names if self._names is None else self._names
 
     def read(self, source: Any) -> Tensor:
         """Numbers (N, D), or a frame, table or dictionary that has the columns `names` -> (N, D).
@@ -339,6 +375,10 @@ class Mixture(Density):
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The hot path: x (B, *shape), context (B, K) -> log p(x) (B,), in nats."""
         return self.mixed(torch.stack([density(x, context) for density in self]))
+
+    def inner_flows(self, x: Any, context: Any = None) -> list[InnerFlow]:
+        """Those of its densities, in order."""
+        return [flow for density in self for flow in density.inner_flows(x, context)]
 
     def mixed(self, log_probs: Tensor) -> Tensor:
         """Log-densities of its members (M, *N) -> those of the mixture (*N,)."""

@@ -14,7 +14,7 @@ from ._fast.kernels.chunks import by_chunks, map_rows, spans_of
 from ._fast.kernels.rounding import Rounding, compare, hidden_dtype, some_rows
 from .bases import Base, as_base, as_shape
 from .bijections import Bijection
-from .density import Density, Mixture, Tensors, Vectors, as_generator
+from .density import Density, InnerFlow, Mixture, Tensors, Vectors, as_generator
 from .distribution import FlowDistribution
 
 
@@ -100,6 +100,10 @@ class Flow(Density):
     def latent(self, x: Any, context: Any = None) -> Tensor:
         """x (*N, *shape), context (*N, K) -> z (*N, *shape), of the density `base`."""
         return self.f(x, context)[0]
+
+    def inner_flows(self, x: Any, context: Any = None) -> list[InnerFlow]:
+        """Itself, with x (N, *shape) and context (N, K) as it takes them."""
+        return [InnerFlow(self, *self._rows(x, context)[:2])]
 
     def f(self, x: Any, context: Any = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (*N, *shape), context (*N, K) -> z (*N, *shape), log|det dz/dx| (*N,)."""

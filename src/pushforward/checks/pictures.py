@@ -69,7 +69,7 @@ def _pairs(report: Report) -> Figure:
     order = sorted(number, key=lambda i: (drawn["indicator"][i], -far.get(drawn["names"][i], 0.0)))
     keep = sorted(order[:_PAIRED])
     names = [drawn["names"][i] for i in keep]
-    fig = pairs(drawn["fake"][:, keep], drawn["held"][:, keep], columns=names)
+    fig = _figure(pairs(drawn["fake"][:, keep], drawn["held"][:, keep], columns=names)[0, 0])
     if fig.legends and fig.legends[0].get_texts():
         fig.legends[0].get_texts()[0].set_text("held-out rows")
         fig.legends[0].get_texts()[-1].set_text("samples")

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from ..baselines import Baseline, Frequencies, GaussianMixtureDensity, Independent
 from ..density import Density, Mixture, Vectors
 from ..flow import Flow
 from ..recipes import RECIPES
@@ -180,7 +181,8 @@ def _built(path: Path_, header: dict[str, Any], tensors: Mapping[str, Tensor], s
 
 
 def _flow_settings(flow: Flow) -> dict[str, Any]:
-    return {"recipe": flow.recipe, "names": list(flow.space.names) if isinstance(flow.space, Vectors) else None}
+    names = flow.space.names if isinstance(flow.space, Vectors) else None
+    return {"recipe": flow.recipe, "names": None if names is None else list(names)}
 
 
 def _build_flow(settings: dict[str, Any], builder: Builder) -> Flow:
@@ -200,7 +202,10 @@ def _build_flow(settings: dict[str, Any], builder: Builder) -> Flow:
         # Each layer has a tensor at least: a depth beyond their number is damage, and would take long to build.
         if key in ("depth", "hidden_layers") and type(value) is int and value > builder.tensors:
             raise ValueError(f"the recipe says {key} = {value}, but the file holds {builder.tensors} tensors")
-    flow = RECIPES[name](**arguments | {"seed": builder.seed})
+    try:
+        flow = RECIPES[name](**arguments | {"seed": builder.seed})
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"the recipe {name} cannot be built: {error}") from None
     flow.recipe = recipe
     if names is not None:
         if not isinstance(names, list) or not all(isinstance(n, str) for n in names) or len(names) != flow.shape[0]:
@@ -216,8 +221,57 @@ def _build_mixture(settings: dict[str, Any], builder: Builder) -> Mixture:
     return Mixture([builder.build(part) for part in parts])
 
 
+def _gaussian_settings(density: GaussianMixtureDensity) -> dict[str, Any]:
+    components, width = density.means.shape
+    shared = len(density.covariances) == 1
+    settings = {"components": components, "width": width, "shared": shared, "context_dim": density.context_dim}
+    return settings | {"label": density.label}
+
+
+def _build_gaussian(settings: dict[str, Any], builder: Builder) -> GaussianMixtureDensity:
+    k, d, context_dim = (_integer(settings, name) for name in ("components", "width", "context_dim"))
+    if context_dim > d:
+        raise ValueError(f"a context of {context_dim} columns does not fit into {d}")
+    covariances = torch.eye(d, dtype=torch.float64).repeat(1 if settings.get("shared") else k, 1, 1)
+    weights, means = torch.ones(k, dtype=torch.float64), torch.zeros(k, d, dtype=torch.float64)
+    label = str(settings.get("label", ""))
+    return GaussianMixtureDensity(weights, means, covariances, context_dim=context_dim, label=label)
+
+
+def _build_frequencies(settings: dict[str, Any], builder: Builder) -> Frequencies:
+    sizes = settings.get("sizes")
+    if not isinstance(sizes, list) or not sizes or not all(type(size) is int and size > 0 for size in sizes):
+        raise ValueError(f"expected the numbers of states, got {sizes!r}")
+    return Frequencies(sizes)
+
+
+def _build_independent(settings: dict[str, Any], builder: Builder) -> Independent:
+    parts = settings.get("densities")
+    if not isinstance(parts, list) or not 1 <= len(parts) <= max(builder.tensors, 1):
+        raise ValueError(f"bad list of densities for {builder.tensors} tensors")
+    densities = [density for part in parts if isinstance(density := builder.build(part), Baseline)]
+    if len(densities) < len(parts):
+        raise ValueError("only simple densities are parts of independent ones")
+    return Independent(densities, str(settings.get("label", "")))
+
+
+def _integer(settings: dict[str, Any], name: str) -> int:
+    value = settings.get(name)
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{name} must be an integer of at least 0, got {value!r}")
+    return value
+
+
 register("flow", Flow, _flow_settings, _build_flow)
 register("mixture", Mixture, lambda mixture: {"densities": [describe(d) for d in mixture]}, _build_mixture)
+register("frequencies", Frequencies, lambda density: {"sizes": list(density.sizes)}, _build_frequencies)
+register("gaussian_mixture", GaussianMixtureDensity, _gaussian_settings, _build_gaussian)
+register(
+    "independent",
+    Independent,
+    lambda density: {"densities": [describe(d) for d in density.parts], "label": density.label},
+    _build_independent,
+)
 
 
 def read_header(path: Path_) -> dict[str, Any]:

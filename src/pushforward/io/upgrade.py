@@ -45,4 +45,5 @@ def _from_version_1(header: Header, tensors: Tensors) -> tuple[Header, Tensors]:
         settings = {**table, "schema": header.get("schema"), "flow": None if header.get("recipe") is None else flow}
         flow = {"kind": "table", "settings": settings}
     about = header.get("schema") if table is None else None
-    return {"format_version": 2, **flow, "training": header.get("training"), "about": about}, tensors
+    kept = {name: header.get(name) for name in ("training", "versions")}
+    return {"format_version": 2, **flow, **kept, "about": about}, tensors

@@ -1,0 +1,296 @@
+"""Arrow columns as typed cells, and typed cells as Arrow columns: the only place that knows Arrow's types."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .cells import Labels, are_missing, as_arrow, parse_numbers, parse_times, pyarrow
+
+if TYPE_CHECKING:
+    from .frames import Column
+
+_FIRST, _LAST = -62135596800, 253402300799  # the years 1 to 9999 in seconds since 1970: what calendars know
+_SECONDS = {"D": 86400.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+_DAY = 86400
+
+
+def views_of(cells: Any, text: bool, like: Column | None = None) -> dict[str, Any]:
+    """What `Column` knows of the cells of an Arrow column, but for the name.
+
+    Args:
+        cells: a pyarrow array, chunked or not.
+        text: whether they are those of a text file.
+        like: the column whose types it is to have where its cells allow: that of the file's first reading.
+    """
+    pa = pyarrow()
+    t = pa.types
+    kind = cells.type
+    if text:
+        return _of_file(cells, like)
+    facts = {"dtype": str(kind), "cells": cells, "is_missing": _missing(cells)}
+    if t.is_dictionary(kind):
+        facts |= _of_dictionary(cells)
+    elif is_string(kind):
+        facts |= _of_strings(cells)
+    elif t.is_boolean(kind):
+        values = cells.cast(pa.int64()).fill_null(0).to_numpy(**_copying(cells))
+        codes = np.where(facts["is_missing"], -1, values).astype(np.int32)
+        facts |= {"holds": "truths", "numbers": values, "codes": codes, "labels": ("false", "true")}
+    elif t.is_temporal(kind) and kind != pa.month_day_nano_interval():
+        narrow = kind.bit_width == 32
+        ticks = cells.cast(pa.int32()) if narrow else cells
+        facts |= {"holds": "times", "times": ticks.cast(pa.int64()).fill_null(0).to_numpy(**_copying(cells))}
+        facts["unit"] = "D" if t.is_date32(kind) else "ms" if t.is_date64(kind) else kind.unit
+    elif (numbers := _numbers(cells)) is not None:
+        values, facts["is_missing"] = numbers
+        facts |= {"holds": "numbers", "numbers": values}
+    else:
+        facts["holds"] = "other"
+    if facts["holds"] != "other" and facts["is_missing"].all():
+        facts["holds"] = "nothing"
+    return facts
+
+
+def is_string(kind: Any) -> bool:
+    """Whether an Arrow type is one of strings."""
+    t = pyarrow().types
+    return t.is_string(kind) or t.is_large_string(kind) or t.is_string_view(kind)
+
+
+def arrow_type(name: str) -> Any:
+    """The Arrow type of a name, such as int64, double or timestamp[us, tz=UTC].
+
+    Raises:
+        ValueError: there is no such type.
+    """
+    pa = pyarrow()
+    if match := re.fullmatch(r"timestamp\[(s|ms|us|ns), tz=([\w/+:-]+)\]", name):
+        return pa.timestamp(*match.groups())
+    if match := re.fullmatch(r"decimal(?:32|64|128|256)?\((\d{1,2}), (-?\d{1,2})\)", name):
+        return pa.decimal128(min(int(match[1]), 38), int(match[2]))
+    if match := re.fullmatch(r"dictionary<values=([\w\[\]]+), indices=(\w+), ordered=([01])>", name):
+        return pa.dictionary(pa.int32(), arrow_type(match[1]), ordered=match[3] == "1")
+    other = {"halffloat": "float16", "float": "float32", "string_view": "string", "null": "float64", "text": "string"}
+    try:
+        return pa.type_for_alias(other.get(name, name))
+    except ValueError:
+        raise ValueError(f"unknown dtype {name!r}") from None
+
+
+def arrow_array(column: Column) -> Any:
+    """The cells of a column as a pyarrow array of its dtype: whole and within the type's range where it needs that."""
+    pa = pyarrow()
+    t = pa.types
+    kind = arrow_type(column.dtype)
+    if column.is_missing.all():
+        return pa.nulls(len(column), kind)
+    if column.times is not None:
+        return _times_array(column, kind)
+    if column.codes is not None:
+        return _texts_array(column.codes, column.labels, kind)
+    assert column.numbers is not None
+    values, missing = column.numbers, column.is_missing if column.is_missing.any() else None
+    if t.is_boolean(kind):
+        return pa.array(values.astype(bool), mask=missing)
+    if t.is_integer(kind):
+        info = np.iinfo(kind.to_pandas_dtype())
+        if values.dtype == np.float64:
+            most = min(float(info.max), 2.0**64 - 2048 if info.min == 0 else 2.0**63 - 1024)
+            values = np.clip(values, float(info.min), most).astype(np.uint64 if info.min == 0 else np.int64)
+        return pa.array(
+            np.clip(values, max(info.min, _least(values)), min(info.max, _most(values))), mask=missing
+        ).cast(kind)
+    if t.is_decimal(kind):
+        return pa.compute.round(pa.array(values.astype(np.float64), mask=missing), kind.scale).cast(kind, safe=False)
+    return pa.array(values.astype(np.float64), mask=missing).cast(kind, safe=False)
+
+
+def like_type(column: Column, other: Column) -> Any:
+    """The cells of a column as those of another one: of its Arrow type, its categories in their order."""
+    pa = pyarrow()
+    kind, cells = other.cells.type, arrow_array(column) if column.cells is None else column.cells
+    if not pa.types.is_dictionary(kind):
+        return cells if cells.type == kind else cells.cast(kind, safe=False)
+    known = other.cells.chunk(0).dictionary if isinstance(other.cells, pa.ChunkedArray) else other.cells.dictionary
+    words = cells.cast(cells.type.value_type) if pa.types.is_dictionary(cells.type) else cells
+    words = words.cast(kind.value_type)
+    words = words.combine_chunks() if isinstance(words, pa.ChunkedArray) else words
+    new = pa.compute.unique(words).drop_null()
+    new = new.filter(pa.compute.invert(pa.compute.is_in(new, value_set=known)))
+    categories = pa.concat_arrays([known, new]) if len(new) else known
+    indices = pa.compute.index_in(words, value_set=categories).cast(kind.index_type)
+    return pa.DictionaryArray.from_arrays(indices, categories, ordered=kind.ordered)
+
+
+def _least(values: NDArray[Any]) -> int:
+    return int(np.iinfo(values.dtype).min)
+
+
+def _most(values: NDArray[Any]) -> int:
+    return int(np.iinfo(values.dtype).max)
+
+
+def _times_array(column: Column, kind: Any) -> Any:
+    pa = pyarrow()
+    t = pa.types
+    assert column.times is not None
+    ticks, missing = column.times, column.is_missing if column.is_missing.any() else None
+    unit = _SECONDS[column.unit]
+    if t.is_time(kind):
+        ticks = np.clip(ticks, 0, int(86400 / unit) - 1)
+    elif not t.is_duration(kind):
+        bound = 2**63 - 1024
+        ticks = np.clip(ticks, int(max(_FIRST / unit, -bound)), int(min(_LAST / unit, bound)))
+    if is_string(kind):
+        if column.unit == "D":
+            ticks = ticks * _DAY
+        moments = pa.array(ticks, pa.int64(), mask=missing).cast(
+            pa.timestamp("s" if column.unit == "D" else column.unit)
+        )
+        return pa.compute.strftime(moments, column.form or "%Y-%m-%d").cast(kind)
+    narrow = kind.bit_width == 32
+    array = pa.array(ticks, pa.int64(), mask=missing)
+    return (array.cast(pa.int32()) if narrow else array).cast(kind)
+
+
+def _texts_array(codes: NDArray[np.int32], labels: Sequence[str], kind: Any) -> Any:
+    pa = pyarrow()
+    indices = pa.array(codes, pa.int32(), mask=codes < 0)
+    words = as_arrow(labels)
+    if pa.types.is_dictionary(kind):
+        if not is_string(kind.value_type):
+            words = words.cast(kind.value_type)
+        return pa.DictionaryArray.from_arrays(indices, words.cast(kind.value_type), ordered=kind.ordered)
+    if pa.types.is_boolean(kind):
+        words = pa.compute.utf8_lower(words)
+    return words.take(indices).cast(kind)
+
+
+def _of_file(cells: Any, like: Column | None) -> dict[str, Any]:
+    """The cells of a text file: numbers, truth values, times or texts, whichever all of them are."""
+    pa = pyarrow()
+    coded = _encoded(cells)
+    labels, codes = Labels(coded.dictionary), _codes(coded)
+    nothing = are_missing(labels) if len(labels) else np.zeros(0, bool)
+    is_missing = np.append(nothing, True)[codes]
+    codes[is_missing] = -1
+    facts: dict[str, Any] = {"holds": "texts", "dtype": "text", "is_missing": is_missing, "codes": codes,
+                             "labels": labels, "cells": coded}  # fmt: skip
+    used = np.bincount(codes[~is_missing], minlength=len(labels)) > 0
+    if not used.any():
+        return facts | {"holds": "nothing"}
+    chosen = labels.arrow.filter(pa.array(used))
+    places = np.cumsum(used) - 1
+    at = np.where(is_missing, 0, places[codes])
+    if _all_numbers(chosen):
+        values, _ = parse_numbers(Labels(chosen))
+        truth = set(pa.compute.unique(pa.compute.utf8_lower(pa.compute.utf8_trim_whitespace(chosen))).to_pylist()[:3])
+        facts |= {"holds": "numbers", "numbers": np.where(is_missing, values.dtype.type(0), values[at])}
+        if truth <= {"true", "false"} and (like is None or like.holds != "texts"):
+            lower = np.where(is_missing, -1, facts["numbers"]).astype(np.int32)
+            facts |= {"holds": "truths", "codes": lower, "labels": ("false", "true")}
+    else:
+        times, good, form = parse_times(Labels(chosen))
+        if good.all():
+            days = bool((times % _DAY == 0).all()) and (like is None or like.unit in ("", "D"))
+            ticks = times // _DAY if days else times
+            facts |= {"holds": "times", "times": np.where(is_missing, 0, ticks[at]), "unit": "D" if days else "s",
+                      "form": form}  # fmt: skip
+    if like is not None and like.numbers is not None and like.numbers.dtype == np.float64 and "numbers" in facts:
+        facts["numbers"] = facts["numbers"].astype(np.float64)
+    if like is not None and like.holds == "texts":
+        facts["holds"] = "texts"
+    return facts
+
+
+def _all_numbers(texts: Any) -> bool:
+    """Whether each text is a number; told early where one is not."""
+    pa = pyarrow()
+    try:
+        pa.compute.cast(pa.compute.utf8_trim_whitespace(texts), pa.float64())
+    except pa.ArrowInvalid:
+        head = texts[:100]
+        return bool(
+            parse_numbers(Labels(head))[1].all() and (len(head) == len(texts) or parse_numbers(Labels(texts))[1].all())
+        )
+    return True
+
+
+def _of_strings(cells: Any) -> dict[str, Any]:
+    coded = _encoded(cells)
+    labels, codes = Labels(coded.dictionary.cast(pyarrow().string())), _codes(coded)
+    facts: dict[str, Any] = {"holds": "texts", "codes": codes, "labels": labels}
+    if len(labels):
+        times, good, form = parse_times(labels)
+        if good.all():
+            ticks = np.append(times, 0)[codes]
+            facts |= {"holds": "times", "times": ticks, "unit": "s", "form": form}
+    return facts
+
+
+def _of_dictionary(cells: Any) -> dict[str, Any]:
+    """A dictionary column: texts, whatever its values are; those that are numbers stand beside them."""
+    pa = pyarrow()
+    coded = _encoded(cells)
+    values, codes = coded.dictionary, _codes(coded)
+    facts: dict[str, Any] = {"holds": "texts", "is_missing": codes < 0, "codes": codes}
+    numbers = None if is_string(values.type) else _numbers(values)
+    if numbers is not None:
+        gone = np.append(numbers[1], True)[codes]
+        facts |= {"is_missing": gone, "codes": np.where(gone, -1, codes).astype(np.int32)}
+        facts["numbers"] = (
+            np.where(gone, numbers[0].dtype.type(0), np.append(numbers[0], numbers[0][:1])[codes])
+            if len(values)
+            else None
+        )
+    try:
+        return facts | {"labels": Labels(values.cast(pa.string()))}
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return {"holds": "other"}
+
+
+def _numbers(cells: Any) -> tuple[NDArray[Any], NDArray[np.bool_]] | None:
+    """Numbers (N,), 0 where missing or NaN, and which are missing (N,); None where cells are of another kind."""
+    pa = pyarrow()
+    t = pa.types
+    kind = cells.type
+    missing = _missing(cells)
+    if t.is_integer(kind):
+        wide = pa.uint64() if kind == pa.uint64() else pa.int64()
+        return cells.cast(wide).fill_null(0).to_numpy(**_copying(cells)), missing
+    if not (t.is_floating(kind) or t.is_decimal(kind) or t.is_null(kind)):
+        return None
+    values = cells.cast(pa.float64(), safe=False).to_numpy(**_copying(cells))
+    missing = np.isnan(values)
+    return np.where(missing, 0.0, values) if missing.any() else values, missing
+
+
+def _missing(cells: Any) -> NDArray[np.bool_]:
+    if cells.null_count == 0:
+        return np.zeros(len(cells), dtype=bool)
+    return np.asarray(pyarrow().compute.is_null(cells).to_numpy(**_copying(cells)))
+
+
+def _copying(cells: Any) -> dict[str, bool]:
+    """The argument that lets an array, but not a chunked one, be copied."""
+    return {} if isinstance(cells, pyarrow().ChunkedArray) else {"zero_copy_only": False}
+
+
+def _encoded(cells: Any) -> Any:
+    """A dictionary array of one piece, with distinct values."""
+    pa = pyarrow()
+    if not pa.types.is_dictionary(cells.type):
+        cells = pa.compute.dictionary_encode(cells)
+    if isinstance(cells, pa.ChunkedArray):
+        cells = cells.unify_dictionaries().combine_chunks()
+        cells = cells.chunk(0) if isinstance(cells, pa.ChunkedArray) else cells
+    return cells
+
+
+def _codes(coded: Any) -> NDArray[np.int32]:
+    return coded.indices.cast(pyarrow().int64()).fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
