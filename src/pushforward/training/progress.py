@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..density import Density
@@ -45,6 +45,11 @@ class Epoch:
     skipped: int
     stopped: str | None = None
     best_val_nll: float | None = None
+
+    def shifted(self, train: float, val: float) -> Epoch:
+        """With figures moved, in nats, by what a part of a model does not see."""
+        val_nll, best = (None if v is None else v + val for v in (self.val_nll, self.best_val_nll))
+        return replace(self, train_nll=self.train_nll + train, val_nll=val_nll, best_val_nll=best)
 
 
 @dataclass
