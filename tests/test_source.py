@@ -38,7 +38,6 @@ ON_THE_MAKE: set[str] = {
     "checks/subject.py: isinstance(density, Flow)",
     "cli/models.py: isinstance(model, TableDensity)",
     "cli/on_model.py: isinstance(built, TableDensity)",
-    "estimators/_saved.py: isinstance(flow, TableDensity)",
 }
 
 KINDS = r"Flow|Mixture|TableDensity|ImageDensity|StatesThenNumbers|Baseline"
