@@ -29,7 +29,7 @@ ORDER = [
     ("_fast.steps",),
     ("io.models", "io.upgrade"),
     ("recipes", "baselines"),
-    ("flow", "distribution"),
+    ("flow",),
     ("density",),
     ("bases", "bijections", "toys"),
     ("nets", "chunks"),

@@ -130,7 +130,7 @@ class TriangularCoupling(Bijection):
         if not isinstance(self.own, Tensor):
             return _blocks(self.own(given[:, :0], context), num_params, channels)
         own = self.own.view(1, num_params, channels, *[1] * (given.ndim - 2))
-        return own.expand(len(given), -1, -1, *given.shape[2:])
+        return own.expand(given.shape[0], -1, -1, *given.shape[2:])
 
 
 class MaskedCoupling(Bijection):

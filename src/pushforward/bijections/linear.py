@@ -49,11 +49,11 @@ class Permute(Bijection):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S) -> z (B, C, *S), zeros (B,)."""
-        return x.index_select(1, self.permutation), x.new_zeros(len(x))
+        return x.index_select(1, self.permutation), x.new_zeros(x.shape[0])
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latent to data: z (B, C, *S) -> x (B, C, *S), zeros (B,)."""
-        return z.index_select(1, self.inverse_permutation), z.new_zeros(len(z))
+        return z.index_select(1, self.inverse_permutation), z.new_zeros(z.shape[0])
 
 
 class LULinear(Bijection):

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import fast_ok as fast_ok
 from .chunks import Scratch, scratch
 
 if TYPE_CHECKING:

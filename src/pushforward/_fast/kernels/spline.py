@@ -154,14 +154,22 @@ def gradient(
     grad_den = torch.addcmul(by_den, grad_num, f.r)  # negative
     grad_den_u = grad_den * f.u
     grad_s = twice / f.s
-    grad_s = grad_s.addcmul_(grad_num, f.t2).addcmul_(by_q, f.u, value=2).sub_(grad_den).add_(grad_den_u, alpha=2).div_(f.width)
+    grad_s = (
+        grad_s.addcmul_(grad_num, f.t2)
+        .addcmul_(by_q, f.u, value=2)
+        .sub_(grad_den)
+        .add_(grad_den_u, alpha=2)
+        .div_(f.width)
+    )
     grad_d1 = (by_q * f.t2).sub_(grad_den_u)
     grad_d0 = by_q.addcmul(by_q, torch.add(f.t2, f.t, alpha=-2)).addcmul_(grad_num, f.u).sub_(grad_den_u)  # (1 - t)^2
     grad_height = torch.addcmul(grad_s, grad_y, f.r)
     minus_grad_width = (f.t * grad_x).addcmul_(f.s, grad_s)
     raw0, raw1 = f.raw.unbind(0)
     grad_raw0, grad_raw1 = (softplus_backward(d, raw, const.beta, 20) for d, raw in ((grad_d0, raw0), (grad_d1, raw1)))
-    gathered = torch.stack([minus_grad_width - grad_x, grad_y - grad_height, -minus_grad_width, grad_height, grad_raw0, grad_raw1])
+    gathered = torch.stack(
+        [minus_grad_width - grad_x, grad_y - grad_height, -minus_grad_width, grad_height, grad_raw0, grad_raw1]
+    )
     table = gathered.new_zeros(3 * bins + 4, f.sizes.shape[1] // 2)
     if table.shape[1] == x.numel():
         table.scatter_(0, f.rows.flatten(1), gathered.flatten(1))
