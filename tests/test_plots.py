@@ -57,7 +57,7 @@ def draw(fig: Figure) -> None:
     fig.savefig(io.BytesIO(), format="png", dpi=50)
 
 
-PICTURES: dict[str, Callable[[], Figure | Axes]] = {
+PICTURES: dict[str, Callable[[], Axes | np.ndarray]] = {
     "four_panels": lambda: plots.four_panels(small(), rows(300, 2)),
     "four_panels of arrays with labels": lambda: plots.four_panels(
         small(), rows(300, 2).numpy(), n=50, labels=np.arange(300) % 9
@@ -78,6 +78,7 @@ PICTURES: dict[str, Callable[[], Figure | Axes]] = {
     "log density of one column": lambda: plots.density(
         small(1), x=rows(300, 1)[:, 0], resolution=50, log=True, truth=lambda x: -x[..., 0].abs()
     ),
+    "density of a mixture": lambda: plots.density(pf.Mixture([small(), lopsided()], [0.3, 0.7]), resolution=20),
     "history": lambda: plots.history(
         [record(i, 100 / (i + 1), 100 / (i + 1) + 0.1 if i % 3 else None) for i in range(40)], floor=0.5
     ),
@@ -156,33 +157,38 @@ def test_pictures_are_drawn_into_what_is_given() -> None:
     ax = Figure().add_subplot()
     assert plots.history([record(1, 1.0, 1.0)], ax=ax) is ax
     for picture in (
-        lambda fig: plots.four_panels(small(), rows(20, 2), fig=fig),
-        lambda fig: plots.warped_grid(small(), lines=3, fig=fig),
-        lambda fig: plots.pairs(rows(20, 2), rows(20, 2), fig=fig),
+        lambda ax: plots.four_panels(small(), rows(20, 2), ax=ax),
+        lambda ax: plots.warped_grid(small(), lines=3, ax=ax),
+        lambda ax: plots.pairs(rows(20, 2), rows(20, 2), ax=ax),
+        lambda ax: plots.marginals(rows(20, 2), rows(20, 2), ax=ax),
+        lambda ax: plots.plane(rows(200, 2), rows(200, 2), ax=ax),
     ):
         fig = Figure()
-        assert picture(fig) is fig
-        assert fig.axes
+        given = fig.subplots(2, 2)
+        axes = picture(given)
+        assert set(axes.flat) <= set(given.flat)
+        assert any(ax.has_data() for ax in axes.flat)
+        draw(fig)
 
 
 def test_four_panels_show_the_map_with_one_colour_a_point() -> None:
     flow, x = small(), rows(40, 2)
-    latent, prior, data, samples = (ax.collections[0] for ax in plots.four_panels(flow, x).axes)
+    latent, prior, data, samples = (ax.collections[0] for ax in plots.four_panels(flow, x).flat)
     shown = np.asarray(data.get_offsets())
     assert {tuple(row) for row in shown.astype(np.float32)} == {tuple(row) for row in x.numpy()}
     assert np.allclose(np.asarray(latent.get_offsets()), flow.f(shown)[0].detach(), atol=1e-5)
     assert np.allclose(np.asarray(samples.get_offsets()), flow.g(np.asarray(prior.get_offsets())).detach(), atol=1e-4)
     assert np.array_equal(latent.get_facecolor(), data.get_facecolor())
     assert np.array_equal(prior.get_facecolor(), samples.get_facecolor())
-    titles = [ax.get_title(loc="left") for ax in plots.four_panels(flow, x).axes]
+    titles = [ax.get_title(loc="left") for ax in plots.four_panels(flow, x).flat]
     assert titles == ["z = f(X)", "z ~ p(z)", "X ~ data", "X = g(z)"]
 
 
 def test_four_panels_repeat_and_follow_a_generator() -> None:
     def offsets(seed: int | None) -> np.ndarray:
         generator = None if seed is None else torch.Generator().manual_seed(seed)
-        axes = plots.four_panels(small(), rows(40, 2), n=20, generator=generator).axes
-        return np.asarray(axes[3].collections[0].get_offsets())
+        axes = plots.four_panels(small(), rows(40, 2), n=20, generator=generator)
+        return np.asarray(axes[1, 1].collections[0].get_offsets())
 
     assert np.array_equal(offsets(None), offsets(None))
     assert not np.array_equal(offsets(1), offsets(2))
@@ -190,9 +196,9 @@ def test_four_panels_repeat_and_follow_a_generator() -> None:
 
 def test_points_outside_of_the_window_are_counted() -> None:
     x = torch.cat([rows(500, 2), torch.tensor([[1e4, 0.0]])])
-    axes = plots.four_panels(pf.Flow(pf.Chain(), 2), x).axes
-    assert [t.get_text() for t in axes[2].texts] == ["1 of 501 outside"]
-    assert [t.get_text() for t in axes[3].texts] == []
+    axes = plots.four_panels(pf.Flow(pf.Chain(), 2), x)
+    assert [t.get_text() for t in axes[1, 0].texts] == ["1 of 501 outside"]
+    assert [t.get_text() for t in axes[1, 1].texts] == []
 
 
 class _Far(pf.Bijection):
@@ -212,18 +218,18 @@ class _Far(pf.Bijection):
 @pytest.mark.parametrize("reach", [float("inf"), float("nan"), 1e30])
 def test_a_flow_that_runs_away_still_has_pictures(reach: float, tmp_path: Path) -> None:
     flow = pf.Flow(pf.Chain(_Far(reach), pf.Permute([1, 0])), 2)
-    draw(plots.four_panels(flow, rows(200, 2)))
-    draw(plots.warped_grid(flow, lines=5))
-    draw(plots.pairs(flow.sample(200, generator=torch.Generator().manual_seed(0)), rows(200, 2)))
+    draw(plots.four_panels(flow, rows(200, 2))[0, 0].figure)
+    draw(plots.warped_grid(flow, lines=5)[0].figure)
+    draw(plots.pairs(flow.sample(200, generator=torch.Generator().manual_seed(0)), rows(200, 2))[0, 0].figure)
     plots.animate(flow, tmp_path / "a.gif", frames=3, n=500, size=60)
 
 
 def test_warped_grid_ends_at_the_data_and_joins_layers_without_a_sight() -> None:
     flow = pf.Flow(pf.Chain(pf.Standardize(2), pf.Permute([1, 0]), pf.Permute([1, 0]), pf.ActNorm(2)), 2)
     pf.initialize(flow, rows(100, 2) * 7)
-    fig = plots.warped_grid(flow, lines=3, bounds=(-1, 1, -2, 2))
-    assert [ax.get_title(loc="left") for ax in fig.axes] == ["z", "after 2 of 4 layers", "X = g(z)"]
-    first, last = (np.array(fig.axes[i].collections[0].get_paths()[0].vertices) for i in (0, -1))
+    axes = plots.warped_grid(flow, lines=3, bounds=(-1, 1, -2, 2))
+    assert [ax.get_title(loc="left") for ax in axes] == ["z", "after 2 of 4 layers", "X = g(z)"]
+    first, last = (np.array(axes[i].collections[0].get_paths()[0].vertices) for i in (0, -1))
     assert np.allclose(first[0], [-1, -2])
     assert np.allclose(last, flow.g(first).detach(), atol=1e-4)
 
@@ -240,7 +246,7 @@ class _Steep(pf.Bijection):
 
 def test_lines_stay_curves_where_the_map_stretches() -> None:
     flow = pf.Flow(pf.Chain(_Steep()), 2)
-    first, last = (ax.collections[0] for ax in plots.warped_grid(flow, lines=3, bounds=(-2, 2, -2, 2)).axes)
+    first, last = (ax.collections[0] for ax in plots.warped_grid(flow, lines=3, bounds=(-2, 2, -2, 2)))
     at, points = (np.array([path.vertices for path in lines.get_paths()]) for lines in (first, last))
     assert np.allclose(points, flow.g(at), atol=1e-5)
     left, right = last.axes.get_xlim()
@@ -249,8 +255,8 @@ def test_lines_stay_curves_where_the_map_stretches() -> None:
 
 
 def test_warped_grid_of_many_layers_is_a_selection() -> None:
-    fig = plots.warped_grid(pf.real_nvp(2, depth=30, width=4, seed=0, mixing="permute"), lines=3, max_panels=6)
-    titles = [t for ax in fig.axes if (t := ax.get_title(loc="left"))]
+    axes = plots.warped_grid(pf.real_nvp(2, depth=30, width=4, seed=0, mixing="permute"), lines=3, max_panels=6)
+    titles = [t for ax in axes if (t := ax.get_title(loc="left"))]
     assert (len(titles), titles[0], titles[-1]) == (6, "z", "X = g(z)")
 
 
@@ -280,8 +286,9 @@ def test_the_animation_of_the_identity_keeps_its_frames(tmp_path: Path) -> None:
 def test_pairs_take_their_limits_from_the_data_and_count_what_is_not_finite() -> None:
     samples = rows(200, 2) * 50
     samples[:3] = torch.inf
-    fig = plots.pairs(samples, rows(2000, 2))
-    assert max(abs(v) for v in fig.axes[0].get_xlim()) < 5
+    axes = plots.pairs(samples, rows(2000, 2))
+    fig = axes[0, 0].figure
+    assert max(abs(v) for v in axes[0, 0].get_xlim()) < 5
     assert [t.get_text() for t in fig.legends[0].get_texts()] == ["data, 2,000 rows", "model, 200 rows, 3 not finite"]
 
 
@@ -323,6 +330,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
         r"labels of shape \(9,\).* got \(2,\)",
     ),
     "four_panels of no points": (lambda _: plots.four_panels(small(), rows(9, 2), n=0), "at least 1, got 0"),
+    "four_panels of a mixture": (lambda _: plots.four_panels(pf.Mixture([small()]), rows(9, 2)), "Mixture has none"),
     "density of D = 3": (lambda _: plots.density(small(3)), r"\(1,\) or \(2,\), got .* \(3,\)"),
     "density of other data": (lambda _: plots.density(small(), x=rows(9, 1)), r"\(N, 2\) .* got \(9, 1\)"),
     "density of backward bounds": (lambda _: plots.density(small(), bounds=(1, 0, 0, 1)), "xmin.* got .1.0, 0.0"),

@@ -50,7 +50,7 @@ def _pairs(report: Report) -> Figure:
     order = sorted(number, key=lambda i: (data["indicator"][i], -far.get(data["names"][i], 0.0)))
     keep = sorted(order[:_PAIRED])
     names = [data["names"][i] for i in keep]
-    fig = pairs(data["samples"][:, keep], data["test"][:, keep], columns=names)
+    fig = _figure(pairs(data["samples"][:, keep], data["test"][:, keep], columns=names)[0, 0])
     if fig.legends and fig.legends[0].get_texts():
         fig.legends[0].get_texts()[0].set_text("held-out rows")
         fig.legends[0].get_texts()[-1].set_text("samples")

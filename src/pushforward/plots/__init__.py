@@ -1,9 +1,9 @@
 """Pictures of flows, with matplotlib: densities, the map from latent to data, trainings, samples against data.
 
-One-panel pictures are `(..., ax=None) -> ax` and those of several panels `(..., fig=None) -> fig`: they draw into what
-is given, or make a `matplotlib.figure.Figure` that needs no display and that pyplot does not know. No global setting is
-touched. Data and samples may be tensors or arrays, densities are in data units, and draws use a fixed seed unless a
-generator is given.
+Every picture is `(..., ax=None) -> ax`, an array of axes where it has several panels: it draws into what is given, or
+makes a `matplotlib.figure.Figure` that needs no display and that pyplot does not know. No global setting is touched.
+Data and samples may be tensors or arrays, densities are in data units, and draws use a fixed seed unless a generator is
+given.
 """
 
 try:
@@ -22,5 +22,6 @@ from .panels import four_panels as four_panels
 from .panels import history as history
 from .panels import save_figure as save_figure
 from .plane import plane as plane
+from .style import has_map as has_map
 from .warp import animate as animate
 from .warp import warped_grid as warped_grid

@@ -26,8 +26,8 @@ def pairs(
     dates: Collection[int] = (),
     max_columns: int = 6,
     max_points: int = 1500,
-    fig: Figure | None = None,
-) -> Figure:
+    ax: style.Panels | None = None,
+) -> style.Panels:
     """Samples against data, a column and a pair of columns at a time: a corner of histograms and contours.
 
     The contours hold 50 and 90 % of the mass of a smoothed histogram; the points are single rows. Limits follow the
@@ -42,7 +42,10 @@ def pairs(
         dates: numbers of the columns that are dates.
         max_columns: of more columns the first so many are shown.
         max_points: of the rows at most so many are drawn as points, of each kind; contours and histograms use all.
-        fig: the figure to draw into.
+        ax: axes to draw into, at least as many as there are panels.
+
+    Returns:
+        the axes of the panels, as many down and across as there are.
 
     Raises:
         ValueError: the two have another number of columns, or names and columns do not agree.
@@ -53,32 +56,29 @@ def pairs(
     features = len(names)
     shown, coded = min(features, max_columns), labels or {}
     side = max(4.2, 1.9 * shown + 0.6)
-    fig = Figure((side, side), layout="constrained") if fig is None else fig
-    axes = fig.subplots(shown, shown, squeeze=False)
-    for i in range(shown):
-        for j in range(shown):
-            ax = axes[i, j]
-            if j > i:
-                ax.set_axis_off()
-                continue
-            if i == j:
-                _column(ax, kinds, i, spans[i], coded.get(i))
-            else:
-                _pair(ax, kinds, (j, i), (spans[j], spans[i]), (coded.get(j), coded.get(i)), max_points)
-            ax.set(xlim=spans[j], box_aspect=1)
-            style.dress(ax, x=names[j] if i == shown - 1 else "", y=names[i] if j == 0 < i else "", closed=i != j)
-            ax.tick_params(labelbottom=i == shown - 1, labelleft=j == 0 < i, labelsize=8)
-            ticks(ax.xaxis, j in dates, coded.get(j), i == shown - 1)
-            if i == j:
-                ax.set(yticks=[], ylim=(0, None))
-                ax.spines["left"].set_visible(False)
-            else:
-                ax.set_ylim(spans[i])
-                ticks(ax.yaxis, i in dates, coded.get(i), False)
+    axes, fig = style.panels(ax, shown, shown, (side, side))
+    for (i, j), panel in np.ndenumerate(axes):
+        if j > i:
+            panel.set_axis_off()
+            continue
+        if i == j:
+            _column(panel, kinds, i, spans[i], coded.get(i))
+        else:
+            _pair(panel, kinds, (j, i), (spans[j], spans[i]), (coded.get(j), coded.get(i)), max_points)
+        panel.set(xlim=spans[j], box_aspect=1)
+        style.dress(panel, x=names[j] if i == shown - 1 else "", y=names[i] if j == 0 < i else "", closed=i != j)
+        panel.tick_params(labelbottom=i == shown - 1, labelleft=j == 0 < i, labelsize=8)
+        ticks(panel.xaxis, j in dates, coded.get(j), i == shown - 1)
+        if i == j:
+            panel.set(yticks=[], ylim=(0, None))
+            panel.spines["left"].set_visible(False)
+        else:
+            panel.set_ylim(spans[i])
+            ticks(panel.yaxis, i in dates, coded.get(i), False)
     note = f"{shown} of {features} columns" if shown < features else None
     _legend(fig, axes[0, 0], note, loc="upper right")
-    fig.align_ylabels()
-    return fig
+    fig.align_ylabels(axes.ravel())
+    return axes
 
 
 def marginals(
@@ -89,8 +89,8 @@ def marginals(
     labels: Mapping[int, Sequence[str]] | None = None,
     dates: Collection[int] = (),
     max_columns: int = 40,
-    fig: Figure | None = None,
-) -> Figure:
+    ax: style.Panels | None = None,
+) -> style.Panels:
     """Each column by itself: histograms of numbers, shares of categories, samples over data.
 
     Args:
@@ -100,7 +100,10 @@ def marginals(
         labels: as `pairs`.
         dates: as `pairs`.
         max_columns: of more columns the first so many are shown.
-        fig: the figure to draw into.
+        ax: axes to draw into, at least as many as there are panels.
+
+    Returns:
+        the axes of the panels, as many down and across as there are.
 
     Raises:
         ValueError: the two have another number of columns, or names and columns do not agree.
@@ -109,25 +112,25 @@ def marginals(
     shown, coded = min(len(names), max_columns), labels or {}
     across = min(shown, 4)
     down = math.ceil(shown / across)
-    fig = Figure((2.7 * across + 0.3, 2.1 * down + 0.7), layout="constrained") if fig is None else fig
-    axes = fig.subplots(down, across, squeeze=False)
-    for i, ax in enumerate(axes.flat):
+    axes, fig = style.panels(ax, down, across, (2.7 * across + 0.3, 2.1 * down + 0.7))
+    for i, panel in enumerate(axes.flat):
         if i >= shown:
-            ax.set_axis_off()
+            panel.set_axis_off()
             continue
-        _column(ax, kinds, i, spans[i], coded.get(i))
-        ax.set(xlim=spans[i], ylim=(0, None), yticks=[])
-        style.dress(ax)
-        ax.set_title(names[i] if len(names[i]) <= 30 else f"{names[i][:28]} …", fontsize=9, color=style.INK, loc="left")
-        ax.spines["left"].set_visible(False)
-        ticks(ax.xaxis, i in dates, coded.get(i), True)
+        _column(panel, kinds, i, spans[i], coded.get(i))
+        panel.set(xlim=spans[i], ylim=(0, None), yticks=[])
+        style.dress(panel)
+        name = names[i] if len(names[i]) <= 30 else f"{names[i][:28]} …"
+        panel.set_title(name, fontsize=9, color=style.INK, loc="left")
+        panel.spines["left"].set_visible(False)
+        ticks(panel.xaxis, i in dates, coded.get(i), True)
         gone = [np.isnan(rows[:, i]).mean() for _, rows, _ in kinds]
         if max(gone) > 0:
             text = "missing " + " | ".join(f"{share:.1%}" for share in gone)
-            ax.set_title(text, fontsize=7, color=style.MUTED, loc="right")
+            panel.set_title(text, fontsize=7, color=style.MUTED, loc="right")
     note = f"{shown} of {len(names)} columns" if shown < len(names) else None
     _legend(fig, axes[0, 0], note, loc="outside upper center", ncols=2)
-    return fig
+    return axes
 
 
 def ticks(axis: Any, date: bool, labels: Sequence[str] | None, turned: bool) -> None:

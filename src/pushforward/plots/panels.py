@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from mpl_toolkits.axes_grid1 import make_axes_locatable
 
+from ..density import Density
 from ..flow import Flow
 from ..io.atomic import atomic
 from . import style
@@ -27,8 +28,8 @@ def four_panels(
     context: Any = None,
     labels: Any = None,
     generator: torch.Generator | None = None,
-    fig: Figure | None = None,
-) -> Figure:
+    ax: style.Panels | None = None,
+) -> style.Panels:
     """The map both ways: z = f(X), z ~ p(z), X and X = g(z) in a 2 x 2 figure.
 
     A point has the same colour in latent and in data space, given by its latent position (angle: hue; radius:
@@ -41,12 +42,15 @@ def four_panels(
         context: (K,), the one context of a conditional flow; x should be data of that context.
         labels: (N,), classes of the rows of x, which then colour the two panels of data instead.
         generator: of the draws.
-        fig: the figure to draw into.
+        ax: four axes to draw into.
+
+    Returns:
+        the axes (2, 2).
 
     Raises:
         ValueError: the flow or x is not two-dimensional, or labels has another length than x.
     """
-    style.dimension(flow, (2,), "four_panels")
+    flow = style.plane_map(flow, context, "four_panels")
     data = style.rows(x, "x", 2)
     classes = None if labels is None else np.asarray(labels.cpu() if isinstance(labels, torch.Tensor) else labels)
     if classes is not None and classes.shape != (len(data),):
@@ -75,23 +79,23 @@ def four_panels(
         ("X = g(z)", samples, sample_colours, space),
     )
     heights = [style.height(latent), style.height(space)]
-    fig = Figure((7.4, 3.4 * sum(heights) + 0.8), layout="constrained") if fig is None else fig
-    axes = fig.subplots(2, 2, gridspec_kw={"height_ratios": heights})
-    for ax, (title, points, colours, limits) in zip(axes.flat, panels, strict=True):
-        style.dress(ax, title, closed=True)
-        style.frame(ax, limits)
-        ax.scatter(*points.T, s=7, c=colours, alpha=0.75, linewidths=0, rasterized=True)
+    size = 7.4, 3.4 * sum(heights) + 0.8
+    axes, _ = style.panels(ax, 2, 2, size, gridspec_kw={"height_ratios": heights})
+    for panel, (title, points, colours, limits) in zip(axes.flat, panels, strict=True):
+        style.dress(panel, title, closed=True)
+        style.frame(panel, limits)
+        panel.scatter(*points.T, s=7, c=colours, alpha=0.75, linewidths=0, rasterized=True)
         inside = (points[:, 0] >= limits[0]) & (points[:, 0] <= limits[1])
         inside &= (points[:, 1] >= limits[2]) & (points[:, 1] <= limits[3])
         if outside := int((~inside).sum()):
             note = f"{outside} of {len(points)} outside"
-            ax.text(0.98, 0.02, note, transform=ax.transAxes, ha="right", fontsize=7.5, color=style.MUTED)
-    return fig
+            panel.text(0.98, 0.02, note, transform=panel.transAxes, ha="right", fontsize=7.5, color=style.MUTED)
+    return axes
 
 
 @torch.no_grad()
 def density(
-    flow: Flow,
+    density: Density,
     *,
     x: Any = None,
     bounds: Sequence[float] | None = None,
@@ -105,12 +109,12 @@ def density(
     """The density p(x): an image with a colour bar for D = 2, a curve (over a histogram of x) for D = 1.
 
     Args:
-        flow: over D = 1 or 2.
-        x: data (N, D), for the bounds and the histogram.
+        density: over D = 1 or 2 columns of numbers: a flow, a mixture, the density of a table.
+        x: rows (N, D) of data, for the bounds and the histogram.
         bounds: (xmin, xmax, ymin, ymax), or (xmin, xmax) for D = 1, in data units; those of x, or of samples,
             when None.
         resolution: cells along each axis; the density is taken at their centres.
-        context: (K,), the one context of a conditional flow.
+        context: the one context of a conditional density: (K,), or a table of one row.
         log: log p(x) in nats instead (D = 2), a logarithmic axis (D = 1).
         truth: log-density (*N, D) -> (*N,), such as `toy.log_prob`: drawn dashed; for D = 2 as the contours
             that hold 50 and 95 % of its mass within the bounds.
@@ -118,21 +122,24 @@ def density(
         ax: the axes to draw into.
 
     Raises:
-        ValueError: the flow has another D; x, bounds or columns do not fit it; the resolution is below 2.
+        ValueError: the density has another D; x, bounds or columns do not fit it; the resolution is below 2.
     """
-    features = style.dimension(flow, (1, 2), "density")
+    features = style.dimension(density, (1, 2), "density")
     data = None if x is None else style.rows(x, "x", features)
     if resolution < 2:
         raise ValueError(f"resolution must be at least 2, got {resolution}")
     names = style.axis_names(columns, features)
     if bounds is None:
-        draws = flow.sample(4000, context, generator=style.seeded(flow, None)) if data is None else data
-        spans = style.window(style.rows(draws, "samples"), pad=0.15)
+        points = data
+        if points is None:
+            draws = density.sample(4000, context, generator=style.seeded(density, None))
+            points = density.space.features(density.space.flat(draws))[:, :features]
+        spans = style.window(style.rows(points, "samples"), pad=0.15)
     else:
         spans = style.checked(bounds, features)
     centres = [a + (b - a) * (np.arange(resolution) + 0.5) / resolution for a, b in spans]
     grid = np.stack(np.meshgrid(*centres, indexing="xy"), -1)  # rows of the image run along the second axis of x
-    log_p = flow.log_prob(grid, context).cpu().double().numpy()
+    log_p = _log_prob_at(density, grid, context)
     true_p = None
     if truth is not None:
         true_p = truth(torch.as_tensor(grid, dtype=torch.get_default_dtype())).double().exp().cpu().numpy()
@@ -145,36 +152,41 @@ def density(
 
     height = (spans[1][1] - spans[1][0]) / (spans[0][1] - spans[0][0])
     ax = style.figure_of(ax, (6.4, min(max(5.2 * height, 2.2), 6.5) + 0.6 if style.comparable(*spans) else 5.2))
+    _image(ax, log_p, spans, log)
+    style.dress(ax, x=names[0], y=names[1], closed=True)
+    if true_p is not None:
+        levels = sorted(set(style.mass_levels(true_p, [0.95, 0.5])))
+        ax.contour(*centres, true_p, levels=levels, colors="white", linewidths=0.8, linestyles="dashed", alpha=0.8)
+    return ax
+
+
+def _log_prob_at(density: Density, points: np.ndarray, context: Any) -> np.ndarray:
+    """log p (*N,) at points (*N, D), in one context."""
+    space, flat = density.space, points.reshape(-1, points.shape[-1])
+    names = [name for name in space.names if name not in space.given]
+    contexts, _ = space.spread(len(flat), context)
+    rows = space.read(dict(zip(names, flat.T, strict=True)))
+    return density.log_prob(rows, contexts).cpu().double().numpy().reshape(points.shape[:-1])
+
+
+def _image(ax: Axes, log_p: np.ndarray, spans: Sequence[tuple[float, float]], log: bool) -> None:
+    """Log-densities (R, R) as an image of densities, or of themselves, with a colour bar."""
     image = log_p if log else np.exp(log_p)
     finite = image[np.isfinite(image)]
     # A needle of little mass must not turn the rest dark: the scale ends where the densest 0.5 % of the mass begin.
     high = finite.max(initial=-math.inf) if log else style.mass_levels(np.nan_to_num(image, posinf=0), [0.005])[0]
     low = high - 12 if log else 0.0
     drawn = ax.imshow(
-        image,
-        origin="lower",
-        extent=(*spans[0], *spans[1]),
-        aspect="equal" if style.comparable(*spans) else "auto",
-        cmap="magma",
-        vmin=low,
-        vmax=high if high > low else low + 1,
-        interpolation="nearest",
-    )
-    style.dress(ax, x=names[0], y=names[1], closed=True)
-    if true_p is not None:
-        levels = sorted(set(style.mass_levels(true_p, [0.95, 0.5])))
-        ax.contour(*centres, true_p, levels=levels, colors="white", linewidths=0.8, linestyles="dashed", alpha=0.8)
+        image, origin="lower", extent=(*spans[0], *spans[1]), aspect="equal" if style.comparable(*spans) else "auto",
+        cmap="magma", vmin=low, vmax=high if high > low else low + 1, interpolation="nearest",
+    )  # fmt: skip
     fig = ax.figure
     if fig.get_layout_engine() is None:
         side = make_axes_locatable(ax).append_axes("right", "3.5%", pad=0.1)
     else:  # a layout engine makes room for an inset, but does not know those other axes
         side = ax.inset_axes((1.025, 0, 0.035, 1))
     beyond = "min" if log and (image < low).any() else "max" if not log and (finite > 1.05 * high).any() else "neither"
-    bar = fig.colorbar(drawn, cax=side, extend=beyond)
-    bar.outline.set_visible(False)
-    bar.set_label("log p(x)  [nats]" if log else "density p(x)", fontsize=9.5, color=style.MUTED)
-    side.tick_params(labelsize=8.5, length=0, labelcolor=style.MUTED)
-    return ax
+    style.colour_bar(fig.colorbar(drawn, cax=side, extend=beyond), "log p(x)  [nats]" if log else "density p(x)")
 
 
 def history(
@@ -207,15 +219,8 @@ def history(
     if measured.any():
         best = int(np.nanargmin(np.where(measured, validation, math.nan)))
         label = f"validation, best {validation[best]:.4g}"
-        ax.plot(
-            at[measured],
-            validation[measured],
-            color=style.MODEL,
-            linewidth=1.6,
-            marker=marker,
-            markersize=3,
-            label=label,
-        )
+        line = {"color": style.MODEL, "linewidth": 1.6, "marker": marker, "markersize": 3, "label": label}
+        ax.plot(at[measured], validation[measured], **line)
         ax.plot(at[best], validation[best], "o", color=style.MODEL, markersize=6, markeredgecolor="white")
     if floor is not None:
         ax.axhline(floor, color=style.INK, linewidth=1, linestyle=(0, (4, 3)), label=f"entropy of the data {floor:.4g}")
@@ -234,13 +239,14 @@ def history(
     return ax
 
 
-def save_figure(figure: Figure | Axes, path: str | Path, *, dpi: float = 150) -> Path:
-    """Writes a figure, or the figure of an axes, whole or not at all; the ending of path (.png, .pdf, .svg) says how.
+def save_figure(picture: Figure | Axes | style.Panels, path: str | Path, *, dpi: float = 150) -> Path:
+    """Writes a figure, or that of some axes, whole or not at all; the ending of path (.png, .pdf, .svg) says how.
 
     Raises:
         ValueError: the ending is none that matplotlib can write.
     """
-    fig = figure if isinstance(figure, Figure) else cast(Figure, figure.get_figure(root=True))
+    first = picture.flat[0] if isinstance(picture, np.ndarray) else picture
+    fig = first if isinstance(first, Figure) else cast(Figure, first.get_figure(root=True))
     path = Path(path)
     if path.suffix[1:].lower() not in fig.canvas.get_supported_filetypes():
         known = ", ".join(sorted(fig.canvas.get_supported_filetypes()))

@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure
 
 from . import style
 from .pairs import ticks
@@ -18,8 +17,8 @@ def plane(
     *,
     columns: Sequence[str] | None = None,
     dates: Collection[int] = (),
-    fig: Figure | None = None,
-) -> Figure:
+    ax: style.Panels | None = None,
+) -> style.Panels:
     """The joint density of two columns, whatever others there are: smoothed histograms of rows, on one scale.
 
     Args:
@@ -27,7 +26,10 @@ def plane(
         data: (M, 2), drawn to the left of it.
         columns: two names.
         dates: which of 0 and 1 are dates, in days since 1970.
-        fig: the figure to draw into.
+        ax: axes to draw into, one or, with data, two.
+
+    Returns:
+        the axes, (1,) or (2,).
 
     Raises:
         ValueError: the rows have another number of columns, or there are other than two names.
@@ -45,19 +47,17 @@ def plane(
         images.append(counts / (max(n, 1) * area))
     # A needle of little mass must not turn the rest dark: the scale ends where the densest 0.5 % of the mass begin.
     top = max(style.mass_levels(image, [0.005])[0] for image in images)
-    fig = Figure((4.6 * len(kinds) + 0.9, 4.4), layout="constrained") if fig is None else fig
-    axes = fig.subplots(1, len(kinds), squeeze=False, sharex=True, sharey=True)[0]
+    axes, fig = style.panels(ax, 1, len(kinds), (4.6 * len(kinds) + 0.9, 4.4), sharex=True, sharey=True)
+    axes = axes[0]
     drawn: Any = None
-    for i, (ax, (label, n, _), image) in enumerate(zip(axes, kinds, images, strict=True)):
-        drawn = ax.imshow(
+    for i, (panel, (label, n, _), image) in enumerate(zip(axes, kinds, images, strict=True)):
+        drawn = panel.imshow(
             image.T, origin="lower", extent=(*spans[0], *spans[1]), aspect="auto", cmap="magma",
             norm=PowerNorm(0.5, 0, top if top > 0 else 1), interpolation="bilinear",
         )  # fmt: skip
-        style.dress(ax, f"{label}, {n:,} rows", x=names[0], y=names[1] if i == 0 else "", closed=True)
-        for k, axis in enumerate((ax.xaxis, ax.yaxis)):
+        style.dress(panel, f"{label}, {n:,} rows", x=names[0], y=names[1] if i == 0 else "", closed=True)
+        for k, axis in enumerate((panel.xaxis, panel.yaxis)):
             ticks(axis, k in dates, None, False)
     bar = fig.colorbar(drawn, ax=list(axes), extend="max", fraction=0.05, pad=0.02)
-    bar.outline.set_visible(False)
-    bar.set_label("density, on a scale of square roots", fontsize=9.5, color=style.MUTED)
-    bar.ax.tick_params(labelsize=8.5, length=0, labelcolor=style.MUTED)
-    return fig
+    style.colour_bar(bar, "density, on a scale of square roots")
+    return axes

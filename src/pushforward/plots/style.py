@@ -6,9 +6,10 @@ each axes is dressed by itself, so a figure of the user's keeps its own style ev
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias, TypeGuard, cast
 
 import numpy as np
 import torch
@@ -16,12 +17,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ..density import Density
 from ..flow import Flow
 
 INK, MUTED, RULE = "#20252b", "#5b6570", "#b9c0c7"
 DATA, MODEL = "#3b6fa0", "#d95f02"  # blue and orange stay apart in every common form of colour blindness
 CLASSES = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")  # Paul Tol's bright scheme
 
+Panels: TypeAlias = np.ndarray  # of Axes
 Window = tuple[float, float, float, float]  # xmin, xmax, ymin, ymax, as in `Toy.bounds`
 
 
@@ -39,21 +42,47 @@ def rows(values: Any, name: str, width: int | None = None) -> np.ndarray:
     return array
 
 
-def dimension(flow: Flow, allowed: tuple[int, ...], what: str) -> int:
-    """The D of a flow over vectors.
+def dimension(density: Density, allowed: tuple[int, ...], what: str) -> int:
+    """The number D of columns that a density is over, all of them numbers.
 
     Raises:
-        ValueError: D is not one of those allowed.
+        ValueError: D is not one of those allowed, or a column has categories or missing cells.
     """
-    if len(flow.shape) != 1 or flow.shape[0] not in allowed:
+    space = density.space
+    features = [f for f in space.feature_list if space.names[f.column] not in space.given]
+    coded = {space.names[f.column] for f in features if f.indicator}
+    if coded:
+        raise ValueError(f"{what} needs columns of numbers, got categories or missing cells in {', '.join(coded)}")
+    if len(features) not in allowed:
         wanted = " or ".join(str((d,)) for d in allowed)
-        raise ValueError(f"{what} needs a flow of shape {wanted}, got one of shape {flow.shape}")
-    return flow.shape[0]
+        raise ValueError(f"{what} needs a density of shape {wanted}, got one of shape {(len(features),)}")
+    return len(features)
 
 
-def seeded(flow: Flow, generator: torch.Generator | None) -> torch.Generator:
-    """The generator given, or a fixed seed: a picture then repeats, and the global one is left as it was found."""
-    return torch.Generator(flow._like().device).manual_seed(0) if generator is None else generator
+def has_map(density: Density) -> TypeGuard[Flow]:
+    """Whether a density is the image of a base density under one bijection, whose map can be shown."""
+    return hasattr(density, "bijection") and hasattr(density, "base")
+
+
+def plane_map(density: Density, context: Any, what: str) -> Flow:
+    """A density of the plane that has a map to a latent plane.
+
+    Raises:
+        ValueError: it is over other than two numbers, has no such map, or does not take the context.
+    """
+    dimension(density, (2,), what)
+    if not has_map(density):
+        raise ValueError(f"{what} shows the map of one flow to its latent space; {type(density).__name__} has none")
+    density.sample(0, context)
+    return density
+
+
+def seeded(density: Density, generator: torch.Generator | None) -> torch.Generator:
+    """The generator given, or a fixed seed: a picture then repeats, and the global one is left as it was."""
+    if generator is not None:
+        return generator
+    tensors = itertools.chain(density.parameters(), density.buffers(), [torch.empty(0)])
+    return torch.Generator(next(tensors).device).manual_seed(0)
 
 
 def finite(points: np.ndarray) -> np.ndarray:
@@ -94,6 +123,23 @@ def figure_of(ax: Axes | None, size: tuple[float, float]) -> Axes:
     return Figure(size, layout="constrained").add_subplot() if ax is None else ax
 
 
+def panels(
+    ax: Panels | None, down: int, across: int, size: tuple[float, float], **settings: Any
+) -> tuple[Panels, Figure]:
+    """Axes (down, across) of those given, or of a new figure; and their figure.
+
+    Raises:
+        ValueError: fewer were given.
+    """
+    if ax is None:
+        fig = Figure(size, layout="constrained")
+        return fig.subplots(down, across, squeeze=False, **settings), fig
+    if ax.size < down * across:
+        raise ValueError(f"expected an array of {down * across} axes, got {ax.size}")
+    axes = ax.ravel()[: down * across].reshape(down, across)
+    return axes, cast(Figure, axes[0, 0].get_figure(root=False))
+
+
 def dress(ax: Axes, title: str = "", *, x: str = "", y: str = "", closed: bool = False) -> None:
     """Thin spines (all four if closed), small quiet ticks, a title at the left."""
     for side, spine in ax.spines.items():
@@ -107,6 +153,13 @@ def dress(ax: Axes, title: str = "", *, x: str = "", y: str = "", closed: bool =
         ax.set_title(title, fontsize=11, color=INK, loc="left", pad=7)
     ax.set_xlabel(x, fontsize=9.5, color=MUTED)
     ax.set_ylabel(y, fontsize=9.5, color=MUTED)
+
+
+def colour_bar(bar: Any, label: str) -> None:
+    """A colour bar without a frame, its label small."""
+    bar.outline.set_visible(False)
+    bar.set_label(label, fontsize=9.5, color=MUTED)
+    bar.ax.tick_params(labelsize=8.5, length=0, labelcolor=MUTED)
 
 
 def height(limits: Window) -> float:

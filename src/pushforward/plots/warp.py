@@ -32,8 +32,8 @@ def warped_grid(
     lines: int = 25,
     max_panels: int = 10,
     context: Any = None,
-    fig: Figure | None = None,
-) -> Figure:
+    ax: style.Panels | None = None,
+) -> style.Panels:
     """A regular grid of the latent plane, layer by layer on its way to the data: one panel a state.
 
     Lines are coloured by latent position and fade where the base has little mass. Each panel has limits of its own, so
@@ -45,12 +45,16 @@ def warped_grid(
         lines: in each direction.
         max_panels: at most so many, at least 2; an even selection of the states otherwise.
         context: (K,), the one context of a conditional flow.
-        fig: the figure to draw into.
+        ax: axes to draw into, at least 2; of more than there are states the rest stays empty.
+
+    Returns:
+        the axes of the panels (P,).
 
     Raises:
         ValueError: the flow is not two-dimensional, or a number is out of range.
     """
-    style.dimension(flow, (2,), "warped_grid")
+    flow = style.plane_map(flow, context, "warped_grid")
+    max_panels = max_panels if ax is None else min(max_panels, ax.size)
     if lines < 2 or max_panels < 2:
         raise ValueError(f"lines and max_panels must be at least 2, got {lines} and {max_panels}")
     z = flow.base.sample(2000, generator=style.seeded(flow, None))
@@ -59,18 +63,17 @@ def warped_grid(
     count = len(points)
     across = count if count <= 5 else min((5, 4, 3), key=lambda k: -count % k)
     down = math.ceil(count / across)
-    fig = Figure((2.3 * across, 2.5 * down), layout="constrained") if fig is None else fig
-    for i, ax in enumerate(fig.subplots(down, across, squeeze=False).flat):
-        if i >= count:
-            ax.set_axis_off()
-            continue
+    axes = style.panels(None, down, across, (2.3 * across, 2.5 * down))[0].ravel() if ax is None else ax.ravel()
+    for unused in axes[count:]:
+        unused.set_axis_off()
+    for i, panel in enumerate(axes[:count]):
         title = "z" if i == 0 else "X = g(z)" if i == count - 1 else f"after {passed[i]} of {total} layers"
-        style.dress(ax, title, closed=True)
-        ax.set(xticks=[], yticks=[])
-        style.frame(ax, _view(points[i]))
+        style.dress(panel, title, closed=True)
+        panel.set(xticks=[], yticks=[])
+        style.frame(panel, _view(points[i]))
         lined = LineCollection(list(segments[i]), colors=colours, linewidths=0.8, rasterized=True)
-        ax.add_collection(lined, autolim=False)
-    return fig
+        panel.add_collection(lined, autolim=False)
+    return axes[:count]
 
 
 @torch.no_grad()
@@ -110,7 +113,7 @@ def animate(
     Raises:
         ValueError: the flow is not two-dimensional, or a number is out of range.
     """
-    style.dimension(flow, (2,), "animate")
+    flow = style.plane_map(flow, context, "animate")
     if frames < 2 or n < 1 or size < 50 or not 0 < fps <= 100 or not 0 <= hold <= 60:
         raise ValueError(
             "expected frames >= 2, n >= 1, size >= 50, 0 < fps <= 100 and 0 <= hold <= 60, "
@@ -228,11 +231,11 @@ def _pixels(fig: Figure) -> Image.Image:
 
 def _inverses(flow: Flow, z: np.ndarray, context: Any) -> list[np.ndarray]:
     """What the layers make of z (N, 2) on its way to the data: after none of them, one, ..., all: each (N, 2)."""
-    points = flow._tensor(z, "z")
+    like = flow.base.sample(0)
+    states = [torch.as_tensor(z, dtype=like.dtype, device=like.device)]
     if context is not None:
-        context = flow._tensor(context, "context").expand(len(z), -1)
-    context = flow._embedded(context)
-    states = [points]
+        context = torch.as_tensor(context, dtype=like.dtype, device=like.device).expand(len(z), -1)
+        context = context if flow.embed is None else flow.embed(context)
     for layer in reversed(list(_flat(flow.bijection)) or [flow.bijection]):
         states.append(layer.inverse(states[-1], context)[0])
     # Points that left the floats are not drawn: matplotlib skips NaN.
