@@ -17,7 +17,7 @@ from torch import Tensor
 from ..bijections import Chain
 from ..density import Mixture
 from ..flow import Flow, initialize
-from ..io.tables import TableFile
+from ..io.old_tables import TableFile
 from ..recipes import RECIPES
 from ..training import Epoch, Fit, fit
 from ..training.auto import choose, whitens
@@ -251,8 +251,7 @@ def _run(
     """One training, with figures moved by what the part does not see."""
 
     def moved(epoch: Epoch) -> Epoch:
-        val_nll = None if epoch.val_nll is None else epoch.val_nll + val_offset
-        return replace(epoch, train_nll=epoch.train_nll + offset, val_nll=val_nll)
+        return epoch.shifted(offset, val_offset)
 
     def show(epoch: Epoch) -> None:
         report(moved(epoch))
