@@ -16,7 +16,6 @@ LONG_FILES: set[str] = {
     "io/frames.py",
 }
 LONG_FUNCTIONS: set[str] = {
-    "_fast/steps/closed_form.py: closed_form",
     "checks/calibration.py: _of_latents",
     "checks/distances.py: columns",
     "cli/on_fit.py: fit",
@@ -34,16 +33,7 @@ PRIVATE_OPERATORS: set[str] = {
     "bijections/spline.py: softplus_backward: Any = torch.ops.aten.softplus_backward",
     'nets.py: _POINTWISE: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None',  # noqa: E501
 }
-DATA_SET_NAMES: set[str] = {
-    "beijing",
-    "bsds300",
-    "magic",
-    "miniboone",
-    "moons",
-    "photoz",
-    "shuttle",
-    "taxis",
-}
+DATA_SET_NAMES: set[str] = set()
 ON_THE_MAKE: set[str] = {
     "checks/subject.py: isinstance(density, Flow)",
     "cli/models.py: isinstance(model, TableDensity)",

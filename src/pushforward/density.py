@@ -62,6 +62,14 @@ class Density(nn.Module, ABC):
         """The densities that it is a mixture of; itself alone where it is none."""
         return [self]
 
+    def mixed(self, log_probs: Tensor) -> Tensor:
+        """Log-densities of its members (M, *N) -> its own (*N,)."""
+        return log_probs[0]
+
+    def initialize(self, x: Any, context: Any = None) -> None:
+        """Sets what depends on data from a batch, once, before the first training; there may be nothing."""
+        return
+
     def latent(self, x: Any, context: Any = None) -> Tensor | None:
         """The rows in the latent space, z (N, D), standard normal if the model is right; None where there is none."""
         return None
