@@ -151,7 +151,7 @@ def test_the_number_of_samples(line: Line) -> None:
 def test_seeds_and_generators(line: Line) -> None:
     density, context = line.built(), line.contexts
     generator = torch.Generator().manual_seed(3)
-    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[index]  # noqa: NPY002
+    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[index]
     first = density.sample(5, context, generator=generator)
     assert same(first, density.sample(5, context, generator=3))
     assert not same(first, density.sample(5, context, generator=generator))  # it went on
@@ -161,7 +161,7 @@ def test_seeds_and_generators(line: Line) -> None:
     assert not torch.equal(before, torch.get_rng_state())
     torch.manual_seed(4)
     assert same(of_global, density.sample(5, context))
-    assert (numpy_before == np.random.get_state()[1]).all()  # type: ignore[index]  # noqa: NPY002
+    assert (numpy_before == np.random.get_state()[1]).all()  # type: ignore[index]
 
 
 # Contexts.
@@ -309,7 +309,7 @@ class Standard(pf.Density):
         return each.nan_to_num(0.0).sum(1) - float(np.log(self.sizes or [1.0]).sum())
 
     def sample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Tensor:
-        contexts, n_rows = self.space.spread(n, context)
+        _, n_rows = self.space.spread(n, context)
         generator = torch.Generator().manual_seed(generator) if isinstance(generator, int) else generator
         states = [torch.randint(k, (n_rows,), generator=generator).double() for k in self.sizes]
         numbers = torch.randn(n_rows, len(self.space.names) - len(self.sizes), generator=generator).double()
