@@ -49,10 +49,6 @@ class Source:
         """Some rows, without a copy."""
         return Source(self.data.slice(start, length), self.text, self.named, self.where)
 
-    def __getitem__(self, rows: NDArray[np.int64]) -> Source:
-        """The rows with these numbers."""
-        return self.take(rows)
-
     def take(self, rows: NDArray[np.int64]) -> Source:
         """The rows with these numbers."""
         return Source(self.data.take(rows), self.text, self.named, self.where)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .._fast.kernels.chunks import map_rows
-from ..density import Density, InnerFlow, Mixture, as_generator
+from ..density import Density, Mixture, as_generator
 from ..flow import Flow
 from ..io import _csv
 from .arrow import Source, as_source
@@ -29,7 +29,6 @@ from .noise import uniforms
 from .parallel import in_order
 from .preconditioning import folded, uncorrelated, unfolded
 from .schema import Schema
-from .space import Columns
 
 Flows = Flow | Mixture
 _CHUNK = 2**16  # rows that are encoded at a time
@@ -77,7 +76,6 @@ class TableDensity(Density):
         self.schema, self.given = schema, tuple(given)
         layout = Layout(schema, self.given)
         self.layout = layout
-        self.space = Columns(layout)
         if (mass is None) != (not layout.sizes) or (mass is not None and mass.sizes != layout.sizes):
             raise ValueError(f"the mass function does not fit the schema, whose states are {layout.sizes}")
         if (flow is None) != (not layout.numbers) or (
@@ -131,15 +129,14 @@ class TableDensity(Density):
     def latent(self, x: Any, context: Any = None) -> Tensor | None:
         """The numbers of each row in the flow's latent space: -> z (N, C), standard normal if the model is right.
 
-        None where there are no numbers, or several flows.
-
         Columns are those of `layout.numbers`, in order; cells that hold no number come from their noise.
 
         Raises:
-            ValueError: as `log_prob`.
+            ValueError: as `log_prob`, or the schema has no numbers, or there are several flows.
         """
         if not isinstance(self.flow, Flow):
-            return None
+            why = "no columns with numbers" if self.flow is None else f"{len(self.flow)} flows, no single latent space"
+            raise ValueError(f"this density has {why}")
         parts = [torch.zeros(0, len(self.layout.numbers))]
         source = with_given(as_source(x), context)
         for start in range(0, len(source), _CHUNK):
@@ -147,18 +144,6 @@ class TableDensity(Density):
             y, _ = self.noisy(rows, uniforms(rows.states, rows.base, 0))
             parts.append(self.flow.f(torch.from_numpy(y), self.context(rows))[0].cpu())
         return torch.cat(parts)
-
-    @torch.no_grad()
-    def inner_flows(self, x: Any, context: Any = None) -> list[InnerFlow]:
-        """Those of the numbers, with the numbers as they see them; their context are states and given columns."""
-        if self.flow is None:
-            return []
-        rows = self.layout.encode(with_given(as_source(x), context))
-        y, _ = self.noisy(rows, uniforms(rows.states, rows.base, 0))
-        given = self.context(rows)
-        return self.flow.inner_flows(
-            torch.from_numpy(y).to(self._device), None if given is None else given.to(self._device)
-        )
 
     @torch.no_grad()
     def sample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Any:
