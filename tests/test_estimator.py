@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import math
@@ -17,6 +18,7 @@ import pytest
 import torch
 
 import pushforward as pf
+from pushforward.training.settings import TrainSettings
 
 sklearn = pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
 from sklearn.base import clone  # noqa: E402
@@ -88,6 +90,16 @@ def test_scores_are_in_the_units_of_the_data() -> None:
     x = normal_rows()
     here, there = small().fit(x), small().fit(x * [100, 1])
     assert here.score(x) - there.score(x * [100, 1]) == pytest.approx(math.log(100), abs=1e-3)
+
+
+def test_latents_have_the_base_density_of_the_flow() -> None:
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(-2, 1, 1000), rng.normal(2, 0.5, 1000)])[:, None]
+    model = pf.FlowDensity(steps=400, lr=2e-2, random_state=0).fit(x)
+    assert model.flow_ is not None
+    z, drawn = model.transform(x), model.flow_.base.sample(2000, generator=torch.Generator().manual_seed(0))
+    parts = np.linspace(0.05, 0.95, 10)
+    assert np.allclose(np.quantile(z, parts), np.quantile(drawn.detach().numpy(), parts), atol=0.25)
 
 
 def test_transform_and_back(fitted: pf.FlowDensity) -> None:
@@ -521,10 +533,19 @@ def test_a_model_file_holds_the_estimator(tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(ours), np.asarray(theirs))
         assert np.allclose(np.asarray(again.inverse_transform(again.transform(frame))), x, atol=1e-4)
         assert again.constant_columns_ == {1: 4.0}
-    assert pf.load(tmp_path / "model.safetensors").schema["columns"] == ["a", "c"]  # type: ignore[index]
-    for bad in (small(members=2, steps=1).fit(x), pf.FlowDensity().fit(np.ones((3, 1)))):
-        with pytest.raises(ValueError, match="pickle it instead"):
-            bad.save(tmp_path / "bad.safetensors")
+    assert pf.load(tmp_path / "model.safetensors").space.names == ("a", "c")
+    with pytest.raises(ValueError, match="pickle it instead"):
+        pf.FlowDensity().fit(np.ones((3, 1))).save(tmp_path / "bad.safetensors")
+
+
+def test_a_model_file_holds_several_members(tmp_path: Path) -> None:
+    x = np.insert(normal_rows(100), 1, 4.0, axis=1)
+    model = small(members=3, steps=2).fit(x)
+    model.save(tmp_path / "model.safetensors")
+    again = pf.FlowDensity.load(tmp_path / "model.safetensors")
+    assert len(again.flows_) == 3
+    assert np.array_equal(again.score_samples(x), model.score_samples(x))
+    assert np.array_equal(again.sample(9, random_state=0), model.sample(9, random_state=0))
 
 
 def test_a_conditional_model_file_and_one_of_a_plain_flow(tmp_path: Path) -> None:
@@ -533,7 +554,9 @@ def test_a_conditional_model_file_and_one_of_a_plain_flow(tmp_path: Path) -> Non
     model.save(tmp_path / "model.safetensors")
     again = pf.FlowDensity.load(tmp_path / "model.safetensors")
     assert np.array_equal(again.score_samples(x, context=context), model.score_samples(x, context=context))
-    pf.save(pf.real_nvp(2, depth=2), tmp_path / "flow.safetensors", about={"columns": ["a", "b"]})
+    flow = pf.real_nvp(2, depth=2)
+    flow.space = pf.Vectors(["a", "b"])
+    pf.save(flow, tmp_path / "flow.safetensors")
     assert list(pf.FlowDensity.load(tmp_path / "flow.safetensors").feature_names_in_) == ["a", "b"]
 
 
@@ -545,10 +568,41 @@ def test_a_conditional_model_file_and_one_of_a_plain_flow(tmp_path: Path) -> Non
 def test_a_damaged_file_is_told(tmp_path: Path, damage: dict[str, Any]) -> None:
     small(steps=1).fit(normal_rows(30)).save(tmp_path / "model.safetensors")
     flow = pf.load(tmp_path / "model.safetensors")
-    flow.schema["estimator"] |= damage  # type: ignore[index]
+    flow.about["estimator"] |= damage
     pf.save(flow, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="damaged header"):
         pf.FlowDensity.load(tmp_path / "model.safetensors")
+
+
+# Parameters and settings
+
+
+def test_the_parameters_that_are_settings_of_a_training_have_its_defaults() -> None:
+    settings = {s.name: s.default for s in dataclasses.fields(TrainSettings)}
+    ours = {n: p.default for n, p in inspect.signature(pf.FlowDensity).parameters.items() if n in settings}
+    assert len(ours) == 8
+    assert ours == {name: settings[name] for name in ours}
+
+
+@pytest.mark.parametrize("name", sorted({s.name for s in dataclasses.fields(TrainSettings)}))
+def test_every_setting_of_a_training_reaches_it(name: str) -> None:
+    x = normal_rows(30)
+    is_parameter = name in inspect.signature(pf.FlowDensity).parameters
+    if is_parameter or name in ("seed", "check", "checkpoint"):
+        with pytest.raises(ValueError, match=f"no parameters of their own, got '{name}'"):
+            small(training={name: 1}).fit(x)
+    if name not in ("seed", "check", "checkpoint"):
+        bad = {"steps": None, name: "bad"} if is_parameter else {"training": {name: "bad"}}
+        with pytest.raises(ValueError, match=f"{name}.* must be"):
+            small(**bad).fit(x)
+
+
+def test_further_settings_of_a_training() -> None:
+    x = normal_rows(30)
+    plain, decayed = small(steps=5).fit(x), small(steps=5, training={"weight_decay": 10.0}).fit(x)
+    assert plain.score(x) != decayed.score(x)
+    with pytest.raises(ValueError, match="got 'speed'"):
+        small(training={"speed": 1}).fit(x)
 
 
 # Outliers
