@@ -164,7 +164,8 @@ def _whole(values: NDArray[np.float64], cells: Any) -> Numbers:
             exact = pc.cast(digits, kind).fill_null(0).to_numpy(zero_copy_only=False)
         except pa.ArrowInvalid:
             continue
-        return np.where(_array(pc.is_valid(cells)), exact, values.astype(exact.dtype))
+        good = _array(pc.is_valid(cells))
+        return np.where(good, exact, np.where(good, 0, values).astype(exact.dtype))
     return values
 
 
