@@ -106,7 +106,8 @@ def fit_cells(estimator: FlowDensity, X: Any, tables: Sequence[Any], sample_weig
     weights = read_weights(sample_weight, len(joint))
     if not weights.all():  # a weight of zero leaves the row out, its categories and its extremes too
         joint, weights = joint[np.flatnonzero(weights)], weights[weights > 0]
-    rows = rows_of(joint)
+    is_array = not joint.named and all(column.numeric for column in joint.columns)
+    rows = joint.to("numpy" if is_array else "pyarrow")
     schema = infer_schema(rows, estimator.kinds)
     given_names = [] if given is None else [n for n in given.names if n in schema.names]
     if given is not None and not given_names:
@@ -151,7 +152,7 @@ def adopt(
     left_out = frozenset() if table is None else frozenset(c.name for c in table.schema.columns if not c.modelled)
     estimator._x, estimator._context = columns.without(left_out), None if context is None else context.without(left_out)
     estimator.n_context_features_in_ = 0 if context is None else len(context.names)
-    estimator._latent_columns = len(columns.names) if table is None else len(table.layout.numbers)
+    estimator._latent_columns = len(columns.names) if table is None else _count_numbers(table)
 
 
 def has_numbers_alone(density: Density) -> bool:
@@ -195,13 +196,6 @@ def checked_members(members: Any) -> int:
     if isinstance(members, bool) or not isinstance(members, int) or members < 1:
         raise ValueError(f"members must be a whole number of at least 1, got {members!r}")
     return members
-
-
-def rows_of(frame: Frame) -> Any:
-    """A frame as the density of a table takes it."""
-    from ..tables.arrow import Source
-
-    return Source(frame.to_arrow(), named=frame.named, where=frame.source)
 
 
 def _flows(
@@ -272,13 +266,18 @@ def _check_constants(estimator: FlowDensity, rows: WeightedRows) -> None:
             raise ValueError(f"columns {names} were constant when first fitted and vary now: fit afresh")
 
 
+def _count_numbers(table: TableDensity) -> int:
+    """How many of the modelled columns of a table have numbers."""
+    return sum(c.coded.flows for c in table.schema.modelled if c.name not in table.given)
+
+
 def _joined(x: Frame, context: Frame) -> Frame:
     """X and its context as one table."""
     both = [n for n in context.names if n in x.names]
     if both:
         raise ValueError(f"X and context both have a column {both[0]!r}: rename one of them")
     check_lengths(x, context)
-    return replace(x, columns=(*x.columns, *context.columns), named=x.named or context.named)
+    return replace(x, columns=(*x.columns, *context.columns), named=True)
 
 
 def _check_settings(estimator: FlowDensity) -> None:
