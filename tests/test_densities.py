@@ -363,7 +363,6 @@ def test_members_and_inner_flows(line: Line) -> None:
     assert z is None or (len(z) == 12 and bool(z.isfinite().all()))
 
 
-@pytest.mark.skip(reason="until check asks the space alone")
 @lines
 def test_a_check_gives_a_verdict(line: Line) -> None:
     rows, context = line.rows(300)
