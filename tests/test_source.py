@@ -13,7 +13,7 @@ TEXT = {str(path.relative_to(SOURCE)): path.read_text() for path in sorted(SOURC
 
 # What is still to be mended; each line fails the test once it is true no longer.
 LONG_FILES: set[str] = {
-    "io/frames.py",
+    "density.py",
 }
 LONG_FUNCTIONS: set[str] = {
     "checks/calibration.py: _of_latents",
@@ -38,7 +38,6 @@ ON_THE_MAKE: set[str] = {
     "checks/subject.py: isinstance(density, Flow)",
     "cli/models.py: isinstance(model, TableDensity)",
     "cli/on_model.py: isinstance(built, TableDensity)",
-    "estimators/_saved.py: isinstance(flow, TableDensity)",
 }
 
 KINDS = r"Flow|Mixture|TableDensity|ImageDensity|StatesThenNumbers|Baseline"
