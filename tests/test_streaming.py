@@ -118,12 +118,12 @@ def test_a_sample_of_a_file_is_uniform_and_the_rest_is_all_else(tmp_path: Path) 
         with TableWriter(path) as writer:
             writer.write(Table(np.arange(n)[:, None], ("i",)))
         file = open_table(path)
-        sample = file.sample(2000, generator=1).matrix()[:, 0]
+        sample = file.sample(2000, seed=1).matrix()[:, 0]
         assert len(np.unique(sample)) == 2000
         assert (np.diff(sample) > 0).all()
         assert abs(sample.mean() / n - 0.5) < 0.04
         assert abs((sample < n / 10).mean() - 0.1) < 0.04
-        assert np.array_equal(sample, file.sample(2000, generator=1).matrix()[:, 0])
+        assert np.array_equal(sample, file.sample(2000, seed=1).matrix()[:, 0])
         part, rest = file.split(2000, seed=1)
         assert np.array_equal(part.matrix()[:, 0], sample)
         another, last = rest.split(1000, seed=2)

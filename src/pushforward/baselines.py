@@ -33,8 +33,6 @@ class Baseline(Density):
         context_dim: the number of columns of the context that it is conditional on.
     """
 
-    space: Vectors  # type: ignore[override]  # set once, never replaced by another space
-
     def __init__(self, width: int, label: str, context_dim: int = 0) -> None:
         super().__init__()
         self.space, self.label, self.context_dim = Vectors(width), label, context_dim
@@ -61,7 +59,7 @@ class Frequencies(Baseline):
 
     def __init__(self, sizes: Sequence[int], log_mass: Tensor | None = None) -> None:
         super().__init__(len(sizes), "independent frequencies")
-        self.sizes = tuple(sizes)
+        self.sizes = self.space.sizes = tuple(sizes)
         uniform = torch.cat([torch.full((size,), -math.log(size), dtype=torch.float64) for size in self.sizes])
         self.register_buffer("log_mass", uniform if log_mass is None else log_mass)
 
@@ -107,14 +105,15 @@ class GaussianMixtureDensity(Baseline):
         self.register_buffer("covariances", covariances)
 
     def log_prob(self, x: Any, context: Any = None) -> Tensor:
-        """log p(x | context) (N,), in nats, of the numbers of x (N, C) that are not NaN; context (N, G).
+        """log p(x | context) (N,), in nats, of the numbers of x (N, C) that are not NaN; context (N, G), or (1, G).
 
         Raises:
             ValueError: x or the context has another width.
         """
         rows = self._rows(x, self.means)
         if context is not None:
-            rows = torch.cat([rows, self._rows(context, self.means)], 1)
+            given = self._rows(context, self.means)
+            rows = torch.cat([rows, given.expand(len(rows), -1) if len(given) == 1 else given], 1)
         width = self.means.shape[1]
         if rows.shape[1] != width:
             raise ValueError(f"expected {width} columns, those of the context included, got {rows.shape[1]}")
@@ -176,13 +175,14 @@ class Independent(Baseline):
     """Independent densities of consecutive columns, such as `Frequencies` of states and a Gaussian of numbers.
 
     Args:
-        densities: of the first columns, of the next, and so on; each sees the whole context.
+        densities: of the first columns, of the next, and so on, states before numbers; each sees the whole context.
         label: what it is, for people.
     """
 
     def __init__(self, densities: Sequence[Baseline], label: str = "") -> None:
         super().__init__(sum(len(d.space.names) for d in densities), label, max(d.context_dim for d in densities))
         self.densities = nn.ModuleList(densities)
+        self.space.sizes = tuple(size for density in densities for size in density.space.sizes)
 
     @property
     def parts(self) -> list[Baseline]:
