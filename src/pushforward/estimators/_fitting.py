@@ -82,10 +82,10 @@ def fit_numbers(
     names = [columns.own_names[i] for i in varying]
     seed = seed_of(estimator.random_state)
     flows = _flows(estimator, rows, members if varying else 0, seed, fresh, names)
+    inner = None if not flows else flows[0] if len(flows) == 1 else Ensemble(flows)
     record = None
-    if flows:
-        record = _train(flows, rows, names if fresh else None, seed, estimator, settings)
-    inner = None if record is None else cast(Density, record.flow)
+    if inner is not None:
+        record = _train(inner, rows, names if fresh else None, seed, estimator, settings)
     adopt(estimator, inner, columns, given, constants=constants, record=record)
 
 
@@ -222,22 +222,21 @@ def _flows(
 
 
 def _train(
-    flows: list[Flow], rows: WeightedRows, names: Sequence[Any] | None, seed: int, estimator: FlowDensity,
+    model: Density, rows: WeightedRows, names: Sequence[Any] | None, seed: int, estimator: FlowDensity,
     given: dict[str, Any],
 ) -> Fit:  # fmt: skip
-    """Trains one flow, or several together, on the rows, in float32 where that holds them, and leaves them in float64.
+    """Trains a flow, or a mixture of them, on the rows, in float32 where that holds them, and leaves it in float64.
 
     Scores in float64 do not depend on which rows stand beside each other, to 1e-12 and not to 1e-5. Columns over which
     the density can grow without bound are named in a warning if there are names for them.
     """
-    device = next(flows[0].parameters()).device
-    model = flows[0] if len(flows) == 1 else Ensemble(flows)
+    device = next(model.parameters()).device
     double = needs_float64(rows.x) or (rows.context is not None and needs_float64(rows.context))
     model.to(torch.float64 if double and device.type != "mps" else torch.float32)
     train, val = split(rows, given.pop("val_fraction"), seed)
     first = representative(rows, INITIAL_ROWS, seed)
-    for flow in flows:
-        flow.initialize(first.x, first.context)
+    for member in model.members:
+        member.initialize(first.x, first.context)
     settings = {**choose(len(rows), rows.x.shape[1], recipe=estimator.recipe).training, "steps": None} | given
     if all(settings.get(name) is None for name in LENGTHS):
         settings["steps"] = steps_for(len(rows), settings["batch"])

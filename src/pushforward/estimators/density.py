@@ -200,7 +200,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
     def score_samples(self, X: Any, *, context: Any = None) -> Array:  # noqa: N803
         """Log-density of each row: X (N, D), context (N, K) -> (N,) float64, nats, in the units of the data.
 
-        A row that departs from a constant column has -inf; how many do is told by a warning.
+        A row that departs from a constant column has -inf, with a warning that counts them.
 
         Of mixed rows it is the log of masses and densities multiplied, as `TableDensity` says, and for cells that are
         rounded or hold no number a lower bound in expectation.
