@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .. import checks as diagnostics
 from ..flow import Flow
 from ..io import models as serialize
-from ..io.tables import BATCH_ROWS, Table, TableFile
+from ..io.old_tables import BATCH_ROWS, Table, TableFile
 from ..tables import Schema, TableDensity
 from ..tables.arrow import Source, arrow_type, as_source, typed
 

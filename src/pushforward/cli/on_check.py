@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..io.tables import Table, TableFile
+from ..io.old_tables import Table, TableFile
 from .models import Model, open_model
 from .options import Reading
 from .output import echo, prepare_file, say, writing

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..checks import Section, held_out_likelihood
 from ..io import models as serialize
-from ..io.tables import Table, TableFile
+from ..io.old_tables import Table, TableFile
 from ..recipes import RECIPES
 from ..tables import Schema, TableDensity, drop_bad_rows, fit_table, infer_schema
 from ..tables.drawing import foreseeing, schema_sample

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..io.tables import SUFFIXES, Table, TableWriter, check_suffix, joined
+from ..io.old_tables import SUFFIXES, Table, TableWriter, check_suffix, joined
 from ..tables.parallel import in_order
 from .models import Model, open_model
 from .options import Reading

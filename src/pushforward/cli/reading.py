@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..io.tables import Table, TableFile, open_table
+from ..io.old_tables import Table, TableFile, open_table
 from ..tables import GoodRows, Schema
 from ..tables.drawing import exceeds_memory
 from .options import Reading
