@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..io.old_tables import Table, TableFile, open_table
-from ..tables import GoodRows, Schema
+from ..tables import Schema, without_bad_rows
 from ..tables.drawing import exceeds_memory
 from .options import Reading
 from .output import say
@@ -28,7 +28,7 @@ def opened(
         ValueError: as `open_table`.
     """
     file = open_table(path, delimiter=how["delimiter"], header=how["header"], skip_bad_rows=how["skip_bad_rows"])
-    return GoodRows(file, schema, kinds=kinds) if how["skip_bad_rows"] else file
+    return without_bad_rows(file, schema, kinds=kinds) if how["skip_bad_rows"] else file
 
 
 def loaded(file: TableFile) -> TableFile | Table:

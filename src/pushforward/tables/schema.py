@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..io.frames import read
-
+from ..io.names import quoted
 from .columns import Category, Kind, Request, from_json, infer_kind, request_of
 from .columns.number import as_number
 from .columns.related import Related, is_part
@@ -158,7 +158,3 @@ def _warn(columns: Sequence[Kind], asked: Mapping[str, Request]) -> None:
 
 def _say(text: str) -> None:
     warnings.warn(text, stacklevel=4)
-
-
-def quoted(names: Sequence[str], most: int = 20) -> str:
-    return ", ".join(map(repr, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")

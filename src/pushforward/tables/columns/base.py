@@ -306,6 +306,19 @@ class Kind(ABC):
         """The same without the bends of `marginal`: a line through its middle half."""
         return self
 
+    @property
+    def feature_names(self) -> list[tuple[str, bool]]:
+        """The names of what `features` gives, and whether each is an indicator."""
+        return [(f"{self.name} = {self.state_name(state)}", True) for state in range(self.states)]
+
+    def features(self, column: Column) -> Values:
+        """N cells as numbers (N, F) for classifiers and distances: by default indicators of their states."""
+        return (self.encode(column).state[:, None] == np.arange(self.states)).astype(np.float64)
+
+    def state_name(self, state: int) -> str:
+        """A state, for people."""
+        return "(missing)" if state == self.values else str(state)
+
     def parts(self) -> list[str]:
         """The facts, in words, but for missing cells and the note."""
         return []
@@ -431,6 +444,15 @@ class Wrapper(Facts, Kind):
     def straight(self) -> Kind:
         """The same around a straight inner kind."""
         return replace(self, inner=self.inner.straight())
+
+    @property
+    def feature_names(self) -> list[tuple[str, bool]]:
+        """As the inner kind."""
+        return self.inner.feature_names
+
+    def features(self, column: Column) -> Values:
+        """As the inner kind."""
+        return self.inner.features(column)
 
     def parts(self) -> list[str]:
         """As the inner kind."""

@@ -12,6 +12,7 @@ from ...io.arrow import views_of
 from ...io.frames import Column
 from .base import Cells, Kind, Plain, Request, States, Values, each, fact, is_text
 
+_INDICATORS = 30  # of a column in `features`; other categories share one
 _ID_SHARE = 0.9  # of the cells of a text column being unique, it names rows
 _ID_ROWS, _COUNTER_ROWS = 20, 50
 
@@ -103,6 +104,23 @@ class Category(Plain):
             codes[rare] = self.own + picks.choice(len(counts), int(rare.sum()), p=counts / counts.sum())
         return Column.of_texts(self.name, codes, self.categories, self.dtype)
 
+    @property
+    def feature_names(self) -> list[tuple[str, bool]]:
+        """The frequent categories, missing, and all others."""
+        names = [*self.categories[: self._hot], *["(missing)"] * self.missing, "(other)"]
+        return [(f"{self.name} = {name}", True) for name in names]
+
+    def features(self, column: Column) -> Values:
+        """Indicators (N, F), of which one is 1 in each row."""
+        state = self.encode(column).state
+        hot = (state[:, None] == [*range(self._hot), *[self.values] * self.missing]).astype(np.float64)
+        return np.hstack([hot, 1 - hot.sum(1, keepdims=True)])
+
+    @property
+    def _hot(self) -> int:
+        """How many of the categories have an indicator of their own."""
+        return min(_INDICATORS - self.missing, self.own)
+
     def parts(self) -> list[str]:
         """How many values, and the first."""
         shown = ", ".join(c if len(c) <= 20 else f"{c[:18]}.." for c in self.categories[:4])
@@ -145,6 +163,15 @@ class Empty(Plain):
     def decode(self, state: States, number: Values, picks: np.random.Generator) -> Column:
         """Missing cells."""
         return Column(self.name, "nothing", self.dtype, np.ones(len(state), dtype=bool))
+
+    @property
+    def feature_names(self) -> list[tuple[str, bool]]:
+        """None: all cells are alike."""
+        return []
+
+    def features(self, column: Column) -> Values:
+        """None: (N, 0)."""
+        return np.empty((len(column), 0))
 
     def describe(self) -> str:
         """The note says it all."""

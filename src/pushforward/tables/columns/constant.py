@@ -12,7 +12,7 @@ from ...io.frames import Column
 from .base import Cells, Kind, Plain, Request, States, Values, fact, is_number, is_text, optional
 from .date import Date
 from .look import plain
-from .number import Number
+from .number import Number, number_features, with_indicator
 from .real import Real
 
 
@@ -72,6 +72,15 @@ class Constant(Plain):
         """The value."""
         value: NDArray[Any] = np.full(len(state), self.value)
         return self.number.write(value, (state == 1) & self.missing)
+
+    @property
+    def feature_names(self) -> list[tuple[str, bool]]:
+        """The value, and whether it is missing where that may be."""
+        return number_features(self)
+
+    def features(self, column: Column) -> Values:
+        """See `Number.features`."""
+        return with_indicator(self, self.number.read(column), column.is_missing, self.value)
 
     def parts(self) -> list[str]:
         """The value."""

@@ -252,6 +252,19 @@ class Number(Plain):
         with np.errstate(invalid="ignore"):
             return (state >= self.numbered) | ((number >= low) & (number <= high))
 
+    @property
+    def feature_names(self) -> list[tuple[str, bool]]:
+        """The value, and whether it is missing where that may be."""
+        return number_features(self)
+
+    def features(self, column: Column) -> Values:
+        """Values (N, 1), with missing cells in the middle; (N, 2) where there may be some, which are indicated."""
+        if self.flows:
+            middle = float(self.decode_values(np.zeros(1, dtype=np.int64), self.marginal.inverse(np.zeros(1)))[0])
+        else:
+            middle = 0.0 if self.extent is None else sum(self.extent) / 2
+        return with_indicator(self, self.read(column), column.is_missing, middle)
+
     def straight(self) -> Kind:
         """The same with a line in place of the spline."""
         return replace(self, knots=self.marginal.straightened()) if self.flows else self
@@ -276,6 +289,17 @@ class Number(Plain):
     def with_map(self, knots: Any, heavy: tuple[bool, bool]) -> Self:
         """The same with a marginal map."""
         return replace(self, knots=knots, heavy=heavy)
+
+
+def number_features(kind: Kind) -> list[tuple[str, bool]]:
+    """The feature names of a column of numbers."""
+    return [(kind.name, False)] + [(f"{kind.name} missing", True)] * kind.missing
+
+
+def with_indicator(kind: Kind, values: NDArray[Any], is_missing: Mask, middle: float) -> Values:
+    """Values (N,), a middle one where missing, and an indicator of these where cells may be: (N, 1 or 2)."""
+    filled = np.where(is_missing, middle, values.astype(np.float64))
+    return np.stack([filled, is_missing], 1) if kind.missing else filled[:, None]
 
 
 def as_number(kind: Kind) -> Number:
