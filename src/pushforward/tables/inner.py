@@ -93,6 +93,7 @@ class StatesThenNumbers(Density):
             y = torch.where(absent, filled, y)
             added = torch.where(absent, 0.5 * filled.square() - _LOG_NORMAL, 0.0).sum(1)
         z, log_det = self.precondition(y)
+        z = z.float()  # as the flow was trained on them, so that a model scores alike in any dtype
         return z, self._contexts(x, context), added + log_det
 
     def latent(self, x: Tensor, context: Tensor | None = None, *, noise: Tensor | None = None) -> Tensor | None:
