@@ -245,7 +245,13 @@ class Tensors(Space):
         return torch.cat(list(parts))
 
     def spread(self, n: int, context: Any) -> tuple[Tensor | None, int]:
-        """Contexts (*M, K) -> (n * prod(M), K), and that number; (None, n) for none."""
+        """Contexts (*M, K) -> (n * prod(M), K), and that number; (None, n) for none.
+
+        Raises:
+            ValueError: n is negative.
+        """
+        if n < 0:
+            raise ValueError(f"the number of samples must be at least 0, got {n}")
         if context is None:
             return None, n
         context = torch.as_tensor(context)
@@ -347,7 +353,7 @@ class Mixture(Density):
         if values.device.type != "meta" and (not bool((values >= 0).all()) or not bool(values.sum() > 0)):
             raise ValueError(f"weights must not be negative, nor all zero, got {values.tolist()}")
         self.densities = nn.ModuleList(densities)
-        self.register_buffer("weights", values / values.sum())
+        self.register_buffer("weights", (values / values.sum()).to(torch.get_default_dtype()))
 
     @property
     def space(self) -> Space:  # type: ignore[override]
