@@ -13,6 +13,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from .io import frames
+from .io.frames import Frame, FrameSource
+
 if TYPE_CHECKING:
     from .flow import Flow
 
@@ -106,6 +109,10 @@ class Space(ABC):
     names: tuple[str, ...]
     given: tuple[str, ...] = ()
     sizes: tuple[int, ...] = ()
+
+    def describe(self) -> str:
+        """What the columns are, for people: a line, or a line for each."""
+        return ", ".join(self.names)
 
     @abstractmethod
     def read(self, source: Any) -> Any:
@@ -285,6 +292,8 @@ class Vectors(Tensors):
         Raises:
             ValueError: a column is absent, or as `Tensors.read`.
         """
+        if isinstance(source, Frame | FrameSource):
+            return super().read(frames.read(source).model_matrix(self.names))
         names = source if isinstance(source, Mapping) else getattr(source, "column_names", None)
         names = getattr(source, "columns", None) if names is None else names
         if names is None:
