@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 import pushforward as pf
 from common import RESULTS, write
-from pushforward.io.tables import Table, read_table
+from pushforward.io.old_tables import Table, read_table
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "photoz"
 TARGET = "redshift"

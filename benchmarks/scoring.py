@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 import pushforward as pf
 from common import write
-from pushforward.io.tables import TableWriter, open_table
+from pushforward.io.old_tables import TableWriter, open_table
 from pushforward.tables import Scores
 
 PIECE = 250_000  # rows of a file

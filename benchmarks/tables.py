@@ -22,7 +22,7 @@ import pyarrow.parquet
 
 import pushforward as pf
 from common import RESULTS, write
-from pushforward.io.tables import read_table
+from pushforward.io.old_tables import read_table
 from pushforward.tables.arrow import Source, as_source
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

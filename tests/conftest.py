@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 
-
 collect_ignore_glob = ["golden/*.py"]  # scripts that wrote the golden files, with the code of their time
 
 

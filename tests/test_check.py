@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import pushforward as pf
 from pushforward.checks import Report, check, held_out_likelihood
 from pushforward.checks.stats import GOOD
-from pushforward.io.tables import read_table
+from pushforward.io.old_tables import read_table
 
 RNG = np.random.default_rng
 

@@ -12,7 +12,7 @@ import torch
 
 import pushforward as pf
 from commands import TINY, bad, good, run, write_csv
-from pushforward.io import tables
+from pushforward.io import old_tables as tables
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 import pushforward as pf
-from pushforward.io.tables import read_table
+from pushforward.io.old_tables import read_table
 from pushforward.tables import Schema
 
 quiet = pytest.mark.filterwarnings("ignore::UserWarning")

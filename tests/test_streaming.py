@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import pushforward as pf
-from pushforward.io.tables import Table, TableFile, TableWriter, open_table, read_table
+from pushforward.io.old_tables import Table, TableFile, TableWriter, open_table, read_table
 from pushforward.tables import Scores, TableDensity, drop_bad_rows
 
 
@@ -202,7 +202,7 @@ def test_bad_rows_are_dropped_and_counted(tmp_path: Path) -> None:
 
 PEAK = """
 import resource, sys, numpy as np, pushforward as pf
-from pushforward.io.tables import TableWriter, open_table
+from pushforward.io.old_tables import TableWriter, open_table
 from pushforward.tables import Scores
 density = pf.load(sys.argv[1])
 with TableWriter(sys.argv[3]) as writer:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import datetime
 import decimal
 import errno
+import gc
 import gzip
+import sqlite3
+import zipfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pushforward.io.tables import SUFFIXES, Table, TableWriter, open_table, read_table, write_table
+from pushforward.io.frames import Frame, of_array
+from pushforward.io.tables import SUFFIXES, TableWriter, open_table, read_table, write_table
 
 
 def csv_file(tmp_path: Path, text: str | bytes, name: str = "data.csv") -> Path:
@@ -28,6 +34,10 @@ def npy_file(tmp_path: Path, values: Any, name: str = "data.npy") -> Path:
     return tmp_path / name
 
 
+def array(values: Any, *names: str) -> Frame:
+    return of_array(values, names)
+
+
 def parquet_file(tmp_path: Path, columns: dict[str, Any], name: str = "data.parquet") -> Path:
     pq.write_table(pa.table(columns), tmp_path / name)
     return tmp_path / name
@@ -35,14 +45,14 @@ def parquet_file(tmp_path: Path, columns: dict[str, Any], name: str = "data.parq
 
 def test_columns_come_in_the_order_asked_for(tmp_path: Path) -> None:
     table = read_table(csv_file(tmp_path, "a,b,c\n1,2,x\n3,4.5,y\n"))
-    assert table.names == ("a", "b", "c")
+    assert table.names == ["a", "b", "c"]
     assert table.matrix(["b", "a"]).tolist() == [[2, 1], [4.5, 3]]
     assert table.matrix(["a"]).dtype == np.float64
 
 
 def test_a_first_line_of_numbers_is_data(tmp_path: Path) -> None:
     table = read_table(csv_file(tmp_path, "1,2\n3,4\n"))
-    assert table.names == ("x0", "x1")
+    assert table.names == ["x0", "x1"]
     assert table.matrix().tolist() == [[1, 2], [3, 4]]
 
 
@@ -59,7 +69,7 @@ def test_a_first_line_of_numbers_is_data(tmp_path: Path) -> None:
 )
 def test_csv_dialects_mean_the_same(tmp_path: Path, text: str) -> None:
     table = read_table(csv_file(tmp_path, text))
-    assert table.names == ("a", "b")
+    assert table.names == ["a", "b"]
     assert table.matrix().tolist() == [[1, 2], [3, 4]]
 
 
@@ -101,8 +111,6 @@ BAD_CSV: dict[str, tuple[str | bytes, str]] = {
     "short row": ("a,b\n1,2\n3\n", "line 3 has 1 cell, the first line has 2"),
     "long row": ("a,b\n1,2,3\n", "line 2 has 3 cells"),
     "open quote": ('a,b\n1,"2\n3,4\n', r"column 'b' is not numeric: row 1 holds '2\\n3,4"),
-    "latin-1": ("a,é\n1,2\n".encode("latin-1"), "UTF-8"),
-    "latin-1 cell": ("a,b\n1,é\n".encode("latin-1"), "UTF-8"),
     "binary": (bytes(range(256)), "UTF-8"),
     "words": ("a,b\n1,2\n3,x\n", "column 'b' is not numeric: row 2 holds 'x' .*--columns a$"),
     "only words": ("a\nx\n", "no column is numeric"),
@@ -206,8 +214,8 @@ def test_damaged_npy(tmp_path: Path) -> None:
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_table(tmp_path / "none.csv")
-    with pytest.raises(ValueError, match=r"expected a folder of Parquet files or a file ending in \.csv, "):
-        read_table(csv_file(tmp_path, "a\n1\n", "data.xlsx"))
+    with pytest.raises(ValueError, match=r"expected a folder of Parquet files, a SELECT or a file ending in \.csv, "):
+        read_table(csv_file(tmp_path, "a\n1\n", "data.pdf"))
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(IsADirectoryError, match="is a folder"):
         read_table(tmp_path / "folder.csv")
@@ -294,7 +302,7 @@ def test_words_do_not_fit_into_npy_nor_lists_into_csv(tmp_path: Path) -> None:
 
 def test_a_column_is_not_added_twice() -> None:
     with pytest.raises(ValueError, match="already has a column 'a'"):
-        Table(np.zeros((2, 1)), ("a",)).with_column("a", np.zeros(2))
+        array(np.zeros((2, 1)), "a").with_column("a", np.zeros(2))
 
 
 def test_the_hint_can_be_pasted_into_a_shell(tmp_path: Path) -> None:
@@ -338,7 +346,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
         return FullDisk(real(path, mode), room) if "w" in mode else real(path, mode, **more)
 
     monkeypatch.setattr("builtins.open", limited)
-    piece = Table(np.random.default_rng(0).normal(size=(1000, 2)), ("a", "b"))
+    piece = array(np.random.default_rng(0).normal(size=(1000, 2)), "a", "b")
 
     def write() -> None:
         with TableWriter(out) as writer:
@@ -355,7 +363,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
 
 def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        write_table(Table(np.zeros((2, 1)), ("a",)), tmp_path / "none" / "out.npy")
+        write_table(array(np.zeros((2, 1)), "a"), tmp_path / "none" / "out.npy")
 
 
 DIALECTS: dict[str, tuple[str, str]] = {
@@ -374,7 +382,7 @@ DIALECTS: dict[str, tuple[str, str]] = {
 def test_what_separates_cells_is_found_out(tmp_path: Path, name: str) -> None:
     file, text = DIALECTS[name]
     table = read_table(csv_file(tmp_path, text, file))
-    assert table.names == ("a", "b")
+    assert table.names == ["a", "b"]
     assert table.matrix().tolist() == [[1.5, -2], [3, 0.25]]
 
 
@@ -382,7 +390,7 @@ def test_what_is_found_out_can_be_said(tmp_path: Path) -> None:
     path = csv_file(tmp_path, "1;2\n3;4\n")
     assert open_table(path, delimiter=",").names == ("1;2",)
     assert open_table(path, header=True).names == ("1", "2")
-    assert open_table(csv_file(tmp_path, "a,b\nc,d\n"), header=False).read().data.num_rows == 2
+    assert open_table(csv_file(tmp_path, "a,b\nc,d\n"), header=False).read().to_arrow().num_rows == 2
     assert open_table(csv_file(tmp_path, "a b\n1 2\n"), delimiter="whitespace").names == ("a", "b")
     with pytest.raises(ValueError, match="one ASCII character"):
         open_table(path, delimiter="::")
@@ -391,9 +399,9 @@ def test_what_is_found_out_can_be_said(tmp_path: Path) -> None:
 
 
 def test_blanks_within_cells_separate_nothing(tmp_path: Path) -> None:
-    assert read_table(csv_file(tmp_path, "city\nNew York\nLos Angeles\n")).names == ("city",)
+    assert read_table(csv_file(tmp_path, "city\nNew York\nLos Angeles\n")).names == ["city"]
     quoted = read_table(csv_file(tmp_path, 'mpg name\n18.0   "chevrolet malibu"\n', "d.data"))
-    assert quoted.data.to_pylist() == [{"mpg": "18.0", "name": "chevrolet malibu"}]
+    assert quoted.to_arrow().to_pylist() == [{"mpg": "18.0", "name": "chevrolet malibu"}]
 
 
 def test_a_first_line_that_is_like_the_others_is_data(tmp_path: Path) -> None:
@@ -429,7 +437,7 @@ def test_the_array_of_an_archive(tmp_path: Path) -> None:
         for save in (np.savez, np.savez_compressed):
             save(tmp_path / f"{name}.npz", **arrays)
             file = open_table(tmp_path / f"{name}.npz")
-            assert np.array_equal(np.concatenate([b.data for b in file.batches(4)]), x)
+            assert np.array_equal(np.concatenate([b.to("numpy") for b in file.batches(4)]), x)
     np.savez(tmp_path / "two.npz", train=x, test=x)
     with pytest.raises(ValueError, match="holds the arrays 'train', 'test': expected a single one, or one called X"):
         open_table(tmp_path / "two.npz")
@@ -451,7 +459,7 @@ def test_a_folder_of_parquet_files(tmp_path: Path) -> None:
     (tmp_path / "t" / "README").write_text("not a table")
     file = open_table(tmp_path / "t")
     assert (file.rows, file.names) == (4, ("a", "year"))
-    assert file.read().data.to_pylist()[2:] == [{"a": 3, "year": 2021}, {"a": None, "year": 2021}]
+    assert file.read().to_arrow().to_pylist()[2:] == [{"a": 3, "year": 2021}, {"a": None, "year": 2021}]
 
 
 def test_files_of_a_folder_must_agree(tmp_path: Path) -> None:
@@ -491,7 +499,7 @@ def test_pieces_of_a_csv_get_types_that_hold_them_all(tmp_path: Path) -> None:
         with TableWriter(tmp_path / name, like=file) as writer:
             for batch in file.batches(1):
                 writer.write(batch.with_column("y", np.ones(len(batch))))
-        written = read_table(tmp_path / name).data
+        written = read_table(tmp_path / name).to_arrow()
         kinds = [str(t)[:9] for t in written.schema.types]
         assert kinds == ["int64", "double", "timestamp", "string", "double"]
         assert written["s"].to_pylist() == ["5", "5", "5", "x"]
@@ -501,10 +509,223 @@ def test_pieces_must_have_the_same_columns(tmp_path: Path) -> None:
     def write() -> None:
         with TableWriter(tmp_path / "o.csv") as out:
             for name in "ab":
-                out.write(Table(np.zeros((1, 1)), (name,)))
+                out.write(array(np.zeros((1, 1)), name))
 
     with pytest.raises(ValueError, match="has the columns 'a'; a piece has 'b'"):
         write()
     with pytest.raises(ValueError, match="nothing was written"), TableWriter(tmp_path / "o.csv"):
         pass
     assert not list(tmp_path.iterdir())
+
+
+TEXTS = {"latin-1": "latin-1", "utf-16": "utf-16", "utf-16 big end first": "utf-16-be"}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_other_encodings_are_detected_and_told(tmp_path: Path, name: str) -> None:
+    mark = "\ufeff" if name == "utf-16 big end first" else ""
+    path = csv_file(tmp_path, (mark + "größe;Ort\n1,5;Köln\n2,5;Münster\n").encode(TEXTS[name]))
+    with pytest.warns(UserWarning, match=f"is read as {name[:6]}"):
+        frame = read_table(path)
+    assert frame.names == ["größe", "Ort"]
+    assert frame.matrix(["größe"]).tolist() == [[1.5], [2.5]]
+    assert frame.column("Ort").texts == ["Köln", "Münster"]
+
+
+def test_an_encoding_can_be_said(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, "a,b\nЖ,1\n".encode("cp1251"))
+    assert open_table(path, encoding="cp1251").read().column("a").texts == ["Ж"]
+    with pytest.raises(ValueError, match="unknown encoding 'no'"):
+        open_table(path, encoding="no")
+    with pytest.raises(ValueError, match="no readable CSV in UTF-8"):
+        open_table(path, encoding="utf-8")
+
+
+def test_an_encoding_is_seen_below_the_beginning(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, ("a,b\n" + "x,1\n" * 500_000 + "é,1\n").encode("latin-1"))
+    with pytest.warns(UserWarning, match="latin-1"):
+        assert read_table(path).column("a").shown(500_000) == "'é'"
+
+
+def test_columns_are_chosen_at_the_door(tmp_path: Path) -> None:
+    csv_file(tmp_path, "a,b,c\n1,2,x\n3,4,y\n", "t.csv")
+    (tmp_path / "p" / "year=2024").mkdir(parents=True)
+    parquet_file(tmp_path / "p" / "year=2024", {"a": [1, 3], "b": [2, 4]}, "t.parquet")
+    parquet_file(tmp_path, {"a": [1, 3], "b": [2, 4]}, "t.parquet")
+    np.save(tmp_path / "t.npy", [[1, 2], [3, 4]])
+    for name, names in (("t.csv", ["b", "a"]), ("t.parquet", ["b", "a"]), ("t.npy", ["x1", "x0"])):
+        assert read_table_of(tmp_path / name, names).tolist() == [[2, 1], [4, 3]], name
+    assert read_table_of(tmp_path / "p", ["year", "b"]).tolist() == [[2024, 2], [2024, 4]]
+    assert read_table_of(tmp_path / "p", ["year"]).tolist() == [[2024], [2024]]
+    with pytest.raises(ValueError, match="has no column 'z'; it has 'a', 'b', 'c'"):
+        open_table(tmp_path / "t.csv", columns=["z"])
+
+
+def read_table_of(path: Path, columns: list[str]) -> Any:
+    return open_table(path, columns=columns).read().matrix(columns)
+
+
+def test_a_pattern_of_parquet_files(tmp_path: Path) -> None:
+    for year in (2023, 2024):
+        (tmp_path / f"year={year}").mkdir()
+        parquet_file(tmp_path / f"year={year}", {"a": [year + 0.5]}, "t.parquet")
+    assert read_table(str(tmp_path / "year=*" / "*.parquet")).matrix().tolist() == [[2023.5, 2023], [2024.5, 2024]]
+    with pytest.raises(FileNotFoundError):
+        read_table(tmp_path / "none*.parquet")
+
+
+def test_a_query_is_one_select(tmp_path: Path) -> None:
+    parquet_file(tmp_path, {"a": [1.0, 2.0, 3.0], "s": ["x", "y", "z"]}, "t.parquet")
+    file = open_table(f"SELECT a * 2 AS b, s FROM '{tmp_path}/t.parquet' WHERE a > 1")
+    assert (file.rows, file.names, file.text) == (2, ("b", "s"), False)
+    assert file.read().to_arrow().to_pylist() == [{"b": 4, "s": "y"}, {"b": 6, "s": "z"}]
+    assert len(open_table(f"from '{tmp_path}/t.parquet';").read()) == 3
+    secret = np.ones(3)
+    for query, message in (
+        ("SELECT 1; SELECT 2", "exactly one SELECT, got SELECT, SELECT"),
+        ("WITH x AS (SELECT 1) INSERT INTO y SELECT * FROM x", "exactly one SELECT, got INSERT"),
+        ("SELECT FROM", "the query cannot be read: Parser Error"),
+        ("SELECT * FROM secret", "the query cannot be read: Catalog Error"),
+        ("SELECT 1 AS a, 2 AS a", "the query: more than one column 'a'"),
+        ("SELECT 1 AS a WHERE false", "the query has no rows"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            open_table(query)
+    assert secret.all()
+
+
+def test_the_result_of_a_query_is_the_same_in_every_pass_and_removed_at_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    file = open_table("SELECT random() AS r FROM range(1000)")
+    assert np.array_equal(file.read().matrix(), file.read().matrix())
+    part, rest = file.split(100, seed=3)
+    everything = np.concatenate([part.matrix(), *(b.matrix() for b in rest.batches(64))])
+    assert np.array_equal(np.sort(everything, axis=0), np.sort(file.read().matrix(), axis=0))
+    assert len(list(tmp_path.iterdir())) == 1
+    del file, rest, part
+    gc.collect()
+    assert not list(tmp_path.iterdir())
+
+
+def test_json_lines_in_and_out(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, '{"a": 1.5, "b": "y"}\n{"b": null, "a": -2}\n', "t.jsonl")
+    frame = read_table(path)
+    assert frame.to_arrow().to_pylist() == [{"a": 1.5, "b": "y"}, {"a": -2.0, "b": None}]
+    write_table(frame, tmp_path / "out.jsonl")
+    assert (tmp_path / "out.jsonl").read_text() == '{"a": 1.5, "b": "y"}\n{"a": -2.0, "b": null}\n'
+    write_table(read_table(csv_file(tmp_path, "n,d\n1,2020-01-01\nNA,2020-01-02\n")), tmp_path / "typed.jsonl")
+    back = read_table(tmp_path / "typed.jsonl")
+    assert [c.holds for c in back.columns] == ["numbers", "times"]
+    assert back.column("n").is_missing.tolist() == [False, True]
+    packed = csv_file(tmp_path, gzip.compress(b'{"a": 1}\n'), "t.jsonl.gz")
+    assert read_table(packed).matrix().tolist() == [[1]]
+    with pytest.raises(ValueError, match=r"bad\.jsonl cannot be read"):
+        read_table(csv_file(tmp_path, "no json\n", "bad.jsonl"))
+
+
+def test_the_table_of_a_database(tmp_path: Path) -> None:
+    with duckdb.connect(str(tmp_path / "t.duckdb")) as connection:
+        connection.execute("CREATE TABLE people AS SELECT 1::UTINYINT AS n, DATE '2020-01-01' AS d, 'x' AS s")
+    frame = read_table(tmp_path / "t.duckdb")
+    assert [(c.name, c.dtype) for c in frame.columns] == [("n", "uint8"), ("d", "date32[day]"), ("s", "string")]
+    with duckdb.connect(str(tmp_path / "t.duckdb")) as connection:
+        connection.execute("CREATE TABLE other (a INT)")
+    with pytest.raises(ValueError, match="holds the tables 'other', 'people': expected a single one"):
+        read_table(tmp_path / "t.duckdb")
+    with closing(sqlite3.connect(tmp_path / "t.db")) as connection:
+        connection.execute("CREATE TABLE t (i INTEGER, x, s TEXT, mixed)")
+        connection.executemany("INSERT INTO t VALUES (?, ?, ?, ?)", [(1, 0.5, "a", 1), (None, 2, None, "b")])
+        connection.commit()
+    frame = read_table(tmp_path / "t.db")
+    assert [c.dtype for c in frame.columns] == ["int64", "double", "string", "string"]
+    assert frame.to_arrow().to_pylist()[1] == {"i": None, "x": 2.0, "s": None, "mixed": "b"}
+    with pytest.raises(ValueError, match="no database of DuckDB or SQLite"):
+        read_table(csv_file(tmp_path, "a,b\n1,2\n", "bad.db"))
+    for name in ("t.db", "t.duckdb"):
+        with pytest.raises(ValueError, match=rf"half\.{name[2:]}"):
+            read_table(csv_file(tmp_path, (tmp_path / name).read_bytes()[:3000], f"half.{name[2:]}"))
+
+
+def test_a_workbook(tmp_path: Path) -> None:
+    path = workbook(tmp_path / "t.xlsx", [["n", "x", "s"], [1, 0.5, "a"], [2, None, "b"], [3, 1.5, 7]])
+    frame = read_table(path)
+    assert [(c.name, c.dtype) for c in frame.columns] == [("n", "int64"), ("x", "double"), ("s", "string")]
+    assert frame.column("x").is_missing.tolist() == [False, True, False]
+    assert frame.column("s").texts == ["a", "b", "7"]
+    with pytest.raises(ValueError, match="only a header"):
+        read_table(workbook(tmp_path / "t.xlsx", [["n"]]))
+    with pytest.raises(ValueError, match="damaged or no workbook"):
+        read_table(csv_file(tmp_path, "a,b\n1,2\n", "bad.xlsx"))
+
+
+def workbook(path: Path, rows: list[list[Any]]) -> Path:
+    """The smallest Excel file that holds some cells."""
+
+    def cell(value: Any) -> str:
+        if value is None:
+            return "<c/>"
+        return f'<c t="inlineStr"><is><t>{value}</t></is></c>' if isinstance(value, str) else f"<c><v>{value}</v></c>"
+
+    main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    package = "http://schemas.openxmlformats.org/package/2006"
+    parts = {
+        "[Content_Types].xml": f'<Types xmlns="{package}/content-types"/>',
+        "_rels/.rels": f'<Relationships xmlns="{package}/relationships"><Relationship Id="r1" '
+        f'Type="{office}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
+        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{office}">'
+        '<sheets><sheet name="S" sheetId="1" r:id="r1"/></sheets></workbook>',
+        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{package}/relationships"><Relationship Id="r1" '
+        f'Type="{office}/worksheet" Target="worksheets/sheet1.xml"/></Relationships>',
+        "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{main}"><sheetData>'
+        + "".join(f"<row>{''.join(map(cell, row))}</row>" for row in rows)
+        + "</sheetData></worksheet>",
+    }
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, f'<?xml version="1.0" encoding="UTF-8"?>{content}')
+    return path
+
+
+def test_rows_are_left_out_by_a_rule(tmp_path: Path) -> None:
+    file = open_table(csv_file(tmp_path, "x\n" + "\n".join(map(str, range(100))) + "\n"))
+
+    def keep(numbers: np.ndarray, frame: Frame) -> np.ndarray:
+        assert np.array_equal(frame.matrix()[:, 0], numbers)
+        file.skipped.add(f"{(numbers % 2).sum()} odd rows")
+        return numbers % 2 == 0
+
+    even = file.where(keep)
+    assert even.read().matrix()[:, 0].tolist() == list(range(0, 100, 2))
+    part, rest = even.split(10, seed=1)
+    assert even.skipped.count == 1
+    left = np.concatenate([b.matrix()[:, 0] for b in rest.batches(7)])
+    assert sorted([*left, *part.matrix()[:, 0]]) == list(range(0, 100, 2))
+
+
+def test_the_types_of_a_text_file_are_those_of_its_first_reading(tmp_path: Path) -> None:
+    file = open_table(csv_file(tmp_path, "x,k\n" + "1,1\n" * 50 + "2.5,b\n"))
+    assert {b.column("k").holds for b in file.batches(10)} == {"numbers", "texts"}
+    file.read()
+    assert {b.column("k").holds for b in file.batches(10)} == {"texts"}
+    assert {str(b.column("x").require_numbers().dtype) for b in file.batches(10)} == {"float64"}
+
+
+CASES = Path(__file__).resolve().parents[2] / "shared" / "cases" / "tables"
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="the collected messy files (../shared/cases/tables) are not here")
+@pytest.mark.filterwarnings("ignore:.* is read as:UserWarning")
+def test_collected_messy_files_read() -> None:
+    refused = {"trailing.csv": "more than one column ''"}  # what is accepted later
+    for path in sorted(p for p in CASES.iterdir() if p.suffix in (".csv", ".jsonl")):
+        if path.name in refused:
+            with pytest.raises(ValueError, match=refused[path.name]):
+                read_table(path)
+            continue
+        frame = read_table(path)
+        assert len(frame) > 0, path.name
+        if path.suffix == ".csv":
+            assert all(column.to_arrow().null_count == 0 for column in frame.columns), path.name

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import pushforward as pf
-from pushforward.io.tables import Table, read_table
+from pushforward.io.old_tables import Table, read_table
 from pushforward.tables import Schema, TableDensity, cells
 from pushforward.tables.arrow import as_source
 from pushforward.tables.kinds import requested

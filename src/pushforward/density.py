@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -12,9 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
-
-from .io import frames
-from .io.frames import Frame, FrameSource
 
 if TYPE_CHECKING:
     from .flow import Flow
@@ -287,21 +284,30 @@ class Vectors(Tensors):
         return super().names if self._names is None else self._names
 
     def read(self, source: Any) -> Tensor:
-        """Numbers (N, D), or a frame, table or dictionary that has the columns `names` -> (N, D).
+        """Numbers (N, D), or what has the columns `names` -> (N, D): a frame of any library, a dictionary or a file.
 
         Raises:
-            ValueError: a column is absent, or as `Tensors.read`.
+            ValueError: a column is absent (it is named), holds missing cells or no numbers, or as `Tensors.read`.
+            OSError: a file cannot be read.
         """
-        if isinstance(source, Frame | FrameSource):
-            return super().read(frames.read(source).model_matrix(self.names))
-        names = source if isinstance(source, Mapping) else getattr(source, "column_names", None)
-        names = getattr(source, "columns", None) if names is None else names
-        if names is None:
+        from .io import frames, tables
+
+        if isinstance(source, (str, PathLike)):
+            source = tables.open_table(source)
+        elif not isinstance(source, (frames.Frame, frames.FrameSource)) and not frames.is_named(source):
             return super().read(source)
-        absent = [name for name in self.names if name not in names]
-        if absent:
-            raise ValueError(f"expected the columns {', '.join(self.names)}; {', '.join(absent)} are absent")
-        return super().read(np.stack([np.asarray(source[name], dtype=np.float64) for name in self.names], 1))
+        return super().read(frames.read(source).model_matrix(self.names))
+
+    def write(self, rows: Tensor, path: str | PathLike[str]) -> None:
+        """Writes rows (N, D) to a .csv, .parquet, .npy, ... file, as the suffix says.
+
+        Raises:
+            ValueError: another suffix; those that can be written are listed.
+            OSError: the file cannot be written; nothing is left behind.
+        """
+        from .io import frames, tables
+
+        tables.write_table(frames.of_array(rows.detach().cpu().numpy(), self.names), path)
 
 
 class Mixture(Density):

@@ -229,7 +229,7 @@ DATE_EDITS: list[dict[str, Any]] = [
     {"day": datetime.date(1950, 2, 28)},
     {"iso": "2060-12-31"},
     {"iso_timed": "1999-12-31 23:59:59"},
-    {"zoned": _when(2015, 3, 29, 0, 30).replace(tzinfo=datetime.timezone.utc)},
+    {"zoned": _when(2015, 3, 29, 0, 30).replace(tzinfo=datetime.UTC)},
     {"of_day": datetime.time(0, 0)},
     # impossible, or never seen
     {"naive": _when(2015, 3, 29, 0, 30, 17)},

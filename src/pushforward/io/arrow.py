@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -110,6 +111,30 @@ def arrow_array(column: Column) -> Any:
     return pa.array(values.astype(np.float64), mask=missing).cast(kind, safe=False)
 
 
+def plain_type(column: Column) -> Any:
+    """The Arrow type of a column; of the cells of a text file that of what they mean."""
+    pa = pyarrow()
+    if column.dtype != "text":
+        return arrow_type(column.dtype) if column.cells is None else column.cells.type
+    if column.holds == "numbers" and column.numbers is not None:
+        return pa.from_numpy_dtype(column.numbers.dtype)
+    if column.holds == "times":
+        return pa.date32() if column.unit == "D" else pa.timestamp("s")
+    return {"truths": pa.bool_(), "nothing": pa.null()}.get(column.holds, pa.string())
+
+
+def array_of_type(column: Column, kind: Any) -> Any:
+    """The cells of a column as an Arrow array of a type."""
+    pa = pyarrow()
+    if column.dtype != "text":
+        array = column.to_arrow()
+        return array if array.type == kind else array.cast(kind)
+    if is_string(kind):
+        cells = column.cells.cast(pa.string())
+        return pa.compute.if_else(pa.array(column.is_missing), pa.scalar(None, pa.string()), cells)
+    return replace(column, cells=None, dtype=str(plain_type(column))).to_arrow().cast(kind)
+
+
 def like_type(column: Column, other: Column) -> Any:
     """The cells of a column as those of another one: of its Arrow type, its categories in their order."""
     pa = pyarrow()
@@ -195,7 +220,7 @@ def _of_file(cells: Any, like: Column | None) -> dict[str, Any]:
             lower = np.where(is_missing, -1, facts["numbers"]).astype(np.int32)
             facts |= {"holds": "truths", "codes": lower, "labels": ("false", "true")}
     else:
-        times, good, form = parse_times(Labels(chosen))
+        times, good, form = parse_times(Labels(chosen), mixed=True)
         if good.all():
             days = bool((times % _DAY == 0).all()) and (like is None or like.unit in ("", "D"))
             ticks = times // _DAY if days else times

@@ -129,22 +129,23 @@ def _whole(values: NDArray[np.float64], good: NDArray[np.bool_], cells: Any, tru
     return values
 
 
-def parse_times(labels: Sequence[str], form: str | None = None) -> tuple[NDArray[np.int64], NDArray[np.bool_], str]:
+def parse_times(
+    labels: Sequence[str], form: str | None = None, *, mixed: bool = False
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], str]:
     """Texts (L,) -> seconds since 1970 (L,), 0 where they are no time; which are times (L,); how they are written.
 
     Args:
         labels: such as 2020-02-29 or 2020-02-29 12:30.
         form: how they are written, as of `strftime`; None takes the first of `FORMS` that fits most of them.
+        mixed: whether each may be of another form.
     """
     pc = pyarrow().compute
     texts = as_arrow(labels)
-    best, times = FORMS[0] if form is None else form, None
-    if form is not None or pc.any(pc.match_substring_regex(texts, _DATE)).as_py():
-        tried = {known: _timestamps(texts, known) for known in ((form,) if form else FORMS)}
-        best = min(tried, key=lambda known: tried[known].null_count)
-        times = tried[best]
-    if times is None:
-        return np.zeros(len(texts), np.int64), np.zeros(len(texts), bool), best
+    if form is None and not pc.any(pc.match_substring_regex(texts, _DATE)).as_py():
+        return np.zeros(len(texts), np.int64), np.zeros(len(texts), bool), FORMS[0]
+    tried = {known: _timestamps(texts, known) for known in ((form,) if form else FORMS)}
+    best = min(tried, key=lambda known: tried[known].null_count)
+    times = pc.coalesce(*tried.values()) if mixed else tried[best]
     good = _array(pc.is_valid(times))
     return pc.cast(times, pyarrow().int64()).fill_null(0).to_numpy(zero_copy_only=False), good, best
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .arrow import arrow_array, like_type, views_of
+from .arrow import array_of_type, arrow_array, like_type, plain_type, views_of
 from .cells import Numbers, parse_numbers, parse_times, pyarrow
 
 Holds = Literal["numbers", "times", "texts", "truths", "nothing", "other"]
@@ -150,7 +150,7 @@ class Column:
             return np.zeros(len(self), np.int64), self.unit or "s"
         if self.codes is None:
             raise ValueError(f"column {self.name!r} holds {self.dtype}, which is no date")
-        parsed, good, _ = parse_times(self.labels, form)
+        parsed, good, _ = parse_times(self.labels, form, mixed=self.dtype == "text" and form is None)
         if not good[self.codes[~self.is_missing]].all():
             raise ValueError(
                 f"column {self.name!r} holds dates, but has cells that are none (YYYY-MM-DD[ hh:mm:ss]): "
@@ -186,7 +186,7 @@ class Column:
         if view == "times":
             if self.times is not None and form in (None, self.form):
                 return np.empty(0, np.int64)
-            good = parse_times(self.labels, form)[1]
+            good = parse_times(self.labels, form, mixed=self.dtype == "text" and form is None)[1]
         elif self.numbers is not None:
             return self._infinite
         else:
@@ -212,6 +212,22 @@ class Column:
         if self.cells is None:
             return arrow_array(self)
         return self.cells.cast(pyarrow().string()) if self.dtype == "text" else self.cells
+
+    @property
+    def plain_type(self) -> Any:
+        """The Arrow type of its cells; of those of a text file what they mean."""
+        return plain_type(self)
+
+    def as_type(self, kind: Any) -> Any:
+        """A pyarrow array of a type that holds the cells.
+
+        Raises:
+            ValueError: it does not.
+        """
+        try:
+            return array_of_type(self, kind)
+        except pyarrow().ArrowException as error:
+            raise ValueError(f"column {self.name!r} holds cells that are no {kind}: {error}") from None
 
     def like(self, other: Column) -> Column:
         """The column as another one came: with its name, its dtype and its order of categories."""
@@ -310,15 +326,15 @@ class Frame:
         columns = (replace(column, name=name) for column, name in zip(self.columns, names, strict=True))
         return replace(self, columns=tuple(columns))
 
-    def with_column(self, column: Column) -> Frame:
-        """The frame with one more column, last.
+    def with_column(self, name: str, values: NDArray[Any]) -> Frame:
+        """The frame with one more column, last: numbers (N,), NaN where missing.
 
         Raises:
             ValueError: there is one of that name already.
         """
-        if column.name in self._places:
-            raise ValueError(f"{self.source} already has a column {column.name!r}")
-        return replace(self, columns=(*self.columns, column))
+        if name in self._places:
+            raise ValueError(f"{self.source} already has a column {name!r}")
+        return replace(self, columns=(*self.columns, _of_vector(name, values)))
 
     def numeric_columns(self) -> list[str]:
         """The names of the columns that hold numbers or truth values alone (and perhaps missing cells)."""
@@ -480,10 +496,13 @@ def read(source: Any) -> Frame:
         return source
     if isinstance(source, FrameSource):
         return source.read()
-    if isinstance(source, (np.ndarray, torch.Tensor)) or not (
-        isinstance(source, Mapping) or hasattr(source, "columns") or hasattr(source, "schema")
-    ):
+    if not is_named(source):
         return _of_array(source)
+    if isinstance(source, Mapping) and source and all(map(_is_vector, source.values())):
+        columns = [_of_vector(str(name), _as_numpy(values)) for name, values in source.items()]
+        if len({len(column) for column in columns}) == 1:
+            check_unique([column.name for column in columns], "the table")
+            return Frame(tuple(columns), kind="dict")
     pa = pyarrow()
     try:
         if isinstance(source, Mapping):
@@ -495,6 +514,13 @@ def read(source: Any) -> Frame:
         return _of_native(source)
     except pa.ArrowException as error:
         raise ValueError(f"the table cannot be read: {' '.join(str(error).split())}") from None
+
+
+def is_named(source: Any) -> bool:
+    """Whether something that is no frame of ours has columns with names, as data frames and dictionaries have."""
+    return isinstance(source, Mapping) or (
+        not isinstance(source, (np.ndarray, torch.Tensor)) and (hasattr(source, "columns") or hasattr(source, "schema"))
+    )
 
 
 def of_arrow(
@@ -521,6 +547,12 @@ def of_arrow(
     return Frame(tuple(columns), named, source, kind)
 
 
+def of_array(values: NDArray[Any], names: Sequence[str], source: str = "the table", kind: str = "numpy") -> Frame:
+    """Numbers (N, D) as a frame whose columns came without names."""
+    columns = (_of_vector(name, column) for name, column in zip(names, values.T, strict=True))
+    return Frame(tuple(columns), False, source, kind)
+
+
 def concat(frames: Sequence[Frame]) -> Frame:
     """Frames of the same columns, one below the other; the types are those of all rows."""
     first = frames[0]
@@ -532,7 +564,7 @@ def concat(frames: Sequence[Frame]) -> Frame:
 
 def _of_array(source: Any) -> Frame:
     """Numbers (N, D) as a frame without names."""
-    values = source.detach().cpu().numpy() if isinstance(source, torch.Tensor) else np.asarray(source)
+    values = _as_numpy(source)
     if values.ndim != 2 or values.dtype.kind not in "fiub":
         raise ValueError(
             "expected a pyarrow Table, a pandas or polars DataFrame, a dict of columns or an array of numbers "
@@ -541,7 +573,7 @@ def _of_array(source: Any) -> Frame:
     if not values.shape[1]:
         raise ValueError("the table has no columns")
     kind = "torch" if isinstance(source, torch.Tensor) else "numpy"
-    return Frame(tuple(_of_vector(f"x{i}", column) for i, column in enumerate(values.T)), False, kind=kind)
+    return of_array(values, [f"x{i}" for i in range(values.shape[1])], kind=kind)
 
 
 def _of_vector(name: str, values: NDArray[Any]) -> Column:
@@ -549,6 +581,15 @@ def _of_vector(name: str, values: NDArray[Any]) -> Column:
     is_missing = np.isnan(values) if dtype.kind == "f" else None
     column = Column.of_numbers(name, values.astype(dtype), is_missing, _ARROW_NAMES.get(dtype.name, dtype.name))
     return replace(column, holds="nothing") if len(column) and column.is_missing.all() else column
+
+
+def _is_vector(values: Any) -> bool:
+    """Whether something is a vector (N,) of plain numbers, for which Arrow is not needed."""
+    if isinstance(values, (list, tuple)):
+        return bool(values) and (all(type(v) is float for v in values) or all(type(v) is int for v in values))
+    return (
+        isinstance(values, (np.ndarray, torch.Tensor)) and values.ndim == 1 and np.asarray(values).dtype.kind in "fiub"
+    )
 
 
 def _of_native(source: Any) -> Frame:

@@ -15,6 +15,7 @@ from mpl_toolkits.axes_grid1 import make_axes_locatable
 
 from ..density import Density
 from ..flow import Flow
+from ..io import frames
 from ..io.atomic import atomic
 from . import style
 
@@ -166,7 +167,7 @@ def _log_prob_at(density: Density, points: np.ndarray, context: Any) -> np.ndarr
     space, flat = density.space, points.reshape(-1, points.shape[-1])
     names = [name for name in space.names if name not in space.given]
     contexts, _ = space.spread(len(flat), context)
-    rows = space.read(dict(zip(names, flat.T, strict=True)))
+    rows = space.read(frames.of_array(flat, names))
     return density.log_prob(rows, contexts).cpu().double().numpy().reshape(points.shape[:-1])
 
 

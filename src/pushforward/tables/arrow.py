@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..io import _csv
-from ..io.tables import Table, TableFile
+from ..io.old_tables import Table, TableFile
 
 MISSING_TEXT = ("", "na", "n/a", "nan", "null")  # cells of a CSV that hold no category, in lower case
 _DATE_FORMATS = ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..io import _csv
-from ..io.tables import Skipped, Table, TableFile
+from ..io.old_tables import Skipped, Table, TableFile
 from . import arrow
 from .arrow import Source, as_source
 from .column import Column

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..io.tables import Table, TableFile, joined
+from ..io.old_tables import Table, TableFile, joined
 from ..training.data import MAX_VAL_ROWS, held_out
 from .arrow import as_source
 from .density import TableDensity

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..bijections import Chain
 from ..density import Mixture
 from ..flow import Flow, initialize
-from ..io.tables import TableFile
+from ..io.old_tables import TableFile
 from ..recipes import RECIPES
 from ..training import Epoch, Fit, fit
 from ..training.auto import choose, whitens

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..io.tables import Table
+from ..io.old_tables import Table
 from .density import TableDensity
 from .parallel import in_order
 

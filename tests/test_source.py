@@ -1,0 +1,116 @@
+"""What the source may hold: short files and functions, and each thing in its own room."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pushforward as pf
+
+SOURCE = Path(pf.__file__).parent
+TEXT = {str(path.relative_to(SOURCE)): path.read_text() for path in sorted(SOURCE.rglob("*.py"))}
+
+# What is still to be mended; each line fails the test once it is true no longer.
+LONG_FILES: set[str] = {
+    "io/frames.py",
+}
+LONG_FUNCTIONS: set[str] = {
+    "_fast/steps/closed_form.py: closed_form",
+    "checks/calibration.py: _of_latents",
+    "checks/distances.py: columns",
+    "cli/on_fit.py: fit",
+    "plots/panels.py: density",
+    "plots/panels.py: four_panels",
+    "plots/warp.py: animate",
+    "tables/fitting.py: _train",
+    "tables/fitting.py: fit_table",
+    "tables/kinds.py: _facts",
+    "training/loop.py: train",
+}
+PRIVATE_OPERATORS: set[str] = {
+    "bijections/spline.py: return torch._C._are_functorch_transforms_active()  # type: ignore[attr-defined]",
+    "bijections/spline.py: softmax_backward: Any = torch.ops.aten._softmax_backward_data",
+    "bijections/spline.py: softplus_backward: Any = torch.ops.aten.softplus_backward",
+    'nets.py: _POINTWISE: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None',  # noqa: E501
+}
+DATA_SET_NAMES: set[str] = {
+    "beijing",
+    "bsds300",
+    "magic",
+    "miniboone",
+    "moons",
+    "photoz",
+    "shuttle",
+    "taxis",
+}
+ON_THE_MAKE: set[str] = {
+    "checks/subject.py: isinstance(density, Flow)",
+    "cli/models.py: isinstance(model, TableDensity)",
+    "cli/on_model.py: isinstance(built, TableDensity)",
+    "estimators/_saved.py: isinstance(flow, TableDensity)",
+}
+
+KINDS = r"Flow|Mixture|TableDensity|ImageDensity|StatesThenNumbers|Baseline"
+PARTS = "bijection|base|recipe|layout|mass|inner|flow|flows|densities|members|weights"
+DATA_SETS = r"(?i)\b(bsds\w*|miniboone|shuttle|magic|photoz|moons|beijing|covertype|taxis?|adult|hepmass)\b"
+
+
+def files_with(pattern: str, *, but: tuple[str, ...] = ()) -> set[str]:
+    """Lines of code that match, as file: line."""
+    return {
+        f"{file}: {line.strip()}"
+        for file, text in TEXT.items()
+        if not file.startswith(but)
+        for line in text.splitlines()
+        if re.search(pattern, line)
+    }
+
+
+def test_files_stay_short() -> None:
+    assert {file for file, text in TEXT.items() if len(text.splitlines()) > 400} == LONG_FILES
+
+
+def lines_of(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Without the docstring."""
+    first = node.body[0]
+    is_documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    of_docstring = (first.end_lineno or 0) - first.lineno + 1 if is_documented else 0
+    return (node.end_lineno or 0) - node.lineno + 1 - of_docstring
+
+
+def test_functions_fit_a_screen() -> None:
+    long = {
+        f"{file}: {node.name}"
+        for file, text in TEXT.items()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and lines_of(node) > 50
+    }
+    assert long == LONG_FUNCTIONS
+
+
+def test_private_operators_of_torch_are_in_the_fast_room_alone() -> None:
+    assert files_with(r"torch\.ops\.aten|torch\._C|mkldnn", but=("_fast/",)) == PRIVATE_OPERATORS
+
+
+def test_the_rule_knows_no_data_set_by_name() -> None:
+    assert {name.lower() for name in re.findall(DATA_SETS, TEXT["training/auto.py"])} == DATA_SET_NAMES
+
+
+def questions(text: str) -> set[str]:
+    """Calls that ask of what make a density is."""
+    asked = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call) and len(node.args) == 2:
+            question, about = ast.unparse(node.func), ast.unparse(node.args[1])
+            if question in ("isinstance", "issubclass") and re.search(rf"\b({KINDS})\b", about):
+                asked.add(ast.unparse(node))
+            if question == "hasattr" and re.fullmatch(rf"'({PARTS})'", about):
+                asked.add(ast.unparse(node))
+    return asked
+
+
+def test_nobody_asks_of_what_make_a_density_is() -> None:
+    own = ("flow.py", "density.py", "baselines.py", "tables/", "images/", "io/models.py", "training/", "_fast/")
+    asked = {f"{file}: {q}" for file, text in TEXT.items() if not file.startswith(own) for q in questions(text)}
+    assert asked == ON_THE_MAKE
