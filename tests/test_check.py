@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 import pushforward as pf
+from pushforward.baselines import fit_gaussian
 from pushforward.checks import Report, check, held_out_likelihood
 from pushforward.checks.stats import GOOD
+from pushforward.density import Feature, Tensors, as_generator
 from pushforward.io.old_tables import read_table
 
 RNG = np.random.default_rng
@@ -177,7 +179,7 @@ def test_a_conditional_flow_is_checked_with_its_contexts() -> None:
     assert good["likelihood"].figures["baselines"]["gaussian"]["mean"] == pytest.approx(-1.4189, abs=0.1)
     shuffled = rng.permutation(context)
     assert check(flow, x[:1500], context=shuffled[:1500]).verdict == "bad"
-    with pytest.raises(ValueError, match="conditional"):
+    with pytest.raises(ValueError, match="a context of width 1"):
         check(flow, x)
     with pytest.raises(ValueError, match="as many contexts"):
         check(flow, x, context=context[:10])
@@ -193,6 +195,57 @@ class Follow(pf.Bijection):
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         assert context is not None
         return z + context, torch.zeros(len(z), dtype=z.dtype)
+
+
+def test_a_mixture_is_checked_as_one_density() -> None:
+    halves = [pf.Flow(Scale(shift=shift), 1) for shift in (-2.0, 2.0)]
+    rng = RNG(0)
+    x = rng.standard_normal((3000, 1)) + rng.choice([-2.0, 2.0], (3000, 1))
+    report = check(pf.Mixture(halves), x[:1500], x[1500:])
+    assert report.verdict == GOOD, report.text()
+    assert "of 2 flows" in report.text()
+    assert list(report["calibration"].figures["tests"]) == ["coverage"]  # there is no single latent space
+    wrong = [halves[0], pf.Flow(Scale(shift=2.0, log_det_error=0.5), 1)]
+    exactness = check(pf.Mixture(wrong), x[:1500], x[1500:])["exactness"]
+    assert exactness.verdict == "bad"
+    assert exactness.figures["integral"] == pytest.approx(math.exp(0.5), abs=1e-3)
+    heavier = check(pf.Mixture(halves, [0.9, 0.1]), x[:1500], x[1500:])
+    assert heavier.verdict == "bad"
+
+
+def test_a_conditional_mixture_is_checked_with_its_contexts() -> None:
+    class Against(Follow):
+        def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            return super().forward(x, None if context is None else -context)
+
+        def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            return super().inverse(z, None if context is None else -context)
+
+    rng = RNG(5)
+    context = rng.standard_normal((3000, 1)) * 3
+    x = context * rng.choice([-1, 1], (3000, 1)) + rng.standard_normal((3000, 1))
+    mixture = pf.Mixture([pf.Flow(Follow(), 1, context_dim=1), pf.Flow(Against(), 1, context_dim=1)])
+    report = check(mixture, x[:1500], x[1500:], context=context[:1500], train_context=context[1500:])
+    assert report.verdict == GOOD, report.text()
+    assert check(mixture[0], x[:1500], context=context[:1500]).verdict == "bad"
+
+
+def test_baselines_are_checked_as_densities() -> None:
+    x = normal(3000, 1)
+    report = check(fit_gaussian(x[1500:]), x[:1500], x[1500:])
+    assert {s.name: s.verdict for s in report} == {
+        **dict.fromkeys(("likelihood", "calibration", "two_sample", "columns", "memorisation", "tails"), GOOD),
+        "exactness": "cannot tell",
+    }
+    stack = pf.Mixture([fit_gaussian(x[1500:]), scaled(1).double()])
+    assert check(stack, x[:1500], x[1500:]).verdict == GOOD
+
+
+def test_rows_that_are_no_vectors() -> None:
+    x = RNG(1).standard_normal((1500, 1, 2, 2))
+    report = check(pf.Flow(pf.Chain(), (1, 2, 2)), x)
+    assert report.verdict == GOOD, report.text()
+    assert report["exactness"].figures["integral"] == pytest.approx(1, abs=0.05)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 15])
@@ -241,17 +294,15 @@ def test_one_row_that_decides_the_mean_is_named_as_such() -> None:
 
 def test_bad_input_says_what_is_wrong() -> None:
     x = normal(50, 2)
-    with pytest.raises(ValueError, match=r"expected test of shape \(N, 2\)"):
+    with pytest.raises(ValueError, match=r"test: expected rows of shape \(N, 2\)"):
         check(scaled(2), normal(50, 3))
-    with pytest.raises(ValueError, match="expected test"):
+    with pytest.raises(ValueError, match=r"test: expected rows.*got \(0, 2\)"):
         check(scaled(2), x[:0])
     with pytest.raises(ValueError, match=r"finite.*row 4"):
         check(scaled(2), np.where(np.arange(50)[:, None] == 4, np.nan, x))
     with pytest.raises(ValueError, match="2 column names"):
         check(scaled(2), x, columns=["a"])
-    with pytest.raises(ValueError, match="over vectors"):
-        check(pf.Flow(pf.Chain(), (1, 2, 2)), x)
-    with pytest.raises(ValueError, match="a Flow"):
+    with pytest.raises(ValueError, match="a density"):
         check("model", x)
     with pytest.raises(ValueError, match="row_numbers"):
         check(scaled(2), x, row_numbers=[1])
@@ -307,53 +358,83 @@ def test_a_flow_trained_on_moons_is_better_than_one_hardly_trained() -> None:
     assert report["two_sample"].verdict == GOOD  # type: ignore[possibly-undefined]
 
 
-class Mixed:
+class KindAndSize(Tensors):
+    """Rows of a kind, 0 for "a" and 1 for "b", and a size, NaN where it is missing."""
+
+    names, sizes = ("kind", "size"), (2,)
+
+    def __init__(self) -> None:
+        super().__init__((2,))
+        self.names = ("kind", "size")
+
+    def read(self, source: Any) -> Tensor:
+        if "kind" not in source:
+            raise ValueError("'kind' is absent")
+        return torch.stack([torch.as_tensor(source[name], dtype=torch.float64) for name in self.names], 1)
+
+    @property
+    def feature_list(self) -> list[Feature]:
+        own = (("kind = a", 0, True), ("kind = b", 0, True), ("size", 1, False), ("size missing", 1, True))
+        return [Feature(*feature) for feature in own]
+
+    def features(self, rows: Tensor) -> np.ndarray:
+        kind, size = rows.double().numpy().T
+        return np.stack([1 - kind, kind, np.nan_to_num(size), np.isnan(size)], 1)
+
+    def matches(self, other: pf.Space) -> bool:
+        return isinstance(other, KindAndSize)
+
+
+class Mixed(pf.Density):
     """Half of the rows are ("a", N(0, 1)), the others ("b", N(3, 1)); a tenth of the numbers is missing."""
 
-    schema = None
+    def __init__(self, share: float = 0.5, missing: float = 0.1) -> None:
+        super().__init__()
+        self.space, self.share, self.missing = KindAndSize(), share, missing
 
-    def __init__(self, share: float = 0.5, gone: float = 0.1) -> None:
-        self.share, self.gone = share, gone
+    def sample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Tensor:
+        generator = as_generator(generator)
+        uniform = torch.rand(n, 2, generator=generator, dtype=torch.float64)
+        kind = (uniform[:, 0] > self.share).double()
+        size = torch.randn(n, generator=generator, dtype=torch.float64) + 3 * kind
+        return torch.stack([kind, size.where(uniform[:, 1] > self.missing, math.nan)], 1)
 
-    def sample(self, n: int, *, seed: int | None = None) -> Any:
-        rng = RNG(seed)
-        first = rng.random(n) < self.share
-        x = rng.standard_normal(n) + np.where(first, 0, 3)
-        return pa.table({"kind": np.where(first, "a", "b"), "size": pa.array(x, mask=rng.random(n) < self.gone)})
+    def log_prob(self, x: Tensor, context: Any = None) -> Tensor:
+        first, z = x[:, 0] == 0, x[:, 1] - 3 * x[:, 0]
+        density = math.log(1 - self.missing) - 0.5 * z**2 - 0.5 * math.log(2 * math.pi)
+        share = torch.where(first, self.share, 1 - self.share).log()
+        return share + torch.where(z.isnan(), math.log(self.missing), density)
 
-    def log_prob(self, table: Any) -> np.ndarray:
-        first = np.array(table.column("kind").to_pylist()) == "a"
-        x, missing = self._numbers(table)
-        density = np.log(1 - self.gone) - 0.5 * x**2 - 0.5 * math.log(2 * math.pi)
-        return np.log(np.where(first, self.share, 1 - self.share)) + np.where(missing, np.log(self.gone), density)
-
-    def latent(self, table: Any) -> np.ndarray:
-        x, missing = self._numbers(table)
-        return np.where(missing, RNG(len(x)).standard_normal(len(x)), x)[:, None]
-
-    def _numbers(self, table: Any) -> tuple[np.ndarray, np.ndarray]:
-        x = np.array(table.column("size").to_pylist(), float)
-        first = np.array(table.column("kind").to_pylist()) == "a"
-        return np.nan_to_num(x) - np.where(first, 0, 3), np.isnan(x)
+    def latent(self, x: Tensor, context: Any = None) -> Tensor:
+        z, noise = x[:, 1] - 3 * x[:, 0], torch.randn(len(x), generator=as_generator(0), dtype=x.dtype)
+        return torch.where(z.isnan(), noise, z)[:, None]
 
 
-def test_rows_of_mixed_columns() -> None:
+def columns_of(rows: Tensor) -> dict[str, Tensor]:
+    return {"size": rows[:, 1], "kind": rows[:, 0]}
+
+
+def test_rows_of_a_space_that_checks_do_not_know() -> None:
     truth = Mixed()
-    test, train = truth.sample(1500, generator=1), truth.sample(2000, generator=2)
-    report = check(truth, test.select(["size", "kind"]), train)
-    for name in ("calibration", "two_sample", "columns", "memorisation", "tails"):
-        assert report[name].verdict == GOOD, name
+    test, train = truth.sample(1500, generator=1), columns_of(truth.sample(2000, generator=2))
+    report = check(truth, columns_of(test), train)
+    for section in report:
+        assert section.verdict == (GOOD if section.name != "exactness" else "cannot tell"), section
     assert report["likelihood"].figures["mean"] == pytest.approx(float(truth.log_prob(test).mean()))
+    assert list(report["likelihood"].figures["baselines"]) == ["gaussian", "mixture"]
+    assert report["likelihood"].figures["baselines"]["gaussian"]["gain"] > 0.3
     compared = {f["column"]: f["ks"] for f in report["columns"].figures["columns"]}
     assert set(compared) == {"kind = a", "kind = b", "size", "size missing"}
-    off = check(Mixed(share=0.8), test.to_pandas(), train)
+    off = check(Mixed(share=0.8), columns_of(test), train)
     assert off.verdict == "bad"
     compared = {f["column"]: f["ks"] for f in off["columns"].figures["columns"]}
     assert compared["kind = a"] == pytest.approx(0.3, abs=0.05)
     assert off["two_sample"].figures["telling_columns"][0]["column"] == "kind"
-    assert check(Mixed(gone=0.4), test, train)["columns"].verdict == "bad"
-    with pytest.raises(ValueError, match="lacks columns of the model: 'kind'"):
-        check(truth, test.select(["size"]))
+    assert check(Mixed(missing=0.4), columns_of(test), train)["columns"].verdict == "bad"
+    with pytest.raises(ValueError, match="test: 'kind' is absent"):
+        check(truth, {"size": test[:, 1]})
+    report = check(pf.Mixture([truth, Mixed(share=0.8)], [0.9, 0.1]), columns_of(test), train)
+    assert report.verdict != "bad"
 
 
 def test_a_fitted_table_is_judged_as_a_flow_is() -> None:
@@ -408,7 +489,7 @@ def test_a_lack_of_scikit_learn_is_told(monkeypatch: pytest.MonkeyPatch) -> None
     for name in ("sklearn", "sklearn.exceptions", "sklearn.mixture"):
         monkeypatch.setitem(sys.modules, name, None)
     section, _ = held_out_likelihood(density, rows, rows)
-    assert "baselines need scikit-learn: pip install" in section.why
+    assert "more baselines need scikit-learn: pip install" in section.why
 
 
 def test_baselines_of_rounded_numbers_count_as_the_model_does() -> None:

@@ -33,8 +33,6 @@ class Baseline(Density):
         context_dim: the number of columns of the context that it is conditional on.
     """
 
-    space: Vectors  # type: ignore[override]  # set once, never replaced by another space
-
     def __init__(self, width: int, label: str, context_dim: int = 0) -> None:
         super().__init__()
         self.space, self.label, self.context_dim = Vectors(width), label, context_dim

@@ -1,7 +1,6 @@
 """Checks of a density: exactness, baselines to beat, calibration, two-sample tests, and a verdict from all of them."""
 
 from .exact import exactness as exactness
-from .mixture import gaussian_log_prob as gaussian_log_prob
 from .report import Report as Report
 from .report import Section as Section
 from .run import check as check

@@ -3,38 +3,51 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from .evidence import Evidence
+from ..bases import Base, StandardNormal
+from .evidence import Evidence, as_array
 from .report import Section
-from .stats import (
-    BAD,
-    DOUBTFUL,
-    GOOD,
-    UNKNOWN,
-    Array,
-    judge,
-    ks_noise,
-    ks_p,
-    ks_two,
-    ks_uniform,
-    normal_quantile,
-    share_within,
-    spearman,
-    worst,
-)
+from .stats import BAD, DOUBTFUL, GOOD, UNKNOWN, Array, judge, ks_noise, ks_two, placements, spearman, worst
 
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
 _KS = (0.05, 0.12)  # good, bad: distances between distribution functions
 _COVERAGE = (0.03, 0.1)
 _CORRELATION = (0.07, 0.25)
-_BASE_DRAWS = 50_000
+_BASE_DRAWS, _RANKED_DRAWS = 50_000, 5000
 _LEAST = 30
-_TAILS = (0.05, 0.01, 0.001)
-_LISTED = 10
+_CURVES = 60  # drawn from the law for the band of a picture
+
+
+@dataclass
+class _Latents:
+    """N latents under their law.
+
+    Attributes:
+        name: of the radius, or of what stands for it.
+        law: what the radius is compared with, in words.
+        radius: (N,), the mass of the law within each latent's radius: uniform if the model is right.
+        marginal: (N, D), that below each latent's coordinates.
+        distances: of each coordinate's distribution from the law's (D,).
+        expected: rank correlations of the law (D, D).
+        radii: what a picture shows of the latents, in order (N,), under the name `radii_are`.
+        radii_law: so many draws of the same from the law (60, N).
+        widened: how much wider chance is by the law's own draws, in rank correlations.
+    """
+
+    name: str
+    law: str
+    radius: Array
+    marginal: Array
+    distances: list[float]
+    expected: Array
+    radii: Array
+    radii_are: str
+    radii_law: Array
+    widened: float = 1.0
 
 
 def calibration(e: Evidence) -> Section:
@@ -47,12 +60,14 @@ def calibration(e: Evidence) -> Section:
         section.verdict, section.why = BAD, "no sample of the model is a finite number"
         return section
     verdicts = {}
-    z = e.subject.latent(e.test)
-    if z is not None:
+    with torch.no_grad():
+        z = e.density.latent(e.test.values, e.test.context)
+    if z is not None and z.numel():
+        z = as_array(z.flatten(1))
         finite = np.isfinite(z).all(1)
         section.figures["latents_not_finite"] = int((~finite).sum())
         if finite.sum() >= _LEAST:
-            verdicts |= _of_latents(e, z[finite], section)
+            verdicts |= _compare(_under_law(e, z[finite]), z[finite], section)
     verdicts["coverage"] = _coverage(e, section)
     section.figures["tests"] = verdicts
     section.verdict = worst(list(verdicts.values()))
@@ -68,102 +83,86 @@ def calibration(e: Evidence) -> Section:
     return section
 
 
-def tails(e: Evidence) -> Section:
-    """The share of held-out rows in the outermost parts of the density, and the least likely of them."""
-    section = Section("tails", "Tail mass", UNKNOWN, "")
-    n, m = len(e.log_all), len(e.log_samples)
-    order = np.argsort(np.nan_to_num(e.log_all, nan=-np.inf), kind="stable")[:_LISTED]
-    listed = [{"row": int(e.numbers[i]), "log_density": float(e.log_all[i])} for i in order]
-    section.figures["least_likely"] = listed
-    if m == 0:
-        section.verdict, section.why = BAD, "no sample of the model is a finite number"
-        return section
-    level = e.level(e.log_all)
-    section.drawn["listed"] = listed
-    verdicts, shares = [], {}
-    for tail in _TAILS:
-        share = float((level > 1 - tail).mean())
-        noise = 2.6 * math.sqrt(tail * (1 - tail) * (1 / n + 1 / m)) + 1 / n
-        shares[f"{tail:g}"] = {"share": share, "se": math.sqrt(max(share * (1 - share), tail * (1 - tail)) / n)}
-        verdict = judge(share - tail, noise, max(0.2 * tail, 0.004), 0.02 + tail)
-        if tail == _TAILS[0] and tail - share > max(noise, 0.02):
-            verdict = DOUBTFUL
-        verdicts.append(verdict)
-        remark = f"of the held-out rows lie in the outermost {100 * tail:g} % of the model's mass"
-        section.table.append(
-            [f"outermost {100 * tail:g} %", f"{100 * share:.2f} +- {100 * shares[f'{tail:g}']['se']:.2f} %", remark]
-        )
-    section.figures["shares"] = shares
-    beyond = int((level >= 1).sum())
-    section.figures["beyond_all_samples"] = beyond
-    section.table.append(["beyond all samples", f"{beyond:,} rows", f"less likely than each of {m:,} samples"])
-    shown = ", ".join(f"{x['row']} ({x['log_density']:.4g})" for x in listed[:5])
-    section.table.append(["least likely rows", "", f"{shown}; in brackets the log-density"])
-    section.verdict = worst([v for v in verdicts if v != UNKNOWN] or [UNKNOWN])
-    if n < _LEAST:
-        section.verdict, section.why = UNKNOWN, f"{n} held-out row{'s are' if n > 1 else ' is'} too few to see a tail"
-        return section
-    main, tail = next(((t, v) for t, v in zip(_TAILS, verdicts, strict=True) if v == section.verdict))
-    share = shares[f"{main:g}"]["share"]
-    if section.verdict == GOOD:
-        section.why = f"{100 * shares['0.01']['share']:.2f} % of the held-out rows lie in the model's outermost 1 %"
-    elif share < main:
-        section.why = (
-            f"only {100 * share:.2f} % of the rows lie in the outermost {100 * main:g} %: the tails are too heavy"
-        )
-    else:
-        section.why = (
-            f"{100 * share:.2f} % of the rows lie in the model's outermost {100 * main:g} %: it misses some of them"
-        )
-    return section
+def _under_law(e: Evidence, z: Array) -> _Latents:
+    """Latents (N, D) under the base of the flow that they are of; standard normal where there is none."""
+    flows = e.density.inner_flows(e.test[np.arange(1)].values, None if e.test.context is None else e.test.context[:1])
+    base = flows[0].flow.base if len(flows) == 1 else None
+    if base is None or isinstance(base, StandardNormal):
+        return _under_normal(z, e.rng(3))
+    return _under_draws(base, z, e.seed, e.rng(3))
 
 
-def _of_latents(e: Evidence, z: Array, section: Section) -> dict[str, str]:
+def _under_normal(z: Array, rng: np.random.Generator) -> _Latents:
+    from scipy.stats import chi2, kstest, norm
+
     n, d = z.shape
-    base = e.subject.base_sample(_BASE_DRAWS, e.seed)
-    if base is None:
-        squared = torch.from_numpy((z**2).sum(1))
-        radius = torch.special.gammainc(torch.tensor(d / 2, dtype=torch.float64), squared / 2).numpy()
-        marginal = torch.special.ndtr(torch.from_numpy(z)).numpy()
-        distances = [ks_uniform(u) for u in marginal.T]
-        expected = np.eye(d)
-        name, law = "latent radius", f"against chi^2 with {d} degree{'s' if d > 1 else ''} of freedom"
-        section.drawn["radius"] = np.sqrt(np.sort(squared.numpy()))
-        section.drawn["radius_is"] = name
-        section.drawn["radius_law"] = np.sqrt(e.rng(3).chisquare(d, (60, n)))
-    else:
-        draws, log_density = base
-        own = e.subject.base_log_prob(z)
-        radius = 1 - share_within(own, log_density)
-        marginal = np.stack([share_within(a, b) for a, b in zip(z.T, draws.T, strict=True)], 1)
-        distances = [ks_two(a, b) for a, b in zip(z.T, draws.T, strict=True)]
-        expected = spearman(draws[:5000])
-        name, law = "latent density", "against draws of the base"
-        section.drawn["radius"] = np.sort(-own)
-        section.drawn["radius_is"] = "negative log-density of the latent"
-        section.drawn["radius_law"] = -e.rng(3).choice(log_density, (60, n))
-    # The base's own draws are many enough to count as the law itself.
-    far = ks_uniform(radius)
-    verdicts = {name: judge(far, ks_noise(n), *_KS)}
-    section.figures["radius"] = {"ks": far, "p": ks_p(far, n)}
-    section.table.append([name, f"{far:.3f}", f"KS distance {law}, {_p(ks_p(far, n))}"])
+    squared = (z**2).sum(1)
+    marginal = norm.cdf(z)
+    return _Latents(
+        name="latent radius",
+        law=f"against chi^2 with {d} degree{'s' if d > 1 else ''} of freedom",
+        radius=chi2(d).cdf(squared),
+        marginal=marginal,
+        distances=[float(kstest(u, "uniform").statistic) for u in marginal.T],
+        expected=np.eye(d),
+        radii=np.sqrt(np.sort(squared)),
+        radii_are="latent radius",
+        radii_law=np.sqrt(rng.chisquare(d, (_CURVES, n))),
+    )
 
-    worst_latent = int(np.argmax(distances))
-    corrected = min(1.0, d * ks_p(distances[worst_latent], n))
-    verdicts["marginal latents" if d > 1 else "latent"] = judge(distances[worst_latent], ks_noise(n, d), *_KS)
-    section.figures["marginals"] = {"ks": distances, "worst": worst_latent, "p_corrected": corrected}
+
+@torch.no_grad()
+def _under_draws(base: Base, z: Array, seed: int, rng: np.random.Generator) -> _Latents:
+    """Under a base that is no standard normal: its own draws are many enough to count as the law itself."""
+    own = next((t for group in (base.parameters(), base.buffers()) for t in group if t.is_floating_point()), None)
+    device = None if own is None else own.device
+    drawn = base.sample(_BASE_DRAWS, generator=torch.Generator(device or "cpu").manual_seed(seed))
+    log_law = as_array(base.log_prob(drawn))
+    log_prob = as_array(base.log_prob(torch.from_numpy(z).view(-1, *base.shape).to(drawn)))
+    draws = as_array(drawn.flatten(1))
+    columns = list(zip(z.T, draws.T, strict=True))
+    return _Latents(
+        name="latent density",
+        law="against draws of the base",
+        radius=1 - placements(log_law, log_prob),
+        marginal=np.stack([placements(b, a) for a, b in columns], 1),
+        distances=[ks_two(a, b) for a, b in columns],
+        expected=spearman(draws[:_RANKED_DRAWS]),
+        radii=np.sort(-log_prob),
+        radii_are="negative log-density of the latent",
+        radii_law=-rng.choice(log_law, (_CURVES, len(z))),
+        widened=math.sqrt(1 + len(z) / _RANKED_DRAWS),
+    )
+
+
+def _compare(latents: _Latents, z: Array, section: Section) -> dict[str, str]:
+    """The verdicts on latents z (N, D), by the name of the test."""
+    from scipy.stats import kstest, kstwo, norm
+
+    n, d = z.shape
+    far = kstest(latents.radius, "uniform")
+    verdicts = {latents.name: judge(float(far.statistic), ks_noise(n), *_KS)}
+    section.figures["radius"] = {"ks": float(far.statistic), "p": float(far.pvalue)}
+    section.table.append([latents.name, f"{far.statistic:.3f}", f"KS distance {latents.law}, {_p(far.pvalue)}"])
+
+    order = np.argsort(latents.distances)[::-1]
+    worst_latent = int(order[0])
+    distance = latents.distances[worst_latent]
+    corrected = min(1.0, d * float(kstwo.sf(distance, n)))
+    verdicts["marginal latents" if d > 1 else "latent"] = judge(distance, ks_noise(n, d), *_KS)
+    section.figures["marginals"] = {"ks": latents.distances, "worst": worst_latent, "p_corrected": corrected}
     label = f"latent {worst_latent + 1} of {d}, the worst" if d > 1 else "latent"
     remark = f"KS distance from the base, {_p(corrected)}" + (f", corrected for {d} tests" if d > 1 else "")
-    section.table.append([label, f"{distances[worst_latent]:.3f}", remark])
-    section.drawn["marginal"] = marginal
-    section.drawn["order"] = np.argsort(distances)[::-1]
-
+    section.table.append([label, f"{distance:.3f}", remark])
+    section.plot_data |= {
+        "radius": latents.radii, "radius_is": latents.radii_are, "radius_law": latents.radii_law,
+        "marginal": latents.marginal, "order": order,
+    }  # fmt: skip
     if d > 1:
-        difference = abs(spearman(z) - expected)
+        difference = abs(spearman(z) - latents.expected)
         np.fill_diagonal(difference, 0)
         i, j = np.unravel_index(int(difference.argmax()), difference.shape)
-        noise = normal_quantile(1 - 0.005 / (d * (d - 1) / 2)) / math.sqrt(n - 1)
-        noise *= 1 if base is None else math.sqrt(1 + n / 5000)
+        noise = float(norm.isf(0.005 / (d * (d - 1) / 2))) / math.sqrt(n - 1) * latents.widened
         value = float(difference[i, j])
         verdicts["latent correlation"] = judge(value, noise, *_CORRELATION)
         section.figures["correlation"] = {"largest": value, "latents": [int(i), int(j)], "noise": noise}
@@ -175,23 +174,19 @@ def _of_latents(e: Evidence, z: Array, section: Section) -> dict[str, str]:
 def _coverage(e: Evidence, section: Section) -> str:
     level = e.level(e.log_test)
     n, m = len(level), len(e.log_samples)
-    found: list[dict[str, Any]] = []
-    gaps, noises = [], []
-    for nominal in LEVELS:
-        actual = float((level <= nominal).mean())
-        se = math.sqrt(nominal * (1 - nominal) * (1 / n + 1 / m))
-        found.append({"level": nominal, "coverage": actual, "se": se})
-        gaps.append(abs(actual - nominal))
-        noises.append(2.9 * se)
-    section.figures["coverage"] = found
-    shown, asked, errors = (
-        [f"{100 * f[k]:.{p}f}" for f in found] for k, p in (("coverage", 1), ("level", 0), ("se", 1))
-    )
-    remark = f"of the rows in the densest regions of mass {', '.join(asked)} %; errors {', '.join(errors)}"
-    section.table.append(["coverage, %", ", ".join(shown), remark])
-    section.drawn["level"] = np.sort(level)
-    section.drawn["level_samples"] = m
-    return worst([judge(gap, noise, *_COVERAGE) for gap, noise in zip(gaps, noises, strict=True)])
+    shares = [float((level <= nominal).mean()) for nominal in LEVELS]
+    errors = [math.sqrt(nominal * (1 - nominal) * (1 / n + 1 / m)) for nominal in LEVELS]
+    section.figures["coverage"] = [
+        {"level": nominal, "coverage": share, "se": se}
+        for nominal, share, se in zip(LEVELS, shares, errors, strict=True)
+    ]
+    figure = ", ".join(f"{100 * share:.1f}" for share in shares)
+    asked = ", ".join(f"{100 * nominal:.0f}" for nominal in LEVELS)
+    remark = f"of the rows in the densest regions of mass {asked} %"
+    section.table.append(["coverage, %", figure, f"{remark}; errors {', '.join(f'{100 * se:.1f}' for se in errors)}"])
+    section.plot_data |= {"level": np.sort(level), "level_samples": m}
+    gaps = [abs(share - nominal) for share, nominal in zip(shares, LEVELS, strict=True)]
+    return worst([judge(gap, 2.9 * se, *_COVERAGE) for gap, se in zip(gaps, errors, strict=True)])
 
 
 def _p(p: float) -> str:

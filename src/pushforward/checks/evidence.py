@@ -1,159 +1,222 @@
-"""What the sections of a check share: rows, samples of the model, their log-densities, and two sets of real rows."""
+"""What the sections of a check share: rows, samples of the density, their log-densities, and two sets of real rows."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
-from .encode import Encoder
-from .stats import Array, share_within
-from .subject import Subject, take
+from ..density import Density, Feature
+from .stats import Array, placements
 
 _COMPARED = 4000  # rows of each side of a comparison of two samples
+_SAMPLES = 10_000  # at least
 _TIED = 0.5  # share of repeated values beyond which a column counts as quantised
 
 
-@dataclass
-class Scored:
-    """Rows and their log-densities.
+@dataclass(frozen=True)
+class Rows:
+    """N rows of a space, and the context of each.
 
     Attributes:
-        subject: the density.
-        test: held-out rows, at most `max_rows` of them.
+        values: as the space reads them.
+        context: (N, K), of a density that is conditional on numbers beside the rows; else None.
+    """
+
+    values: Any
+    context: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index: NDArray[Any]) -> Rows:
+        """Some of the rows, by their numbers."""
+        return Rows(self.values[index], None if self.context is None else self.context[index])
+
+
+@dataclass
+class Evidence:
+    """Rows with their log-densities, and samples, which are drawn when a section first asks for them.
+
+    Attributes:
+        density: what is checked.
+        names: of the columns of its rows.
+        test: held-out rows, at most `max_rows` of them, without those that are impossible.
         numbers: what the report calls each of all held-out rows by (N,).
         index: which of all held-out rows `test` holds.
         train: rows the density was fitted to, at most twice `max_rows` of them; None where they are not known.
         log_all: log-density of all held-out rows (N,).
-        log_test: that of `test`.
-        log_train: that of `train`.
-        impossible: how many further held-out rows the model's schema rules out, as by a category that the training
-            never saw; they are left out.
-        encoder: rows to numbers.
+        impossible: how many further held-out rows the space rules out, as by a category that the training never saw.
         seed: of every random step.
-        constant: columns of one value.
-        tied: columns of numbers most of whose values repeat: a continuous density can grow without bound on them.
     """
 
-    subject: Subject
-    test: Any
-    numbers: Any
-    index: Any
-    train: Any
+    density: Density
+    names: list[str]
+    test: Rows
+    numbers: NDArray[Any]
+    index: NDArray[Any]
+    train: Rows | None
     log_all: Array
-    log_test: Array
-    log_train: Array | None
     impossible: int
-    encoder: Encoder
     seed: int
-    constant: list[str]
-    tied: list[str]
+    _scale: tuple[Array, Array] = field(init=False)
+
+    def __post_init__(self) -> None:
+        real = self.features(self.test if self.train is None else self.train)
+        spread = real.std(0)
+        spread[(real == real[0]).all(0)] = 0.0  # the mean of equal values can round to another one
+        self._scale = real.mean(0), spread
 
     def rng(self, section: int) -> np.random.Generator:
         """The source of randomness of a section: another one for each, so that none depends on what ran before."""
         return np.random.default_rng([self.seed, section])
 
+    @torch.no_grad()
+    def log_prob(self, rows: Rows) -> Array:
+        """Log-density of each row (N,), in nats."""
+        return as_array(self.density.log_prob(rows.values, rows.context))
 
-@dataclass
-class Evidence(Scored):
-    """Rows, samples and log-densities.
+    @property
+    def given(self) -> int:
+        """How many of the features' columns are conditioned on and not modelled."""
+        return len(self.density.space.given) + (0 if self.test.context is None else self.test.context.shape[1])
 
-    Attributes:
-        samples: draws of the density, as many as twice `test` or 10,000 at least.
-        log_samples: their log-densities.
-        lost: draws that are no finite numbers, and were dropped.
-        held, other, fake: as many held-out rows, other real rows and samples.
-        other_is: where the other real rows come from.
-    """
+    @cached_property
+    def feature_list(self) -> list[Feature]:
+        """What the columns of `features` are; those of the context come last."""
+        names, width = self.names, 0 if self.test.context is None else self.test.context.shape[1]
+        own = self.density.space.names
+        features = self.density.space.feature_list
+        renamed = [f._replace(name=names[f.column]) if f.name == own[f.column] else f for f in features]
+        return [*renamed, *(Feature(f"given{i}", len(names) + i, False) for i in range(width))]
 
-    samples: Any
-    log_samples: Array
-    lost: int
-    held: Any
-    other: Any
-    fake: Any
-    other_is: str
+    def features(self, rows: Rows) -> Array:
+        """Rows, and their contexts, as a matrix (N, F)."""
+        matrix = self.density.space.features(rows.values)
+        return matrix if rows.context is None else np.hstack([matrix, as_array(rows.context)])
+
+    @cached_property
+    def varying(self) -> list[int]:
+        """The features that are not constant among the real rows."""
+        return [i for i, spread in enumerate(self._scale[1]) if spread > 0]
+
+    @cached_property
+    def varying_features(self) -> list[Feature]:
+        """What the columns of `standard` are."""
+        return [self.feature_list[i] for i in self.varying]
+
+    def standard(self, rows: Rows) -> Array:
+        """The varying features (N, F'), in units of their spread among the real rows."""
+        centre, spread = (part[self.varying] for part in self._scale)
+        return (self.features(rows)[:, self.varying] - centre) / spread
+
+    @cached_property
+    def constant(self) -> list[str]:
+        """The modelled columns that are constant among the real rows."""
+        varying = {feature.column for feature in self.varying_features}
+        return [name for i, name in enumerate(self.names) if i not in varying and name not in self.density.space.given]
+
+    @cached_property
+    def tied(self) -> list[str]:
+        """Columns of numbers most of whose values repeat: a continuous density can grow without bound on them."""
+        space = self.density.space
+        numbers = as_array(space.encode(self.test.values))[:, len(space.sizes) :].T
+        names = self.names if len(numbers) == len(self.names) else [f"number {i + 1}" for i in range(len(numbers))]
+        tied = []
+        for name, values in zip(names, numbers, strict=True):
+            values = values[~np.isnan(values)]
+            counts = np.unique(values, return_counts=True)[1]
+            if len(counts) > 1 and counts[counts > 1].sum() > _TIED * len(values):
+                tied.append(name)
+        return tied
+
+    @cached_property
+    def log_test(self) -> Array:
+        """Log-density of `test`."""
+        return self.log_all[self.index]
+
+    @cached_property
+    def log_train(self) -> Array | None:
+        """Log-density of `train`."""
+        return None if self.train is None else self.log_prob(self.train)
+
+    @cached_property
+    @torch.no_grad()
+    def _drawn(self) -> Rows:
+        """Samples; of a conditional density one for each of n contexts, all of which come before any comes twice."""
+        n, space = max(2 * len(self.test), _SAMPLES), self.density.space
+        contexts = self.test.values if space.given else self.test.context
+        if contexts is None:
+            return Rows(space.flat(self.density.sample(n, generator=self.seed)))
+        rng = np.random.default_rng(self.seed)
+        order = np.concatenate([rng.permutation(len(contexts)) for _ in range(-(-n // len(contexts)))])[:n]
+        drawn = space.flat(self.density.sample(1, contexts[order], generator=self.seed))
+        return Rows(drawn, None if self.test.context is None else self.test.context[order])
+
+    @cached_property
+    def samples(self) -> Rows:
+        """Draws of the density that are finite numbers, twice as many as `test` or 10,000 at least."""
+        finite = np.isfinite(self.features(self._drawn)).all(1)
+        return self._drawn if finite.all() else self._drawn[np.flatnonzero(finite)]
+
+    @cached_property
+    def lost(self) -> int:
+        """How many draws are no finite numbers."""
+        return len(self._drawn) - len(self.samples)
+
+    @cached_property
+    def log_samples(self) -> Array:
+        """Log-density of `samples`."""
+        return self.log_prob(self.samples) if len(self.samples) else np.empty(0)
+
+    @cached_property
+    def compared(self) -> tuple[Rows, Rows, Rows]:
+        """As many held-out rows, other real rows (`other_is`) and samples."""
+        rng = self.rng(8)
+        if self.train is None:
+            size = min(len(self.test) // 2, _COMPARED)
+            order = rng.permutation(len(self.test))
+            real = self.test[order[:size]], self.test[order[size : 2 * size]]
+        else:
+            size = min(len(self.test), len(self.train), _COMPARED)
+            real = (
+                self.test[rng.permutation(len(self.test))[:size]],
+                self.train[rng.permutation(len(self.train))[:size]],
+            )
+        return *real, self.samples[np.arange(min(size, len(self.samples)))]
+
+    @property
+    def other_is(self) -> str:
+        """Where the other real rows come from."""
+        return "the other half of the held-out rows" if self.train is None else "training rows"
 
     def level(self, log_density: Array) -> Array:
         """For each row (N,) the mass of the smallest region that holds it: the part of the samples that are denser."""
         # A row without a density lies beyond all others.
-        return 1 - share_within(np.nan_to_num(log_density, nan=-np.inf), np.nan_to_num(self.log_samples, nan=-np.inf))
+        return 1 - placements(np.nan_to_num(self.log_samples, nan=-np.inf), np.nan_to_num(log_density, nan=-np.inf))
 
 
-def scored(subject: Subject, test: Any, train: Any, numbers: Any, max_rows: int, seed: int) -> Scored:
-    """Scores rows; test and train are rows of the subject's kind."""
+def gather(density: Density, names: list[str], test: Rows, train: Rows | None, **options: Any) -> Evidence:
+    """Scores held-out rows and chooses those that are compared; options are `numbers`, `max_rows` and `seed`."""
+    numbers, max_rows, seed = options["numbers"], options["max_rows"], options["seed"]
     rng = np.random.default_rng([seed, 0])
-    log_all = subject.log_prob(test)
+    with torch.no_grad():
+        log_all = as_array(density.log_prob(test.values, test.context))
     lost = np.flatnonzero(~np.isfinite(log_all))
-    impossible = lost[subject.impossible(take(test, lost))] if 0 < len(lost) < len(test) else lost[:0]
+    impossible = lost[density.space.impossible(test[lost].values)] if 0 < len(lost) < len(test) else lost[:0]
     if len(impossible):
         possible = np.setdiff1d(np.arange(len(test)), impossible)
-        test, numbers, log_all = take(test, possible), numbers[possible], log_all[possible]
+        test, numbers, log_all = test[possible], numbers[possible], log_all[possible]
     index = np.sort(rng.permutation(len(test))[:max_rows])
-    chosen = take(test, index)
-    known = None if train is None else take(train, np.sort(rng.permutation(len(train))[: 2 * max_rows]))
-    encoder = subject.encoder(chosen if known is None else known)
-    return Scored(
-        subject=subject,
-        test=chosen,
-        numbers=numbers,
-        index=index,
-        train=known,
-        log_all=log_all,
-        log_test=log_all[index],
-        log_train=None if known is None else subject.log_prob(known),
-        impossible=len(impossible),
-        encoder=encoder,
-        seed=seed,
-        constant=_constant(subject, encoder),
-        tied=_tied(subject, chosen),
-    )
+    train = None if train is None else train[np.sort(rng.permutation(len(train))[: 2 * max_rows])]
+    return Evidence(density, names, test[index], numbers, index, train, log_all, len(impossible), seed)
 
 
-def gather(found: Scored) -> Evidence:
-    """Draws samples beside rows that were scored."""
-    subject, chosen, known, rng = found.subject, found.test, found.train, found.rng(8)
-    samples = subject.sample(max(2 * len(chosen), 10_000), found.seed)
-    drawn = len(samples)
-    matrix = subject.matrix(samples)
-    if matrix is not None:
-        samples = matrix[np.isfinite(matrix).all(1)]
-    if known is None:
-        size = min(len(chosen) // 2, _COMPARED)
-        order = rng.permutation(len(chosen))
-        held, other = take(chosen, order[:size]), take(chosen, order[size : 2 * size])
-        other_is = "the other half of the held-out rows"
-    else:
-        size = min(len(chosen), len(known), _COMPARED)
-        held, other = (take(part, rng.permutation(len(part))[:size]) for part in (chosen, known))
-        other_is = "training rows"
-    return Evidence(
-        **{f.name: getattr(found, f.name) for f in fields(found)},
-        samples=samples,
-        log_samples=subject.log_prob(samples) if len(samples) else np.empty(0),
-        lost=drawn - len(samples),
-        held=held,
-        other=other,
-        fake=take(samples, np.arange(min(size, len(samples)))),
-        other_is=other_is,
-    )
-
-
-def _constant(subject: Subject, encoder: Encoder) -> list[str]:
-    """The modelled columns of which all numbers are constant among the real rows."""
-    modelled = len(subject.names) - subject.given
-    varying = {encoder.owner[i] for i in encoder.varying}
-    return [subject.names[i] for i in range(modelled) if i not in varying]
-
-
-def _tied(subject: Subject, rows: Any) -> list[str]:
-    matrix = subject.matrix(rows)
-    if matrix is None or len(matrix) < 2:
-        return []
-    tied = []
-    for name, values in zip(subject.names, matrix.T[: len(subject.names) - subject.given], strict=False):
-        counts = np.unique(values, return_counts=True)[1]
-        if len(counts) > 1 and counts[counts > 1].sum() > _TIED * len(values):
-            tied.append(name)
-    return tied
+def as_array(values: Tensor) -> Array:
+    """A tensor as float64 numbers."""
+    return values.detach().cpu().double().numpy()

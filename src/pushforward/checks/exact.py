@@ -1,4 +1,4 @@
-"""How far a flow is from exact: its round trip, and its log-determinant against that of the autograd Jacobian."""
+"""How far flows are from exact: round trips, log-determinants against autograd's Jacobian, and integrals."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from ..density import InnerFlow
 from ..flow import Flow
-from .evidence import Evidence
+from .evidence import Evidence, as_array
 from .integral import density_of, importance, quadrature
 from .report import Section
-from .stats import BAD, UNKNOWN, Array, judge, worst
-from .subject import FlowSubject, take
+from .stats import BAD, DOUBTFUL, UNKNOWN, Array, judge, worst
 
 _JACOBIAN_ROWS = 100
 _ROWS = 3000
-_MAP = (
-    1e-4,
-    1e-2,
-)  # good, bad: the round trip in spreads and the log-det in nats, in float64, where only mistakes show
+# good, bad: the round trip in spreads and the log-det in nats, in float64, where only mistakes show
+_MAP = (1e-4, 1e-2)
 _ROUNDING = (1e-2, 0.5)  # the same of all but a hundredth of the rows, in the model's own precision
 _INTEGRAL = (0.02, 0.1)
 _IMPORTANCE_COLUMNS = 10
 _JACOBIAN_WORK = 3e6  # rows x squared columns of the Jacobians
+_SAMPLES = 6000
 
 
 def exactness(flow: Flow, x: Any, context: Any = None) -> dict[str, float]:
@@ -44,7 +44,7 @@ def exactness(flow: Flow, x: Any, context: Any = None) -> dict[str, float]:
     Raises:
         ValueError: x or the context has the wrong shape, or there are no rows.
     """
-    rows, contexts, _ = flow._rows(x, context)
+    _, rows, contexts = flow.inner_flows(x, context)[0]
     if len(rows) == 0:
         raise ValueError("x has no rows to check")
     rows = rows.detach()
@@ -56,73 +56,79 @@ def exactness(flow: Flow, x: Any, context: Any = None) -> dict[str, float]:
     with torch.no_grad():
         log_det = flow.f(few, few_contexts)[1]
     # The Jacobian of the same map in float64: in float32 rounding would leave little of a small determinant.
-    few = few.double().requires_grad_()
-    with torch.enable_grad():
-        z, _ = copy.deepcopy(flow).double().f(few, few_contexts)
-        flat = z.flatten(1)
-        # A row's z depends on that row alone: the gradient of a column's sum holds that column's gradient of each row.
-        lines = [
-            torch.autograd.grad(flat[:, i].sum(), few, retain_graph=True, materialize_grads=True)[0].flatten(1)
-            for i in range(flat.shape[1])
-        ]
-    truth = torch.linalg.slogdet(torch.stack(lines, 1)).logabsdet
+    truth = _log_det(copy.deepcopy(flow).double(), few.double(), few_contexts)
     return {"roundtrip_max": float(roundtrip), "logdet_max": float((log_det.double() - truth).abs().max())}
 
 
+def _log_det(flow: Flow, x: Tensor, context: Tensor | None) -> Tensor:
+    """log|det dz/dx| by autograd: x (N, *shape), context (N, K) -> (N,)."""
+    x = x.clone().requires_grad_()
+    with torch.enable_grad():
+        z = flow.f(x, context)[0].flatten(1)
+        # A row's z depends on that row alone: the gradient of a column's sum holds that column's gradient of each row.
+        lines = [
+            torch.autograd.grad(z[:, i].sum(), x, retain_graph=True, materialize_grads=True)[0].flatten(1)
+            for i in range(z.shape[1])
+        ]
+    return torch.linalg.slogdet(torch.stack(lines, 1)).logabsdet
+
+
 def exact(e: Evidence) -> Section:
-    """Whether the map inverts, its log-determinant is that of its Jacobian, and the density integrates to 1."""
+    """Whether each flow inverts, its log-determinant is that of its Jacobian, and its density integrates to 1."""
     section = Section("exactness", "Exactness", UNKNOWN, "")
     if bool((~np.isfinite(e.log_test)).all()):
         section.verdict, section.why = BAD, "no held-out row has a finite log-density"
         return section
-    inner = e.subject.inner(take(e.test, e.rng(2).permutation(len(e.test))[:_ROWS]))
-    if inner is None or len(inner[1]) == 0:
+    chosen = e.rng(2).permutation(len(e.test))[:_ROWS]
+    rows = e.test[chosen]
+    flows = [part for part in e.density.inner_flows(rows.values, rows.context) if len(part.x)]
+    if not flows:
         section.why = "there is no flow of numbers in this density"
         return section
-    subject, rows = inner
-    spread = np.maximum(np.ptp(np.quantile(rows, [0.05, 0.95], axis=0), axis=0) / 3.3, rows.std(0))[: subject.width]
-    spread = np.where(spread > 0, spread, np.maximum(abs(rows[0, : subject.width]), 1.0))
-    own = str(subject.flow._like().dtype).removeprefix("torch.")
-    found = {own: _errors(subject, rows, spread)}
-    if own != "float64":
-        found["float64"] = _errors(_doubled(subject), rows, spread)
-    section.figures |= {"rows": len(rows), **{f"{k}_{name}": v for name, f in found.items() for k, v in f.items()}}
-    for name, f in found.items():
+    precision = str(flows[0].x.dtype).removeprefix("torch.")
+    errors = {precision: _largest([_errors(part) for part in flows])}
+    if precision != "float64":
+        errors["float64"] = _largest([_errors(_doubled(part)) for part in flows])
+    section.figures |= {"rows": len(rows), **{f"{k}_{name}": v for name, f in errors.items() for k, v in f.items()}}
+    for name, f in errors.items():
         remark = f"spreads at most, {f['roundtrip_99']:.1e} for all but 1 % of {len(rows):,} rows, in {name}"
         section.table.append(["round trip", f"{f['roundtrip_max']:.1e}", remark])
-    both = ", ".join(f"{f['logdet_max']:.1e}" for f in found.values())
-    section.table.append(["log-det against autograd", both, f"nats at most, in {' and '.join(found)}"])
-
-    exactly, rounded = found["float64"], found[own]
-    mistaken = worst([judge(exactly[k], 0, *_MAP) for k in ("roundtrip_99", "logdet_max")])
-    rounding = worst([judge(rounded[k], 0, *_ROUNDING) for k in ("roundtrip_99", "logdet_max")])
-    integral, said = _integral(e, section)
-    section.verdict = worst([v for v in (mistaken, rounding, integral) if v != UNKNOWN])
-    if mistaken in (BAD, "doubtful"):
-        which = "log-determinant" if judge(exactly["logdet_max"], 0, *_MAP) != "good" else "inverse"
-        error = exactly["logdet_max"] if which == "log-determinant" else exactly["roundtrip_99"]
-        section.why = f"the map's {which} is wrong by {error:.2g}, in float64 too: the densities are no densities"
-    elif integral in (BAD, "doubtful"):
-        section.why = f"the density does not integrate to 1: {said}"
-    elif rounding in (BAD, "doubtful"):
-        section.why = f"the map is right, but {own} rounding is visible: use the model in float64"
-    else:
-        section.why = "the map inverts, its log-determinant is the Jacobian's"
-        section.why += f", and the density integrates to {said}" if said else ""
+    both = ", ".join(f"{f['logdet_max']:.1e}" for f in errors.values())
+    section.table.append(["log-det against autograd", both, f"nats at most, in {' and '.join(errors)}"])
+    integral, text = _integrals(flows, int(e.numbers[e.index[chosen[0]]]), e.seed, section)
+    _judge_all(errors["float64"], errors[precision], integral, text, precision, section)
     return section
 
 
-def _errors(subject: FlowSubject, rows: Array, spread: Array) -> dict[str, float]:
+def _judge_all(
+    exactly: dict[str, float], rounded: dict[str, float], integral: str, text: str, precision: str, section: Section
+) -> None:
+    """Sets the verdict and why, from the errors in float64 and in the model's precision, and the integral's verdict."""
+    mistaken = worst([judge(exactly[k], 0, *_MAP) for k in ("roundtrip_99", "logdet_max")])
+    rounding = worst([judge(rounded[k], 0, *_ROUNDING) for k in ("roundtrip_99", "logdet_max")])
+    section.verdict = worst([v for v in (mistaken, rounding, integral) if v != UNKNOWN])
+    if mistaken in (BAD, DOUBTFUL):
+        which = "log-determinant" if judge(exactly["logdet_max"], 0, *_MAP) != "good" else "inverse"
+        error = exactly["logdet_max"] if which == "log-determinant" else exactly["roundtrip_99"]
+        section.why = f"the map's {which} is wrong by {error:.2g}, in float64 too: the densities are no densities"
+    elif integral in (BAD, DOUBTFUL):
+        section.why = f"the density does not integrate to 1: {text}"
+    elif rounding in (BAD, DOUBTFUL):
+        section.why = f"the map is right, but {precision} rounding is visible: use the model in float64"
+    else:
+        section.why = "the map inverts, its log-determinant is the Jacobian's"
+        section.why += f", and the density integrates to {text}" if text else ""
+
+
+def _errors(part: InnerFlow) -> dict[str, float]:
     """Round trip in spreads, of the worst row and of all but a hundredth of them; log-det error in nats."""
-    x, context = subject.split(rows)
+    flow, x, context = part
     with torch.no_grad():
-        z, _ = subject.flow.f(x, context)
-        back = subject.flow.g(z, context).cpu().double().numpy()
-    # What the flow was given is x rounded to its dtype.
-    seen = subject.flow._tensor(x, "x").cpu().double().numpy()
-    error = np.nan_to_num(abs(back - seen) / spread, nan=np.inf).max(1)
-    few = max(3, min(_JACOBIAN_ROWS, int(_JACOBIAN_WORK / x.shape[1] ** 2)))
-    log_det = exactness(subject.flow, x[:few], None if context is None else context[:few])["logdet_max"]
+        z, _ = flow.f(x, context)
+        difference = as_array((flow.g(z, context) - x).flatten(1))
+    error = np.nan_to_num(abs(difference) / _spread(as_array(x.flatten(1))), nan=np.inf).max(1)
+    few = max(3, min(_JACOBIAN_ROWS, int(_JACOBIAN_WORK / difference.shape[1] ** 2)))
+    log_det = exactness(flow, x[:few], None if context is None else context[:few])["logdet_max"]
     return {
         "roundtrip_max": float(error.max()),
         "roundtrip_99": float(np.quantile(error, 0.99, method="lower")),
@@ -130,44 +136,57 @@ def _errors(subject: FlowSubject, rows: Array, spread: Array) -> dict[str, float
     }
 
 
-def _doubled(subject: FlowSubject) -> FlowSubject:
-    return FlowSubject(copy.deepcopy(subject.flow).double(), subject.names, subject.given, subject.contexts)
+def _spread(x: Array) -> Array:
+    """x (N, D) -> the spread of each column (D,), the size of its values where it is constant."""
+    spread = np.maximum(np.ptp(np.quantile(x, [0.05, 0.95], axis=0), axis=0) / 3.3, x.std(0))
+    return np.where(spread > 0, spread, np.maximum(abs(x[0]), 1.0))
 
 
-def _integral(e: Evidence, section: Section) -> tuple[str, str]:
-    """-> a verdict, the integral in words ("" where it was not taken)."""
-    subject = e.subject
-    if not isinstance(subject, FlowSubject):
-        section.table.append(["integral of the density", "", "not taken for mixed rows"])
-        return UNKNOWN, ""
-    if subject.width > _IMPORTANCE_COLUMNS:
+def _largest(errors: list[dict[str, float]]) -> dict[str, float]:
+    return {name: max(of_flow[name] for of_flow in errors) for name in errors[0]}
+
+
+def _doubled(part: InnerFlow) -> InnerFlow:
+    context = None if part.context is None else part.context.double()
+    return InnerFlow(copy.deepcopy(part.flow).double(), part.x.double(), context)
+
+
+def _integrals(flows: list[InnerFlow], first: int, seed: int, section: Section) -> tuple[str, str]:
+    """-> a verdict on the integral that is farthest from 1, it in words ("" where none was taken)."""
+    width = math.prod(flows[0].flow.shape)
+    if width > _IMPORTANCE_COLUMNS:
         remark = f"not taken: importance sampling is not to be trusted above {_IMPORTANCE_COLUMNS} columns"
         section.table.append(["integral of the density", "", remark])
         return UNKNOWN, ""
-    context, at, samples = None, "", subject.split(e.samples)[0]
-    if subject.given:
-        context = subject.split(e.test[:1])[1]
-        at = f", given those of row {int(e.numbers[e.index[0]])}"
-        with torch.no_grad():
-            generator = torch.Generator(subject.flow._like().device).manual_seed(e.seed)
-            samples = subject.flow.sample(6000, context, generator=generator)[:, 0].cpu().double().numpy()
-    if len(samples) < 100 or bool((samples == samples[0]).all(0).any()):
+    taken = [figures for part in flows if (figures := _integral(part, seed)) is not None]
+    if not taken:
         section.table.append(["integral of the density", "", "not taken: the samples do not spread"])
         return UNKNOWN, ""
-    log_prob = density_of(lambda x: subject.flow.log_prob(x, context))
-    if subject.width <= 2:
-        value, error = quadrature(log_prob, samples)
-        noise, how = error, f"by quadrature{at}"
-        trusted = error < _INTEGRAL[1]
-    else:
-        found = importance(log_prob, samples, e.seed)
-        value, error = found["integral"], found["se"]
-        noise, how = 2.6 * error, f"by importance sampling, {found['effective']:,.0f} effective draws{at}"
-        trusted = found["effective"] > 300 and found["largest"] < 0.05
-        section.figures["effective_draws"] = found["effective"]
-    section.figures |= {"integral": value, "integral_error": error}
-    said = f"{value:.4f} +- {error:.4f}"
-    section.table.append(["integral of the density", said, how + ("" if trusted else ": too rough to be trusted")])
-    if not trusted and math.isfinite(value):
+    far = max(taken, key=lambda f: abs(f["integral"] - 1) if math.isfinite(f["integral"]) else math.inf)
+    section.figures |= {k: far[k] for k in ("integral", "integral_error", "effective_draws") if k in far}
+    how = "by quadrature" if width <= 2 else f"by importance sampling, {far['effective_draws']:,.0f} effective draws"
+    how += "" if flows[0].context is None else f", given those of row {first}"
+    how += "" if len(taken) == 1 else f", the farthest from 1 of {len(taken)} flows"
+    text = f"{far['integral']:.4f} +- {far['integral_error']:.4f}"
+    how += "" if far["trusted"] else ": too rough to be trusted"
+    section.table.append(["integral of the density", text, how])
+    if not far["trusted"] and math.isfinite(far["integral"]):
         return UNKNOWN, ""
-    return judge(abs(value - 1), noise, *_INTEGRAL), said
+    return judge(abs(far["integral"] - 1), far["noise"], *_INTEGRAL), text
+
+
+def _integral(part: InnerFlow, seed: int) -> dict[str, float] | None:
+    """The integral of a flow's density given its first context; None where its samples do not spread."""
+    flow, context = part.flow, None if part.context is None else part.context[:1]
+    drawn = flow.sample(_SAMPLES, context, generator=seed).reshape(_SAMPLES, -1)
+    samples = as_array(drawn[drawn.isfinite().all(1)])
+    if len(samples) < 100 or bool((samples == samples[0]).all(0).any()):
+        return None
+    log_prob = density_of(lambda x: flow.log_prob(x.to(drawn.device).view(-1, *flow.shape), context))
+    if samples.shape[1] <= 2:
+        value, error = quadrature(log_prob, samples)
+        return {"integral": value, "integral_error": error, "noise": error, "trusted": error < _INTEGRAL[1]}
+    taken = importance(log_prob, samples, seed)
+    trusted = taken["effective"] > 300 and taken["largest"] < 0.05
+    figures = {"integral": taken["integral"], "integral_error": taken["se"], "noise": 2.6 * taken["se"]}
+    return figures | {"effective_draws": taken["effective"], "trusted": trusted}

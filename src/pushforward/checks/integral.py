@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 
-from .mixture import Mixture, fit_mixture
+from ..baselines import GaussianMixtureDensity, fit_gaussian, fit_gaussian_mixture
 from .stats import Array
 
 LogProb = Callable[[Array], Array]
 _POINTS = {1: 40_001, 2: 1_201}  # along each axis, an odd number
 _REACH = {1: 14.0, 2: 8.0}  # sinh of it, in spreads, is how far the grid goes
 _DRAWS = 60_000
+_FIT_ROWS = 6000
+_FREEDOM = 4  # of the Student t that are drawn from
 
 
 def quadrature(log_prob: LogProb, near: Array) -> tuple[float, float]:
@@ -68,33 +71,41 @@ def importance(log_prob: LogProb, samples: Array, seed: int, draws: int = _DRAWS
         `integral`, its standard error `se`, the effective number of draws `effective`, and the part that the largest
         of them has in the sum, `largest`.
     """
-    fitted = _spread_out(samples, seed)
+    samples = samples[np.isfinite(samples).all(1)][:_FIT_ROWS]
+    centre, scale = samples.mean(0), samples.std(0)
+    weights, components = _heavy_tailed((samples - centre) / scale, seed)
     rng = np.random.default_rng([seed, 77])
-    x = fitted.sample_heavy_tailed(draws, rng)
-    log_ratio = np.nan_to_num(log_prob(x) - fitted.heavy_tailed(x), nan=-math.inf, posinf=700.0)
+    counts = rng.multinomial(draws, weights)
+    drawn = [t.rvs(size=n, random_state=rng).reshape(n, -1) for t, n in zip(components, counts, strict=True) if n]
+    standard = np.vstack(drawn)
+    of_each = [math.log(w) + t.logpdf(standard) for w, t in zip(weights, components, strict=True)]
+    log_q = np.logaddexp.reduce(of_each) - np.log(scale).sum()
+    log_ratio = np.nan_to_num(log_prob(centre + scale * standard) - log_q, nan=-math.inf, posinf=700.0)
     top = max(float(log_ratio.max()), -700.0)
     ratio = np.exp(log_ratio - top)
-    scale, total = math.exp(min(top, 700.0)), ratio.sum()
+    unit, total = math.exp(min(top, 700.0)), ratio.sum()
     return {
-        "integral": float(ratio.mean()) * scale,
-        "se": float(ratio.std(ddof=1)) / math.sqrt(draws) * scale,
+        "integral": float(ratio.mean()) * unit,
+        "se": float(ratio.std(ddof=1)) / math.sqrt(draws) * unit,
         "effective": float(total**2 / max((ratio**2).sum(), 1e-300)),
         "largest": float(1 / total) if total > 0 else 1.0,
     }
 
 
-def _spread_out(samples: Array, seed: int) -> Mixture:
-    """A mixture fitted to samples, of half more variance, with a broad component for what it may have missed."""
-    samples = samples[np.isfinite(samples).all(1)][:6000]
+def _heavy_tailed(samples: Array, seed: int) -> tuple[Array, list[Any]]:
+    """Weights (K,) of K multivariate Student t around samples; a broad one covers what the others may have missed."""
+    from scipy.stats import multivariate_t
+
+    broad = fit_gaussian(samples)
     try:
-        found = fit_mixture(samples, seed, most=15)
+        mixture: GaussianMixtureDensity = fit_gaussian_mixture(samples, seed, most=15)
     except ImportError:
-        covariance = np.atleast_2d(np.cov(samples.T))
-        found = Mixture(np.ones(1), samples.mean(0)[None], covariance[None])
-    broad = np.atleast_2d(np.cov(samples.T)) * 4
-    covariances = np.concatenate([found.covariances * 1.5, broad[None]])
-    jitter = 1e-9 * np.stack([np.diag(np.diag(c)) for c in covariances])
-    return Mixture(np.append(0.9 * found.weights, 0.1), np.vstack([found.means, samples.mean(0)]), covariances + jitter)
+        mixture = broad
+    weights = np.append(0.9 * mixture.weights.numpy(), 0.1)
+    means = np.vstack([mixture.means, broad.means])
+    covariances = np.concatenate([1.5 * mixture.covariances.numpy(), 4 * broad.covariances.numpy()])
+    each = zip(means, covariances, strict=True)
+    return weights, [multivariate_t(mean, covariance, _FREEDOM, allow_singular=True) for mean, covariance in each]
 
 
 def density_of(log_prob: Callable[[torch.Tensor], torch.Tensor]) -> LogProb:

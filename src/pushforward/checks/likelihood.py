@@ -1,4 +1,4 @@
-"""Held-out log-density beside what simple densities reach on the same rows: a Gaussian, a mixture, a kernel density."""
+"""Held-out log-density beside what simple densities reach on the same rows: see `baselines`."""
 
 from __future__ import annotations
 
@@ -7,43 +7,38 @@ import math
 from typing import Any
 
 import numpy as np
+import torch
 
-from .evidence import Scored
-from .mixture import fit_mixture, gaussian_log_prob, kde_log_prob
+from ..baselines import fit_baselines
+from .evidence import Evidence, Rows, as_array
 from .report import Section
 from .stats import BAD, DOUBTFUL, GOOD, UNKNOWN, Array, judge, mean_and_se
-from .subject import take
 
 _GOOD, _BAD = 0.02, 0.2  # nats per row below the best baseline
-_KDE_COLUMNS = 6
-_FIT_ROWS = 20_000
 _LEAST = 20
 _IMPOSSIBLE = 0.05  # share of held-out rows with cells never seen, beyond which the training rows were no fair sample
 _FEW = 0.002  # share of rows that must not decide a mean
 
-Scores = dict[str, Array]
 
-
-def likelihood(e: Scored) -> Section:
+def likelihood(e: Evidence) -> Section:
     """Nats per row of held-out rows, and the paired differences from the baselines."""
     mean, se = mean_and_se(e.log_all)
-    figures: dict[str, Any] = {"rows": len(e.log_all), "mean": mean, "se": se, "median": float(np.median(e.log_all))}
+    lost = np.flatnonzero(~np.isfinite(e.log_all))
+    figures: dict[str, Any] = {
+        "rows": len(e.log_all), "mean": mean, "se": se, "median": float(np.median(e.log_all)), "not_finite": len(lost),
+        "baselines": {}, "repeated_values": e.tied, "impossible": e.impossible,
+    }  # fmt: skip
     table = [["model", _pm(mean, se), f"nats per row, on {len(e.log_all):,} held-out rows"]]
-    lost = int((~np.isfinite(e.log_all)).sum())
-    figures["not_finite"] = lost
     section = Section("likelihood", "Held-out likelihood", UNKNOWN, "", table, figures)
-    figures["baselines"] = found = {}
-    figures["repeated_values"], figures["impossible"] = e.tied, e.impossible
     note = _tie_note(e.tied)
     share = e.impossible / (e.impossible + len(e.log_all))
     if e.impossible:
-        said = f"{e.impossible:,} more held-out rows are impossible to the model, as by a category it never saw"
-        table.append(["left out", f"{100 * share:.2g} %", said])
-        note = f"; {said}" + note
-    if lost:
-        first = int(e.numbers[np.flatnonzero(~np.isfinite(e.log_all))[0]])
-        section.verdict = BAD
-        section.why = f"{lost:,} held-out rows have no finite log-density, the first of them is row {first}"
+        remark = f"{e.impossible:,} more held-out rows are impossible to the model, as by a category it never saw"
+        table.append(["left out", f"{100 * share:.2g} %", remark])
+        note = f"; {remark}" + note
+    if len(lost):
+        rows = f"{len(lost):,} held-out rows have no finite log-density"
+        section.verdict, section.why = BAD, f"{rows}, the first of them is row {int(e.numbers[lost[0]])}"
         return section
     if e.constant:
         section.why = f"column {e.constant[0]} is constant, and the density of a constant has no bound to compare with"
@@ -51,29 +46,35 @@ def likelihood(e: Scored) -> Section:
     if len(e.test) < _LEAST:
         section.why = f"{len(e.test)} held-out rows are too few to fit baselines to and to compare with"
         return section
-
     scores = _baselines(e)
-    for name, (label, values) in scores.items():
-        own, own_se = mean_and_se(values)
-        gain, gain_se = mean_and_se(e.log_test - values)
-        found[name] = {"mean": own, "se": own_se, "gain": gain, "gain_se": gain_se, "label": label}
-        side = "above" if gain >= 0 else "below"
-        table.append([label, _pm(own, own_se), f"the model is {_pm(abs(gain), gain_se)} {side} it"])
-    if e.log_train is not None:
-        train_mean, train_se = mean_and_se(e.log_train)
-        figures["train_mean"], figures["train_se"] = train_mean, train_se
-        table.append(["model, training rows", _pm(train_mean, train_se), _gap_note(mean, se, train_mean, train_se)])
-    if not found:
-        lacks = importlib.util.find_spec("sklearn") is None
-        needed = 'baselines need scikit-learn: pip install "pushforward[sklearn]"'
-        section.why = (needed if lacks else "no baseline could be fitted to these rows") + note
+    _list(e, scores, section)
+    if importlib.util.find_spec("sklearn") is None:
+        note += '; more baselines need scikit-learn: pip install "pushforward[sklearn]"'
+    if not scores:
+        section.why = "no baseline could be fitted to these rows" + note
         return section
-    best = min(found, key=lambda name: found[name]["gain"])
-    section.verdict, section.why = _verdict(e.log_test - scores[best][1], found[best], figures)
+    best = min(scores, key=lambda name: figures["baselines"][name]["gain"])
+    section.verdict, section.why = _verdict(e.log_test - scores[best][1], figures["baselines"][best], figures)
     section.why += note
     if share > _IMPOSSIBLE and section.verdict in (GOOD, UNKNOWN):
         section.verdict = DOUBTFUL
     return section
+
+
+def _list(e: Evidence, scores: dict[str, tuple[str, Array]], section: Section) -> None:
+    """Tells of each baseline, and of the training rows."""
+    for name, (label, values) in scores.items():
+        own, own_se = mean_and_se(values)
+        gain, gain_se = mean_and_se(e.log_test - values)
+        figures = {"mean": own, "se": own_se, "gain": gain, "gain_se": gain_se, "label": label}
+        section.figures["baselines"][name] = figures
+        side = "above" if gain >= 0 else "below"
+        section.table.append([label, _pm(own, own_se), f"the model is {_pm(abs(gain), gain_se)} {side} it"])
+    if e.log_train is not None:
+        train, train_se = mean_and_se(e.log_train)
+        section.figures |= {"train_mean": train, "train_se": train_se}
+        note = _gap_note(section.figures["mean"], section.figures["se"], train, train_se)
+        section.table.append(["model, training rows", _pm(train, train_se), note])
 
 
 def _verdict(gains: Array, best: dict[str, Any], figures: dict[str, Any]) -> tuple[str, str]:
@@ -103,50 +104,35 @@ def _verdict(gains: Array, best: dict[str, Any], figures: dict[str, Any]) -> tup
     return verdict, f"level with the best baseline ({label}): {difference} apart"
 
 
-def _baselines(e: Scored) -> dict[str, tuple[str, Array]]:
-    """Log-densities (N,) of `e.test` under each baseline, fitted to training rows or crosswise to its two halves."""
-    rng = e.rng(1)
+def _baselines(e: Evidence) -> dict[str, tuple[str, Array]]:
+    """By name the label and the log-densities (N,) of `e.test` under each baseline.
+
+    They are fitted to training rows, or crosswise to the two halves of `e.test`.
+    """
     if e.train is not None and len(e.train) >= _LEAST:
-        return _fitted(e, take(e.train, rng.permutation(len(e.train))[:_FIT_ROWS]), e.test)
-    order = rng.permutation(len(e.test))
-    halves = np.array_split(order, 2)
-    parts = [_fitted(e, take(e.test, fit), take(e.test, score)) for fit, score in (halves, halves[::-1])]
+        return _scores(e, e.train, e.test)
+    halves = np.array_split(e.rng(1).permutation(len(e.test)), 2)
+    parts = [_scores(e, e.test[fit], e.test[score]) for fit, score in (halves, halves[::-1])]
     scores = {}
-    for name in parts[0].keys() & parts[1].keys():
-        values = np.empty(len(order))
+    for name in (name for name in parts[0] if name in parts[1]):
+        values = np.empty(len(e.test))
         for half, part in zip(halves[::-1], parts, strict=True):
             values[half] = part[name][1]
         labels = sorted({part[name][0] for part in parts}, key=len)
         scores[name] = (labels[0] if len(labels) == 1 else f"{labels[0]} / {labels[1].split()[-1]}", values)
-    return {name: scores[name] for name in parts[0] if name in scores}
+    return scores
 
 
-def _fitted(e: Scored, fit: Any, rows: Any) -> dict[str, tuple[str, Array]]:
-    """name -> label, log-densities of rows; a baseline that cannot be fitted is left out."""
-    x, y = e.subject.matrix(fit), e.subject.matrix(rows)
-    if x is None or y is None:
-        return e.subject.baselines(fit, rows, e.seed)
-    if bool((x == x[0]).all(0).any()):
-        return {}
-    width = x.shape[1] - e.subject.given
-    conditional = "linear Gaussian" if e.subject.given else "Gaussian, full covariance"
-    own = gaussian_log_prob(x, y).numpy()
-    if e.subject.given:
-        own = own - gaussian_log_prob(x[:, width:], y[:, width:]).numpy()
-    found = {"gaussian": (conditional, own)}
-    try:
-        mixture = fit_mixture(x, e.seed)
-    except ImportError:
-        pass
-    else:
-        values = mixture.log_prob(y)
-        if e.subject.given:  # p(x | c) = p(x, c) / p(c), both of which a mixture knows
-            values = values - mixture.log_prob(y, range(width, x.shape[1]))
-        found["mixture"] = (f"Gaussian mixture of {len(mixture.weights)}", values)
-    if width <= _KDE_COLUMNS and not e.subject.given:
-        values, h = kde_log_prob(x, y, e.seed)
-        found["kde"] = (f"kernel density, h = {h:.2g}", values)
-    return found
+@torch.no_grad()
+def _scores(e: Evidence, fit: Rows, rows: Rows) -> dict[str, tuple[str, Array]]:
+    """By name the label and the log-densities of rows, in data units, of what `fit_baselines` fits to others."""
+    space = e.density.space
+    given = space.encode_given(fit.values) if fit.context is None else fit.context
+    fitted = fit_baselines(space.encode(fit.values), space.sizes, given, e.seed)
+    return {
+        name: (baseline.label, as_array(space.over(baseline).log_prob(rows.values, rows.context)))
+        for name, baseline in fitted.items()
+    }
 
 
 def _tie_note(tied: list[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,57 +20,37 @@ _PAIRED, _LATENTS, _BARS = 5, 9, 18
 _BAND = 1.96
 
 
-def pictures(report: Report) -> dict[str, list[tuple[str, Figure]]]:
+Drawn = list[tuple[str, Figure]]  # captions and figures
+
+
+def pictures(report: Report) -> dict[str, Drawn]:
     """The name of a section -> captions and figures; "overview" holds those of the whole."""
-    found: dict[str, list[tuple[str, Figure]]] = {s.name: [] for s in report}
-    drawn = report.drawn
-    found["overview"] = []
-    if not drawn:
-        return found
-    if len(drawn["held"]) and len(drawn["fake"]) and drawn["names"]:
+    drawn: dict[str, Drawn] = {"overview": [], **{section.name: [] for section in report}}
+    data = report.plot_data
+    if not data:
+        return drawn
+    if len(data["test"]) and len(data["samples"]) and data["names"]:
         caption = "Held-out rows and samples"
-        caption += ": single rows, and contours that hold 50 and 90 % of the mass." if len(drawn["names"]) > 1 else "."
-        found["overview"].append((caption, _pairs(report)))
-    if np.isfinite(drawn["log_test"]).any() and len(drawn["log_samples"]):
+        caption += ": single rows, and contours that hold 50 and 90 % of the mass." if len(data["names"]) > 1 else "."
+        drawn["overview"].append((caption, _pairs(report)))
+    if np.isfinite(data["log_test"]).any() and len(data["log_samples"]):
         caption = "Log-densities. If the model is right, held-out rows and samples have the same histogram."
-        found["likelihood"].append((caption, _log_densities(drawn)))
-    of = {s.name: s.drawn for s in report}
-    if "radius" in of["calibration"]:
-        caption = "Quantiles of the held-out latents against those of the base; 95 % of good models stay in the band."
-        found["calibration"].append((caption, _radius(of["calibration"])))
-    if "level" in of["calibration"]:
-        caption = "Share of held-out rows in regions of highest density, beyond what it should be."
-        found["calibration"].append((caption, _coverage(of["calibration"])))
-    if "marginal" in of["calibration"]:
-        caption = (
-            "Where the held-out latents fall in the base, one at a time, the worst first: flat within the band if good."
-        )
-        found["calibration"].append((caption, _marginals(of["calibration"])))
-    if "roc" in of["two_sample"]:
-        caption = "ROC curves of the classifier: on the diagonal it cannot tell one from the other."
-        found["two_sample"].append((caption, _roc(of["two_sample"]["roc"])))
-    if "columns" in of["columns"]:
-        caption = (
-            "Distance of each column's samples, and of other real rows, from held-out rows; chance is left of the line."
-        )
-        found["columns"].append((caption, _bars(of["columns"])))
-    if "test" in of["memorisation"]:
-        caption = (
-            "Distance to the nearest training row: a model that copies has its histogram left of the held-out rows'."
-        )
-        found["memorisation"].append((caption, _neighbours(of["memorisation"])))
-    return found
+        drawn["likelihood"].append((caption, _log_densities(data)))
+    for name, key, draw, caption in _PICTURES:
+        if key in report[name].plot_data:
+            drawn[name].append((caption, draw(report[name].plot_data)))
+    return drawn
 
 
 def _pairs(report: Report) -> Figure:
     """The columns that samples get most wrong, and then the others, numbers before indicators of categories."""
-    drawn = report.drawn
+    data = report.plot_data
     far = {f["column"]: f["ks"] for f in report["columns"].figures.get("columns", [])}
-    number = np.arange(len(drawn["names"]))
-    order = sorted(number, key=lambda i: (drawn["indicator"][i], -far.get(drawn["names"][i], 0.0)))
+    number = np.arange(len(data["names"]))
+    order = sorted(number, key=lambda i: (data["indicator"][i], -far.get(data["names"][i], 0.0)))
     keep = sorted(order[:_PAIRED])
-    names = [drawn["names"][i] for i in keep]
-    fig = _figure(pairs(drawn["fake"][:, keep], drawn["held"][:, keep], columns=names)[0, 0])
+    names = [data["names"][i] for i in keep]
+    fig = _figure(pairs(data["samples"][:, keep], data["test"][:, keep], columns=names)[0, 0])
     if fig.legends and fig.legends[0].get_texts():
         fig.legends[0].get_texts()[0].set_text("held-out rows")
         fig.legends[0].get_texts()[-1].set_text("samples")
@@ -78,11 +59,11 @@ def _pairs(report: Report) -> Figure:
     return fig
 
 
-def _log_densities(drawn: dict[str, Any]) -> Figure:
+def _log_densities(data: dict[str, Any]) -> Figure:
     ax = style.figure_of(None, (5.2, 3.4))
-    kinds = [("held-out rows", drawn["log_test"], style.DATA), ("samples", drawn["log_samples"], style.MODEL)]
-    if drawn["log_train"] is not None:
-        kinds.insert(1, ("training rows", drawn["log_train"], _REAL))
+    kinds = [("held-out rows", data["log_test"], style.DATA), ("samples", data["log_samples"], style.MODEL)]
+    if data["log_train"] is not None:
+        kinds.insert(1, ("training rows", data["log_train"], _REAL))
     finite = [(label, v[np.isfinite(v)], colour) for label, v, colour in kinds]
     every = np.concatenate([v for _, v, _ in finite])
     low, high = np.quantile(every, [0.003, 1.0])
@@ -94,27 +75,27 @@ def _log_densities(drawn: dict[str, Any]) -> Figure:
     return _figure(ax)
 
 
-def _radius(drawn: dict[str, Any]) -> Figure:
+def _radius(data: dict[str, Any]) -> Figure:
     ax = style.figure_of(None, (3.8, 3.8))
-    found, law = drawn["radius"], np.sort(drawn["radius_law"], 1)
+    actual, law = data["radius"], np.sort(data["radius_law"], 1)
     middle, spread = np.median(law, 0), _BAND * law.std(0)
     ax.fill_between(middle, middle - spread, middle + spread, color=style.RULE, alpha=0.5, linewidth=0)
     ax.plot(middle[[0, -1]], middle[[0, -1]], color=style.INK, linewidth=0.8, linestyle=(0, (4, 3)))
-    ax.plot(middle, found, ".", color=style.DATA, markersize=3, rasterized=True)
+    ax.plot(middle, actual, ".", color=style.DATA, markersize=3, rasterized=True)
     # One row far outside must not squeeze the rest into a corner.
-    top = max(middle[-1], min(found[-1], middle[-1] + 0.8 * (middle[-1] - middle[0])))
-    low = min(middle[0], max(found[0], middle[0] - 0.3 * (middle[-1] - middle[0])))
+    top = max(middle[-1], min(actual[-1], middle[-1] + 0.8 * (middle[-1] - middle[0])))
+    low = min(middle[0], max(actual[0], middle[0] - 0.3 * (middle[-1] - middle[0])))
     pad = 0.04 * (top - low)
     ax.set(xlim=(middle[0] - pad, middle[-1] + pad), ylim=(low - pad, top + pad), box_aspect=1)
-    style.dress(ax, x=f"expected {drawn['radius_is']}", y="found", closed=True)
-    if beyond := int((found > top).sum()):
+    style.dress(ax, x=f"expected {data['radius_is']}", y="found", closed=True)
+    if beyond := int((actual > top).sum()):
         _note(ax, f"{beyond} above")
     return _figure(ax)
 
 
-def _coverage(drawn: dict[str, Any]) -> Figure:
+def _coverage(data: dict[str, Any]) -> Figure:
     ax = style.figure_of(None, (3.8, 3.8))
-    level, m = drawn["level"], drawn["level_samples"]
+    level, m = data["level"], data["level_samples"]
     nominal = np.linspace(0, 1, 201)
     excess = np.searchsorted(level, nominal, "right") / len(level) - nominal
     excess[-1] = 0.0
@@ -131,8 +112,8 @@ def _coverage(drawn: dict[str, Any]) -> Figure:
     return _figure(ax)
 
 
-def _marginals(drawn: dict[str, Any]) -> Figure:
-    shown = [int(i) for i in drawn["order"][:_LATENTS]]
+def _marginals(data: dict[str, Any]) -> Figure:
+    shown = [int(i) for i in data["order"][:_LATENTS]]
     across = min(len(shown), 3)
     down = math.ceil(len(shown) / across)
     fig = Figure((2.5 * across + 0.4, 1.5 * down + 0.5), layout="constrained")
@@ -140,7 +121,7 @@ def _marginals(drawn: dict[str, Any]) -> Figure:
         if i >= len(shown):
             ax.set_axis_off()
             continue
-        u = drawn["marginal"][:, shown[i]]
+        u = data["marginal"][:, shown[i]]
         bins = int(min(max(len(u) / 40, 5), 25))
         heights = np.histogram(u, bins, (0, 1))[0] * bins / len(u)
         noise = _BAND * math.sqrt((bins - 1) / len(u))
@@ -154,9 +135,9 @@ def _marginals(drawn: dict[str, Any]) -> Figure:
     return fig
 
 
-def _roc(roc: dict[str, tuple[Array, Array]]) -> Figure:
+def _roc(data: dict[str, Any]) -> Figure:
     ax = style.figure_of(None, (3.8, 3.8))
-    for (label, (low, high)), colour in zip(roc.items(), (style.MODEL, _REAL), strict=True):
+    for (label, (low, high)), colour in zip(data["roc"].items(), (style.MODEL, _REAL), strict=True):
         cuts = np.quantile(np.concatenate([low, high]), np.linspace(0, 1, 301))
         false, true = ((v[:, None] >= cuts).mean(0) for v in (low, high))
         ax.plot(np.append(false, 0), np.append(true, 0), color=colour, linewidth=1.5, label=label)
@@ -169,16 +150,16 @@ def _roc(roc: dict[str, tuple[Array, Array]]) -> Figure:
     return _figure(ax)
 
 
-def _bars(drawn: dict[str, Any]) -> Figure:
-    shown = drawn["columns"][:_BARS][::-1]
+def _bars(data: dict[str, Any]) -> Figure:
+    shown = data["columns"][:_BARS][::-1]
     ax = style.figure_of(None, (5.6, 0.9 + 0.27 * len(shown)))
     at = np.arange(len(shown))
     ours = [f["ks"] for f in shown]
     ax.barh(at, ours, 0.62, color=style.MODEL, alpha=0.75, label="samples")
     real = [f["real_ks"] for f in shown]
     ax.plot(real, at, "D", color=_REAL, markersize=4.5, markeredgecolor="white", label="other real rows")
-    ax.axvline(drawn["noise"], color=style.INK, linewidth=0.8, linestyle=(0, (4, 3)), label="chance, at most")
-    ax.set(xlim=(0, 1.08 * max(*ours, *real, drawn["noise"])), ylim=(-0.6, len(shown) - 0.4))
+    ax.axvline(data["noise"], color=style.INK, linewidth=0.8, linestyle=(0, (4, 3)), label="chance, at most")
+    ax.set(xlim=(0, 1.08 * max(*ours, *real, data["noise"])), ylim=(-0.6, len(shown) - 0.4))
     style.dress(ax, x="Kolmogorov-Smirnov distance")
     labels = [style.axis_names([f["column"]], 1)[0] for f in shown]
     ax.set_yticks(at, [n if len(n) <= 28 else f"{n[:26]} …" for n in labels])
@@ -187,11 +168,11 @@ def _bars(drawn: dict[str, Any]) -> Figure:
     return _figure(ax)
 
 
-def _neighbours(drawn: dict[str, Any]) -> Figure:
+def _neighbours(data: dict[str, Any]) -> Figure:
     ax = style.figure_of(None, (5.2, 3.4))
-    both = np.concatenate([drawn["test"], drawn["samples"]])
+    both = np.concatenate([data["test"], data["samples"]])
     span = (0.0, float(np.quantile(both, 0.99)) or 1.0)
-    _histograms(ax, [("held-out rows", drawn["test"], style.DATA), ("samples", drawn["samples"], style.MODEL)], span)
+    _histograms(ax, [("held-out rows", data["test"], style.DATA), ("samples", data["samples"], style.MODEL)], span)
     ax.set(xlim=span, yticks=[])
     style.dress(ax, x="distance to the nearest training row  [spreads]", y="share")
     _legend(ax, "upper right")
@@ -222,3 +203,19 @@ def _figure(ax: Axes) -> Figure:
     fig = ax.figure
     assert isinstance(fig, Figure)
     return fig
+
+
+_PICTURES: list[tuple[str, str, Callable[[dict[str, Any]], Figure], str]] = [  # of a section, from what
+    ("calibration", "radius", _radius,
+     "Quantiles of the held-out latents against those of the base; 95 % of good models stay in the band."),
+    ("calibration", "level", _coverage,
+     "Share of held-out rows in regions of highest density, beyond what it should be."),
+    ("calibration", "marginal", _marginals,
+     "Where the held-out latents fall in the base, one at a time, the worst first: flat within the band if good."),
+    ("two_sample", "roc", _roc,
+     "ROC curves of the classifier: on the diagonal it cannot tell one from the other."),
+    ("columns", "columns", _bars,
+     "Distance of each column's samples, and of other real rows, from held-out rows; chance is left of the line."),
+    ("memorisation", "test", _neighbours,
+     "Distance to the nearest training row: a model that copies has its histogram left of the held-out rows'."),
+]  # fmt: skip

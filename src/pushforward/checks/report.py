@@ -29,7 +29,7 @@ class Section:
         why: the reason, in a sentence.
         table: lines of label, figure and remark.
         figures: the figures, JSON-able.
-        drawn: what the pictures of the HTML page are made of.
+        plot_data: what the pictures of the HTML page are made of.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Section:
     why: str
     table: list[list[str]] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
-    drawn: dict[str, Any] = field(default_factory=dict)
+    plot_data: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Report:
     Attributes:
         sections: in order.
         about: facts on the check itself: rows, columns, seed, seconds.
-        drawn: what the pictures of the HTML page are made of.
+        plot_data: what the pictures of the HTML page are made of.
 
     Example:
         >>> report = Report([Section("likelihood", "Held-out likelihood", "bad", "the Gaussian does better")])
@@ -58,7 +58,7 @@ class Report:
 
     sections: list[Section]
     about: dict[str, Any] = field(default_factory=dict)
-    drawn: dict[str, Any] = field(default_factory=dict)
+    plot_data: dict[str, Any] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Section:
         """The section of a name.
@@ -77,11 +77,11 @@ class Report:
     @property
     def verdict(self) -> str:
         """The verdict of all sections together: no single one is trusted to call a model good."""
-        found = {s.name: s.verdict for s in self.sections}
+        verdicts = {s.name: s.verdict for s in self.sections}
         for word in (BAD, DOUBTFUL):
-            if word in found.values():
+            if word in verdicts.values():
                 return word
-        return GOOD if all(found.get(name) == GOOD for name in _CORE) else UNKNOWN
+        return GOOD if all(verdicts.get(name) == GOOD for name in _CORE) else UNKNOWN
 
     @property
     def summary(self) -> str:
@@ -136,9 +136,9 @@ class Report:
 
         Raises:
             OSError: it cannot be written.
-            ImportError: its pictures need matplotlib.
+            ImportError: it needs jinja2 and matplotlib.
         """
-        from .html import write_page
+        from .page import write_page
 
         return write_page(self, path, title)
 
