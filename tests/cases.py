@@ -23,6 +23,7 @@ class Case:
     shape: tuple[int, ...] = (4,)
     context_dim: int = 0
     identity_at_zero: bool = True  # with all parameters at zero
+    float64_log_det: bool = False  # whatever the dtype of x is
     rounding: float = 0.0  # how far from the identity it may then be, in float64
 
     @property
@@ -78,6 +79,12 @@ def masked(*bits: int) -> pf.MaskedCoupling:
 def fitted_standardize() -> pf.Standardize:
     layer = pf.Standardize(4)
     layer.initialize(torch.randn(64, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([1, 2, 3, 4]) + 5)
+    return layer
+
+
+def fitted_precondition() -> pf.Precondition:
+    layer, mixed = pf.Precondition(4), torch.eye(4) + 0.3 * torch.ones(4, 4).triu()
+    layer.initialize(torch.randn(64, 4, generator=torch.Generator().manual_seed(0)) @ mixed + 1)
     return layer
 
 
@@ -139,6 +146,8 @@ BIJECTIONS = [
     Case("Rotation/image", lambda: pf.Rotation(3), (3, 2, 2)),
     Case("ActNorm", lambda: pf.ActNorm(4)),
     Case("ActNorm/image", lambda: pf.ActNorm(3), (3, 2, 2)),
+    Case("Precondition", fitted_precondition, identity_at_zero=False, float64_log_det=True),
+    Case("Precondition/image", lambda: pf.Precondition(3), (3, 2, 2), float64_log_det=True),
     Case("Standardize", fitted_standardize, identity_at_zero=False),
     Case("Standardize/image", lambda: pf.Standardize(3), (3, 2, 2)),
 ]

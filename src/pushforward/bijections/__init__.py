@@ -17,4 +17,5 @@ from .linear import Permute as Permute
 from .linear import Rotation as Rotation
 from .norm import ActNorm as ActNorm
 from .norm import Standardize as Standardize
+from .precondition import Precondition as Precondition
 from .spline import RationalQuadratic as RationalQuadratic
