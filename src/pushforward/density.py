@@ -339,7 +339,7 @@ class Mixture(Density):
         tensors = [id(p) for density in densities for p in density.parameters()]
         if len(set(tensors)) < len(tensors):
             raise ValueError("the densities of a mixture must not share parameters")
-        values = torch.ones(len(densities)) if weights is None else torch.as_tensor(weights, dtype=torch.float64)
+        values = torch.as_tensor([1.0] * len(densities) if weights is None else weights, dtype=torch.float64)
         if values.shape != (len(densities),):
             raise ValueError(f"expected {len(densities)} weights, got shape {tuple(values.shape)}")
         if values.device.type != "meta" and (not bool((values >= 0).all()) or not bool(values.sum() > 0)):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..density import Density
 from ..io import frames, models
-from ..io.frames import Column, Frame
+from ..io.frames import Frame
 from ..io.tables import SUFFIXES, TableWriter, check_suffix
 from ..tables.parallel import in_order
 from .options import Reading
@@ -48,10 +48,10 @@ def score(model: str, data: str, out: str, outlier: bool, reading: Reading) -> d
         for batch, rows, log_density in in_order(scored, file.batches()):
             tally.add(log_density)
             impossible.add(rows, log_density)
-            written = batch.with_column(Column.of_numbers(LOG_DENSITY, log_density, None, "double"))
+            written = batch.with_column(LOG_DENSITY, log_density)
             if quantiles is not None:
                 percentile = np.interp(log_density, quantiles, np.linspace(0, 100, len(quantiles))).round(3)
-                written = written.with_column(Column.of_numbers(PERCENTILE, percentile, None, "double"))
+                written = written.with_column(PERCENTILE, percentile)
             writer.write(written)
     tell_skipped(file)
     tally.finish()
@@ -157,8 +157,12 @@ def _quantiles(density: Density, path: str) -> NDArray[np.float64]:
         ValueError: it kept none.
     """
     kept = (density.training_summary or {}).get("quantiles")
-    is_list = isinstance(kept, list) and len(kept) >= 2 and all(isinstance(q, float) for q in kept)
-    if not is_list or sorted(kept) != kept:
+    if (
+        not isinstance(kept, list)
+        or len(kept) < 2
+        or any(not isinstance(q, float) for q in kept)
+        or sorted(kept) != kept
+    ):
         raise ValueError(
             f"{path} keeps no quantiles of held-out log-densities to rank rows among: --outlier needs a model that "
             "`pushforward fit` wrote"
