@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pytest
 import torch
 
 import pushforward as pf
-from pushforward._fast.steps.closed_form import closed_form, recorded
-from pushforward._fast.steps.weights import FlatWeights
 from pushforward.recipes import RECIPES
 from pushforward.toys import TwoMoons
 
 
-def members(count: int = 3, features: int = 2, recipe: str = "real_nvp", **kwargs: object) -> pf.Ensemble:
+def members(count: int = 3, features: int = 2, recipe: str = "real_nvp", **kwargs: object) -> pf.Mixture:
     size = {"depth": 3, "width": 8} | kwargs
     return pf.Ensemble([RECIPES[recipe](features, seed=k, **size) for k in range(count)])  # type: ignore[arg-type]
 
@@ -59,69 +56,6 @@ def test_wrong_members_are_told() -> None:
         pf.Ensemble([flow, flow])
 
 
-@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
-@pytest.mark.parametrize(
-    ("recipe", "features", "settings"),
-    [
-        ("real_nvp", 2, {}),
-        ("real_nvp", 5, {"mixing": "lu", "context_dim": 2}),
-        ("real_nvp", 3, {"mixing": "permute", "components": 3}),
-        ("real_nvp", 1, {}),
-        ("spline_flow", 3, {"context_dim": 2, "bins": 4}),
-        ("triangular_spline_flow", 2, {"bins": 4}),
-        ("triangular_spline_flow", 5, {"bins": 4}),
-    ],
-    ids=str,
-)
-def test_the_closed_form_of_members_is_autograds(
-    recipe: str, features: int, settings: dict[str, object], weighted: bool
-) -> None:
-    ensemble = members(3, features, recipe, **settings).double()
-    context_dim = ensemble.context_dim or 0
-
-    def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, dtype=torch.float64)
-
-    for flow in ensemble:
-        pf.initialize(flow, normal(40, features) * 3, normal(40, context_dim) if context_dim else None)
-    held = FlatWeights(list(ensemble), weight_decay=0.0, ema=0.0, clip=1.0)
-    held.flat += 0.1 * normal(*held.flat.shape)
-    batch = (
-        normal(3, 20, features),
-        normal(3, 20, context_dim) if context_dim else None,
-        normal(3, 20).abs() if weighted else None,
-    )
-    by_hand = closed_form(list(ensemble), held)
-    assert by_hand is not None
-    losses, gradients = [], []
-    for step in (by_hand, recorded(list(ensemble), held)):
-        losses.append(step(*batch))
-        gradients.append(held.gradient.clone())
-    torch.testing.assert_close(losses[0], losses[1], rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-9, atol=1e-11)
-    assert bool((gradients[0].norm(dim=1) > 1e-3).all())
-
-
-def test_large_batches_are_worked_on_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pushforward._fast.steps.closed_form.CHUNK_ROWS", 7)
-    for ensemble in (
-        members(2, 5, mixing="lu", context_dim=1),
-        members(1, 3, mixing="permute", components=2),
-        members(1, 3, "spline_flow"),
-    ):
-        flows = list(ensemble.double())
-        held = FlatWeights(flows, weight_decay=0.0, ema=0.0, clip=1.0)
-        axes = (2, 20) if len(flows) > 1 else (20,)
-        x = torch.randn(*axes, *ensemble.shape, dtype=torch.float64)
-        context = torch.randn(*axes, 1, dtype=torch.float64) if ensemble.context_dim else None
-        by_hand = closed_form(flows, held)
-        assert by_hand is not None
-        found = by_hand(x, context, None), held.gradient.clone()
-        expected = recorded(flows, held)(x, context, None)
-        torch.testing.assert_close(found[0], expected, rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(found[1], held.gradient, rtol=1e-9, atol=1e-11)
-
-
 @pytest.mark.parametrize("settings", [{}, {"activation": "tanh"}], ids=["by hand", "by autograd"])
 def test_members_learn_each_by_itself(settings: dict[str, object]) -> None:
     ensemble = members(depth=4, width=16, **settings)
@@ -147,37 +81,6 @@ def test_one_member_is_the_flow() -> None:
     assert torch.equal(flow.log_prob(moons(9)), ensemble[0].log_prob(moons(9)))
 
 
-def test_a_member_that_is_not_finite_is_skipped_alone() -> None:
-    ensemble = members()
-    held = FlatWeights(list(ensemble), weight_decay=0.0, ema=0.0, clip=0.5)
-    before = held.flat.clone()
-    held.gradient.normal_()
-    held.gradient[1, 3] = math.nan
-    held.gradient[2] *= 1e-4
-    norm = float(held.gradient[2].norm())
-    bad = held.step(torch.zeros(3), lr=1e-2, count=0)
-    assert bad.tolist() == [0, 1, 0]
-    moved = (held.flat != before).any(1)
-    assert moved.tolist() == [True, False, True]
-    # The first moment is a tenth of the clipped gradient: clipped to .5 in one member, left alone in the other.
-    assert float(held.moments[0][0].norm()) == pytest.approx(0.05, rel=1e-4)
-    assert float(held.moments[0][2].norm()) == pytest.approx(0.1 * norm, rel=1e-4)
-
-
-def test_each_member_keeps_its_own_best_weights() -> None:
-    ensemble = members()
-    held = FlatWeights(list(ensemble), weight_decay=0.0, ema=0.0, clip=1.0)
-    first = held.average.clone()
-    for k in range(3):
-        held.keep_best(k)
-    held.average += 1
-    held.keep_best(1)
-    held.average += 1
-    held.release()
-    flat = torch.stack([torch.cat([p.detach().reshape(-1) for p in parameters]) for parameters in held.parameters])
-    torch.testing.assert_close(flat, first + torch.tensor([[0.0], [1.0], [0.0]]))
-
-
 def test_resume_equals_an_unbroken_run(tmp_path: Path) -> None:
     whole, parts = members(2), members(2)
     list(pf.train(whole, moons(), epochs=6, batch=64))
@@ -194,12 +97,12 @@ def test_files(tmp_path: Path) -> None:
     context = torch.randn(5, 1)
     pf.save(ensemble, tmp_path / "m.safetensors", about={"columns": ["a", "b"]}, training={"steps": 1})
     again = pf.load(tmp_path / "m.safetensors")
-    assert isinstance(again, pf.Ensemble)
+    assert isinstance(again, pf.Mixture)
     assert len(again) == 3
     assert torch.equal(again.log_prob(x, context), ensemble.log_prob(x, context))
     assert again.about == {"columns": ["a", "b"]}
     assert again.training_summary == {"steps": 1}
-    assert again.recipe == ensemble.recipe
+    assert [flow.recipe for flow in again] == [flow.recipe for flow in ensemble]
     into = members(context_dim=1)
     pf.load(tmp_path / "m.safetensors", into=into)
     assert torch.equal(into.log_prob(x, context), ensemble.log_prob(x, context))
@@ -214,6 +117,6 @@ def test_a_damaged_number_of_members_is_told(count: object, tmp_path: Path) -> N
     path = tmp_path / "m.safetensors"
     pf.save(members(), path)
     header, tensors = read_tensors(path)
-    write_tensors(path, tensors, header | {"members": count})
-    with pytest.raises(ValueError, match=r"damaged header|does not fit"):
+    write_tensors(path, tensors, header | {"settings": {"densities": count}})
+    with pytest.raises(ValueError, match=r"damaged|bad list of densities|does not fit"):
         pf.load(path)

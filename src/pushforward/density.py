@@ -62,6 +62,14 @@ class Density(nn.Module, ABC):
         """The densities that it is a mixture of; itself alone where it is none."""
         return [self]
 
+    def mixed(self, log_probs: Tensor) -> Tensor:
+        """Log-densities of its members (M, *N) -> its own (*N,)."""
+        return log_probs[0]
+
+    def initialize(self, x: Any, context: Any = None) -> None:
+        """Sets what depends on data from a batch, once, before the first training; there may be nothing."""
+        return
+
     def latent(self, x: Any, context: Any = None) -> Tensor | None:
         """The rows in the latent space, z (N, D), standard normal if the model is right; None where there is none."""
         return None
@@ -290,20 +298,16 @@ class Vectors(Tensors):
             ValueError: a column is absent (it is named), holds missing cells or no numbers, or as `Tensors.read`.
             OSError: a file cannot be read.
         """
-        from .io import frames, tables
+        from .io import tables
 
-        if isinstance(source, (str, PathLike)):
-            source = tables.open_table(source)
-        elif not isinstance(source, (frames.Frame, frames.FrameSource)) and not frames.is_named(source):
-            return super().read(source)
-        return super().read(frames.read(source).model_matrix(self.names))
+        frame = tables.read_named(source)
+        return super().read(source if frame is None else frame.model_matrix(self.names))
 
     def write(self, rows: Tensor, path: str | PathLike[str]) -> None:
         """Writes rows (N, D) to a .csv, .parquet, .npy, ... file, as the suffix says.
 
         Raises:
             ValueError: another suffix; those that can be written are listed.
-            OSError: the file cannot be written; nothing is left behind.
         """
         from .io import frames, tables
 

@@ -89,6 +89,14 @@ class Flow(Density):
             self._measure_rounding(rows, contexts, hidden)
         return log_prob.view(leading)
 
+    @torch.no_grad()
+    def initialize(self, x: Any, context: Any = None) -> None:
+        """As the function `initialize`."""
+        rows, contexts, _ = self._rows(x, context)
+        if contexts is not None and hasattr(self.embed, "initialize"):
+            cast(Any, self.embed).initialize(contexts)
+        self.bijection.initialize(rows, self._embedded(contexts))
+
     def latent(self, x: Any, context: Any = None) -> Tensor:
         """x (*N, *shape), context (*N, K) -> z (*N, *shape), of the density `base`."""
         return self.f(x, context)[0]
@@ -264,7 +272,6 @@ class Flow(Density):
         return context.reshape(-1, context.shape[-1]), tuple(context.shape[:-1])
 
 
-@torch.no_grad()
 def initialize(flow: Flow, x: Any, context: Any = None) -> None:
     """Sets the data-dependent state of a flow (Standardize, ActNorm, the context's scale) from a batch, once.
 
@@ -278,10 +285,7 @@ def initialize(flow: Flow, x: Any, context: Any = None) -> None:
     Raises:
         ValueError: a column is constant, or there are fewer than 2 rows.
     """
-    rows, contexts, _ = flow._rows(x, context)
-    if contexts is not None and hasattr(flow.embed, "initialize"):
-        cast(Any, flow.embed).initialize(contexts)
-    flow.bijection.initialize(rows, flow._embedded(contexts))
+    flow.initialize(x, context)
 
 
 def Ensemble(flows: Sequence[Flow]) -> Mixture:  # noqa: N802  # it reads as the class that it once was

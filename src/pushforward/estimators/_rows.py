@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.validation import _check_sample_weight
 
 from ..training.data import held_out
 
@@ -57,11 +60,11 @@ def split(rows: WeightedRows, fraction: float, seed: int) -> tuple[WeightedRows,
 
     Distinct rows are held out, so that no row to validate with has a copy among those to train on.
     """
-    held = held_out(len(rows), fraction)
-    if held == 0:
+    count = held_out(len(rows), fraction)
+    if count == 0:
         return rows, None
     order = np.random.default_rng(seed).permutation(len(rows))
-    return rows[order[held:]], rows[order[:held]]
+    return rows[order[count:]], rows[order[:count]]
 
 
 def spread(rows: WeightedRows) -> WeightedRows:
@@ -80,3 +83,31 @@ def representative(rows: WeightedRows, most: int, seed: int) -> WeightedRows:
         return rows
     chosen = np.random.default_rng(seed).permutation(len(rows))[:most]
     return rows[np.unique(np.concatenate([chosen, rows.x.argmin(0), rows.x.argmax(0)]))]
+
+
+def read_weights(sample_weight: Any, rows: int) -> Array:
+    """Weights of the rows -> (N,) float64; ones for None.
+
+    Raises:
+        ValueError: they have another shape, are not finite, negative, or all zero.
+    """
+    weights = _check_sample_weight(sample_weight, np.empty((rows, 0)), dtype=np.float64, ensure_non_negative=True)
+    if not weights.any():  # scikit-learn before 1.9 lets them pass
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    return weights
+
+
+def seed_of(random_state: Any) -> int:
+    """A seed from an int, a numpy generator (which moves on), or None: a new one each time, from the system.
+
+    scikit-learn takes None as numpy's global generator, which here is left alone.
+    """
+    if random_state is None:
+        return secrets.randbelow(2**31)
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**31))
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31 - 1))
+    if isinstance(random_state, (int, np.integer)) and not isinstance(random_state, bool) and random_state >= 0:
+        return int(random_state)
+    raise ValueError(f"random_state must be None, a whole number of at least 0 or a generator, got {random_state!r}")

@@ -1,107 +1,102 @@
-"""A fitted estimator as a model file: the flow, and beside it, in the schema, what the estimator knows of the table."""
+"""A fitted estimator as a model file: its density, and beside it what it knows of the table and of the context."""
 
 from __future__ import annotations
 
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..flow import Flow
-from ..io import models as serialize
-from ..tables import TableDensity
+from ..density import Density, Tensors
+from ..io import models
 from ..training import Fit
-from . import _frames, _mixed
+from ._columns import KINDS, Cells, Numbers, named_columns
+from ._constants import ConstantColumns
+from ._fitting import adopt, has_numbers_alone
+
+if TYPE_CHECKING:
+    from .density import FlowDensity
 
 
-def write(estimator: Any, path: str | PathLike[str]) -> None:
-    """Writes an estimator of mixed rows or of one flow.
+def write(estimator: FlowDensity, path: str | PathLike[str]) -> None:
+    """Writes an estimator.
 
     Raises:
-        ValueError: it has another number of flows over rows of numbers.
+        ValueError: no column varies, so that there is nothing to write.
     """
-    if estimator.table_ is not None:
-        training = estimator.table_.training_summary | {"frame": estimator._mixed.x.form.kind}
-        serialize.save(estimator.table_, path, training=training)
-        return
-    if len(estimator.flows_) != 1:
-        raise ValueError(
-            f"a model file holds one flow, this estimator has {estimator._rows.members}: pickle it instead"
-        )  # fmt: skip
-    names = [str(n) for n in estimator._columns]
-    schema: dict[str, Any] = {"columns": [names[i] for i in estimator._varying]}
-    if not hasattr(estimator, "feature_names_in_"):
-        schema["width"] = len(names)
-    schema["estimator"] = {
-        "columns": names,
-        "named": hasattr(estimator, "feature_names_in_"),
-        "constant": {str(i): v for i, v in estimator.constant_columns_.items()},
-        "kind": estimator._kind,
-        "dtype": estimator._dtype.name,
-        "context": estimator._context_columns and [str(n) for n in estimator._context_columns],
-    }
-    serialize.save(estimator.flow_, path, about=schema, training=estimator.fit_record_.summary)
+    density: Density | None = estimator.density_
+    if isinstance(density, ConstantColumns):
+        density = density.inner
+    if density is None:
+        raise ValueError("no column varies, so that there is no flow for a model file to hold: pickle it instead")
+    form, context = estimator._x.form, estimator._context
+    facts: dict[str, Any] = {"kind": form.kind}
+    about: dict[str, Any] = {"estimator": facts}
+    if isinstance(estimator._x, Numbers):
+        facts |= {
+            "columns": form.names,
+            "named": hasattr(estimator, "feature_names_in_"),
+            "constant": {str(i): value for i, value in estimator.constant_columns_.items()},
+            "dtype": estimator._x.dtype.name,
+            "context": context.names if context is not None and context.form.named else None,
+        }
+        if not facts["named"]:
+            about["width"] = len(form.names)
+    training = None if estimator.fit_record_ is None else estimator.fit_record_.summary
+    models.save(density, path, about=about, training=training)
 
 
-def read(estimator: Any, path: str | PathLike[str]) -> Any:
-    """Fills an unfitted estimator from a file.
+def read(estimator: FlowDensity, path: str | PathLike[str]) -> FlowDensity:
+    """Fills an unfitted estimator from a file; a density that no estimator saved gives arrays, or Arrow tables.
 
     Raises:
         ValueError: it is damaged or holds no density of rows.
     """
-    flow = serialize.load(path)
-    if isinstance(flow, TableDensity):
-        return _of_table(estimator, flow)
-    if len(flow.shape) != 1:
-        raise ValueError(f"{path} holds a flow of shape {flow.shape}, expected one of rows (D,)")
-    schema = flow.about or {}
-    facts = schema["estimator"] if "estimator" in schema else _facts_of(flow, schema)
-    problem = _problem(facts, flow)
-    if problem:
-        raise ValueError(f"{path}: damaged header: {problem}")
-    names = facts["columns"]
-    estimator.constant_columns_ = {int(i): float(v) for i, v in facts["constant"].items()}
-    estimator._varying = np.array([i for i in range(len(names)) if i not in estimator.constant_columns_])
-    estimator._columns, estimator._kind, estimator._dtype = names, facts["kind"], np.dtype(facts["dtype"])
-    estimator._context_columns, estimator.n_context_features_in_ = facts["context"], flow.context_dim or 0
+    density = models.load(path)
+    if not has_numbers_alone(density) and isinstance(getattr(density, "space", None), Tensors):
+        raise ValueError(f"{path} holds a density over {density.space.shape}, expected one of rows (D,)")
+    facts = (density.about or {}).get("estimator")
+    if not has_numbers_alone(density):
+        named = density.schema.named
+        kind = facts.get("kind") if isinstance(facts, dict) else None
+        kind = kind if kind in KINDS else "pyarrow" if named else "numpy"
+        names = [c.name for c in density.schema.columns if c.name not in density.given]
+        columns = named_columns(Cells, "X", names, named, kind, "double")
+        given = named_columns(Cells, "context", density.given, named, kind, "double") if density.given else None
+        adopt(estimator, density, columns, given)
+    else:
+        facts = _facts_of(density) if facts is None else facts
+        problem = _problem(facts, density)
+        if problem:
+            raise ValueError(f"{path}: damaged header: {problem}")
+        names, named, dtype = facts["columns"], facts["named"], "float" if facts["dtype"] == "float32" else "double"
+        columns = named_columns(Numbers, "X", names, named, facts["kind"], dtype)
+        width = _context_dim(density)
+        context = facts["context"] or [f"context{i}" for i in range(width)]
+        given = named_columns(Numbers, "context", context, facts["context"] is not None, facts["kind"], dtype)
+        record = Fit(stopped=(density.training_summary or {}).get("stopped", "done"))
+        constants = {int(i): float(value) for i, value in facts["constant"].items()}
+        adopt(estimator, density.double(), columns, given if width else None, constants=constants, record=record)
     estimator.n_features_in_ = len(names)
-    if facts["named"]:
+    if named:
         estimator.feature_names_in_ = np.array(names, dtype=object)
-    estimator.flow_ = flow.double().eval()
-    estimator.flows_ = [estimator.flow_]
-    estimator.fit_record_ = Fit(stopped=(flow.training_summary or {}).get("stopped", "done"))
     return estimator
 
 
-def _of_table(estimator: Any, table: TableDensity) -> Any:
-    """Fills an unfitted estimator from the density of a table; one that no estimator saved gives Arrow tables."""
-    kind = (table.training_summary or {}).get("frame")
-    if kind not in _frames.KINDS:
-        kind = "pyarrow" if table.schema.named else "numpy"
-    rows = _mixed.of_file(table.eval(), kind)
-    _mixed.adopt(estimator, rows)
-    estimator.n_features_in_ = len(rows.x.names)
-    if table.schema.named:
-        estimator.feature_names_in_ = np.array(rows.x.names, dtype=object)
-    return estimator
+def _context_dim(density: Density) -> int:
+    return getattr(density.members[0], "context_dim", None) or 0
 
 
-def _facts_of(flow: Flow, schema: dict[str, Any]) -> dict[str, Any]:
-    """The facts of a flow that was saved without an estimator."""
-    named = "columns" in schema
-    return {
-        "columns": schema["columns"] if named else [f"x{i}" for i in range(flow.shape[0])],
-        "named": named and "width" not in schema,
-        "constant": {},
-        "kind": "numpy",
-        "dtype": "float64",
-        "context": None,
-    }
+def _facts_of(density: Density) -> dict[str, Any]:
+    """The facts of a density of numbers that was saved without an estimator."""
+    names = list(density.space.names)
+    named = names != [f"x{i}" for i in range(len(names))] and "width" not in (density.about or {})
+    return {"columns": names, "named": named, "constant": {}, "kind": "numpy", "dtype": "float64", "context": None}
 
 
-def _problem(facts: Any, flow: Flow) -> str | None:
+def _problem(facts: Any, density: Density) -> str | None:
     """What is wrong with the facts, in words."""
-    wanted = {
+    types = {
         "columns": list,
         "named": bool,
         "constant": dict,
@@ -111,7 +106,7 @@ def _problem(facts: Any, flow: Flow) -> str | None:
     }
     if not isinstance(facts, dict):
         return f"the facts on the estimator must be an object, got {type(facts).__name__}"
-    for name, kind in wanted.items():
+    for name, kind in types.items():
         if not isinstance(facts.get(name), kind):
             return f"{name} cannot be {facts.get(name)!r:.80}"
     columns, constant, context = facts["columns"], facts["constant"], facts["context"]
@@ -119,10 +114,11 @@ def _problem(facts: Any, flow: Flow) -> str | None:
         return "the columns must be distinct names"
     if not all(i.isdecimal() and int(i) < len(columns) and type(v) in (int, float) for i, v in constant.items()):
         return f"constant columns must be numbers by index, got {constant!r:.80}"
-    if len(columns) - len(constant) != flow.shape[0]:
-        return f"{len(columns)} columns with {len(constant)} constant do not fit a flow over {flow.shape[0]}"
-    if context is not None and len(context) != (flow.context_dim or 0):
-        return f"{len(context)} context columns do not fit a flow with a context of {flow.context_dim}"
-    if facts["kind"] not in _frames.KINDS or facts["dtype"] not in ("float32", "float64"):
+    features, width = len(density.space.names), _context_dim(density)
+    if len(columns) - len(constant) != features:
+        return f"{len(columns)} columns with {len(constant)} constant do not fit a density over {features}"
+    if context is not None and len(context) != width:
+        return f"{len(context)} context columns do not fit a density with a context of {width}"
+    if facts["kind"] not in KINDS or facts["dtype"] not in ("float32", "float64"):
         return f"unknown kind of table {facts['kind']!r} of {facts['dtype']!r}"
     return None

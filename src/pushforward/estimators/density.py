@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from os import PathLike
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import sklearn
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from ..density import Density
 from ..flow import Flow
-from . import _frames, _input, _mixed, _saved, _training
-from ._mixed import MixedRows
-from ._plain import PlainRows
-
-Array = NDArray[np.float64]
+from ..io.frames import Frame
+from ..tables import Schema, TableDensity
+from ..training import Fit
+from . import _fitting, _saved
+from ._columns import Array, Columns, as_table, float_dtype, width_of
+from ._rows import seed_of
 
 
 class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
@@ -86,16 +89,19 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         (3, 1)
     """
 
-    _mixed: MixedRows | None = None
-
-    n_features_in_: int
-    n_context_features_in_: int
-    constant_columns_: dict[int, float]
+    density_: Density
+    flow_: Flow | None
     flows_: list[Flow]
-    _varying: NDArray[np.intp]
-    _kind: str
-    _columns: list[Any]
-    _dtype: np.dtype[Any]
+    fit_record_: Fit | None
+    constant_columns_: dict[int, float]
+    table_: TableDensity | None
+    schema_: Schema | None
+    n_features_in_: int
+    feature_names_in_: NDArray[Any]
+    n_context_features_in_: int
+    _x: Columns
+    _context: Columns | None
+    _latent_columns: int
 
     def __init__(
         self,
@@ -149,13 +155,13 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
             ValueError: values that are not finite, wrong shapes, a parameter out of range or one that mixed rows do not
                 take, or a kind that the cells do not fit.
         """
-        if _mixed.wanted(self, X, context):
-            _mixed.fit(self, X, context, sample_weight)
+        tables = _fitting.typed(X, context)
+        if _fitting.is_mixed(self, tables):
+            _fitting.fit_cells(self, X, tables, sample_weight)
             return self
-        warm = self.warm_start and hasattr(self, "flows_")
-        rows = _input.training_rows(self, X, context, sample_weight, reset=not warm, least=2)
-        schedule = {k: getattr(self, k) for k in ("seconds", "epochs", "steps", "batch", "lr")}
-        _training.train(self, rows, fresh=not warm, val_fraction=self.val_fraction, **schedule, patience=self.patience)
+        settings = {name: getattr(self, name) for name in (*_fitting.LENGTHS, "batch", "lr", "patience")}
+        fresh = not (self.warm_start and hasattr(self, "density_"))
+        _fitting.fit_numbers(self, X, tables, sample_weight, fresh=fresh, val_fraction=self.val_fraction, **settings)
         return self
 
     def partial_fit(self, X: Any, y: Any = None, *, context: Any = None, sample_weight: Any = None) -> FlowDensity:  # noqa: N803
@@ -175,16 +181,16 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         Raises:
             ValueError: as `fit`; the rows are mixed; or a row departs from a constant column.
         """
-        if self._mixed is not None or _mixed.wanted(self, X, context):
+        tables = _fitting.typed(X, context)
+        if getattr(self, "schema_", None) is not None or _fitting.is_mixed(self, tables):
             raise ValueError("mixed rows cannot be trained further: call fit with all of them")
-        started = hasattr(self, "flows_")
-        rows = _input.training_rows(self, X, context, sample_weight, reset=not started, least=1 if started else 2)
-        length = {k: getattr(self, k) for k in ("seconds", "epochs", "steps")}
-        if all(v is None for v in length.values()):
+        length = {name: getattr(self, name) for name in _fitting.LENGTHS}
+        if all(value is None for value in length.values()):
             length["epochs"] = 1
-        _training.train(
-            self, rows, fresh=not started, val_fraction=0.0, **length, batch=self.batch, patience=None, ema=0.0,
-            lr=1e-3 if self.lr is None else self.lr, schedule="constant", warmup=0.0,
+        _fitting.fit_numbers(
+            self, X, tables, sample_weight, fresh=not hasattr(self, "density_"), val_fraction=0.0, **length,
+            batch=self.batch, patience=None, ema=0.0, lr=1e-3 if self.lr is None else self.lr, schedule="constant",
+            warmup=0.0,
         )  # fmt: skip
         return self
 
@@ -197,7 +203,9 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         rounded or hold no number a lower bound in expectation.
         """
         check_is_fitted(self)
-        return self._rows.log_density(X, context)
+        with torch.no_grad():
+            log_prob = self.density_.log_prob(*self._read(X, context))
+        return log_prob.double().cpu().numpy()
 
     def score(self, X: Any, y: Any = None, *, context: Any = None, sample_weight: Any = None) -> float:  # noqa: N803  # type: ignore[override]
         """Mean log-density in nats per row, weighted if asked; higher is better.
@@ -228,23 +236,36 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         check_is_fitted(self)
         if isinstance(n_samples, bool) or n_samples != int(n_samples) or n_samples < 1:
             raise ValueError(f"n_samples must be a whole number of at least 1, got {n_samples!r}")
-        return self._rows.sample(int(n_samples), context, _input.seed_of(random_state))
+        n, seed, contexts = int(n_samples), seed_of(random_state), self._read_context(context)
+        if contexts is None:
+            drawn = self.density_.sample(n, generator=seed)
+        else:
+            each = contexts[np.repeat(np.arange(len(contexts)), n)]
+            drawn = self.density_.sample(1, self._for_density(each), generator=seed)
+        return self._x.write(drawn)
 
     def transform(self, X: Any, *, context: Any = None) -> Any:  # noqa: N803
-        """Data to latent: X (N, D), context (N, K) -> z (N, D), each row standard normal if the density is right.
+        """Data to latent: X (N, D), context (N, K) -> z (N, D), which has the flow's base density if that is right.
 
-        A constant column becomes its difference from the constant, which is 0. Of mixed rows, z (N, C) are the numbers
-        in C columns, given all states of the row; a cell that holds no number gets noise.
+        The base is standard normal, but where the recipe gives the flow another: "auto" gives a single column without a
+        context a mixture of Gaussians (`flow_.base`), so that z has as many humps as that. A constant column becomes
+        its difference from the constant, which is 0. Of mixed rows, z (N, C) are the numbers in C columns, given all
+        states of the row; a cell that holds no number gets noise.
 
         Raises:
             ValueError: there are several members: their mixture has no single latent space; or mixed rows have no
                 column with numbers.
         """
-        self._check_one_flow()
-        z = self._rows.latent(X, context).astype(_input.float_dtype(X), copy=False)
-        if _input.asks_for_frames(self):  # scikit-learn makes them
-            return z
-        return _frames.like(_frames.kind_of(X), z, list(self.get_feature_names_out()), getattr(X, "index", None))
+        self._check_one_latent_space()
+        (table,) = _fitting.typed(X)
+        with torch.no_grad():
+            z = self.density_.latent(*self._read(X, context, table))
+        if z is None:
+            raise ValueError("this density has no single latent space")
+        values = z.double().cpu().numpy().astype(float_dtype(table), copy=False)
+        if self._makes_frames():
+            return values
+        return _like(X, table, values, list(self.get_feature_names_out()))
 
     def fit_transform(self, X: Any, y: Any = None, *, context: Any = None, sample_weight: Any = None) -> Any:  # noqa: N803  # type: ignore[override]
         """`fit`, then `transform` of the same rows."""
@@ -256,9 +277,18 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         Raises:
             ValueError: the rows are mixed: z does not hold their categories, atoms and missing cells.
         """
-        self._check_one_flow()
-        x = self._rows.data(X, context).astype(_input.float_dtype(X), copy=False)
-        return _frames.like(_frames.kind_of(X), x, self._columns, getattr(X, "index", None))
+        self._check_one_latent_space()
+        if self.schema_ is not None:
+            raise ValueError("mixed rows cannot be got back: their latents hold the numbers alone, without the states")
+        (table,) = _fitting.typed(X)
+        z = self._x.read(table)
+        if z.shape[1] != self.n_features_in_:
+            raise ValueError(f"expected z with {self.n_features_in_} columns, got {z.shape[1]}")
+        contexts = self._read_context(context)
+        _fitting.check_lengths(z, contexts)
+        with torch.no_grad():
+            x = cast(Flow, self.density_).g(self._for_density(z), self._for_density(contexts))
+        return _like(X, table, x.double().cpu().numpy().astype(float_dtype(table), copy=False), self._x.own_names)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes the fitted estimator to a model file (.safetensors), which the command line also reads.
@@ -266,7 +296,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         Of mixed rows, the file keeps the kind of frame and the dtypes that Arrow has for its columns, not pandas' own.
 
         Raises:
-            ValueError: rows of numbers with several members, or without a column that varies: pickle it instead.
+            ValueError: no column varies, so that there is no flow: pickle it instead.
             OSError: the file cannot be written.
         """
         check_is_fitted(self)
@@ -274,7 +304,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> FlowDensity:
-        """Reads an estimator from a model file: of `save`, or a flow or the density of a table by `pushforward.save`.
+        """Reads an estimator from a model file: of `save`, or a density of rows by `pushforward.save`.
 
         Raises:
             ValueError: the file is damaged, or holds no density of rows.
@@ -282,24 +312,64 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         """
         return _saved.read(cls(), path)
 
-    def _check_one_flow(self) -> None:
-        check_is_fitted(self)
-        if self._rows.members > 1:
-            raise ValueError(f"a mixture of {self._rows.members} flows has no single latent space: set members=1")
+    def _read(self, X: Any, context: Any, table: Any = None) -> tuple[Any, Any]:  # noqa: N803
+        """Rows and their contexts, as the density takes them; the rows may have been typed before."""
+        x = self._x.read(X if table is None else table)
+        if self.schema_ is None:  # mixed rows may have their columns in any order
+            validate_data(self, X, reset=False, skip_check_array=True)
+        contexts = self._read_context(context)
+        _fitting.check_lengths(x, contexts)
+        return self._for_density(x), self._for_density(contexts)
 
-    @property
-    def _rows(self) -> PlainRows | MixedRows:
-        return PlainRows(self) if self._mixed is None else self._mixed
+    def _read_context(self, context: Any) -> Any:
+        """The rows of a context, None for none.
+
+        Raises:
+            ValueError: it is there or missing against expectation, or has other columns than in `fit`.
+        """
+        expected, width = self.n_context_features_in_, 0 if context is None else width_of(context)
+        if width != expected:
+            takes = f"conditional on a context of {expected} columns" if expected else "not conditional"
+            raise ValueError(f"this density is {takes}, got {f'a context of {width}' if width else 'no context'}")
+        return None if self._context is None else self._context.read(context)
+
+    def _for_density(self, rows: Any) -> Any:
+        """Rows as `density_` takes them, numbers in its dtype and on its device; None stays None."""
+        if isinstance(rows, Frame):
+            return _fitting.rows_of(rows)
+        if rows is None:
+            return None
+        like = next(self.density_.parameters(), torch.empty(0, dtype=torch.float64))
+        return torch.as_tensor(rows, dtype=like.dtype, device=like.device)
+
+    def _check_one_latent_space(self) -> None:
+        check_is_fitted(self)
+        if (count := len(self.density_.members)) > 1:
+            raise ValueError(f"a mixture of {count} flows has no single latent space: set members=1")
+
+    def _makes_frames(self) -> bool:
+        """Whether `set_output` or scikit-learn's configuration asks `transform` for a certain kind of table."""
+        own = getattr(self, "_sklearn_output_config", {}).get("transform")
+        return (own or sklearn.get_config()["transform_output"]) != "default"
 
     @property
     def _n_features_out(self) -> int:
-        return self._rows.latent_width
+        return self._latent_columns
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "flows_")
+        return hasattr(self, "density_")
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.allow_nan = self.kinds is not None
         return tags
+
+
+def _like(source: Any, table: Any, values: NDArray[Any], names: list[Any]) -> Any:
+    """Values (N, D) as a table of the kind and with the index of another, which comes as it is and typed."""
+    kind = table.kind if isinstance(table, Frame) else "numpy"
+    made = as_table(values, names, kind)
+    if kind == "pandas":
+        made.index = source.index
+    return made

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .frames import quoted
+from .names import quoted
 from .reader import Reader, Skipped, made_up, one_line
 
 _CHOSEN = ("X", "x", "data")  # the array of an archive that is the table, where there are several

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .cells import Labels, are_missing, as_arrow, parse_numbers, parse_times, pyarrow
 
 if TYPE_CHECKING:
-    from .frames import Column
+    from .column import Column
 
 _FIRST, _LAST = -62135596800, 253402300799  # the years 1 to 9999 in seconds since 1970: what calendars know
 _SECONDS = {"D": 86400.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}

@@ -17,7 +17,7 @@ from typing import Any
 
 from .arrowfiles import InMemory, ParquetFiles
 from .cells import pyarrow
-from .frames import check_unique, quoted
+from .names import check_unique, quoted
 from .reader import Reader, one_line
 
 _CHUNK = 65_536  # rows of SQLite that are fetched at a time

@@ -5,257 +5,23 @@ Everything behind this door works on `Frame` and `Column` alone: no Arrow type, 
 
 from __future__ import annotations
 
-import csv
-import io
 import shlex
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .arrow import array_of_type, arrow_array, like_type, plain_type, views_of
-from .cells import Numbers, parse_numbers, parse_times, pyarrow
-
-Holds = Literal["numbers", "times", "texts", "truths", "nothing", "other"]
-Rows: TypeAlias = slice | NDArray[np.integer] | NDArray[np.bool_]
-_PANDAS_INDEX = "__index_level_"  # what pandas adds to a Parquet file for a frame whose rows were picked
-_SHOWN = 3  # bad cells named in a message
-
-
-@dataclass(frozen=True, eq=False)
-class Column:
-    """N cells of one column, typed: numbers, times, texts or truth values, and which of them are missing.
-
-    What a column holds is decided once, when it is read. A column of text has the view `codes` and `labels`, and beside
-    it the view as numbers or as times where every cell that is not missing parses, so that a later choice of another
-    kind need not read it again.
-
-    Attributes:
-        name: of the column.
-        holds: what its cells are; "nothing" where all are missing, "other" where they are lists, bytes and the like.
-        dtype: the type that came in, by its Arrow name (int64, string, timestamp[us, tz=UTC], ...), in which samples
-            are given back; "text" for the cells of a text file, which are written back as they came.
-        is_missing: (N,), the same for every view.
-        numbers: (N,) int64, uint64 or float64, 0 where missing; None where the cells are no numbers. Truth values are
-            0 and 1. Infinities are kept: `require_numbers` refuses them.
-        times: (N,) int64 ticks of `unit`, 0 where missing; None where the cells are no times.
-        unit: of the ticks: "D", "s", "ms", "us" or "ns".
-        form: how a text writes its times, as of `strftime`; None where they did not come as text.
-        codes: (N,) int32, places in `labels`, -1 where missing; None where the cells are no texts.
-        labels: the distinct texts; some may be unused.
-        cells: the Arrow column that came in, to be given back as it was; None where there was none.
-        native: the dtype that it has in the frame library it came in, None where its Arrow type says it all.
-        own_name: its name there, where that is no string.
-    """
-
-    name: str
-    holds: Holds
-    dtype: str
-    is_missing: NDArray[np.bool_]
-    numbers: Numbers | None = None
-    times: NDArray[np.int64] | None = None
-    unit: str = ""
-    form: str | None = None
-    codes: NDArray[np.int32] | None = None
-    labels: Sequence[str] = ()
-    cells: Any = None
-    native: Any = None
-    own_name: Any = None
-
-    def __len__(self) -> int:
-        return len(self.is_missing)
-
-    def __getitem__(self, rows: Rows) -> Column:
-        """Some of the cells: a slice, row numbers (K,), or a mask (N,)."""
-        parts = {
-            name: None if (values := getattr(self, name)) is None else values[rows]
-            for name in ("is_missing", "numbers", "times", "codes")
-        }
-        return replace(self, **parts, cells=None if self.cells is None else _some(self.cells, rows))
-
-    @staticmethod
-    def of_numbers(name: str, values: NDArray[Any], is_missing: NDArray[np.bool_] | None, dtype: str) -> Column:
-        """Numbers (N,), where missing (N,) of any value, to be given back in a dtype."""
-        is_missing = np.zeros(len(values), bool) if is_missing is None else is_missing
-        holds: Holds = "truths" if dtype == "bool" else "numbers"
-        numbers: Any = values.astype(_wide(values.dtype), copy=False)
-        numbers = np.where(is_missing, numbers.dtype.type(0), numbers) if is_missing.any() else numbers
-        codes = np.where(is_missing, -1, numbers != 0).astype(np.int32) if holds == "truths" else None
-        labels = ("false", "true") if holds == "truths" else ()
-        return Column(name, holds, dtype, is_missing, numbers=numbers, codes=codes, labels=labels)
-
-    @staticmethod
-    def of_texts(name: str, codes: NDArray[np.integer], labels: Sequence[str], dtype: str) -> Column:
-        """Texts as places (N,) in labels, -1 where missing, to be given back in a dtype: text, dictionary, bool, ..."""
-        holds: Holds = "truths" if dtype == "bool" else "texts"
-        return Column(name, holds, dtype, codes < 0, codes=codes.astype(np.int32), labels=labels)
-
-    @staticmethod
-    def of_times(
-        name: str, values: NDArray[np.int64], is_missing: NDArray[np.bool_] | None, dtype: str, unit: str,
-        form: str | None = None,
-    ) -> Column:  # fmt: skip
-        """Ticks (N,) of a unit, where missing (N,) of any value, to be given back in a dtype; in a form where text."""
-        is_missing = np.zeros(len(values), bool) if is_missing is None else is_missing
-        times = np.where(is_missing, 0, values)
-        return Column(name, "times", dtype, is_missing, times=times, unit=unit, form=form)
-
-    @property
-    def numeric(self) -> bool:
-        """Whether the cells are numbers or truth values, or all missing."""
-        return self.numbers is not None or (self.holds == "nothing" and self.times is None)
-
-    @property
-    def texts(self) -> list[str | None]:
-        """The N texts, None where missing: for messages and small columns."""
-        labels = list(self.labels)
-        return [None if code < 0 else labels[code] for code in (self.codes if self.codes is not None else ())]
-
-    def require_numbers(self) -> Numbers:
-        """The numbers (N,), 0 where missing.
-
-        Raises:
-            ValueError: the cells are no numbers (the first rows are named), or some are infinite.
-        """
-        if self.numbers is None and not self.is_missing.all():
-            if self.codes is None:
-                raise ValueError(f"column {self.name!r} holds {self.dtype}, which is no number")
-            raise ValueError(f"column {self.name!r} is numeric, but holds text: {self._shown('numbers')}")
-        if self.numbers is None:
-            return np.zeros(len(self), np.float64)
-        infinite = self._infinite
-        if len(infinite):
-            more = f", the first of {len(infinite):,}" if len(infinite) > 1 else ""
-            raise ValueError(f"column {self.name!r} holds {self.numbers[infinite[0]]} in row {infinite[0] + 1}{more}")
-        return self.numbers
-
-    def require_times(self, form: str | None = None) -> tuple[NDArray[np.int64], str]:
-        """-> ticks (N,), 0 where missing; their unit.
-
-        Args:
-            form: how the text of times is written, as of `strftime`; None takes what fits.
-
-        Raises:
-            ValueError: the cells are no times (the first rows are named).
-        """
-        if self.times is not None and form in (None, self.form):
-            return self.times, self.unit
-        if self.is_missing.all():
-            return np.zeros(len(self), np.int64), self.unit or "s"
-        if self.codes is None:
-            raise ValueError(f"column {self.name!r} holds {self.dtype}, which is no date")
-        parsed, good, _ = parse_times(self.labels, form, mixed=self.dtype == "text" and form is None)
-        if not good[self.codes[~self.is_missing]].all():
-            raise ValueError(
-                f"column {self.name!r} holds dates, but has cells that are none (YYYY-MM-DD[ hh:mm:ss]): "
-                f"{self._shown('times', form)}"
-            )
-        return np.where(self.is_missing, 0, parsed[self.codes]), "s"
-
-    def mostly(self) -> Literal["numbers", "times"] | None:
-        """What at least nine in ten of the cells of a column of texts are, but not all: then the others are strays.
-
-        Texts of a frame may be dates; those of a file numbers, too.
-        """
-        present = int((~self.is_missing).sum())
-        if self.holds != "texts" or self.codes is None or self.dtype.startswith("dictionary"):
-            return None
-        for view in ("times", "numbers") if self.dtype == "text" else ("times",):
-            if len(self.stray_rows(view)) * 10 < present:
-                return view
-        return None
-
-    def stray_rows(
-        self, view: Literal["numbers", "times", "texts"] | None = None, form: str | None = None
-    ) -> NDArray[np.int64]:
-        """The numbers of the rows whose cells are not missing and are none of a view: infinities among numbers, too.
-
-        Args:
-            view: None takes what the column holds, or `mostly` does.
-            form: as `require_times`.
-        """
-        view = view or (self.mostly() if self.holds == "texts" else None)
-        if view == "texts" or (view is None and self.numbers is None):
-            return np.empty(0, np.int64)
-        if view == "times":
-            if self.times is not None and form in (None, self.form):
-                return np.empty(0, np.int64)
-            good = parse_times(self.labels, form, mixed=self.dtype == "text" and form is None)[1]
-        elif self.numbers is not None:
-            return self._infinite
-        else:
-            values, good = parse_numbers(self.labels)
-            good &= ~np.isinf(values)
-        if self.codes is None:
-            return np.flatnonzero(~self.is_missing)
-        return np.flatnonzero(~self.is_missing & ~np.append(good, True)[self.codes])
-
-    def shown(self, row: int) -> str:
-        """A cell, for messages."""
-        if self.codes is not None:
-            value = None if self.codes[row] < 0 else self.labels[self.codes[row]]
-        elif self.numbers is not None:
-            value = None if self.is_missing[row] else self.numbers[row].item()
-        else:
-            value = self.to_arrow()[row].as_py()
-        text = repr(value)
-        return text if len(text) <= 40 else f"{text[:36]} ..."
-
-    def to_arrow(self) -> Any:
-        """A pyarrow array of the type that came in; cells of a text file as they were."""
-        if self.cells is None:
-            return arrow_array(self)
-        return self.cells.cast(pyarrow().string()) if self.dtype == "text" else self.cells
-
-    @property
-    def plain_type(self) -> Any:
-        """The Arrow type of its cells; of those of a text file what they mean."""
-        return plain_type(self)
-
-    def as_type(self, kind: Any) -> Any:
-        """A pyarrow array of a type that holds the cells.
-
-        Raises:
-            ValueError: it does not.
-        """
-        try:
-            return array_of_type(self, kind)
-        except pyarrow().ArrowException as error:
-            raise ValueError(f"column {self.name!r} holds cells that are no {kind}: {error}") from None
-
-    def like(self, other: Column) -> Column:
-        """The column as another one came: with its name, its dtype and its order of categories."""
-        named = replace(self, name=other.name, own_name=other.own_name, native=other.native)
-        return replace(named, cells=like_type(named, other)) if other.cells is not None else named
-
-    def append(self, below: Sequence[Column]) -> Column:
-        """Columns of one make, one below the other, typed as a whole."""
-        parts = [self, *below]
-        if all(part.cells is None and part.holds == "numbers" for part in parts):
-            values = np.concatenate([part.numbers for part in parts if part.numbers is not None])
-            return Column.of_numbers(self.name, values, np.concatenate([p.is_missing for p in parts]), self.dtype)
-        pa = pyarrow()
-        chunks = [c for part in parts for c in _chunks(arrow_array(part) if part.cells is None else part.cells)]
-        if any(chunk.type != chunks[0].type for chunk in chunks):
-            raise ValueError(f"column {self.name!r} holds {chunks[0].type} in one part and another type below")
-        facts = views_of(pa.chunked_array(chunks), self.dtype == "text")
-        return replace(self, **facts)
-
-    @property
-    def _infinite(self) -> NDArray[np.int64]:
-        return np.flatnonzero(np.isinf(self.numbers)) if self.numbers is not None else np.empty(0, np.int64)
-
-    def _shown(self, view: Literal["numbers", "times"], form: str | None = None) -> str:
-        bad = self.stray_rows(view, form)
-        first = ", ".join(f"row {row + 1} {self.shown(row)}" for row in bad[:_SHOWN].tolist())
-        more = f" and {len(bad) - _SHOWN:,} more" if len(bad) > _SHOWN else ""
-        return f"{first}{more} (rows are counted from 1, below a header)"
+from .arrow import views_of
+from .cells import pyarrow
+from .column import Column as Column
+from .column import Holds as Holds
+from .column import Rows
+from .names import check_unique, columns_text, csv_line, quoted, without_index
 
 
 @dataclass(frozen=True, eq=False)
@@ -334,7 +100,7 @@ class Frame:
         """
         if name in self._places:
             raise ValueError(f"{self.source} already has a column {name!r}")
-        return replace(self, columns=(*self.columns, _of_vector(name, values)))
+        return replace(self, columns=(*self.columns, Column.of_vector(name, values)))
 
     def numeric_columns(self) -> list[str]:
         """The names of the columns that hold numbers or truth values alone (and perhaps missing cells)."""
@@ -414,7 +180,7 @@ class Frame:
         if kind == "torch":
             return torch.from_numpy(self._to_numpy())
         if kind == "dict":
-            return {c.name: c.to_arrow().to_pylist() if c.is_missing.any() or not c.numeric else _plain(c)
+            return {c.name: c.to_arrow().to_pylist() if c.is_missing.any() or not c.numeric else c.plain()
                     for c in self.columns}  # fmt: skip
         if kind == "pandas":
             return self._to_pandas()
@@ -431,7 +197,7 @@ class Frame:
 
     def _to_numpy(self) -> NDArray[Any]:
         values = self.matrix(self.names, finite=False)
-        dtype = np.result_type(*(_plain_dtype(column) for column in self.columns))
+        dtype = np.result_type(*(column.numpy_dtype for column in self.columns))
         return values.astype(np.result_type(dtype, np.float32) if np.isnan(values).any() else dtype, copy=False)
 
     def _to_pandas(self) -> Any:
@@ -499,7 +265,7 @@ def read(source: Any) -> Frame:
     if not is_named(source):
         return _of_array(source)
     if isinstance(source, Mapping) and source and all(map(_is_vector, source.values())):
-        columns = [_of_vector(str(name), _as_numpy(values)) for name, values in source.items()]
+        columns = [Column.of_vector(str(name), _as_numpy(values)) for name, values in source.items()]
         if len({len(column) for column in columns}) == 1:
             check_unique([column.name for column in columns], "the table")
             return Frame(tuple(columns), kind="dict")
@@ -549,7 +315,7 @@ def of_arrow(
 
 def of_array(values: NDArray[Any], names: Sequence[str], source: str = "the table", kind: str = "numpy") -> Frame:
     """Numbers (N, D) as a frame whose columns came without names."""
-    columns = (_of_vector(name, column) for name, column in zip(names, values.T, strict=True))
+    columns = (Column.of_vector(name, column) for name, column in zip(names, values.T, strict=True))
     return Frame(tuple(columns), False, source, kind)
 
 
@@ -576,20 +342,16 @@ def _of_array(source: Any) -> Frame:
     return of_array(values, [f"x{i}" for i in range(values.shape[1])], kind=kind)
 
 
-def _of_vector(name: str, values: NDArray[Any]) -> Column:
-    dtype = values.dtype.newbyteorder("=")
-    is_missing = np.isnan(values) if dtype.kind == "f" else None
-    column = Column.of_numbers(name, values.astype(dtype), is_missing, _ARROW_NAMES.get(dtype.name, dtype.name))
-    return replace(column, holds="nothing") if len(column) and column.is_missing.all() else column
-
-
 def _is_vector(values: Any) -> bool:
     """Whether something is a vector (N,) of plain numbers, for which Arrow is not needed."""
     if isinstance(values, (list, tuple)):
         return bool(values) and (all(type(v) is float for v in values) or all(type(v) is int for v in values))
-    return (
-        isinstance(values, (np.ndarray, torch.Tensor)) and values.ndim == 1 and np.asarray(values).dtype.kind in "fiub"
-    )
+    is_vector = isinstance(values, (np.ndarray, torch.Tensor)) and values.ndim == 1
+    return is_vector and _as_numpy(values).dtype.kind in "fiub"
+
+
+def _as_numpy(values: Any) -> NDArray[Any]:
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
 
 
 def _of_native(source: Any) -> Frame:
@@ -619,72 +381,3 @@ def _of_native(source: Any) -> Frame:
         for column, name, dtype in zip(frame.columns, own, natives, strict=True)
     )
     return replace(frame, columns=tuple(columns))
-
-
-_ARROW_NAMES = {"float64": "double", "float32": "float", "float16": "halffloat"}
-_NUMPY_NAMES = {arrow: name for name, arrow in _ARROW_NAMES.items()}
-
-
-def _plain_dtype(column: Column) -> np.dtype[Any]:
-    """The numpy dtype of a column of numbers."""
-    try:
-        return np.dtype(_NUMPY_NAMES.get(column.dtype, column.dtype))
-    except TypeError:  # a decimal, text, ...
-        return np.dtype(np.float64) if column.numbers is None else column.numbers.dtype
-
-
-def _plain(column: Column) -> NDArray[Any]:
-    values = np.zeros(len(column)) if column.numbers is None else column.numbers
-    return values.astype(_plain_dtype(column), copy=False)
-
-
-def _wide(dtype: np.dtype[Any]) -> type[np.generic]:
-    return np.float64 if dtype.kind == "f" else np.uint64 if dtype == np.uint64 else np.int64
-
-
-def _some(cells: Any, rows: Rows) -> Any:
-    """Some cells of an Arrow array."""
-    if isinstance(rows, slice):
-        start, stop, step = rows.indices(len(cells))
-        if step == 1:
-            return cells.slice(start, max(stop - start, 0))
-        rows = np.arange(start, stop, step)
-    return cells.take(pyarrow().array(np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64)))
-
-
-def _chunks(cells: Any) -> list[Any]:
-    return cells.chunks if hasattr(cells, "chunks") else [cells]
-
-
-def csv_line(cells: Sequence[str], delimiter: str = ",") -> str:
-    """One line of a CSV, without its end."""
-    buffer = io.StringIO()
-    csv.writer(buffer, delimiter=delimiter, lineterminator="").writerow(cells)
-    return buffer.getvalue()
-
-
-def without_index(names: Sequence[str]) -> list[str]:
-    """All columns but the row index that pandas leaves in Parquet files."""
-    return [name for name in names if not name.startswith(_PANDAS_INDEX)]
-
-
-def check_unique(names: Sequence[str], where: str) -> None:
-    """Refuses a name that comes twice.
-
-    Raises:
-        ValueError: it does.
-    """
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise ValueError(f"{where}: more than one {columns_text(twice[:1])}")
-
-
-def columns_text(names: Sequence[str]) -> str:
-    """Some columns, for messages."""
-    return f"column{'s' if len(names) > 1 else ''} {quoted(names)}"
-
-
-def quoted(names: Sequence[str], most: int = 20) -> str:
-    """Names, for messages."""
-    shown = ", ".join(repr(name) for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

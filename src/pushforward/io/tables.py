@@ -18,7 +18,8 @@ from .arrays import NpyFile, NpzFile
 from .arrowfiles import PARQUET, ArrowFile, ParquetFiles, parquet_files
 from .cells import pyarrow
 from .database import is_query, read_database, read_json, read_query, read_workbook
-from .frames import Frame, FrameSource, check_unique, columns_text, of_array, of_arrow, quoted, without_index
+from .frames import Frame, FrameSource, is_named, of_array, of_arrow, read
+from .names import check_unique, columns_text, quoted, without_index
 from .reader import Reader, Skipped
 from .writer import SUFFIXES as SUFFIXES
 from .writer import TableWriter as TableWriter
@@ -296,6 +297,18 @@ def read_table(path: str | PathLike[str]) -> Frame:
         ImportError: as `open_table`.
     """
     return open_table(path).read()
+
+
+def read_named(source: Any) -> Frame | None:
+    """The rows of a file, or of what has columns with names; None for anything else, such as an array.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: as `open_table` and `frames.read`.
+    """
+    if isinstance(source, (str, PathLike)):
+        return read_table(source)
+    return read(source) if isinstance(source, (Frame, FrameSource)) or is_named(source) else None
 
 
 def check_suffix(path: str | PathLike[str], verb: str) -> str:

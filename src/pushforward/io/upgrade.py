@@ -44,6 +44,8 @@ def _from_version_1(header: Header, tensors: Tensors) -> tuple[Header, Tensors]:
     if table is not None:
         settings = {**table, "schema": header.get("schema"), "flow": None if header.get("recipe") is None else flow}
         flow = {"kind": "table", "settings": settings}
-    about = header.get("schema") if table is None else None
-    kept = {name: header.get(name) for name in ("training", "versions")}
+    training, about = header.get("training"), header.get("schema") if table is None else None
+    if table is not None and training is not None and "frame" in training:  # of an estimator of mixed rows
+        about = {"estimator": {"kind": training["frame"]}}
+    kept = {"training": training, "versions": header.get("versions")}
     return {"format_version": 2, **flow, **kept, "about": about}, tensors

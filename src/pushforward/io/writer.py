@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from .atomic import atomic
 from .cells import pyarrow
-from .frames import Column, Frame, csv_line, quoted, read
+from .frames import Column, Frame, read
+from .names import csv_line, quoted
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".arrow", ".feather", ".npy", ".jsonl", ".ndjson")  # that are written
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}

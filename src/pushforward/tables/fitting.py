@@ -251,8 +251,7 @@ def _run(
     """One training, with figures moved by what the part does not see."""
 
     def moved(epoch: Epoch) -> Epoch:
-        val_nll = None if epoch.val_nll is None else epoch.val_nll + val_offset
-        return replace(epoch, train_nll=epoch.train_nll + offset, val_nll=val_nll)
+        return epoch.shifted(offset, val_offset)
 
     def show(epoch: Epoch) -> None:
         report(moved(epoch))

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._fast.steps.weights import FlatWeights
 from ..io.tensors import read_tensors, write_tensors
+from .optimizer import Members
 
-ORDER = "alike"  # of the weights in the file, see `FlatWeights`
+VERSION = 2  # of the file; in the first, weights had no names
 
 
 class Checkpoint:
-    """Reads and writes `training.safetensors` in a folder.
+    """Reads and writes `training.safetensors` in a folder: weights and what the optimizer knows of them, by name.
 
     Args:
         folder: made when missing.
@@ -28,35 +28,34 @@ class Checkpoint:
         self.setup = setup
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
-    def write(self, flow: nn.Module, held: FlatWeights, generator: torch.Generator, counters: dict[str, Any]) -> None:
+    def write(self, density: nn.Module, members: Members, generator: torch.Generator, counters: dict[str, Any]) -> None:
         """Writes everything that the next step depends on, atomically."""
-        tensors = {f"held.{k}": v for k, v in held.state().items()}
-        tensors |= {f"buffer.{k}": v for k, v in flow.named_buffers()}
+        tensors = {f"member/{k}": t for k, t in members.state().items()}
+        tensors |= {f"buffer/{k}": t for k, t in density.named_buffers()}
         tensors["generator"] = generator.get_state()
-        write_tensors(
-            self.path, tensors, {"format_version": 1, "order": ORDER, "setup": self.setup, "counters": counters}
-        )
+        write_tensors(self.path, tensors, {"format_version": VERSION, "setup": self.setup, "counters": counters})
 
-    def read(self, flow: nn.Module, held: FlatWeights, generator: torch.Generator) -> dict[str, Any] | None:
+    def read(self, density: nn.Module, members: Members, generator: torch.Generator) -> dict[str, Any] | None:
         """Puts a written state back and returns its counters; None when nothing was written yet.
 
         Raises:
-            ValueError: the file is of another flow, of a run with other settings, or of another version
+            ValueError: the file is of another density, of a run with other settings, or of another version
                 of pushforward.
         """
         if not self.path.exists():
             return None
         header, tensors = read_tensors(self.path)
-        if header.get("order") != ORDER:
+        if header.get("format_version") != VERSION:
             raise ValueError(f"{self.path} is of another version of pushforward: begin again in another folder")
         if header.get("setup") != self.setup:
             raise ValueError(f"{self.path} is of a run with other settings: {header.get('setup')}, now {self.setup}")
-        buffers = dict(flow.named_buffers())
-        shapes = {f"buffer.{k}": v.shape for k, v in buffers.items()} | {"held.flat": held.flat.shape}
+        buffers = dict(density.named_buffers())
+        shapes = {f"buffer/{k}": t.shape for k, t in buffers.items()}
+        shapes |= {f"member/{k}": t.shape for k, t in members.state().items() if k.split("/")[1] == "weights"}
         if any(name not in tensors or tensors[name].shape != shape for name, shape in shapes.items()):
             raise ValueError(f"{self.path} is of another flow")
         for name, buffer in buffers.items():
-            buffer.copy_(tensors[f"buffer.{name}"])
-        held.restore({k.removeprefix("held."): v for k, v in tensors.items() if k.startswith("held.")})
+            buffer.copy_(tensors[f"buffer/{name}"])
+        members.restore({k.removeprefix("member/"): t for k, t in tensors.items() if k.startswith("member/")})
         generator.set_state(tensors["generator"])
         return header["counters"]

@@ -1,11 +1,12 @@
-"""The rows a training reads: checked once, split once, shuffled and cut into batches on their device."""
+"""The rows that a training reads: checked once, split once, shuffled and cut into batches on their device."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
 from dataclasses import dataclass, replace
+from os import PathLike
 from typing import Any, cast
 
 import numpy as np
@@ -13,176 +14,188 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..flow import Flow
+from ..density import Density, Tensors
 from .auto import UNLIMITED
+from .objective import Batch
 
 MAX_VAL_ROWS = 20_000
 MIN_ROWS_TO_SPLIT = 20
 DRAWN_VAL_ROWS = 8192
+DRAWN_PASS_BATCHES = 128  # batches of one pass over freshly drawn rows
 FAR = 1e4  # a column whose mean is this many standard deviations from zero loses detail in float32
 FLOAT32_RANGE = (1e-30, 1e30)  # of values whose squares and ratios it holds
 LEAST_NOISY = 64  # rows of a batch with noise
 PIECE_BATCHES = 64  # batches that are gathered by one indexing
-
-Batch = tuple[Tensor, Tensor | None, Tensor | None]
+FIRST_ROWS = 2**16  # that data-dependent layers are initialised from
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Rows (N, *shape) with context (N, K) and weights (N,) of mean 1, each of the two optional.
+class Dataset:
+    """Rows in memory.
 
-    `noise` (*shape) is the standard deviation of what is added to x each time that it is drawn, in units of the data.
+    Attributes:
+        rows: all N of them.
+        noise: (*shape), the standard deviation of what is added to x each time that it is drawn, in data units.
     """
 
-    x: Tensor
-    context: Tensor | None = None
-    weights: Tensor | None = None
+    rows: Batch
     noise: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.x)
-
-    def __getitem__(self, index: Tensor | slice) -> Rows:
-        return Rows(*(None if t is None else t[index] for t in (self.x, self.context, self.weights)))  # type: ignore[arg-type]
+        return len(self.rows)
 
     def batches(
-        self, size: int, generator: torch.Generator, members: int = 1, times: Callable[[], int] = lambda: 1
+        self, size: int, generator: torch.Generator, members: int = 1, growth: Callable[[], int] = lambda: 1
     ) -> Iterator[Batch]:
         """One pass in random order, in batches of size; a remainder smaller than that waits for another pass.
 
-        Several members each have an order of their own: their batches have a leading axis of members. Before each batch
-        it is asked how many times larger that is to be; the last ones of a pass may be smaller.
+        Each of M members has an order of its own: x (M, B, *shape), context (M, B, ...), weights (M, B). Before each
+        batch `growth` is asked how many times larger it is to be; the last ones of a pass may be smaller.
         """
         whole = len(self) // size * size
         orders = [torch.randperm(len(self), generator=generator)[:whole] for _ in range(members)]
-        order = (orders[0] if members == 1 else torch.stack(orders)).to(self.x.device)
-        for index in order.split(PIECE_BATCHES * size, -1):
-            piece = self[index]
+        order = torch.stack(orders).to(self.rows.x.device)
+        for index in order.split(PIECE_BATCHES * size, 1):
+            piece = self.rows[index]
             if self.noise is not None:
                 normal = torch.randn(piece.x.shape, generator=generator, dtype=piece.x.dtype).to(piece.x.device)
-                piece = replace(piece, x=torch.addcmul(piece.x, normal, self.noise))
-            start, end = 0, index.shape[-1]
+                piece.x = torch.addcmul(piece.x, normal, self.noise)
+            start, end = 0, index.shape[1]
             while start < end:
-                count = min(size * times(), end - start)
-                part = [
-                    None if t is None else t.narrow(index.ndim - 1, start, count)
-                    for t in (piece.x, piece.context, piece.weights)
+                count = min(size * growth(), end - start)
+                parts = [
+                    None if t is None else t.narrow(1, start, count) for t in (piece.x, piece.context, piece.weights)
                 ]
-                yield cast(Tensor, part[0]), part[1], part[2]
+                yield Batch(cast(Tensor, parts[0]), parts[1], parts[2])
                 start += count
-
-    def digest(self) -> str:
-        """A short name of the values, which other rows do not share."""
-        found = hashlib.sha256()
-        for t in (self.x, self.context, self.weights):
-            if t is not None:
-                found.update(t.detach().cpu().contiguous().numpy().tobytes())
-        return found.hexdigest()[:16]
-
-    def mean_nll(self, log_prob: Tensor) -> Tensor:
-        """Log-densities of the rows (..., N) -> their mean negative, nats per row (...)."""
-        return -(log_prob if self.weights is None else log_prob * self.weights).mean(-1)
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Stream:
     """Fresh rows for each pass, from a function (n, generator) -> x, (x, context) or (x, context, weights)."""
 
     draw: Callable[[int, torch.Generator], Any]
-    flow: Flow
+    density: Density
     size: int
     noise: Tensor | None = None
 
     def __len__(self) -> int:
         return self.size
 
-    def rows(self, n: int, generator: torch.Generator) -> Rows:
+    def rows(self, n: int, generator: torch.Generator) -> Batch:
         """Draws and checks n rows."""
         drawn = self.draw(n, generator)
         parts = drawn if isinstance(drawn, tuple) else (drawn,)
-        rows = as_rows(self.flow, *parts, name="the drawn x")
+        rows = as_rows(self.density, *parts, name="the drawn x")
         if len(rows) != n:
             raise ValueError(f"the drawing function was asked for {n:,} rows and returned {len(rows):,}")
         return rows
 
     def batches(
-        self, size: int, generator: torch.Generator, members: int = 1, times: Callable[[], int] = lambda: 1
+        self, size: int, generator: torch.Generator, members: int = 1, growth: Callable[[], int] = lambda: 1
     ) -> Iterator[Batch]:
-        """One pass over `len(self)` fresh rows, as of `Rows`."""
-        return replace(self.rows(len(self), generator), noise=self.noise).batches(size, generator, members, times)
+        """One pass over `len(self)` fresh rows, as of `Dataset`."""
+        return Dataset(self.rows(len(self), generator), self.noise).batches(size, generator, members, growth)
 
 
-def as_rows(flow: Flow, x: Any, context: Any = None, weights: Any = None, name: str = "x") -> Rows:
-    """Checks rows against the flow and brings them to its dtype and device.
+def like(density: Density) -> Tensor:
+    """A tensor of the dtype and on the device of a density."""
+    tensors = (t for part in (density.parameters(), density.buffers()) for t in part if t.is_floating_point())
+    return next(tensors, torch.empty(0))
+
+
+def as_rows(density: Density, x: Any, context: Any = None, weights: Any = None, name: str = "x") -> Batch:
+    """Checks rows x (N, *shape), context (N, ...) and weights (N,), and brings them to the density's dtype and device.
 
     Raises:
         ValueError: wrong shape, no rows, a value that is not finite (its row and column are named), or bad weights.
     """
-    rows, contexts, leading = flow._rows(x, context)
-    if len(leading) != 1:
-        raise ValueError(f"expected {name} of shape (N, {', '.join(map(str, flow.shape))}), got leading axes {leading}")
+    check_no_table(x, name)
+    reference, shape = like(density), row_shape(density)
+    rows = _tensor(x, name, reference)
+    if rows.shape[1:] != shape or rows.ndim != len(shape) + 1:
+        expected = ", ".join(("N", *map(str, shape)))
+        raise ValueError(f"expected {name} of shape ({expected}), got {tuple(rows.shape)}")
     if len(rows) == 0:
         raise ValueError(f"{name} has no rows")
     _check_finite(rows, name, x)
-    if contexts is not None:
+    contexts = None
+    if context is not None:
+        contexts = _tensor(context, "context", reference)
+        if contexts.ndim < 2 or len(contexts) == 1:  # one for all
+            contexts = contexts.reshape(1, *contexts.shape[-1:] if contexts.ndim < 2 else contexts.shape[1:])
+            contexts = contexts.expand(len(rows), *contexts.shape[1:])
+        if len(contexts) != len(rows):
+            raise ValueError(f"expected a context for each of the {len(rows):,} rows of {name}, got {len(contexts):,}")
         _check_finite(contexts, "context", context)
-    flow._check_context(contexts)
     if weights is not None:
-        weights = checked_weights(flow._tensor(weights, "weights"), len(rows))
-    return Rows(rows.contiguous(), contexts, weights)
+        weights = checked_weights(_tensor(weights, "weights", reference), len(rows))
+    return Batch(rows.contiguous(), contexts, weights)
 
 
 def split(
-    flow: Flow, x: Any, val: Any, context: Any, weights: Any, fraction: float, pass_rows: int, seed: int
-) -> tuple[Rows | Drawn, Rows | None, Rows]:
-    """-> what to train on, the validation rows or None, and rows to initialise the flow with."""
+    density: Density, data: Any, val: Any, context: Any, weights: Any, fraction: float, batch: int, seed: int
+) -> tuple[Dataset | Stream, Batch | None, Batch | None]:
+    """-> what to train on, the validation rows or None, and rows to initialise the density with (None without data)."""
     generator = torch.Generator().manual_seed(seed)
     if val is not None:
-        val = as_rows(flow, *val, name="val") if isinstance(val, tuple) else as_rows(flow, val, name="val")
-    if callable(x) and not isinstance(x, Tensor):
+        val = as_rows(density, *val, name="val") if isinstance(val, tuple) else as_rows(density, val, name="val")
+    if data is None or draws(data):
         if context is not None or weights is not None:
             raise ValueError("a drawing function takes no context or weights beside it: let it return (x, context)")
-        drawn = Drawn(x, flow, len(x) if isinstance(x, Sized) else pass_rows)
+        if data is None:
+            rows = Batch(like(density).new_empty(DRAWN_PASS_BATCHES * batch, 0))
+            return Dataset(rows), val, None
+        drawn = Stream(data, density, len(data) if isinstance(data, Sized) else DRAWN_PASS_BATCHES * batch)
         if val is None and fraction > 0:
             val = drawn.rows(DRAWN_VAL_ROWS, generator)
         return drawn, val, drawn.rows(DRAWN_VAL_ROWS, generator)
-    rows = as_rows(flow, x, context, weights)
+    rows = as_rows(density, data, context, weights)
     if len(rows) < 2:
         raise ValueError(f"at least 2 rows are needed to train, got {len(rows)}")
     order = torch.randperm(len(rows), generator=generator).to(rows.x.device)
-    if val is None and (held := held_out(len(rows), fraction)):
-        val, rows = rows[order[:held]], rows[order[held:]]
+    if val is None and (count := held_out(len(rows), fraction)):
+        val, rows = rows[order[:count]], rows[order[count:]]
         if rows.weights is not None:  # each part has weights of mean 1 again, unless it got zeros alone
-            rows, val = (replace(r, weights=normalised(cast(Tensor, r.weights))) for r in (rows, val))
-        order = order[: len(rows)]
-    start = (
-        rows if len(rows) <= 2**16 else rows[torch.randperm(len(rows), generator=generator)[: 2**16].to(order.device)]
-    )
-    return rows, val, start
+            rows, val = (replace(part, weights=normalised(cast(Tensor, part.weights))) for part in (rows, val))
+    first = rows
+    if len(rows) > FIRST_ROWS:
+        first = rows[torch.randperm(len(rows), generator=generator)[:FIRST_ROWS].to(rows.x.device)]
+    return Dataset(rows), val, first
 
 
-def count_rows(x: Any) -> int:
+def count_rows(data: Any) -> int:
     """How many rows there are to train on, held-out ones included; of fresh ones `UNLIMITED`."""
-    if callable(x) and not isinstance(x, Tensor):
-        return len(x) if isinstance(x, Sized) else UNLIMITED
-    shape = np.shape(x)
+    if data is None or draws(data):
+        return len(data) if isinstance(data, Sized) else UNLIMITED
+    shape = np.shape(data)
     return max(shape[0], 1) if shape else 1
 
 
-def with_noise(rows: Rows | Drawn, first: Rows, level: float) -> Rows | Drawn:
+def with_noise(rows: Dataset | Stream, first: Batch, level: float) -> Dataset | Stream:
     """The same rows, to be drawn with noise of `level` times each column's spread, which is measured on `first`.
 
     Fewer than `LEAST_NOISY` rows are repeated to make a batch of that many, each with noise of its own.
     """
     if level == 0:
         return rows
-    if isinstance(rows, Rows) and len(rows) < LEAST_NOISY:
-        rows = rows[torch.arange(len(rows), device=rows.x.device).repeat(math.ceil(LEAST_NOISY / len(rows)))]
+    if isinstance(rows, Dataset) and len(rows) < LEAST_NOISY:
+        times = math.ceil(LEAST_NOISY / len(rows))
+        rows = Dataset(rows.rows[torch.arange(len(rows), device=rows.rows.x.device).repeat(times)])
     x = first.x.double()
     weights = torch.ones(len(x)).to(x) if first.weights is None else first.weights.to(x)
     shares = (weights / weights.sum()).view(-1, *[1] * (x.ndim - 1))
     variance = (shares * (x - (shares * x).sum(0)).square()).sum(0)
     return replace(rows, noise=(level * variance.sqrt()).to(first.x.dtype))
+
+
+def digest(rows: Batch) -> str:
+    """A short name of the values, which other rows do not share."""
+    name = hashlib.sha256()
+    for t in (rows.x, rows.context, rows.weights):
+        if t is not None:
+            name.update(t.detach().cpu().contiguous().numpy().tobytes())
+    return name.hexdigest()[:16]
 
 
 def needs_float64(x: NDArray[np.float64]) -> bool:
@@ -218,8 +231,55 @@ def normalised(weights: Tensor) -> Tensor:
     return weights / mean if bool(mean > 0) else torch.ones_like(weights)
 
 
+def draws(data: Any) -> bool:
+    """Whether the data are a function that draws rows."""
+    return callable(data) and not isinstance(data, Tensor)
+
+
+def check_no_table(data: Any, name: str = "data") -> None:
+    """Refuses data with named columns, and files.
+
+    Raises:
+        ValueError: which names `fit_table`.
+    """
+    if isinstance(data, str | PathLike | Mapping) or hasattr(data, "columns") or hasattr(data, "column_names"):
+        raise ValueError(
+            f"{name} is a table ({type(data).__name__}), which fit_table fits; train and fit take numbers: arrays, "
+            "tensors, or a function that draws them"
+        )
+
+
+def row_shape(density: Density) -> tuple[int, ...]:
+    """The shape of one row.
+
+    Raises:
+        ValueError: the density is not over tensors.
+    """
+    if not isinstance(density.space, Tensors):
+        raise ValueError(f"train takes densities over tensors, got a {type(density).__name__}; fit_table fits tables")
+    return density.space.shape
+
+
+def endless(
+    rows: Dataset | Stream, size: int, generator: torch.Generator, members: int, growth: Callable[[], int]
+) -> Iterator[Batch]:
+    """The batches of one pass after another, as of `Dataset.batches`."""
+    while True:
+        yield from rows.batches(size, generator, members, growth)
+
+
+def _tensor(values: Any, name: str, reference: Tensor) -> Tensor:
+    if isinstance(values, Tensor) and values.device != reference.device:
+        raise ValueError(
+            f"{name} is on {values.device} and the density on {reference.device}: move one of them with .to()"
+        )
+    if "complex" in str(getattr(values, "dtype", "")):
+        raise ValueError(f"{name} must be real numbers, got {values.dtype}: give real and imaginary parts as columns")
+    return torch.as_tensor(values, dtype=reference.dtype, device=reference.device)
+
+
 def _check_finite(values: Tensor, name: str, given: Any) -> None:
-    """Refuses values (N, ...) that are not finite; given is what they were before they took the flow's dtype."""
+    """Refuses values (N, ...) that are not finite; given is what they were before they took the density's dtype."""
     bad = ~torch.isfinite(values.flatten(1))
     if bool(bad.any()):
         row, column = (int(i) for i in bad.nonzero()[0])

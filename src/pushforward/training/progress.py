@@ -1,4 +1,4 @@
-"""What a training shows on stderr: a live line (rich), some plain lines, or nothing."""
+"""The records of a training, and how they are shown on stderr: a live line (rich), some plain lines, or nothing."""
 
 from __future__ import annotations
 
@@ -7,12 +7,82 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-if TYPE_CHECKING:
-    from .run import Epoch
+from ..density import Density
+from ..flow import Flow
 
 PLAIN_LINES = 20  # about how many lines a whole run prints
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one pass over the data (or a part of a long one) came to.
+
+    Attributes:
+        epoch: passes over the training rows so far.
+        step: optimizer steps so far.
+        seconds: wall-clock time so far.
+        progress: the part of the whole run that is done, 0 to 1.
+        train_nll: mean of the objective over the batches of this record: by default the negative log-density, nats per
+            row in data units. Of a mixture, the mean of its members'.
+        val_nll: the metric on the validation rows with the averaged weights, by default the same as above; None where
+            it was not measured this time. Of a mixture, that of the whole.
+        lr: the learning rate of the last step.
+        skipped: batches skipped so far because their loss or gradient was not finite.
+        stopped: on the last record, why the run ended: "done", "early" or "diverged"; else None.
+        best_val_nll: the lowest validation so far, that before the first step included; None without validation.
+    """
+
+    epoch: float
+    step: int
+    seconds: float
+    progress: float
+    train_nll: float
+    val_nll: float | None
+    lr: float
+    skipped: int
+    stopped: str | None = None
+    best_val_nll: float | None = None
+
+    def shifted(self, train: float, val: float) -> Epoch:
+        """With figures moved, in nats, by what a part of a model does not see."""
+        val_nll, best = (None if v is None else v + val for v in (self.val_nll, self.best_val_nll))
+        return replace(self, train_nll=self.train_nll + train, val_nll=val_nll, best_val_nll=best)
+
+
+@dataclass
+class Fit:
+    """The record of a training.
+
+    Attributes:
+        epochs: the `Epoch` records, in order.
+        stopped: why it ended: "done", "early" (validation no longer improved), "diverged" or "interrupted".
+        density: what was trained; None in a record that was read from a file.
+    """
+
+    epochs: list[Epoch] = field(default_factory=list)
+    stopped: str = "done"
+    density: Density | None = field(default=None, repr=False)
+
+    @property
+    def flow(self) -> Flow | Any:
+        """The same as `density`, which for most is a flow."""
+        return self.density
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """JSON-able: steps, epochs, seconds, best_val_nll (nats per row; None without validation), skipped, stopped."""
+        last = self.epochs[-1] if self.epochs else None
+        return {
+            "steps": last.step if last else 0,
+            "epochs": last.epoch if last else 0.0,
+            "seconds": last.seconds if last else 0.0,
+            "best_val_nll": last.best_val_nll if last else None,
+            "skipped": last.skipped if last else 0,
+            "stopped": self.stopped,
+        }
 
 
 @contextmanager

@@ -5,104 +5,111 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
-from .._fast.steps.weights import FlatWeights
-from ..flow import Flow
-from .data import Rows
+from ..density import Density
+from .objective import Batch, Objective, evaluate, negative_log_likelihood
+from .optimizer import Members
+from .progress import Epoch
+from .settings import TrainSettings
 
 CHECK_STEPS = 25  # how often non-finite batches are looked at: it costs a GPU its only synchronisation
 MAX_BAD = 10  # of CHECK_STEPS: with more, it is the weights and not a few rows that are broken
 MAX_ROLLBACKS = 5
 RECORD_STEPS = 500  # a pass longer than this is reported in parts
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one pass over the data (or a part of a long one) came to.
-
-    Attributes:
-        epoch: passes over the training rows so far.
-        step: optimiser steps so far.
-        seconds: wall-clock time so far.
-        progress: the part of the whole run that is done, 0 to 1.
-        train_nll: mean negative log-density of the batches of this record, nats per row in data units.
-            Of an ensemble, the mean of the members'.
-        val_nll: the same on the validation rows with the averaged weights; None where it was not measured this time.
-            Of an ensemble, that of the mixture.
-        lr: the learning rate of the last step.
-        skipped: batches skipped so far because their loss or gradient was not finite.
-        stopped: on the last record, why the run ended: "done", "early" or "diverged"; else None.
-    """
-
-    epoch: float
-    step: int
-    seconds: float
-    progress: float
-    train_nll: float
-    val_nll: float | None
-    lr: float
-    skipped: int
-    stopped: str | None = None
+# A step of fewer operations runs on one thread: a second gains a tenth at most when it is free, and when it is not (two
+# trainings on two cores) each operator waits for it, which was seen to cost a factor of a hundred.
+SMALL_STEP_FLOP = 1.5e8
 
 
 @dataclass
 class Run:
-    """The counters of a run: how far it is, what went wrong, and what validation said, for each member."""
+    """The counters of a run: how far it is, what went wrong, and what validation said, for each member.
 
-    flows: Sequence[Flow]
-    held: FlatWeights
-    val_rows: Rows | None
-    batch: int
-    steps: int | None
-    seconds: float | None
+    Args:
+        density: what is trained.
+        members: its members and their optimizers.
+        settings: complete ones: batch and growth are numbers.
+        val_rows: validation rows, or None.
+        pass_rows: rows of a whole pass, a multiple of the batch.
+        began: when the run did, by `time.perf_counter`.
+    """
+
+    density: Density
+    members: Members
+    settings: TrainSettings
+    val_rows: Batch | None
+    pass_rows: int
     began: float
-    growth: int = 1
     step: int = 0
     passes: int = 0
     skipped: int = 0
     validated_step: int = 0
+    best_val: float | None = None
     stopped: str | None = None
     rollbacks: list[int] = field(default_factory=list)
     best_nll: list[float] = field(default_factory=list)
     best_progress: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        count = len(self.flows)
+        count = len(self.members)
         self.rollbacks, self.best_nll, self.best_progress = [0] * count, [math.inf] * count, [0.0] * count
         # Batches skipped in this process, counted on the device.
-        self.bad, self.loss_sum = (torch.zeros(count, device=self.held.flat.device) for _ in range(2))
-        self.since_check = self.since_record = 0
+        device = next(self.density.parameters()).device
+        self.bad, self.loss_sum = (torch.zeros(count, device=device) for _ in range(2))
+        self.since_check = self.since_record = self.seen = 0
         self.bad_at_check, self.bad_at_record = [0] * count, [0] * count
-        self.validation_seconds = 0.0
+        self.validation_seconds = self.lr = 0.0
+        self.last_losses: Tensor | None = None
 
     def progress(self) -> float:
         """The part of the run that is done, in steps or in time; the latter leaves some for the last validation."""
-        in_steps = 0.0 if self.steps is None else self.step / max(self.steps, 1)
-        in_time = 0.0 if self.seconds is None else (self.elapsed() + self.validation_seconds) / self.seconds
+        steps, seconds = self.settings.steps, self.settings.seconds
+        in_steps = 0.0 if steps is None else self.step / max(steps, 1)
+        in_time = 0.0 if seconds is None else (self.elapsed() + self.validation_seconds) / seconds
         return min(max(in_steps, in_time), 1.0)
 
-    def grown(self) -> int:
-        """How many times larger the batch is by now: it doubles up to `growth` times, and each part of the run lasts
-        sqrt(2) times as long as the one before."""
-        doublings = int(math.log2(self.growth))
+    def growth(self) -> int:
+        """How many times larger the batch is by now: it doubles up to `batch_growth` times, and each part of the run
+        lasts sqrt(2) times as long as the one before."""
+        doublings = int(math.log2(self.settings.batch_growth or 1))
         whole = math.sqrt(2) ** (doublings + 1) - 1
         return 2 ** min(int(2 * math.log2(1 + self.progress() * whole)), doublings)
+
+    def schedule(self) -> float:
+        """What the learning rate is multiplied by: a rise, and then a cosine's fall or none."""
+        progress, warmup = self.progress(), self.settings.warmup
+        rise = min(1.0, (progress + 1e-3) / warmup) if warmup else 1.0
+        return rise * (0.5 * (1 + math.cos(math.pi * progress)) if self.settings.schedule == "cosine" else 1.0)
 
     def elapsed(self) -> float:
         """Wall-clock seconds, those before a resume included."""
         return time.perf_counter() - self.began
 
-    def count(self, bad: Tensor, loss: Tensor) -> None:
-        """Adds a step, of bad (M,) and loss (M,); the device is waited for every `CHECK_STEPS` only."""
+    def is_due(self) -> bool:
+        """Whether to make a record: after a pass, after `RECORD_STEPS` of a long one, and at the end."""
+        return self.pass_is_over or self.since_record == RECORD_STEPS or self.progress() >= 1
+
+    @property
+    def pass_is_over(self) -> bool:
+        """Whether all rows of a pass were seen."""
+        return self.seen == self.pass_rows
+
+    def count(self, losses: Tensor, bad: Tensor, rows: int, schedule: float) -> None:
+        """Adds a step, of losses and bad (M,), on so many rows; the device is waited for every `CHECK_STEPS` only."""
         self.bad += bad
-        self.loss_sum += torch.where(bad > 0, 0.0, loss)
+        self.loss_sum += torch.where(bad > 0, 0.0, losses)
+        self.last_losses, self.lr = losses, schedule * self.members.lr
         self.step += 1
+        self.seen += rows
         self.since_check += 1
         self.since_record += 1
         if self.since_check == CHECK_STEPS:
@@ -111,71 +118,88 @@ class Run:
     def _check(self) -> None:
         """Keeps the weights if all went well since the last check; goes back if most batches were not finite."""
         totals = self._bad_so_far()
-        found = [now - before for now, before in zip(totals, self.bad_at_check, strict=True)]
-        looked_at = self.since_check
+        recent = [now - before for now, before in zip(totals, self.bad_at_check, strict=True)]
+        steps = self.since_check
         self.bad_at_check, self.since_check = totals, 0
-        for member, bad in enumerate(found):
+        for member, bad in enumerate(recent):
             if bad > MAX_BAD:
-                self.held.rollback(member)
+                self.members.rollback(member)
                 self.rollbacks[member] += 1
+                outside = self.last_losses is not None and float(self.last_losses[member]) == math.inf
+                reason = "; the density is 0 at some rows: they fall outside the support of the base" if outside else ""
                 warnings.warn(
-                    f"{bad} of the last {looked_at} batches had a loss or a gradient that is not finite: back to the "
-                    f"last good weights, with a factor of {self.held.rates[member]:g} on the learning rate",
+                    f"{bad} of the last {steps} batches had a loss or a gradient that is not finite: back to the "
+                    f"last good weights, with a factor of {self.members.rate(member):g} on the learning rate{reason}",
                     stacklevel=4,
                 )
             elif bad == 0:
-                self.held.keep_good(member)
+                self.members.keep_good(member)
 
     def _bad_so_far(self) -> list[int]:
         return [int(bad) for bad in self.bad.tolist()]
 
-    def validate(self) -> float:
-        """-> mean NLL of the validation rows under the averaged weights; the best of each member are kept."""
-        assert self.val_rows is not None
+    def validate(self) -> float | None:
+        """-> the metric on the validation rows (None without) under the averaged weights; the best of each member are
+        kept."""
+        if self.val_rows is None:
+            return None
         start = time.perf_counter()
-        with self.held.averaged(), torch.no_grad():
-            log_probs = torch.stack([flow.log_prob(self.val_rows.x, self.val_rows.context) for flow in self.flows])
-            nll = float(self.val_rows.mean_nll(log_probs.logsumexp(0) - math.log(len(log_probs))))
-            of_members = self.val_rows.mean_nll(log_probs).tolist()
+        self.density.eval()
+        with self.members.averaged():
+            value, of_members = evaluate(self.settings.metric or self.settings.objective, self.density, self.val_rows)
         self.validation_seconds = time.perf_counter() - start
         self.validated_step = self.step
+        self.best_val = value if self.best_val is None or not value >= self.best_val else self.best_val
         for member, of_member in enumerate(of_members):
             if of_member < self.best_nll[member]:
                 self.best_nll[member], self.best_progress[member] = of_member, self.progress()
-                self.held.keep_best(member)
-        return nll
+                self.members.keep_best(member)
+        return value
 
-    def record(self, epoch: float, lr: float, patience: float | None) -> Epoch:
+    def record(self) -> Epoch:
         """Closes a part of the run: checks it, validates where it is due, and decides whether to stop."""
+        self.passes += self.pass_is_over
+        self.seen = 0 if self.pass_is_over else self.seen
         over = self.progress() >= 1
         if over:
             self._check()
         val_nll = None
         if self.val_rows is not None:
             # Passes over few rows are short; validation takes at most about a tenth of the time.
-            due = self.validated_step + max(50, 4 * len(self.val_rows) // self.batch)
+            due = self.validated_step + max(50, 4 * len(self.val_rows) // (self.settings.batch or 1))
             if over or self.step >= due:
                 val_nll = self.validate()
-        if over:
-            self.stopped = "done"
-        elif min(self.rollbacks) > MAX_ROLLBACKS:
-            self.stopped = "diverged"
-        elif patience is not None and val_nll is not None and self.progress() - max(self.best_progress) > patience:
-            self.stopped = "early"
+        train_nll = self._train_nll()
+        self.stopped = self._why_to_stop(over, val_nll is not None)
+        return Epoch(
+            self.passes + self.seen / self.pass_rows, self.step, self.elapsed(), self.progress(), train_nll, val_nll,
+            self.lr, self.skipped, self.stopped, self.best_val,
+        )  # fmt: skip
+
+    def _train_nll(self) -> float:
+        """The mean of the finite losses since the last record, over steps and members; counts what was skipped."""
         totals = self._bad_so_far()
         skipped = [now - before for now, before in zip(totals, self.bad_at_record, strict=True)]
         means = [
             total / (self.since_record - bad) if self.since_record > bad else math.nan
             for total, bad in zip(self.loss_sum.tolist(), skipped, strict=True)
         ]
-        train_nll = sum(means) / len(means)
         self.skipped += sum(skipped)
         self.bad_at_record, self.since_record = totals, 0
         self.loss_sum.zero_()
-        done = self.progress()
-        return Epoch(epoch, self.step, self.elapsed(), done, train_nll, val_nll, lr, self.skipped, self.stopped)
+        return sum(means) / len(means)
 
-    _KEPT = ("step", "passes", "skipped", "rollbacks", "best_nll", "best_progress", "validated_step")
+    def _why_to_stop(self, over: bool, validated: bool) -> str | None:
+        patience = self.settings.patience
+        waited = self.progress() - max(self.best_progress)
+        if min(self.rollbacks) > MAX_ROLLBACKS:
+            return "diverged"
+        if over or (patience is not None and validated and waited > patience):
+            no_step_was_taken = self.step > 0 and self.skipped == self.step * len(self.members)
+            return "diverged" if no_step_was_taken else "done" if over else "early"
+        return None
+
+    _KEPT = ("step", "passes", "skipped", "rollbacks", "best_val", "best_nll", "best_progress", "validated_step")
 
     def state(self) -> dict[str, Any]:
         """JSON-able: what a resumed run needs beside the weights."""
@@ -187,3 +211,63 @@ class Run:
             self.began -= state["seconds"]
             for name in self._KEPT:
                 setattr(self, name, state[name])
+
+
+@contextmanager
+def stepping(density: Density, threads: int) -> Iterator[None]:
+    """Within, the density is in training mode and torch has a number of threads; after, it is in evaluation mode."""
+    outer = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    density.train()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(outer)
+        density.eval()
+
+
+def threads_for(density: Density, objective: Objective, rows: Batch | None, size: int) -> int:
+    """How many threads a step on a batch of that size of each member is to have: one where its arithmetic is small.
+
+    Args:
+        density: on any device; the arithmetic of others than the CPU is not of its threads.
+        objective: called once on rows of the batch's size.
+        rows: some of the data; None without.
+        size: of a batch.
+    """
+    reference = next(density.parameters())
+    if reference.device.type != "cpu":
+        return torch.get_num_threads()
+    batch = Batch(reference.new_empty(size, 0)) if rows is None else rows[:size]
+    # A likelihood has no use for gradients here, but another objective may take some itself.
+    with torch.set_grad_enabled(objective is not negative_log_likelihood):
+        count = operations(density, objective, batch) * size / len(batch)
+    return 1 if count < SMALL_STEP_FLOP else torch.get_num_threads()
+
+
+def operations(density: Density, objective: Objective, batch: Batch) -> int:
+    """Floating-point operations of a step on a batch: three times those of the products in the objective of each
+    member, for their values and the gradients in both factors."""
+    with _Products() as products:
+        for member in density.members:
+            objective(member, batch)
+    return 3 * products.operations
+
+
+class _Products(TorchDispatchMode):
+    """Counts the operations of products and convolutions, by torch's own formulas.
+
+    `torch.utils.flop_counter.FlopCounterMode` takes composite operators apart first, which loads torch's compiler.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Runs an operator."""
+        out = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func.overloadpacket)
+        if formula is not None:
+            self.operations += formula(*args, **(kwargs or {}), out_val=out)
+        return out

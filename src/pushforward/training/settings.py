@@ -1,31 +1,26 @@
-"""What `train` may be asked for: its settings are checked here, before any row is read."""
+"""Every setting of a training, once: its default, its range and what it does.
+
+The keywords of `train`, the parameters of the estimators and the options of the command line are held equal to the
+fields of `TrainSettings` by tests.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any
+
+import torch
+
+from .objective import Objective, negative_log_likelihood
 
 LENGTHS = ("epochs", "steps", "seconds")
 LARGEST_GROWTH = 2**20
-
-
-def check_settings(given: Mapping[str, Any]) -> None:
-    """Checks settings of `train` by name; what is not among them, or None where that is allowed, is left open.
-
-    Raises:
-        ValueError: one is out of range or of a wrong type, or two do not go together.
-    """
-    lengths = {name: given[name] for name in LENGTHS if given.get(name) is not None}
-    if len(lengths) > 1:
-        raise ValueError(f"give at most one of epochs, steps and seconds, got {lengths}")
-    for name, (is_good, wanted) in _RULES.items():
-        if name in given and not is_good(given[name]):
-            raise ValueError(f"{name} must be {wanted}, got {given[name]!r}")
-    growth = given.get("batch_growth") or 1
-    if "epochs" in lengths and growth > 1:
-        raise ValueError(f"batch_growth needs a length in steps or seconds, got {growth} with epochs={given['epochs']}")
+Rule = tuple[Callable[[Any], bool], str]  # whether a value is in range, and the range in words
 
 
 def _number(is_good: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -37,25 +32,154 @@ def _optional(is_good: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 _whole = _number(lambda v: isinstance(v, Integral))
-_count = _optional(lambda v: _whole(v) and v >= 1)
-_growth = _optional(lambda v: _whole(v) and 1 <= v <= LARGEST_GROWTH and int(v).bit_count() == 1)
-_positive = _optional(_number(lambda v: 0 < v < math.inf))
-_not_negative = _optional(_number(lambda v: 0 <= v < math.inf))
-_above_zero = _optional(_number(lambda v: v > 0))
-_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "epochs": (_count, "a positive whole number"),
-    "steps": (_count, "a positive whole number"),
-    "seconds": (_positive, "positive and finite"),
-    "batch": (_count, "a whole number of at least 1"),
-    "batch_growth": (_growth, f"a power of 2, from 1 to {LARGEST_GROWTH:,}"),
-    "lr": (_positive, "positive and finite"),
-    "weight_decay": (_not_negative, "None or a number of at least 0"),
-    "noise": (_not_negative, "None or a number of at least 0"),
-    "schedule": (lambda v: v in ("cosine", "constant"), "cosine or constant"),
-    "warmup": (_number(lambda v: 0 <= v <= 1), "between 0 and 1"),
-    "ema": (_number(lambda v: 0 <= v < 1), "from 0 to below 1"),
-    "clip": (_above_zero, "positive or None"),
-    "patience": (_above_zero, "positive or None"),
-    "val_fraction": (_number(lambda v: 0 <= v < 1), "from 0 to below 1"),
-    "seed": (_whole, "a whole number"),
-}
+_WHOLE: Rule = _whole, "a whole number"
+_LENGTH: Rule = _optional(lambda v: _whole(v) and v >= 1), "a positive whole number"
+_COUNT: Rule = _optional(lambda v: _whole(v) and v >= 1), "a whole number of at least 1"
+_GROWTH: Rule = (
+    _optional(lambda v: _whole(v) and 1 <= v <= LARGEST_GROWTH and int(v).bit_count() == 1),
+    f"a power of 2, from 1 to {LARGEST_GROWTH:,}",
+)
+_POSITIVE: Rule = _optional(_number(lambda v: 0 < v < math.inf)), "positive and finite"
+_NOT_NEGATIVE: Rule = _optional(_number(lambda v: 0 <= v < math.inf)), "None or a number of at least 0"
+_POSITIVE_OR_NONE: Rule = _optional(_number(lambda v: v > 0)), "positive or None"
+_PART: Rule = _number(lambda v: 0 <= v <= 1), "between 0 and 1"
+_BELOW_ONE: Rule = _number(lambda v: 0 <= v < 1), "from 0 to below 1"
+_SCHEDULE: Rule = lambda v: v in ("cosine", "constant"), "cosine or constant"
+_TRUTH: Rule = lambda v: isinstance(v, bool), "True or False"
+_FOLDER: Rule = lambda v: v is None or isinstance(v, str | PathLike), "None or the path of a folder"
+_FUNCTION: Rule = callable, "a function"
+_FUNCTION_OR_NONE: Rule = _optional(callable), "None or a function"
+
+
+def _about(rule: Rule, text: str) -> dict[str, Any]:
+    return {"is_good": rule[0], "range": rule[1], "help": text}
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """The settings of `train`; the metadata of each field are its `range` and `help`, in words, and `is_good`.
+
+    Example:
+        >>> next(f.metadata["help"] for f in fields(TrainSettings) if f.name == "steps")
+        'the length of the run in optimizer steps'
+    """
+
+    objective: Objective = field(
+        default=negative_log_likelihood, metadata=_about(_FUNCTION,
+            "the loss of a batch, a function (density, `Batch`) -> a tensor of one number. The members of a mixture "
+            "are trained each by their own. Negative log-likelihood, the default, has a fast form."
+    ))  # fmt: skip
+    metric: Objective | None = field(
+        default=None, metadata=_about(_FUNCTION_OR_NONE,
+            "what is measured on the validation rows, of which the lowest is best: as `objective`, which it is when "
+            "None. It is called without gradients"
+    ))  # fmt: skip
+    optimizer: Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer] | None = field(
+        default=None, metadata=_about(_FUNCTION_OR_NONE,
+            "a function of the parameters that makes an optimizer of torch, such as a class or a `functools.partial` "
+            "of it, whose learning rate is the highest; None takes AdamW with `lr` and `weight_decay`"
+    ))  # fmt: skip
+    epochs: int | None = field(
+        default=None, metadata=_about(_LENGTH,
+            "the length of the run in passes over the rows. Give at most one of epochs, steps and seconds; with none,"
+            " it is 100 passes up to 10,000 steps, but 400 up to 6,000, and for few rows 3 steps a row"
+    ))  # fmt: skip
+    steps: int | None = field(default=None, metadata=_about(_LENGTH, "the length of the run in optimizer steps"))
+    seconds: float | None = field(
+        default=None, metadata=_about(_POSITIVE,
+            "the length of the run in wall-clock time, set-up and validation included. It ends earlier after so many "
+            "passes (100 at least) that more would learn the rows by heart"
+    ))  # fmt: skip
+    batch: int | None = field(
+        default=None, metadata=_about(_COUNT,
+            "rows of a step; None takes what `choose` would for the density's recipe and the number of rows"
+    ))  # fmt: skip
+    batch_growth: int | None = field(
+        default=None, metadata=_about(_GROWTH,
+            "how many times larger the batch is at the end, a power of 2: it doubles in parts of the run that grow, "
+            "too, for many steps first and little noise last. None as for batch, but 1 where that or the epochs are "
+            "given: it needs a length in steps or seconds"
+    ))  # fmt: skip
+    lr: float | None = field(default=None, metadata=_about(_POSITIVE, "the highest learning rate; None as for batch"))
+    weight_decay: float | None = field(default=None, metadata=_about(_NOT_NEGATIVE, "of AdamW; None as for batch"))
+    noise: float | None = field(
+        default=None, metadata=_about(_NOT_NEGATIVE,
+            "standard deviation of the noise added to the rows each time they are drawn, in units of each column's "
+            "spread. It smooths the density of few rows; None as for batch (none but for tables of few rows), 0 for "
+            "none"
+    ))  # fmt: skip
+    schedule: str = field(default="cosine", metadata=_about(_SCHEDULE, 'of the learning rate: "cosine" or "constant"'))
+    warmup: float = field(
+        default=0.03, metadata=_about(_PART,
+            "the part of the run over which the rate rises from zero"
+    ))  # fmt: skip
+    ema: float = field(
+        default=0.995, metadata=_about(_BELOW_ONE,
+            "how much of the averaged weights is kept in a step; 0 keeps the last weights alone"
+    ))  # fmt: skip
+    clip: float | None = field(
+        default=2.0, metadata=_about(_POSITIVE_OR_NONE,
+            "the largest gradient norm; None does not clip"
+    ))  # fmt: skip
+    patience: float | None = field(
+        default=0.5, metadata=_about(_POSITIVE_OR_NONE,
+            "stop when validation has not improved for this part of the run; None never stops early"
+    ))  # fmt: skip
+    val_fraction: float = field(
+        default=0.1, metadata=_about(_BELOW_ONE,
+            "the part of the data to hold out, at most 20,000 rows; fewer than 20 rows are not split"
+    ))  # fmt: skip
+    checkpoint: str | PathLike[str] | None = field(
+        default=None, metadata=_about(_FOLDER,
+            "a folder. The state is written there after each pass and read from there when present: a run that was "
+            "stopped goes on as if it had not been. Only its length may be another"
+    ))  # fmt: skip
+    check: bool = field(
+        default=True, metadata=_about(_TRUTH,
+            "where there is no noise, warn of columns over which a density can grow without bound: those that repeat "
+            "one value or are a linear function of others. A sample of the rows is looked at"
+    ))  # fmt: skip
+    seed: int = field(
+        default=0, metadata=_about(_WHOLE,
+            "of the shuffling, of the held-out rows, and of the generator handed to a drawing function"
+    ))  # fmt: skip
+    compile: bool = field(default=False, metadata=_about(_TRUTH, "run the density through `torch.compile`"))
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> TrainSettings:
+        """Checked settings from values by name, among which there may be others.
+
+        Raises:
+            ValueError: as `check_settings`.
+        """
+        check_settings(values)
+        return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
+
+
+def check_settings(given: Mapping[str, Any]) -> None:
+    """Checks settings of `train` by name; what is not among them, or None where that is allowed, is left open.
+
+    Raises:
+        ValueError: one is out of range or of a wrong type, or two do not go together.
+    """
+    lengths = {name: given[name] for name in LENGTHS if given.get(name) is not None}
+    if len(lengths) > 1:
+        raise ValueError(f"give at most one of epochs, steps and seconds, got {lengths}")
+    for setting in fields(TrainSettings):
+        if setting.name in given and not setting.metadata["is_good"](given[setting.name]):
+            raise ValueError(f"{setting.name} must be {setting.metadata['range']}, got {given[setting.name]!r}")
+    growth = given.get("batch_growth") or 1
+    if "epochs" in lengths and growth > 1:
+        raise ValueError(f"batch_growth needs a length in steps or seconds, got {growth} with epochs={given['epochs']}")
+    if given.get("optimizer") is not None:
+        for name in ("lr", "weight_decay"):
+            if given.get(name) is not None:
+                raise ValueError(f"{name} is the optimizer's own: give it to the function that makes it")
+
+
+def described() -> str:
+    """The settings as lines of the section "Args" of a docstring."""
+    lines = (f"{setting.name}: {setting.metadata['help'].rstrip('.')}." for setting in fields(TrainSettings))
+    return "\n".join(
+        textwrap.fill(line, 120, initial_indent=" " * 8, subsequent_indent=" " * 12) for line in lines
+    ).lstrip()

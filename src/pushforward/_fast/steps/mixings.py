@@ -1,4 +1,4 @@
-"""Layers that mix or scale all columns, in a training step by hand (see `closed_form`)."""
+"""Layers that mix or scale all columns, in a training step by hand (see `by_hand`)."""
 
 from __future__ import annotations
 
@@ -8,43 +8,43 @@ import torch
 from torch import Tensor
 
 from ...bijections import ActNorm, LULinear, Rotation
-from .tape import Rows, Step, add_sum, put, tanh_backward
+from .tape import Step, Tape, add_sum, put, tanh_backward
 from .weights import FlatWeights
 
 
 class ActNormStep(Step):
     """Of an `ActNorm`."""
 
-    def __init__(self, layer: ActNorm, held: FlatWeights) -> None:
+    def __init__(self, layer: ActNorm, weights: FlatWeights) -> None:
         self.clamp = layer.clamp
-        self.raw, self.of_raw = held.learned(layer.raw_log_scale)
-        self.shift, self.of_shift = held.learned(layer.shift)
+        self.raw, self.grad_raw = weights.learned(layer.raw_log_scale)
+        self.shift, self.grad_shift = weights.learned(layer.shift)
 
-    def forward(self, rows: Rows) -> None:
+    def forward(self, tape: Tape) -> None:
         """Moves the rows."""
         self.bounded = torch.tanh(self.raw / self.clamp)
         log_scale = self.bounded * self.clamp
-        self.scale, self.before = log_scale.exp().unsqueeze(-2), rows.whole()
-        rows.split(torch.addcmul(self.shift.unsqueeze(-2), self.before, self.scale))
-        rows.constants.append(log_scale.sum(-1))
+        self.scale, self.before = log_scale.exp().unsqueeze(-2), tape.whole()
+        tape.split(torch.addcmul(self.shift.unsqueeze(-2), self.before, self.scale))
+        tape.constants.append(log_scale.sum(-1))
 
-    def backward(self, rows: Rows, further: bool) -> None:
+    def backward(self, tape: Tape, further: bool) -> None:
         """Takes the gradients back."""
-        gradient = rows.whole_gradient()
-        of_before = gradient * self.scale
-        add_sum(self.of_shift, gradient, rows.first)
-        of_log_scale = torch.addcmul(rows.minus_share, of_before, self.before).sum(-2)
-        put(self.of_raw, tanh_backward(of_log_scale, self.bounded), rows.first)
-        rows.split_gradient(of_before)
+        gradient = tape.whole_gradient()
+        grad_before = gradient * self.scale
+        add_sum(self.grad_shift, gradient, tape.first)
+        grad_log_scale = torch.addcmul(tape.minus_share, grad_before, self.before).sum(-2)
+        put(self.grad_raw, tanh_backward(grad_log_scale, self.bounded), tape.first)
+        tape.split_gradient(grad_before)
 
 
 class Matrices:
     """The matrices of all `LULinear`s of a flow, made in one go, and so their gradients."""
 
-    def __init__(self, layers: Iterable[LULinear], held: FlatWeights) -> None:
-        learned = [held.learned(layer.factors) for layer in layers]
-        self.factors, self.of_factors = [v for v, _ in learned], [g for _, g in learned]
-        self.of_matrices: list[Tensor] = [torch.empty(0)] * len(learned)
+    def __init__(self, layers: Iterable[LULinear], weights: FlatWeights) -> None:
+        learned = [weights.learned(layer.factors) for layer in layers]
+        self.factors, self.grad_factors = [v for v, _ in learned], [g for _, g in learned]
+        self.grad_matrices: list[Tensor] = [torch.empty(0)] * len(learned)
 
     def make(self) -> None:
         """Sets `whole` (L, ..., D, D), the matrices, and `log_dets` (L, ...)."""
@@ -60,62 +60,62 @@ class Matrices:
         self.upper.diagonal(dim1=-2, dim2=-1).copy_(self.diagonal)
         self.whole, self.log_dets = (self.lower @ self.upper).unbind(), log_diagonal.sum(-1).unbind()
 
-    def pass_on(self, rows: Rows) -> None:
+    def backward(self, tape: Tape) -> None:
         """Takes the gradients in the matrices on to the factors."""
         if not self.factors:
             return
-        gradient = torch.stack(self.of_matrices)
-        of_upper = self.lower.mT @ gradient
-        of_factors = (gradient @ self.upper.mT).tril(-1).add_(of_upper.triu(1))
-        of_log = of_upper.diagonal(dim1=-2, dim2=-1) * self.diagonal + rows.minus_share.sum(-2)
-        of_factors.diagonal(dim1=-2, dim2=-1).copy_(tanh_backward(of_log, self.bounded))
-        for into, found in zip(self.of_factors, of_factors.unbind(), strict=True):
-            put(into, found, rows.first)
+        gradient = torch.stack(self.grad_matrices)
+        grad_upper = self.lower.mT @ gradient
+        grad_factors = (gradient @ self.upper.mT).tril(-1).add_(grad_upper.triu(1))
+        grad_log = grad_upper.diagonal(dim1=-2, dim2=-1) * self.diagonal + tape.minus_share.sum(-2)
+        grad_factors.diagonal(dim1=-2, dim2=-1).copy_(tanh_backward(grad_log, self.bounded))
+        for into, gradient in zip(self.grad_factors, grad_factors.unbind(), strict=True):
+            put(into, gradient, tape.first)
 
 
 class LULinearStep(Step):
     """Of a `LULinear`, whose matrix is among the `Matrices`."""
 
-    def __init__(self, layer: LULinear, held: FlatWeights, matrices: Matrices, index: int) -> None:
+    def __init__(self, layer: LULinear, weights: FlatWeights, matrices: Matrices, index: int) -> None:
         self.matrices, self.index = matrices, index
-        bias, self.of_bias = held.learned(layer.bias)
+        bias, self.grad_bias = weights.learned(layer.bias)
         self.bias = bias.unsqueeze(-1)
         self.multiply_add = torch.addmm if self.bias.ndim == 2 else torch.baddbmm
 
-    def forward(self, rows: Rows) -> None:
+    def forward(self, tape: Tape) -> None:
         """Moves the rows."""
-        self.before, self.matrix = rows.whole(), self.matrices.whole[self.index]
-        rows.split(self.multiply_add(self.bias, self.matrix, self.before.mT).mT)
-        rows.constants.append(self.matrices.log_dets[self.index])
+        self.before, self.matrix = tape.whole(), self.matrices.whole[self.index]
+        tape.split(self.multiply_add(self.bias, self.matrix, self.before.mT).mT)
+        tape.constants.append(self.matrices.log_dets[self.index])
 
-    def backward(self, rows: Rows, further: bool) -> None:
+    def backward(self, tape: Tape, further: bool) -> None:
         """Takes the gradients back."""
-        gradient = rows.whole_gradient()
-        self.matrices.of_matrices[self.index] = gradient.mT @ self.before
-        add_sum(self.of_bias, gradient, rows.first)
+        gradient = tape.whole_gradient()
+        self.matrices.grad_matrices[self.index] = gradient.mT @ self.before
+        add_sum(self.grad_bias, gradient, tape.first)
         if further:
-            rows.split_gradient((self.matrix.mT @ gradient.mT).mT)
+            tape.split_gradient((self.matrix.mT @ gradient.mT).mT)
 
 
 class RotationStep(Step):
     """Of a `Rotation` of two columns."""
 
-    def __init__(self, layer: Rotation, held: FlatWeights) -> None:
-        self.angle, self.of_angle = held.learned(layer.raw)
+    def __init__(self, layer: Rotation, weights: FlatWeights) -> None:
+        self.angle, self.grad_angle = weights.learned(layer.raw)
 
-    def forward(self, rows: Rows) -> None:
+    def forward(self, tape: Tape) -> None:
         """Moves the rows."""
         angle = self.angle.unsqueeze(-2)
         self.cos, self.sin = angle.cos(), angle.sin()
-        a, b = rows.halves
+        a, b = tape.halves
         self.after = [torch.addcmul(a * self.cos, b, self.sin, value=-1), torch.addcmul(b * self.cos, a, self.sin)]
-        rows.halves = list(self.after)
+        tape.halves = list(self.after)
 
-    def backward(self, rows: Rows, further: bool) -> None:
+    def backward(self, tape: Tape, further: bool) -> None:
         """Takes the gradients back."""
-        a, b = rows.gradients
+        a, b = tape.gradients
         first, second = self.after
-        put(self.of_angle, torch.addcmul(b * first, a, second, value=-1).sum(-2), rows.first)
+        put(self.grad_angle, torch.addcmul(b * first, a, second, value=-1).sum(-2), tape.first)
         if further:
             back = torch.addcmul(a * self.cos, b, self.sin), torch.addcmul(b * self.cos, a, self.sin, value=-1)
-            rows.gradients = list(back)
+            tape.gradients = list(back)

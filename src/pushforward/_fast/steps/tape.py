@@ -1,4 +1,4 @@
-"""What a training step by hand keeps between there and back: rows, their gradients, and memory that is used again."""
+"""What a training step by hand keeps from the forward to the backward pass: rows, gradients, and memory used again."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Buffers:
 
     def __init__(self, places: int = 1) -> None:
         self.places = places
-        self._held: dict[tuple[object, ...], tuple[Tensor, Sequence[Tensor]]] = {}
+        self._memory: dict[tuple[object, ...], tuple[Tensor, Sequence[Tensor]]] = {}
 
     def take(self, name: object, like: Tensor, width: int, place: int = 0) -> Tensor:
-        """(..., B, width) for rows like (..., B, any); what it held is lost."""
+        """(..., B, width) for rows like (..., B, any); what was there is lost."""
         return self._both(name, like, width)[1][place]
 
     def all(self, name: object, like: Tensor, width: int) -> Tensor:
@@ -34,15 +34,15 @@ class Buffers:
 
     def _both(self, name: object, like: Tensor, width: int) -> tuple[Tensor, Sequence[Tensor]]:
         key = (name, like.shape[:-1], width, like.dtype, like.device)
-        held = self._held.get(key)
-        if held is None:
+        taken = self._memory.get(key)
+        if taken is None:
             whole = like.new_empty(self.places, *like.shape[:-1], width)
-            held = self._held[key] = whole, whole.unbind()
-        return held
+            taken = self._memory[key] = whole, whole.unbind()
+        return taken
 
 
-class Rows:
-    """What passes from layer to layer, there and back.
+class Tape:
+    """What passes from layer to layer, forward and backward.
 
     Values and their gradients are (..., B, D), but lie in memory as (..., D, B): so halves have no gaps, and products
     with few columns become products with few rows, which are faster.
@@ -54,10 +54,10 @@ class Rows:
         first: whether gradients are written; else they are added to what is there.
         log_dets: of the layers, (..., B, any), to be summed over the last axis.
         constants: log-dets that all rows share, (...).
-        gradients: of the loss in both halves, on the way back.
-        of_context: (..., B, K), the gradient in the context so far; None where it is not wanted.
+        gradients: of the loss in both halves, in the backward pass.
+        grad_context: (..., B, K), the gradient in the context so far; None where it is not wanted.
         scratch: memory for gradients of hidden layers.
-        few: whether so few rows of one flow that products of several networks at once pay, see `Alike`.
+        few: whether so few rows of one flow that products of several networks at once pay, see `Stacked`.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Rows:
         self.log_dets: list[Tensor] = []
         self.constants: list[Tensor] = []
         self.gradients: list[Tensor] = []
-        self.of_context: Tensor | None = None
+        self.grad_context: Tensor | None = None
 
     def whole(self) -> Tensor:
         """The current values (..., B, D)."""
@@ -92,11 +92,11 @@ class Step(ABC):
     """One layer: what its forward leaves for its backward."""
 
     @abstractmethod
-    def forward(self, rows: Rows) -> None:
+    def forward(self, tape: Tape) -> None:
         """Moves the rows and notes the log-det."""
 
     @abstractmethod
-    def backward(self, rows: Rows, further: bool) -> None:
+    def backward(self, tape: Tape, further: bool) -> None:
         """Writes the gradients of its parameters, and takes those of the rows back if there is a layer before."""
 
 

@@ -1,4 +1,4 @@
-"""The weights of flows while they train: one flat buffer under AdamW, its average, and the best seen."""
+"""The weights of densities in training: one flat buffer under AdamW, its average, and the best seen."""
 
 from __future__ import annotations
 
@@ -6,38 +6,54 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ...flow import Flow
+from ...density import Density
 
 fused_adamw: Any = torch.ops.aten._fused_adamw_.default
 AVERAGE_STEPS = 4  # the average takes in every fourth step: it needs no more, and each time is a pass over memory
 
 
 class Learned(NamedTuple):
-    """A parameter and its gradient: of one flow in its own shape, of several with a leading axis of members."""
+    """A parameter and its gradient: of one density in its own shape, of several with a leading axis of members."""
 
     value: Tensor
     gradient: Tensor
 
 
 class FlatWeights:
-    """Makes all trainable parameters of flows views of one buffer (M, P), so that each part of a step is one operation.
+    """Makes all trainable parameters of M densities views of one buffer (M, P): each part of a step is one operation.
 
-    The flows are of one shape: their parameters agree in order and size. What the layers of a flow have alike, such as
-    the second matrix of each network, lies side by side, so that the gradients of all are one product. `release` must
-    be called at the end: it gives every parameter its own memory again.
+    The parameters of the densities agree in order and size. What the layers of a flow have alike, such as the second
+    matrix of each network, lies side by side, so that the gradients of all are one product. `release` must be called
+    at the end: it gives every parameter its own memory again.
+
+    Args:
+        densities: M that differ in their weights alone.
+        lr: the highest learning rate.
+        weight_decay: of AdamW.
+        ema: how much of the average is kept in a step.
+        clip: the largest norm of a density's gradient.
+
+    Attributes:
+        flat: (M, P), the weights.
+        gradient: (M, P), of each density's loss in them.
+        rates: (M), what each learning rate is multiplied by.
     """
 
-    def __init__(self, flows: Sequence[Flow], *, weight_decay: float, ema: float, clip: float) -> None:
-        self.parameters = [_side_by_side(flow) for flow in flows]
+    def __init__(
+        self, densities: Sequence[Density], *, lr: float = 1e-3, weight_decay: float, ema: float, clip: float
+    ) -> None:
+        named = [_side_by_side(density) for density in densities]
+        self.names = [name for name, _ in named[0]]
+        self.parameters = [[p for _, p in parameters] for parameters in named]
         kinds = {(p.dtype, p.device) for parameters in self.parameters for p in parameters}
         if len(kinds) != 1:
             raise ValueError(
-                f"the flow must have trainable parameters of one dtype on one device, got {kinds or 'none'}"
+                f"the density must have trainable parameters of one dtype on one device, got {kinds or 'none'}"
             )
         self.flat = torch.stack([torch.cat([p.detach().reshape(-1) for p in ps]) for ps in self.parameters])
         self.gradient = torch.zeros_like(self.flat)
@@ -48,12 +64,12 @@ class FlatWeights:
             offset = part.stop
             for k, p in enumerate(same):
                 p.data, p.grad = self.flat[k, part].view(p.shape), self.gradient[k, part].view(p.shape)
-        self.ema, self.clip, self.weight_decay = ema, clip, weight_decay
+        self.lr, self.ema, self.clip, self.weight_decay = lr, ema, clip, weight_decay
         self.average = self.flat.clone()
         self.best: Tensor | None = None
         self.moments = torch.zeros_like(self.flat), torch.zeros_like(self.flat)
-        self.counts = torch.zeros(len(flows), device=self.flat.device)
-        self.rates = [1.0] * len(flows)  # each is halved by a rollback of its member
+        self.counts = torch.zeros(len(densities), device=self.flat.device)
+        self.rates = [1.0] * len(densities)  # each is halved by a rollback of its member
         self._of_adam = [
             tuple([t] for t in tensors)
             for tensors in zip(self.flat, self.gradient, *self.moments, self.counts, strict=True)
@@ -70,13 +86,13 @@ class FlatWeights:
         return Learned(value, gradient)
 
     def are_side_by_side(self, parameters: Sequence[nn.Parameter]) -> bool:
-        """Whether parameters of the first flow lie in this order without a gap, so that `all_learned` serves."""
+        """Whether parameters of the first flow lie in this order without a gap, so that `stacked` serves."""
         return all(
             self._places[id(a)].stop == self._places[id(b)].start and a.shape == b.shape
             for a, b in itertools.pairwise(parameters)
         )
 
-    def all_learned(self, parameters: Sequence[nn.Parameter]) -> Learned:
+    def stacked(self, parameters: Sequence[nn.Parameter]) -> Learned:
         """Parameters (*shape) of one flow, side by side, as one (L, *shape)."""
         whole, shape = (
             slice(self._places[id(parameters[0])].start, self._places[id(parameters[-1])].stop),
@@ -85,22 +101,23 @@ class FlatWeights:
         return Learned(*(t[0, whole].view(len(parameters), *shape) for t in (self.flat, self.gradient)))
 
     @torch.no_grad()
-    def step(self, loss: Tensor, lr: float, count: int, size: float = 1.0) -> Tensor:
+    def step(self, losses: Tensor, schedule: float, count: int, size: float = 1.0) -> Tensor:
         """One step of AdamW down the gradient; -> (M,), 1 where it or the loss was not finite and skipped, else 0.
 
         Args:
-            loss: (M,), or () of one flow.
-            lr: the learning rate.
+            losses: (M,).
+            schedule: what the learning rate is multiplied by.
             count: steps before this one; the average forgets the first weights quickly, within a tenth of the
                 steps so far.
             size: of the batch, in those of the start: the average forgets by rows.
         """
         squares = torch.stack([torch.dot(g, g) for g in self.gradient])  # half the time of vector_norm
-        total = squares + loss
+        total = squares + losses
         bad = (total - total).ne_(0).float()  # infinite or not a number
         # The fused kernel divides by grad_scale as it reads the gradient: clipping costs no pass over memory.
         excess = (squares * (1 / self.clip**2)).clamp_(min=1.0).sqrt_().float()
         self.counts += 1 - bad
+        lr = self.lr * schedule
         for state, rate, scale, skip in zip(self._of_adam, self.rates, excess.unbind(), bad.unbind(), strict=True):
             flat, gradient, first, second, steps = state
             # The kernel itself: under `torch.optim`, a step of 400,000 weights took .36 ms in place of .28.
@@ -115,7 +132,7 @@ class FlatWeights:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within, the flows have the averaged weights."""
+        """Within, the densities have the averaged weights."""
         current = self.flat.clone()
         self.flat.copy_(self.average)
         try:
@@ -143,39 +160,40 @@ class FlatWeights:
         self.rates[member] /= 2
 
     def release(self) -> None:
-        """Leaves the flows with the best weights (the average if none was named), each in memory of its own."""
+        """Leaves the densities with the best weights (the average if none was named), each in memory of its own."""
         self.flat.copy_(self.average if self.best is None else self.best)
         for parameters in self.parameters:
             for p in parameters:
                 p.data, p.grad = p.data.clone(), None
 
-    def state(self) -> dict[str, Tensor]:
-        """Everything that the next step depends on."""
+    def state(self, member: int) -> dict[str, Tensor]:
+        """Everything that the next step of a member depends on, by `kind/parameter's name`."""
         return {
-            "flat": self.flat,
-            "average": self.average,
-            **({} if self.best is None else {"best": self.best}),
-            "rates": torch.tensor(self.rates, dtype=torch.float64),
-            "first_moments": self.moments[0],
-            "second_moments": self.moments[1],
-            "counts": self.counts,
-        }
+            f"{kind}/{name}": values[member, place].view(p.shape)
+            for kind, values in self._kinds().items()
+            for name, p, place in zip(self.names, self.parameters[0], self._places.values(), strict=True)
+        } | {"rate": torch.tensor(self.rates[member], dtype=torch.float64), "count": self.counts[member]}
 
-    def restore(self, state: dict[str, Tensor]) -> None:
+    def restore(self, member: int, state: dict[str, Tensor]) -> None:
         """The inverse of `state`."""
-        for name, value in self.state().items():
-            if name not in ("best", "rates"):
-                value.copy_(state[name])
-        self.best = state["best"].to(self.flat.device) if "best" in state else None
-        self.rates = cast("list[float]", state["rates"].tolist())
-        for member in range(len(self.rates)):
-            self.keep_good(member)
+        if self.best is None and f"best/{self.names[0]}" in state:
+            self.best = self.average.clone()
+        for kind, values in self._kinds().items():
+            for name, place in zip(self.names, self._places.values(), strict=True):
+                values[member, place] = state[f"{kind}/{name}"].reshape(-1).to(values)
+        self.rates[member], self.counts[member] = float(state["rate"]), state["count"]
+        self.keep_good(member)
+
+    def _kinds(self) -> dict[str, Tensor]:
+        first, second = self.moments
+        kinds = {"weights": self.flat, "average": self.average, "first_moment": first, "second_moment": second}
+        return kinds if self.best is None else kinds | {"best": self.best}
 
 
-def _side_by_side(flow: Flow) -> list[nn.Parameter]:
-    """What is trained, sorted by the name without the layer's number, and by shape."""
-    alike: dict[tuple[str, torch.Size], list[nn.Parameter]] = {}
-    for name, p in flow.named_parameters():
+def _side_by_side(density: Density) -> list[tuple[str, nn.Parameter]]:
+    """What is trained and its names, sorted by the name without the layer's number, and by shape."""
+    alike: dict[tuple[str, torch.Size], list[tuple[str, nn.Parameter]]] = {}
+    for name, p in density.named_parameters():
         if p.requires_grad:
-            alike.setdefault((re.sub(r"\d+", "", name, count=1), p.shape), []).append(p)
-    return [p for parameters in alike.values() for p in parameters]
+            alike.setdefault((re.sub(r"\d+", "", name, count=1), p.shape), []).append((name, p))
+    return [parameter for parameters in alike.values() for parameter in parameters]

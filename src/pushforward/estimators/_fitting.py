@@ -1,0 +1,284 @@
+"""How an estimator comes to its density, and what it knows then; the one place where the make of a density matters."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from sklearn.utils.validation import validate_data
+
+from ..density import Density, Vectors
+from ..flow import Ensemble, Flow, initialize
+from ..io.frames import Frame
+from ..tables import TableDensity, fit_table, infer_schema
+from ..training import Fit, fit
+from ..training.auto import choose
+from ..training.data import needs_float64
+from ..training.settings import check_settings
+from ..training.unbounded import warn_of_unbounded
+from ._columns import Cells, Columns, Numbers, as_frame, holds_numbers
+from ._constants import ConstantColumns
+from ._rows import WeightedRows, merged, read_weights, representative, seed_of, split, spread
+
+if TYPE_CHECKING:
+    from .density import FlowDensity
+
+INITIAL_ROWS = 2**16
+LENGTHS = ("seconds", "epochs", "steps")
+_ADVICE = "Leave them out, smooth the rows with noise=, or set kinds={}: mixed rows give single values a mass"
+
+
+def typed(*tables: Any) -> list[Any]:
+    """Tables with the frames among them typed, and all others as they are."""
+    return [table if (frame := as_frame(table)) is None else frame for table in tables]
+
+
+def is_mixed(estimator: FlowDensity, tables: Sequence[Any]) -> bool:
+    """Whether rows are mixed: kinds are set, a frame holds anything but numbers in every cell, or they were before."""
+    if estimator.kinds is not None or (estimator.warm_start and getattr(estimator, "schema_", None) is not None):
+        return True
+    return any(isinstance(table, Frame) and not holds_numbers(table) for table in tables)
+
+
+def fit_numbers(
+    estimator: FlowDensity, X: Any, tables: Sequence[Any], sample_weight: Any, *, fresh: bool, val_fraction: float,  # noqa: N803
+    **settings: Any,
+) -> None:  # fmt: skip
+    """Trains an estimator on rows of numbers.
+
+    Args:
+        estimator: a `FlowDensity`.
+        X: (N, D), a table as it came, by which scikit-learn knows its columns.
+        tables: X and its context (N, K) or None, typed.
+        sample_weight: (N,), or None.
+        fresh: build new flows, and learn which columns there are and which are constant; else go on with the old ones.
+        val_fraction: the part of the rows to hold out.
+        settings: of `pushforward.train`; None for its default (patience: None for none).
+
+    Raises:
+        ValueError: the rows, their context or weights, or a parameter do not fit.
+    """
+    members = checked_members(estimator.members)
+    check_settings({"noise": estimator.noise})
+    table, context = tables
+    columns, x = Numbers.of(table, "X", least=2 if fresh else 1)
+    validate_data(estimator, X, reset=fresh, skip_check_array=True)
+    weights = read_weights(sample_weight, len(x))
+    if fresh:
+        given, contexts = (None, None) if context is None else Numbers.of(context, "context")
+    else:
+        given, contexts = estimator._context, estimator._read_context(context)
+    check_lengths(x, contexts)
+    rows = merged(x, contexts, weights)
+    if fresh:
+        constant = np.flatnonzero(rows.x.min(0) == rows.x.max(0))
+        constants = {int(i): float(rows.x[0, i]) for i in constant}
+    else:
+        columns, constants = cast(Numbers, estimator._x), estimator.constant_columns_
+        _check_constants(estimator, rows)
+    varying = [i for i in range(x.shape[1]) if i not in constants]
+    rows = WeightedRows(rows.x[:, varying], rows.context, rows.weights)
+    names = [columns.own_names[i] for i in varying]
+    seed = seed_of(estimator.random_state)
+    flows = _flows(estimator, rows, members if varying else 0, seed, fresh, names)
+    record = None
+    if flows:
+        record = _train(estimator, flows, rows, names if fresh else None, val_fraction, seed, settings)
+    inner = None if record is None else cast(Density, record.flow)
+    adopt(estimator, inner, columns, given, constants=constants, record=record)
+
+
+def fit_cells(estimator: FlowDensity, X: Any, tables: Sequence[Any], sample_weight: Any) -> None:  # noqa: N803
+    """Trains an estimator on mixed rows, by `fit_table`.
+
+    Raises:
+        ValueError: as `fit_table`; a setting that mixed rows do not have; X and context share a name.
+    """
+    _check_settings(estimator)
+    members = checked_members(estimator.members)
+    table, context = tables
+    columns, joint = Cells.of(table, "X")
+    given = None
+    if context is not None:
+        given, contexts = Cells.of(context, "context")
+        joint = _joined(joint, contexts)
+    weights = read_weights(sample_weight, len(joint))
+    if not weights.all():  # a weight of zero leaves the row out, its categories and its extremes too
+        joint, weights = joint[np.flatnonzero(weights)], weights[weights > 0]
+    rows = rows_of(joint)
+    schema = infer_schema(rows, estimator.kinds)
+    given_names = [] if given is None else [n for n in given.names if n in schema.names]
+    if given is not None and not given_names:
+        raise ValueError("every column of the context was left out: it holds nothing to be conditional on")
+    training = {name: getattr(estimator, name) for name in (*LENGTHS, "batch", "lr", "noise")}
+    training = {name: value for name, value in training.items() if value is not None}
+    density = fit_table(
+        rows, schema=schema, given=given_names, weights=None if np.ptp(weights) == 0 else weights,
+        recipe=cast(str, estimator.recipe), depth=estimator.depth, width=estimator.width, members=members,
+        seed=seed_of(estimator.random_state), val_fraction=estimator.val_fraction, patience=estimator.patience,
+        progress="auto" if estimator.verbose else "none", **training,
+    )  # fmt: skip
+    validate_data(estimator, X, reset=True, skip_check_array=True)
+    adopt(estimator, density, columns, given)
+
+
+def adopt(
+    estimator: FlowDensity,
+    density: Density | None,
+    columns: Columns,
+    context: Columns | None,
+    *,
+    constants: dict[int, float] | None = None,
+    record: Fit | None = None,
+) -> None:
+    """Gives an estimator what a fitted one has.
+
+    Args:
+        estimator: a `FlowDensity`.
+        density: of the columns that vary; None where none does.
+        columns: of X.
+        context: the columns of the context, None without one.
+        constants: {index: value} of the columns of numbers that are constant.
+        record: of the training of flows.
+    """
+    table = None if density is None or has_numbers_alone(density) else cast(TableDensity, density)
+    flows = [] if table is not None or density is None else cast(list[Flow], density.members)
+    estimator.table_, estimator.schema_ = table, None if table is None else table.schema
+    estimator.flow_, estimator.flows_, estimator.fit_record_ = flows[0] if flows else None, flows, record
+    estimator.constant_columns_ = constants or {}
+    if constants:
+        density = ConstantColumns(density, columns.names, constants, cast(Numbers, columns).dtype)
+    estimator.density_ = cast(Density, density).eval()
+    left_out = frozenset() if table is None else frozenset(c.name for c in table.schema.columns if not c.modelled)
+    estimator._x, estimator._context = columns.without(left_out), None if context is None else context.without(left_out)
+    estimator.n_context_features_in_ = 0 if context is None else len(context.names)
+    estimator._latent_columns = len(columns.names) if table is None else len(table.layout.numbers)
+
+
+def has_numbers_alone(density: Density) -> bool:
+    """Whether its rows are D numbers, and not those of a table."""
+    return isinstance(getattr(density, "space", None), Vectors)
+
+
+def check_lengths(x: Any, context: Any) -> None:
+    """Compares rows with their contexts.
+
+    Raises:
+        ValueError: they differ in number.
+    """
+    if context is not None and len(context) != len(x):
+        raise ValueError(f"X has {len(x)} rows and context {len(context)}: they must have the same number")
+
+
+def checked_members(members: Any) -> int:
+    """The number of members of an estimator.
+
+    Raises:
+        ValueError: it is no whole number of at least 1.
+    """
+    if isinstance(members, bool) or not isinstance(members, int) or members < 1:
+        raise ValueError(f"members must be a whole number of at least 1, got {members!r}")
+    return members
+
+
+def rows_of(frame: Frame) -> Any:
+    """A frame as the density of a table takes it."""
+    from ..tables.arrow import Source
+
+    return Source(frame.to_arrow(), named=frame.named, where=frame.source)
+
+
+def _flows(
+    estimator: FlowDensity, rows: WeightedRows, members: int, seed: int, fresh: bool, names: Sequence[Any]
+) -> list[Flow]:
+    """New flows for the rows, or copies of the old ones, so that an interrupted training leaves those as they were.
+
+    Raises:
+        ValueError: no such recipe, one that does not take what was given, or another number of members than before.
+    """
+    if not fresh:
+        if len(estimator.flows_) != members:
+            raise ValueError(f"members was {len(estimator.flows_)} when first fitted and is {members} now: fit afresh")
+        return copy.deepcopy(estimator.flows_)
+    flows = []
+    for k in range(members):
+        features, context_dim = rows.x.shape[1], 0 if rows.context is None else rows.context.shape[1]
+        choice = choose(len(rows), features, recipe=estimator.recipe, context_dim=context_dim)
+        size = {"depth": estimator.depth, "width": estimator.width}
+        flow = choice.build(features, context_dim=context_dim, seed=seed + 1000 * k, **size)
+        flow.space = Vectors([str(name) for name in names])
+        flows.append(flow.to(estimator.device))
+    return flows
+
+
+def _train(
+    estimator: FlowDensity, flows: list[Flow], rows: WeightedRows, names: Sequence[Any] | None, val_fraction: float,
+    seed: int, given: dict[str, Any],
+) -> Fit:  # fmt: skip
+    """Trains one flow, or several together, on the rows, in float32 where that holds them, and leaves them in float64.
+
+    Scores in float64 do not depend on which rows stand beside each other, to 1e-12 and not to 1e-5. Columns over which
+    the density can grow without bound are named in a warning if there are names for them.
+    """
+    device = next(flows[0].parameters()).device
+    model = flows[0] if len(flows) == 1 else Ensemble(flows)
+    double = needs_float64(rows.x) or (rows.context is not None and needs_float64(rows.context))
+    model.to(torch.float64 if double and device.type != "mps" else torch.float32)
+    train, val = split(rows, val_fraction, seed)
+    first = representative(rows, INITIAL_ROWS, seed)
+    for flow in flows:
+        initialize(flow, first.x, first.context)
+    settings = choose(len(rows), rows.x.shape[1], recipe=estimator.recipe).training
+    if any(given[name] is not None for name in LENGTHS):
+        del settings["steps"]
+    settings |= {name: value for name, value in given.items() if value is not None or name == "patience"}
+    if estimator.noise is not None:
+        settings["noise"] = estimator.noise
+    if names is not None and settings["noise"] == 0:
+        warn_of_unbounded(rows.x, names, _ADVICE)
+    x, context, weights = spread(train).triple()
+    record = fit(
+        model, x, None if val is None else val.triple(), context=context, weights=weights, val_fraction=0.0, seed=seed,
+        check=False, progress="auto" if estimator.verbose else "none", **settings,
+    )  # fmt: skip
+    if device.type != "mps":
+        model.double()
+    return record
+
+
+def _check_constants(estimator: FlowDensity, rows: WeightedRows) -> None:
+    """Refuses rows that depart from columns that were constant.
+
+    Raises:
+        ValueError: some do.
+    """
+    if estimator.constant_columns_:
+        departs = cast(ConstantColumns, estimator.density_).departs(torch.from_numpy(rows.x)).any(0).tolist()
+        names = [estimator._x.own_names[i] for i, d in zip(estimator.constant_columns_, departs, strict=True) if d]
+        if names:
+            raise ValueError(f"columns {names} were constant when first fitted and vary now: fit afresh")
+
+
+def _joined(x: Frame, context: Frame) -> Frame:
+    """X and its context as one table."""
+    both = [n for n in context.names if n in x.names]
+    if both:
+        raise ValueError(f"X and context both have a column {both[0]!r}: rename one of them")
+    check_lengths(x, context)
+    return replace(x, columns=(*x.columns, *context.columns), named=x.named or context.named)
+
+
+def _check_settings(estimator: FlowDensity) -> None:
+    """Refuses what a training on mixed rows does not have."""
+    device = None if estimator.device is None else torch.device(estimator.device)
+    for name, bad, instead in (
+        ("warm_start", estimator.warm_start, "mixed rows are always fitted afresh: set warm_start=False"),
+        ("recipe", callable(estimator.recipe), "for mixed rows it must be the name of a recipe"),
+        ("device", device is not None and device.type != "cpu", "mixed rows are modelled on the CPU: leave it None"),
+    ):
+        if bad:
+            raise ValueError(f"{name}={getattr(estimator, name)!r}: {instead}")

@@ -1,0 +1,287 @@
+"""Column: the cells of one column, typed once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arrow import array_of_type, arrow_array, like_type, plain_type, views_of
+from .cells import Numbers, parse_numbers, parse_times, pyarrow
+
+Holds = Literal["numbers", "times", "texts", "truths", "nothing", "other"]
+Rows: TypeAlias = slice | NDArray[np.integer] | NDArray[np.bool_]
+_ARROW_NAMES = {"float64": "double", "float32": "float", "float16": "halffloat"}  # of numpy's dtypes
+_NUMPY_NAMES = {arrow: name for name, arrow in _ARROW_NAMES.items()}
+_SHOWN = 3  # bad cells named in a message
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """N cells of one column, typed: numbers, times, texts or truth values, and which of them are missing.
+
+    What a column holds is decided once, when it is read. A column of text has the view `codes` and `labels`, and beside
+    it the view as numbers or as times where every cell that is not missing parses, so that a later choice of another
+    kind need not read it again.
+
+    Attributes:
+        name: of the column.
+        holds: what its cells are; "nothing" where all are missing, "other" where they are lists, bytes and the like.
+        dtype: the type that came in, by its Arrow name (int64, string, timestamp[us, tz=UTC], ...), in which samples
+            are given back; "text" for the cells of a text file, which are written back as they came.
+        is_missing: (N,), the same for every view.
+        numbers: (N,) int64, uint64 or float64, 0 where missing; None where the cells are no numbers. Truth values are
+            0 and 1. Infinities are kept: `require_numbers` refuses them.
+        times: (N,) int64 ticks of `unit`, 0 where missing; None where the cells are no times.
+        unit: of the ticks: "D", "s", "ms", "us" or "ns".
+        form: how a text writes its times, as of `strftime`; None where they did not come as text.
+        codes: (N,) int32, places in `labels`, -1 where missing; None where the cells are no texts.
+        labels: the distinct texts; some may be unused.
+        cells: the Arrow column that came in, to be given back as it was; None where there was none.
+        native: the dtype that it has in the frame library it came in, None where its Arrow type says it all.
+        own_name: its name there, where that is no string.
+    """
+
+    name: str
+    holds: Holds
+    dtype: str
+    is_missing: NDArray[np.bool_]
+    numbers: Numbers | None = None
+    times: NDArray[np.int64] | None = None
+    unit: str = ""
+    form: str | None = None
+    codes: NDArray[np.int32] | None = None
+    labels: Sequence[str] = ()
+    cells: Any = None
+    native: Any = None
+    own_name: Any = None
+
+    def __len__(self) -> int:
+        return len(self.is_missing)
+
+    def __getitem__(self, rows: Rows) -> Column:
+        """Some of the cells: a slice, row numbers (K,), or a mask (N,)."""
+        parts = {
+            name: None if (values := getattr(self, name)) is None else values[rows]
+            for name in ("is_missing", "numbers", "times", "codes")
+        }
+        return replace(self, **parts, cells=None if self.cells is None else _some(self.cells, rows))
+
+    @staticmethod
+    def of_numbers(name: str, values: NDArray[Any], is_missing: NDArray[np.bool_] | None, dtype: str) -> Column:
+        """Numbers (N,), where missing (N,) of any value, to be given back in a dtype."""
+        is_missing = np.zeros(len(values), bool) if is_missing is None else is_missing
+        holds: Holds = "truths" if dtype == "bool" else "numbers"
+        numbers: Any = values.astype(_wide(values.dtype), copy=False)
+        numbers = np.where(is_missing, numbers.dtype.type(0), numbers) if is_missing.any() else numbers
+        codes = np.where(is_missing, -1, numbers != 0).astype(np.int32) if holds == "truths" else None
+        labels = ("false", "true") if holds == "truths" else ()
+        return Column(name, holds, dtype, is_missing, numbers=numbers, codes=codes, labels=labels)
+
+    @staticmethod
+    def of_vector(name: str, values: NDArray[Any]) -> Column:
+        """Numbers (N,) of any numpy dtype, NaN where missing."""
+        values = values.astype(values.dtype.newbyteorder("="))
+        is_missing = np.isnan(values) if values.dtype.kind == "f" else None
+        column = Column.of_numbers(name, values, is_missing, _ARROW_NAMES.get(values.dtype.name, values.dtype.name))
+        return replace(column, holds="nothing") if len(column) and column.is_missing.all() else column
+
+    @staticmethod
+    def of_texts(name: str, codes: NDArray[np.integer], labels: Sequence[str], dtype: str) -> Column:
+        """Texts as places (N,) in labels, -1 where missing, to be given back in a dtype: text, dictionary, bool, ..."""
+        holds: Holds = "truths" if dtype == "bool" else "texts"
+        return Column(name, holds, dtype, codes < 0, codes=codes.astype(np.int32), labels=labels)
+
+    @staticmethod
+    def of_times(
+        name: str, values: NDArray[np.int64], is_missing: NDArray[np.bool_] | None, dtype: str, unit: str,
+        form: str | None = None,
+    ) -> Column:  # fmt: skip
+        """Ticks (N,) of a unit, where missing (N,) of any value, to be given back in a dtype; in a form where text."""
+        is_missing = np.zeros(len(values), bool) if is_missing is None else is_missing
+        times = np.where(is_missing, 0, values)
+        return Column(name, "times", dtype, is_missing, times=times, unit=unit, form=form)
+
+    @property
+    def numeric(self) -> bool:
+        """Whether the cells are numbers or truth values, or all missing."""
+        return self.numbers is not None or (self.holds == "nothing" and self.times is None)
+
+    @property
+    def numpy_dtype(self) -> np.dtype[Any]:
+        """The numpy dtype of numbers: that of `dtype`, where there is one."""
+        try:
+            return np.dtype(_NUMPY_NAMES.get(self.dtype, self.dtype))
+        except TypeError:  # a decimal, text, ...
+            return np.dtype(np.float64) if self.numbers is None else self.numbers.dtype
+
+    def plain(self) -> NDArray[Any]:
+        """Numbers (N,) in their own dtype."""
+        return (np.zeros(len(self)) if self.numbers is None else self.numbers).astype(self.numpy_dtype, copy=False)
+
+    @property
+    def texts(self) -> list[str | None]:
+        """The N texts, None where missing: for messages and small columns."""
+        labels = list(self.labels)
+        return [None if code < 0 else labels[code] for code in (self.codes if self.codes is not None else ())]
+
+    def require_numbers(self) -> Numbers:
+        """The numbers (N,), 0 where missing.
+
+        Raises:
+            ValueError: the cells are no numbers (the first rows are named), or some are infinite.
+        """
+        if self.numbers is None and not self.is_missing.all():
+            if self.codes is None:
+                raise ValueError(f"column {self.name!r} holds {self.dtype}, which is no number")
+            raise ValueError(f"column {self.name!r} is numeric, but holds text: {self._shown('numbers')}")
+        if self.numbers is None:
+            return np.zeros(len(self), np.float64)
+        infinite = self._infinite
+        if len(infinite):
+            more = f", the first of {len(infinite):,}" if len(infinite) > 1 else ""
+            raise ValueError(f"column {self.name!r} holds {self.numbers[infinite[0]]} in row {infinite[0] + 1}{more}")
+        return self.numbers
+
+    def require_times(self, form: str | None = None) -> tuple[NDArray[np.int64], str]:
+        """-> ticks (N,), 0 where missing; their unit.
+
+        Args:
+            form: how the text of times is written, as of `strftime`; None takes what fits.
+
+        Raises:
+            ValueError: the cells are no times (the first rows are named).
+        """
+        if self.times is not None and form in (None, self.form):
+            return self.times, self.unit
+        if self.is_missing.all():
+            return np.zeros(len(self), np.int64), self.unit or "s"
+        if self.codes is None:
+            raise ValueError(f"column {self.name!r} holds {self.dtype}, which is no date")
+        parsed, good, _ = parse_times(self.labels, form, mixed=self.dtype == "text" and form is None)
+        if not good[self.codes[~self.is_missing]].all():
+            raise ValueError(
+                f"column {self.name!r} holds dates, but has cells that are none (YYYY-MM-DD[ hh:mm:ss]): "
+                f"{self._shown('times', form)}"
+            )
+        return np.where(self.is_missing, 0, parsed[self.codes]), "s"
+
+    def mostly(self) -> Literal["numbers", "times"] | None:
+        """What at least nine in ten of the cells of a column of texts are, but not all: then the others are strays.
+
+        Texts of a frame may be dates; those of a file numbers, too.
+        """
+        present = int((~self.is_missing).sum())
+        if self.holds != "texts" or self.codes is None or self.dtype.startswith("dictionary"):
+            return None
+        for view in ("times", "numbers") if self.dtype == "text" else ("times",):
+            if len(self.stray_rows(view)) * 10 < present:
+                return view
+        return None
+
+    def stray_rows(
+        self, view: Literal["numbers", "times", "texts"] | None = None, form: str | None = None
+    ) -> NDArray[np.int64]:
+        """The numbers of the rows whose cells are not missing and are none of a view: infinities among numbers, too.
+
+        Args:
+            view: None takes what the column holds, or `mostly` does.
+            form: as `require_times`.
+        """
+        view = view or (self.mostly() if self.holds == "texts" else None)
+        if view == "texts" or (view is None and self.numbers is None):
+            return np.empty(0, np.int64)
+        if view == "times":
+            if self.times is not None and form in (None, self.form):
+                return np.empty(0, np.int64)
+            good = parse_times(self.labels, form, mixed=self.dtype == "text" and form is None)[1]
+        elif self.numbers is not None:
+            return self._infinite
+        else:
+            values, good = parse_numbers(self.labels)
+            good &= ~np.isinf(values)
+        if self.codes is None:
+            return np.flatnonzero(~self.is_missing)
+        return np.flatnonzero(~self.is_missing & ~np.append(good, True)[self.codes])
+
+    def shown(self, row: int) -> str:
+        """A cell, for messages."""
+        if self.codes is not None:
+            value = None if self.codes[row] < 0 else self.labels[self.codes[row]]
+        elif self.numbers is not None:
+            value = None if self.is_missing[row] else self.numbers[row].item()
+        else:
+            value = self.to_arrow()[row].as_py()
+        text = repr(value)
+        return text if len(text) <= 40 else f"{text[:36]} ..."
+
+    def to_arrow(self) -> Any:
+        """A pyarrow array of the type that came in; cells of a text file as they were."""
+        if self.cells is None:
+            return arrow_array(self)
+        return self.cells.cast(pyarrow().string()) if self.dtype == "text" else self.cells
+
+    @property
+    def plain_type(self) -> Any:
+        """The Arrow type of its cells; of those of a text file what they mean."""
+        return plain_type(self)
+
+    def as_type(self, kind: Any) -> Any:
+        """A pyarrow array of a type that holds the cells.
+
+        Raises:
+            ValueError: it does not.
+        """
+        try:
+            return array_of_type(self, kind)
+        except pyarrow().ArrowException as error:
+            raise ValueError(f"column {self.name!r} holds cells that are no {kind}: {error}") from None
+
+    def like(self, other: Column) -> Column:
+        """The column as another one came: with its name, its dtype and its order of categories."""
+        named = replace(self, name=other.name, own_name=other.own_name, native=other.native)
+        return replace(named, cells=like_type(named, other)) if other.cells is not None else named
+
+    def append(self, below: Sequence[Column]) -> Column:
+        """Columns of one make, one below the other, typed as a whole."""
+        parts = [self, *below]
+        if all(part.cells is None and part.holds == "numbers" for part in parts):
+            values = np.concatenate([part.numbers for part in parts if part.numbers is not None])
+            return Column.of_numbers(self.name, values, np.concatenate([p.is_missing for p in parts]), self.dtype)
+        pa = pyarrow()
+        chunks = [c for part in parts for c in _chunks(arrow_array(part) if part.cells is None else part.cells)]
+        if any(chunk.type != chunks[0].type for chunk in chunks):
+            raise ValueError(f"column {self.name!r} holds {chunks[0].type} in one part and another type below")
+        facts = views_of(pa.chunked_array(chunks), self.dtype == "text")
+        return replace(self, **facts)
+
+    @property
+    def _infinite(self) -> NDArray[np.int64]:
+        return np.flatnonzero(np.isinf(self.numbers)) if self.numbers is not None else np.empty(0, np.int64)
+
+    def _shown(self, view: Literal["numbers", "times"], form: str | None = None) -> str:
+        bad = self.stray_rows(view, form)
+        first = ", ".join(f"row {row + 1} {self.shown(row)}" for row in bad[:_SHOWN].tolist())
+        more = f" and {len(bad) - _SHOWN:,} more" if len(bad) > _SHOWN else ""
+        return f"{first}{more} (rows are counted from 1, below a header)"
+
+
+def _wide(dtype: np.dtype[Any]) -> type[np.generic]:
+    return np.float64 if dtype.kind == "f" else np.uint64 if dtype == np.uint64 else np.int64
+
+
+def _some(cells: Any, rows: Rows) -> Any:
+    """Some cells of an Arrow array."""
+    if isinstance(rows, slice):
+        start, stop, step = rows.indices(len(cells))
+        if step == 1:
+            return cells.slice(start, max(stop - start, 0))
+        rows = np.arange(start, stop, step)
+    return cells.take(pyarrow().array(np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64)))
+
+
+def _chunks(cells: Any) -> list[Any]:
+    return cells.chunks if hasattr(cells, "chunks") else [cells]

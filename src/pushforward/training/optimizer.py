@@ -1,0 +1,313 @@
+"""How the weights of densities move in a training: AdamW or any optimizer of torch, their average, and the best seen.
+
+Here the fast steps are switched in: without them, each density is one `Trainee`, written with ordinary torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..density import Density
+from ..switch import PLAIN
+from .objective import Batch, negative_log_likelihood
+from .settings import TrainSettings
+
+fused: Any = None
+if not PLAIN:
+    from .._fast.steps.fused import fused
+
+AVERAGE_STEPS = 4  # the average takes in every fourth step: it needs no more, and each time is a pass over memory
+Loss = Callable[[Batch], Tensor]
+
+
+class Steps(Protocol):
+    """The optimizer of one density, or of M that take their steps together.
+
+    Attributes:
+        rates: what each density's learning rate is multiplied by: it is halved by each `rollback`.
+        lr: the highest learning rate.
+    """
+
+    rates: list[float]
+    lr: float
+
+    def losses(self, batch: Batch) -> Tensor:
+        """-> (M,), and sets the gradients. The batch has a leading axis of M, unless M is 1."""
+        ...
+
+    def step(self, losses: Tensor, schedule: float, count: int, size: float) -> Tensor:
+        """One step down the gradient; -> (M,), 1 where it or the loss was not finite and skipped, else 0.
+
+        Args:
+            losses: (M,).
+            schedule: what the learning rate is multiplied by, 0 to 1.
+            count: steps before this one; the average forgets the first weights quickly, within a tenth of the steps so
+                far.
+            size: of the batch, in those of the start: the average forgets by rows.
+        """
+        ...
+
+    def averaged(self) -> Any:
+        """A context within which the densities have the averaged weights."""
+        ...
+
+    def keep_best(self, member: int) -> None:
+        """The averaged weights of a member are the best so far."""
+        ...
+
+    def keep_good(self, member: int) -> None:
+        """The current weights of a member are sound; `rollback` returns to them."""
+        ...
+
+    def rollback(self, member: int) -> None:
+        """Takes a member back to the last sound weights, with a fresh optimizer and half the learning rate."""
+        ...
+
+    def release(self) -> None:
+        """Leaves the densities with the best weights (the average if none was named), in memory of their own."""
+        ...
+
+    def state(self, member: int) -> dict[str, Tensor]:
+        """Everything that the next step of a member depends on, by `kind/parameter's name`."""
+        ...
+
+    def restore(self, member: int, state: dict[str, Tensor]) -> None:
+        """The inverse of `state`."""
+        ...
+
+
+class Trainee:
+    """One density in training, by an optimizer of torch (see `Steps`).
+
+    Args:
+        density: with at least one trainable parameter.
+        loss: of a batch.
+        make: a function of the parameters that makes the optimizer.
+        ema: how much of the average is kept in a step.
+        clip: the largest norm of the gradient.
+    """
+
+    def __init__(
+        self, density: Density, loss: Loss, make: Callable[..., torch.optim.Optimizer], ema: float, clip: float
+    ) -> None:
+        self.parameters = {name: p for name, p in density.named_parameters() if p.requires_grad}
+        if not self.parameters:
+            raise ValueError("the density must have trainable parameters, got none")
+        self._loss, self._make, self.ema, self.clip = loss, make, ema, clip
+        self.optimizer = make(list(self.parameters.values()))
+        self.highest = [group["lr"] for group in self.optimizer.param_groups]
+        self.lr, self.rates = self.highest[0], [1.0]
+        self.average = self._copy()
+        self.best: dict[str, Tensor] | None = None
+        self._good = self._copy(), self._copy()
+
+    def losses(self, batch: Batch) -> Tensor:
+        """-> (1,), and sets the gradients."""
+        self.optimizer.zero_grad()
+        loss = self._loss(batch)
+        loss.backward()
+        return loss.detach()[None]
+
+    @torch.no_grad()
+    def step(self, losses: Tensor, schedule: float, count: int, size: float = 1.0) -> Tensor:
+        """One step down the gradient; -> (1,)."""
+        norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.clip)
+        bad = not bool(torch.isfinite(norm + losses[0]))
+        if not bad:
+            for group, lr in zip(self.optimizer.param_groups, self.highest, strict=True):
+                group["lr"] = lr * schedule * self.rates[0]
+            self.optimizer.step()
+        if count % AVERAGE_STEPS == 0:
+            new = max(1 - self.ema ** (AVERAGE_STEPS * size), 9 / (count + 9))
+            for name, p in self.parameters.items():
+                self.average[name].lerp_(p, new)
+        return losses.new_full((1,), float(bad))
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within, the density has the averaged weights."""
+        current = self._copy()
+        self._set(self.average)
+        try:
+            yield
+        finally:
+            self._set(current)
+
+    def keep_best(self, member: int = 0) -> None:
+        """The averaged weights are the best so far."""
+        self.best = {name: t.clone() for name, t in self.average.items()}
+
+    def keep_good(self, member: int = 0) -> None:
+        """The current weights are sound."""
+        self._good = self._copy(), {name: t.clone() for name, t in self.average.items()}
+
+    def rollback(self, member: int = 0) -> None:
+        """Back to the last sound weights, with a fresh optimizer and half the learning rate."""
+        weights, average = self._good
+        self._set(weights)
+        self.average = {name: t.clone() for name, t in average.items()}
+        self.optimizer = self._make(list(self.parameters.values()))
+        self.rates[0] /= 2
+
+    def release(self) -> None:
+        """Leaves the density with the best weights, or the average if none was named."""
+        self._set(self.average if self.best is None else self.best)
+        self.optimizer.zero_grad()
+
+    def state(self, member: int = 0) -> dict[str, Tensor]:
+        """Everything that the next step depends on, by `kind/parameter's name`."""
+        kinds = {"weights": self._copy(), "average": self.average, "best": self.best or {}}
+        state = {f"{kind}/{name}": t for kind, tensors in kinds.items() for name, t in tensors.items()}
+        for name, p in self.parameters.items():
+            for key, value in self.optimizer.state[p].items():
+                state[f"optimizer.{key}/{name}"] = torch.as_tensor(value)
+        return state | {"rate": torch.tensor(self.rates[0], dtype=torch.float64)}
+
+    def restore(self, member: int, state: dict[str, Tensor]) -> None:
+        """The inverse of `state`."""
+        kinds: dict[str, dict[str, Tensor]] = {}
+        for key, t in state.items():
+            kind, _, name = key.partition("/")
+            kinds.setdefault(kind, {})[name] = t
+        device = next(iter(self.parameters.values())).device
+        self._set(kinds["weights"])
+        self.average = {name: t.clone().to(device) for name, t in kinds["average"].items()}
+        self.best = {name: t.clone().to(device) for name, t in kinds["best"].items()} if "best" in kinds else None
+        self.rates = [float(state["rate"])]
+        places = {name: i for i, name in enumerate(self.parameters)}
+        groups = self.optimizer.state_dict()["param_groups"]
+        of_parameter: dict[int, dict[str, Tensor]] = {}
+        for kind, tensors in kinds.items():
+            if kind.startswith("optimizer."):
+                for name, t in tensors.items():
+                    of_parameter.setdefault(places[name], {})[kind.removeprefix("optimizer.")] = t
+        self.optimizer.load_state_dict({"state": of_parameter, "param_groups": groups})
+        self.keep_good()
+
+    def _copy(self) -> dict[str, Tensor]:
+        return {name: p.detach().clone() for name, p in self.parameters.items()}
+
+    @torch.no_grad()
+    def _set(self, values: dict[str, Tensor]) -> None:
+        for name, p in self.parameters.items():
+            p.copy_(values[name])
+
+
+class Members:
+    """The members of a density in training, each by its own loss and with its own average and best weights.
+
+    Members that differ in their weights alone take their steps together where there is a fast form; all others one
+    after the other.
+    """
+
+    def __init__(self, density: Density, settings: TrainSettings) -> None:
+        self.units = _steps(density.members, settings)
+        sizes = [len(unit.rates) for unit in self.units]
+        self._places = [(unit, k) for unit, size in zip(self.units, sizes, strict=True) for k in range(size)]
+        self._parts: list[int | slice] = []
+        for size in sizes:
+            start = sum(sizes[: len(self._parts)])
+            self._parts.append(start if size == 1 else slice(start, start + size))
+        self.form = type(self.units[0]).__name__
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @property
+    def lr(self) -> float:
+        """The highest learning rate of any member, before the schedule."""
+        return max(unit.lr * max(unit.rates) for unit in self.units)
+
+    def rate(self, member: int) -> float:
+        """What a member's learning rate is multiplied by."""
+        unit, k = self._places[member]
+        return unit.rates[k]
+
+    def losses(self, batch: Batch) -> Tensor:
+        """Rows x (M, B, *shape) -> the loss of each member (M,), and sets the gradients."""
+        return _joined([unit.losses(batch[part]) for unit, part in zip(self.units, self._parts, strict=True)])
+
+    def step(self, losses: Tensor, schedule: float, count: int, size: float = 1.0) -> Tensor:
+        """A step of each member, as of `Steps.step`."""
+        if len(self.units) == 1:
+            return self.units[0].step(losses, schedule, count, size)
+        parts = [slice(part, part + 1) if isinstance(part, int) else part for part in self._parts]
+        return torch.cat(
+            [unit.step(losses[part], schedule, count, size) for unit, part in zip(self.units, parts, strict=True)]
+        )
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within, all members have their averaged weights."""
+        with ExitStack() as stack:
+            for unit in self.units:
+                stack.enter_context(unit.averaged())
+            yield
+
+    def keep_best(self, member: int) -> None:
+        """The averaged weights of a member are the best so far."""
+        unit, k = self._places[member]
+        unit.keep_best(k)
+
+    def keep_good(self, member: int) -> None:
+        """The current weights of a member are sound."""
+        unit, k = self._places[member]
+        unit.keep_good(k)
+
+    def rollback(self, member: int) -> None:
+        """Takes a member back to the last sound weights."""
+        unit, k = self._places[member]
+        unit.rollback(k)
+
+    def release(self) -> None:
+        """Leaves all members with their best weights."""
+        for unit in self.units:
+            unit.release()
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that the next step depends on, by `member/kind/parameter's name`."""
+        return {f"{m}/{key}": t for m, (unit, k) in enumerate(self._places) for key, t in unit.state(k).items()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """The inverse of `state`."""
+        for m, (unit, k) in enumerate(self._places):
+            prefix = f"{m}/"
+            unit.restore(k, {key.removeprefix(prefix): t for key, t in state.items() if key.startswith(prefix)})
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
+def _loss(member: Density, settings: TrainSettings) -> Loss:
+    """The objective of a member, as a function of the batch."""
+    called: Any = torch.compile(member, dynamic=True) if settings.compile else member
+    return partial(settings.objective, called)
+
+
+def _trainee(member: Density, loss: Loss, settings: TrainSettings) -> Trainee:
+    make: Any = settings.optimizer or partial(
+        torch.optim.AdamW, lr=settings.lr or 0.0, betas=(0.9, 0.98), weight_decay=settings.weight_decay or 0.0
+    )
+    return Trainee(member, loss, make, settings.ema, math.inf if settings.clip is None else settings.clip)
+
+
+def _steps(members: Sequence[Density], settings: TrainSettings) -> Sequence[Steps]:
+    """The fast form where there is one, for all members together or one by one; else the plain one."""
+    losses = [_loss(member, settings) for member in members]
+    if fused is not None and settings.optimizer is None:
+        by_hand = settings.objective is negative_log_likelihood and not settings.compile
+        fast = fused(
+            members, losses, by_hand=by_hand, lr=settings.lr, weight_decay=settings.weight_decay,
+            ema=settings.ema, clip=math.inf if settings.clip is None else settings.clip,
+        )  # fmt: skip
+        if fast is not None:
+            return fast
+    return [_trainee(member, loss, settings) for member, loss in zip(members, losses, strict=True)]
