@@ -117,6 +117,10 @@ class Space(ABC):
     given: tuple[str, ...] = ()
     sizes: tuple[int, ...] = ()
 
+    def describe(self) -> str:
+        """What the columns are, for people: a line, or a line for each."""
+        return ", ".join(self.names)
+
     @abstractmethod
     def read(self, source: Any) -> Any:
         """Rows from anything that holds them: arrays, frames, dictionaries of columns, files.
@@ -347,7 +351,7 @@ class Mixture(Density):
         tensors = [id(p) for density in densities for p in density.parameters()]
         if len(set(tensors)) < len(tensors):
             raise ValueError("the densities of a mixture must not share parameters")
-        values = torch.ones(len(densities)) if weights is None else torch.as_tensor(weights, dtype=torch.float64)
+        values = torch.as_tensor([1.0] * len(densities) if weights is None else weights, dtype=torch.float64)
         if values.shape != (len(densities),):
             raise ValueError(f"expected {len(densities)} weights, got shape {tuple(values.shape)}")
         if values.device.type != "meta" and (not bool((values >= 0).all()) or not bool(values.sum() > 0)):

@@ -1,7 +1,7 @@
 """Tables with columns of any kind: their schema, and an exact density of their rows."""
 
 from .bad_rows import drop_bad_rows as drop_bad_rows
-from .bad_rows import without_bad_rows as without_bad_rows
+from .bad_rows import good_rows as good_rows
 from .columns import Kind as Kind
 from .density import TableDensity as TableDensity
 from .fit import fit_table as fit_table
