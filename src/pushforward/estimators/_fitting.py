@@ -151,7 +151,7 @@ def adopt(
     left_out = frozenset() if table is None else frozenset(c.name for c in table.schema.columns if not c.modelled)
     estimator._x, estimator._context = columns.without(left_out), None if context is None else context.without(left_out)
     estimator.n_context_features_in_ = 0 if context is None else len(context.names)
-    estimator._latent_columns = len(columns.names) if table is None else len(table.layout.numbers)
+    estimator._latent_columns = len(columns.names) if table is None else len(table.space.numbers)
 
 
 def has_numbers_alone(density: Density) -> bool:
@@ -199,9 +199,7 @@ def checked_members(members: Any) -> int:
 
 def rows_of(frame: Frame) -> Any:
     """A frame as the density of a table takes it."""
-    from ..tables.arrow import Source
-
-    return Source(frame.to_arrow(), named=frame.named, where=frame.source)
+    return frame
 
 
 def _flows(
