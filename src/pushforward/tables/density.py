@@ -60,7 +60,7 @@ class TableDensity(Density):
 
     def __init__(self, schema: Schema, given: Sequence[str], inner: Density, unsampled: float = 0.0) -> None:
         super().__init__()
-        self.space = Columns(schema, given)
+        self.space = Columns(schema, given, TableDensity)
         states, numbers = len(self.space.sizes), len(self.space.numbers)
         width = math.prod(getattr(inner.space, "shape", ()))
         sizes = getattr(inner, "sizes", self.space.sizes)
