@@ -59,7 +59,8 @@ def _general(command: Callable[..., Any]) -> Callable[..., Any]:
 def main() -> None:
     """Exact densities of tables, by normalizing flows.
 
-    Tables are text (.csv, .tsv, ..., packed or not), Parquet files and folders of them, Arrow, .npy and .npz. Output
+    Tables are text (.csv, .tsv, ..., packed or not), Parquet files and folders or patterns of them, JSON lines, Arrow,
+    .npy and .npz, DuckDB, SQLite and Excel files, or a query: "SELECT a, b FROM 'trips/*.parquet' WHERE a > 0". Output
     files are written whole or not at all, and replace existing ones.
     Log-densities are in nats per row, in the units of the data: a category, integer or rounded number counts with its
     probability, any other number with its probability density.
