@@ -17,8 +17,8 @@ from .bijections import Inverse as Inverse
 from .bijections import LULinear as LULinear
 from .bijections import MaskedCoupling as MaskedCoupling
 from .bijections import Permute as Permute
-from .bijections import RationalQuadratic as RationalQuadratic
 from .bijections import Precondition as Precondition
+from .bijections import RationalQuadratic as RationalQuadratic
 from .bijections import Rotation as Rotation
 from .bijections import Shift as Shift
 from .bijections import SinhArcsinh as SinhArcsinh
