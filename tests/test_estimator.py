@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import math
@@ -17,6 +18,7 @@ import pytest
 import torch
 
 import pushforward as pf
+from pushforward.training.settings import TrainSettings
 
 sklearn = pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
 from sklearn.base import clone  # noqa: E402
@@ -88,6 +90,16 @@ def test_scores_are_in_the_units_of_the_data() -> None:
     x = normal_rows()
     here, there = small().fit(x), small().fit(x * [100, 1])
     assert here.score(x) - there.score(x * [100, 1]) == pytest.approx(math.log(100), abs=1e-3)
+
+
+def test_latents_have_the_base_density_of_the_flow() -> None:
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(-2, 1, 1000), rng.normal(2, 0.5, 1000)])[:, None]
+    model = pf.FlowDensity(steps=400, lr=2e-2, random_state=0).fit(x)
+    assert model.flow_ is not None
+    z, drawn = model.transform(x), model.flow_.base.sample(2000, generator=torch.Generator().manual_seed(0))
+    parts = np.linspace(0.05, 0.95, 10)
+    assert np.allclose(np.quantile(z, parts), np.quantile(drawn.detach().numpy(), parts), atol=0.25)
 
 
 def test_transform_and_back(fitted: pf.FlowDensity) -> None:
@@ -560,6 +572,37 @@ def test_a_damaged_file_is_told(tmp_path: Path, damage: dict[str, Any]) -> None:
     pf.save(flow, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="damaged header"):
         pf.FlowDensity.load(tmp_path / "model.safetensors")
+
+
+# Parameters and settings
+
+
+def test_the_parameters_that_are_settings_of_a_training_have_its_defaults() -> None:
+    settings = {s.name: s.default for s in dataclasses.fields(TrainSettings)}
+    ours = {n: p.default for n, p in inspect.signature(pf.FlowDensity).parameters.items() if n in settings}
+    assert len(ours) == 8
+    assert ours == {name: settings[name] for name in ours}
+
+
+@pytest.mark.parametrize("name", sorted({s.name for s in dataclasses.fields(TrainSettings)}))
+def test_every_setting_of_a_training_reaches_it(name: str) -> None:
+    x = normal_rows(30)
+    is_parameter = name in inspect.signature(pf.FlowDensity).parameters
+    if is_parameter or name in ("seed", "check", "checkpoint"):
+        with pytest.raises(ValueError, match=f"no parameters of their own, got '{name}'"):
+            small(training={name: 1}).fit(x)
+    if name not in ("seed", "check", "checkpoint"):
+        bad = {"steps": None, name: "bad"} if is_parameter else {"training": {name: "bad"}}
+        with pytest.raises(ValueError, match=f"{name}.* must be"):
+            small(**bad).fit(x)
+
+
+def test_further_settings_of_a_training() -> None:
+    x = normal_rows(30)
+    plain, decayed = small(steps=5).fit(x), small(steps=5, training={"weight_decay": 10.0}).fit(x)
+    assert plain.score(x) != decayed.score(x)
+    with pytest.raises(ValueError, match="got 'speed'"):
+        small(training={"speed": 1}).fit(x)
 
 
 # Outliers

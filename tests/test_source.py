@@ -19,7 +19,6 @@ LONG_FUNCTIONS: set[str] = {
     "checks/calibration.py: _of_latents",
     "checks/distances.py: columns",
     "cli/on_fit.py: fit",
-    "plots/panels.py: density",
     "plots/panels.py: four_panels",
     "plots/warp.py: animate",
     "tables/fitting.py: _train",
@@ -38,6 +37,8 @@ ON_THE_MAKE: set[str] = {
     "checks/subject.py: isinstance(density, Flow)",
     "cli/models.py: isinstance(model, TableDensity)",
     "cli/on_model.py: isinstance(built, TableDensity)",
+    "plots/style.py: hasattr(density, 'base')",
+    "plots/style.py: hasattr(density, 'bijection')",
 }
 
 KINDS = r"Flow|Mixture|TableDensity|ImageDensity|StatesThenNumbers|Baseline"

@@ -105,14 +105,15 @@ class GaussianMixtureDensity(Baseline):
         self.register_buffer("covariances", covariances)
 
     def log_prob(self, x: Any, context: Any = None) -> Tensor:
-        """log p(x | context) (N,), in nats, of the numbers of x (N, C) that are not NaN; context (N, G).
+        """log p(x | context) (N,), in nats, of the numbers of x (N, C) that are not NaN; context (N, G), or (1, G).
 
         Raises:
             ValueError: x or the context has another width.
         """
         rows = self._rows(x, self.means)
         if context is not None:
-            rows = torch.cat([rows, self._rows(context, self.means)], 1)
+            given = self._rows(context, self.means)
+            rows = torch.cat([rows, given.expand(len(rows), -1) if len(given) == 1 else given], 1)
         width = self.means.shape[1]
         if rows.shape[1] != width:
             raise ValueError(f"expected {width} columns, those of the context included, got {rows.shape[1]}")

@@ -6,13 +6,14 @@ import base64
 import io
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..io.atomic import atomic
-from .report import Report, about_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from .report import Report
 
 _DPI = 180  # twice what screens of ordinary density show
 
@@ -36,8 +37,7 @@ def write_page(report: Report, path: str | PathLike[str], title: str) -> Path:
     }
     environment = Environment(loader=PackageLoader("pushforward", "checks"), autoescape=True, undefined=StrictUndefined)
     environment.filters |= {"tone": _tone, "sentence": _sentence, "signs": _signs}
-    about: Any = about_line(report.about) if report.about else ""
-    page = environment.get_template("page.html.jinja").render(report=report, title=title, about=about, pictures=drawn)
+    page = environment.get_template("page.html.jinja").render(report=report, title=title, pictures=drawn)
     with atomic(path) as part:
         part.write_text(page + "\n", encoding="utf-8")
     return Path(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,8 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from ..plots import pairs, style
-from .report import Report
 from .stats import Array
+
+if TYPE_CHECKING:
+    from .report import Report
 
 _REAL = "#228833"
 _PAIRED, _LATENTS, _BARS = 5, 9, 18

@@ -108,11 +108,25 @@ class Report:
             text += f". Good: {', '.join(titles[GOOD])}"
         return text + "."
 
+    @property
+    def basis(self) -> str:
+        """What the check was made on, in a line; "" where that is not known."""
+        about = self.about
+        if not about:
+            return ""
+        rows = f"{about['rows']:,} held-out rows" if about["rows"] != 1 else "1 held-out row"
+        if about["used"] < about["rows"]:
+            rows += f" ({about['used']:,} of them beyond the likelihood and tails)"
+        train = f"{about['train_rows']:,} training rows" if about["train_rows"] else "no training rows"
+        columns = f"{about['columns']:,} column{'' if about['columns'] == 1 else 's'}"
+        samples = f"{about['samples']:,} samples, seed {about['seed']}, {about['seconds']:.1f} s"
+        return ", ".join([rows, train, columns, samples])
+
     def text(self) -> str:
         """A page of text."""
         lines = [*_wrapped("VERDICT     ", f"{self.verdict.upper()}: {self.summary}")]
         if self.about:
-            lines += _wrapped("on          ", about_line(self.about))
+            lines += _wrapped("on          ", self.basis)
         for section in self.sections:
             lines.append("")
             lines += _wrapped(f"{section.verdict.upper():<12}", f"{section.title}: {section.why}")
@@ -141,17 +155,6 @@ class Report:
         from .page import write_page
 
         return write_page(self, path, title)
-
-
-def about_line(about: dict[str, Any]) -> str:
-    """What a check was made on, in a line."""
-    parts = [f"{about['rows']:,} held-out rows" if about.get("rows") != 1 else "1 held-out row"]
-    if about.get("used", about["rows"]) < about["rows"]:
-        parts[0] += f" ({about['used']:,} of them beyond the likelihood and tails)"
-    parts.append(f"{about['train_rows']:,} training rows" if about.get("train_rows") else "no training rows")
-    parts.append(f"{about['columns']:,} column{'' if about['columns'] == 1 else 's'}")
-    parts.append(f"{about['samples']:,} samples, seed {about['seed']}, {about['seconds']:.1f} s")
-    return ", ".join(parts)
 
 
 def _wrapped(head: str, text: str) -> list[str]:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import tables
 from ..density import Density
 from ..io.frames import Frame
 from ..io.tables import TableFile, open_table
+from ..tables import good_rows
 from ..tables.drawing import exceeds_memory
 from .options import Reading
 from .output import say
@@ -34,7 +34,7 @@ def opened(path: str, how: Reading, density: Density | None = None) -> TableFile
 
 def without_bad_rows(file: TableFile, how: Reading, **known: Any) -> TableFile:
     """The file without the rows that a schema, or kinds that were asked for, make bad ones, if that is wanted."""
-    return tables.without_bad_rows(file, **known) if how["skip_bad_rows"] else file
+    return good_rows(file, **known) if how["skip_bad_rows"] else file
 
 
 def rows_of(density: Density, frame: Frame) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -12,13 +12,13 @@ import torch
 from sklearn.utils.validation import validate_data
 
 from ..density import Density, Vectors
-from ..flow import Ensemble, Flow, initialize
+from ..flow import Ensemble, Flow
 from ..io.frames import Frame
 from ..tables import TableDensity, fit_table, infer_schema
 from ..training import Fit, fit
-from ..training.auto import choose
+from ..training.auto import choose, steps_for
 from ..training.data import needs_float64
-from ..training.settings import check_settings
+from ..training.settings import LENGTHS, TrainSettings, check_settings
 from ..training.unbounded import warn_of_unbounded
 from ._columns import Cells, Columns, Numbers, as_frame, holds_numbers
 from ._constants import ConstantColumns
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from .density import FlowDensity
 
 INITIAL_ROWS = 2**16
-LENGTHS = ("seconds", "epochs", "steps")
 _ADVICE = "Leave them out, smooth the rows with noise=, or set kinds={}: mixed rows give single values a mass"
 
 
@@ -45,8 +44,7 @@ def is_mixed(estimator: FlowDensity, tables: Sequence[Any]) -> bool:
 
 
 def fit_numbers(
-    estimator: FlowDensity, X: Any, tables: Sequence[Any], sample_weight: Any, *, fresh: bool, val_fraction: float,  # noqa: N803
-    **settings: Any,
+    estimator: FlowDensity, X: Any, tables: Sequence[Any], sample_weight: Any, *, fresh: bool, **settings: Any  # noqa: N803
 ) -> None:  # fmt: skip
     """Trains an estimator on rows of numbers.
 
@@ -56,14 +54,13 @@ def fit_numbers(
         tables: X and its context (N, K) or None, typed.
         sample_weight: (N,), or None.
         fresh: build new flows, and learn which columns there are and which are constant; else go on with the old ones.
-        val_fraction: the part of the rows to hold out.
-        settings: of `pushforward.train`; None for its default (patience: None for none).
+        settings: of `train`, which go before those of the estimator.
 
     Raises:
         ValueError: the rows, their context or weights, or a parameter do not fit.
     """
     members = checked_members(estimator.members)
-    check_settings({"noise": estimator.noise})
+    settings = settings_of(estimator) | settings
     table, context = tables
     columns, x = Numbers.of(table, "X", least=2 if fresh else 1)
     validate_data(estimator, X, reset=fresh, skip_check_array=True)
@@ -87,7 +84,7 @@ def fit_numbers(
     flows = _flows(estimator, rows, members if varying else 0, seed, fresh, names)
     record = None
     if flows:
-        record = _train(estimator, flows, rows, names if fresh else None, val_fraction, seed, settings)
+        record = _train(flows, rows, names if fresh else None, seed, estimator, settings)
     inner = None if record is None else cast(Density, record.flow)
     adopt(estimator, inner, columns, given, constants=constants, record=record)
 
@@ -114,13 +111,11 @@ def fit_cells(estimator: FlowDensity, X: Any, tables: Sequence[Any], sample_weig
     given_names = [] if given is None else [n for n in given.names if n in schema.names]
     if given is not None and not given_names:
         raise ValueError("every column of the context was left out: it holds nothing to be conditional on")
-    training = {name: getattr(estimator, name) for name in (*LENGTHS, "batch", "lr", "noise")}
-    training = {name: value for name, value in training.items() if value is not None}
     density = fit_table(
         rows, schema=schema, given=given_names, weights=None if np.ptp(weights) == 0 else weights,
         recipe=cast(str, estimator.recipe), depth=estimator.depth, width=estimator.width, members=members,
-        seed=seed_of(estimator.random_state), val_fraction=estimator.val_fraction, patience=estimator.patience,
-        progress="auto" if estimator.verbose else "none", **training,
+        seed=seed_of(estimator.random_state), progress="auto" if estimator.verbose else "none",
+        **settings_of(estimator),
     )  # fmt: skip
     validate_data(estimator, X, reset=True, skip_check_array=True)
     adopt(estimator, density, columns, given)
@@ -174,6 +169,23 @@ def check_lengths(x: Any, context: Any) -> None:
         raise ValueError(f"X has {len(x)} rows and context {len(context)}: they must have the same number")
 
 
+def settings_of(estimator: FlowDensity) -> dict[str, Any]:
+    """The settings of `train` that an estimator was given: not None, but for patience, where None has a meaning.
+
+    Raises:
+        ValueError: one is out of range, or `training` has a name that is no setting, or is a parameter of its own.
+    """
+    own, further = estimator.get_params(deep=False), dict(estimator.training or {})
+    names = [setting.name for setting in fields(TrainSettings)]
+    reserved = ("seed", "check", "checkpoint")  # of which the estimator takes care
+    unknown = [name for name in further if name not in names or name in own or name in reserved]
+    if unknown:
+        raise ValueError(f"training takes settings of train that are no parameters of their own, got {unknown[0]!r}")
+    given = {name: own[name] for name in names if name in own and (own[name] is not None or name == "patience")}
+    check_settings(given | further)
+    return given | further
+
+
 def checked_members(members: Any) -> int:
     """The number of members of an estimator.
 
@@ -216,8 +228,8 @@ def _flows(
 
 
 def _train(
-    estimator: FlowDensity, flows: list[Flow], rows: WeightedRows, names: Sequence[Any] | None, val_fraction: float,
-    seed: int, given: dict[str, Any],
+    flows: list[Flow], rows: WeightedRows, names: Sequence[Any] | None, seed: int, estimator: FlowDensity,
+    given: dict[str, Any],
 ) -> Fit:  # fmt: skip
     """Trains one flow, or several together, on the rows, in float32 where that holds them, and leaves them in float64.
 
@@ -228,16 +240,13 @@ def _train(
     model = flows[0] if len(flows) == 1 else Ensemble(flows)
     double = needs_float64(rows.x) or (rows.context is not None and needs_float64(rows.context))
     model.to(torch.float64 if double and device.type != "mps" else torch.float32)
-    train, val = split(rows, val_fraction, seed)
+    train, val = split(rows, given.pop("val_fraction"), seed)
     first = representative(rows, INITIAL_ROWS, seed)
     for flow in flows:
-        initialize(flow, first.x, first.context)
-    settings = choose(len(rows), rows.x.shape[1], recipe=estimator.recipe).training
-    if any(given[name] is not None for name in LENGTHS):
-        del settings["steps"]
-    settings |= {name: value for name, value in given.items() if value is not None or name == "patience"}
-    if estimator.noise is not None:
-        settings["noise"] = estimator.noise
+        flow.initialize(first.x, first.context)
+    settings = {**choose(len(rows), rows.x.shape[1], recipe=estimator.recipe).training, "steps": None} | given
+    if all(settings.get(name) is None for name in LENGTHS):
+        settings["steps"] = steps_for(len(rows), settings["batch"])
     if names is not None and settings["noise"] == 0:
         warn_of_unbounded(rows.x, names, _ADVICE)
     x, context, weights = spread(train).triple()

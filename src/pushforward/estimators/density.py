@@ -18,6 +18,7 @@ from ..flow import Flow
 from ..io.frames import Frame
 from ..tables import Schema, TableDensity
 from ..training import Fit
+from ..training.settings import LENGTHS
 from . import _fitting, _saved
 from ._columns import Array, Columns, as_table, float_dtype, width_of
 from ._rows import seed_of
@@ -61,6 +62,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         patience: stop when validation has not improved for this part of the run; None never stops early.
         noise: standard deviation of the noise added to the training rows each time they are drawn, in units of each
             column's spread. It smooths a density of few rows; None takes a rule in their number, 0 none.
+        training: further settings of `pushforward.train` by name, as {"weight_decay": 0.1}.
         kinds: what columns are, by name, as {"age": "integer"}, where the rule finds otherwise; see `infer_schema`. If
             it is set, {} included, rows are mixed. None lets the table decide.
         warm_start: `fit` continues from the weights, and with the scale, of the fit before; rows of numbers only.
@@ -69,6 +71,8 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         random_state: an int or a generator; None is different each time.
 
     Attributes:
+        density_: the fitted density of the rows: a flow, the mixture of several, either with the constant columns
+            around it, or `table_`.
         flow_: the fitted `Flow` over the columns that vary, in float64 (the first member; None if none varies, and for
             mixed rows).
         flows_: all members.
@@ -118,6 +122,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         val_fraction: float = 0.1,
         patience: float | None = 0.5,
         noise: float | None = None,
+        training: Mapping[str, Any] | None = None,
         kinds: Mapping[str, Any] | None = None,
         warm_start: bool = False,
         verbose: bool = False,
@@ -136,6 +141,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         self.val_fraction = val_fraction
         self.patience = patience
         self.noise = noise
+        self.training = training
         self.kinds = kinds
         self.warm_start = warm_start
         self.verbose = verbose
@@ -159,9 +165,8 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         if _fitting.is_mixed(self, tables):
             _fitting.fit_cells(self, X, tables, sample_weight)
             return self
-        settings = {name: getattr(self, name) for name in (*_fitting.LENGTHS, "batch", "lr", "patience")}
         fresh = not (self.warm_start and hasattr(self, "density_"))
-        _fitting.fit_numbers(self, X, tables, sample_weight, fresh=fresh, val_fraction=self.val_fraction, **settings)
+        _fitting.fit_numbers(self, X, tables, sample_weight, fresh=fresh)
         return self
 
     def partial_fit(self, X: Any, y: Any = None, *, context: Any = None, sample_weight: Any = None) -> FlowDensity:  # noqa: N803
@@ -184,13 +189,11 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         tables = _fitting.typed(X, context)
         if getattr(self, "schema_", None) is not None or _fitting.is_mixed(self, tables):
             raise ValueError("mixed rows cannot be trained further: call fit with all of them")
-        length = {name: getattr(self, name) for name in _fitting.LENGTHS}
-        if all(value is None for value in length.values()):
-            length["epochs"] = 1
+        length = {} if any(getattr(self, name) is not None for name in LENGTHS) else {"epochs": 1}
+        rate = {"lr": 1e-3} if self.lr is None else {}
         _fitting.fit_numbers(
-            self, X, tables, sample_weight, fresh=not hasattr(self, "density_"), val_fraction=0.0, **length,
-            batch=self.batch, patience=None, ema=0.0, lr=1e-3 if self.lr is None else self.lr, schedule="constant",
-            warmup=0.0,
+            self, X, tables, sample_weight, fresh=not hasattr(self, "density_"), val_fraction=0.0, patience=None,
+            ema=0.0, schedule="constant", warmup=0.0, **length, **rate,
         )  # fmt: skip
         return self
 

@@ -27,8 +27,8 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
 
     Args:
         contamination: the part of the training rows to call outliers, above 0 and at most 0.5.
-        recipe, depth, width, members, seconds, epochs, steps, batch, lr, val_fraction, patience, noise, kinds,
-            warm_start, verbose, device, random_state: as `FlowDensity`, which does the work.
+        recipe, depth, width, members, seconds, epochs, steps, batch, lr, val_fraction, patience, noise, training,
+            kinds, warm_start, verbose, device, random_state: as `FlowDensity`, which does the work.
 
     Attributes:
         density_: the fitted `FlowDensity`.
@@ -59,6 +59,7 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
         val_fraction: float = 0.1,
         patience: float | None = 0.5,
         noise: float | None = None,
+        training: Mapping[str, Any] | None = None,
         kinds: Mapping[str, Any] | None = None,
         warm_start: bool = False,
         verbose: bool = False,
@@ -78,6 +79,7 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
         self.val_fraction = val_fraction
         self.patience = patience
         self.noise = noise
+        self.training = training
         self.kinds = kinds
         self.warm_start = warm_start
         self.verbose = verbose

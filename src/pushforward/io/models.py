@@ -155,12 +155,16 @@ def load(path: Path_, *, into: D | None = None, device: str | torch.device = "cp
         with torch.device("meta"):  # its size is checked before any memory is taken
             _check_tensors(path, _built(path, header, tensors, None).state_dict(), tensors)
         density = _built(path, header, tensors, 0)
-        dtypes = [t.dtype for name, t in tensors.items() if density.state_dict()[name].dtype == torch.float32]
-        if dtypes:
-            density.to(dtypes[0])
+        # float32 stands for the dtype of the model, which is the file's; what is kept in another dtype stays in it.
+        dtypes = {name: t.dtype for name, t in density.state_dict().items()}
+        tensors = {n: t if dtypes[n] == torch.float32 else t.to(dtypes[n]) for n, t in tensors.items()}
+        of_model = [t.dtype for n, t in tensors.items() if dtypes[n] == torch.float32]
+        if of_model:
+            density.to(of_model[0])
+        density.load_state_dict(tensors, assign=True)
     else:
         _check_tensors(path, density.state_dict(), tensors)
-    density.load_state_dict(tensors)
+        density.load_state_dict(tensors)
     density.training_summary, density.about = header.get("training"), header.get("about")
     return density.to(device) if into is None else density
 
