@@ -2,14 +2,21 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PEERS ?= peers/bin/python
 
-.PHONY: demo test test-slow notebook lint format bench clean
+.PHONY: demo test test-plain test-slow notebook lint format bench bench-full clean
 
 demo: $(VENV)/.installed
 	$(BIN)/pushforward demo
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -q
+
+# What calls fast code somewhere, in the textbook's form; the rest of the suite is the same in either.
+test-plain: $(VENV)/.installed
+	PUSHFORWARD_PLAIN=1 $(BIN)/python -m pytest -q tests/test_registry.py tests/test_elementwise.py tests/test_bases.py \
+		tests/test_flow.py tests/test_ensemble.py tests/test_densities.py tests/test_models.py tests/test_golden.py \
+		tests/test_train.py src/pushforward/bijections src/pushforward/recipes src/pushforward/training
 
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -q -m slow
@@ -26,12 +33,22 @@ format: $(VENV)/.installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Under an hour on two cores.
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/members.py --steps 0
 	$(BIN)/python benchmarks/scaling.py
-	$(BIN)/python benchmarks/gpu.py
+	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/moons_gap.py
+
+# Hours. PEERS is a Python that has benchmarks/peers-requirements.txt; each script says which tables it needs.
+bench-full: bench
+	$(BIN)/python benchmarks/peers.py --peers $(PEERS)
+	$(BIN)/python benchmarks/tables.py
 	$(BIN)/python benchmarks/anomalies.py
+	$(BIN)/python benchmarks/photoz.py
+	$(BIN)/python benchmarks/anytime.py --peers $(PEERS)
+	$(BIN)/python benchmarks/gpu.py
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

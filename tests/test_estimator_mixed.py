@@ -229,9 +229,8 @@ def test_noise_smooths_the_numbers() -> None:
 def test_members_are_averaged_exactly() -> None:
     frame = people(80)
     model = small(members=2).fit(frame)
-    assert len(model.table_.flows) == 2
     assert np.array_equal(model.score_samples(frame), model.table_.log_prob(frame).numpy())
-    with pytest.raises(ValueError, match="2 flows, no single latent space"):
+    with pytest.raises(ValueError, match="no single latent space"):
         model.transform(frame)
 
 

@@ -56,7 +56,7 @@ def check(found: Any, expected: Any, tolerance: float, what: str) -> None:
 def table_of(expected: dict[str, Any]) -> Any:
     """The rows to score: those of a Parquet file, or where there is none, the text of a CSV."""
     if "rows" not in expected:
-        from pushforward.io.old_tables import open_table
+        from pushforward.io.tables import open_table
 
         return open_table(GOLDEN / expected["csv"]).read()
     parquet = pytest.importorskip("pyarrow.parquet", reason="the rows of tables are in Parquet files")

@@ -8,12 +8,14 @@ import pickle
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 import pushforward as pf
+from pushforward.io import models
 
 
 @pytest.fixture
@@ -191,3 +193,37 @@ def test_what_is_not_json_is_refused_before_writing(flow: pf.Flow, tmp_path: Pat
     with pytest.raises(ValueError, match="JSON-able"):
         pf.save(flow, tmp_path / "m.safetensors", about={"columns": {1, 2}})
     assert not list(tmp_path.iterdir())
+
+
+class Shifted(pf.Density):
+    """A normal density around a number that is a setting: kept in a buffer that files do not hold."""
+
+    def __init__(self, centre: float) -> None:
+        super().__init__()
+        self.space = pf.Vectors(2)
+        self.centre = centre
+        self.log_scale = torch.nn.Parameter(torch.zeros(2))
+        self.register_buffer("mean", torch.full((2,), centre), persistent=False)
+
+    def log_prob(self, x: Any, context: Any = None) -> torch.Tensor:
+        return torch.distributions.Normal(self.mean, self.log_scale.exp()).log_prob(x).sum(1)
+
+    def sample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> torch.Tensor:
+        return self.mean + self.log_scale.exp() * torch.randn(n, 2)
+
+
+def test_buffers_that_a_file_does_not_hold_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "_KINDS", dict(models._KINDS))
+    models.register("shifted", Shifted, lambda d: {"centre": d.centre}, lambda settings, _: Shifted(settings["centre"]))
+    for dtype in (torch.float32, torch.float64):
+        density = pf.Mixture([Shifted(3.0), Shifted(-2.0)], weights=[0.3, 0.7]).to(dtype)
+        pf.save(density, tmp_path / "model.safetensors")
+        again = pf.load(tmp_path / "model.safetensors")
+        x = torch.randn(5, 2, dtype=dtype)
+        assert again[0].mean.dtype == dtype
+        assert torch.equal(again.log_prob(x), density.log_prob(x))
+
+
+def test_a_density_whose_class_files_do_not_know_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Shifted cannot be saved: its class was not made known"):
+        pf.save(Shifted(1.0), tmp_path / "model.safetensors")

@@ -16,8 +16,7 @@ LONG_FILES: set[str] = {
     "density.py",
 }
 LONG_FUNCTIONS: set[str] = {
-    "checks/calibration.py: _of_latents",
-    "checks/distances.py: columns",
+    "checks/memorisation.py: memorisation",
     "cli/on_fit.py: fit",
     "plots/panels.py: four_panels",
     "plots/warp.py: animate",
@@ -34,7 +33,6 @@ PRIVATE_OPERATORS: set[str] = {
 }
 DATA_SET_NAMES: set[str] = set()
 ON_THE_MAKE: set[str] = {
-    "checks/subject.py: isinstance(density, Flow)",
     "cli/models.py: isinstance(model, TableDensity)",
     "cli/on_model.py: isinstance(built, TableDensity)",
     "plots/style.py: hasattr(density, 'base')",

@@ -59,7 +59,7 @@ class Frequencies(Baseline):
 
     def __init__(self, sizes: Sequence[int], log_mass: Tensor | None = None) -> None:
         super().__init__(len(sizes), "independent frequencies")
-        self.sizes = tuple(sizes)
+        self.sizes = self.space.sizes = tuple(sizes)
         uniform = torch.cat([torch.full((size,), -math.log(size), dtype=torch.float64) for size in self.sizes])
         self.register_buffer("log_mass", uniform if log_mass is None else log_mass)
 
@@ -175,13 +175,14 @@ class Independent(Baseline):
     """Independent densities of consecutive columns, such as `Frequencies` of states and a Gaussian of numbers.
 
     Args:
-        densities: of the first columns, of the next, and so on; each sees the whole context.
+        densities: of the first columns, of the next, and so on, states before numbers; each sees the whole context.
         label: what it is, for people.
     """
 
     def __init__(self, densities: Sequence[Baseline], label: str = "") -> None:
         super().__init__(sum(len(d.space.names) for d in densities), label, max(d.context_dim for d in densities))
         self.densities = nn.ModuleList(densities)
+        self.space.sizes = tuple(size for density in densities for size in density.space.sizes)
 
     @property
     def parts(self) -> list[Baseline]:

@@ -379,6 +379,11 @@ class Mixture(Density):
         """Its densities, in order."""
         return list(self)
 
+    def initialize(self, x: Any, context: Any = None) -> None:
+        """Each of its densities', from the same batch."""
+        for density in self:
+            density.initialize(x, context)
+
     def __len__(self) -> int:
         return len(self.densities)
 

@@ -82,10 +82,10 @@ def fit_numbers(
     names = [columns.own_names[i] for i in varying]
     seed = seed_of(estimator.random_state)
     flows = _flows(estimator, rows, members if varying else 0, seed, fresh, names)
+    inner = None if not flows else flows[0] if len(flows) == 1 else Ensemble(flows)
     record = None
-    if flows:
-        record = _train(flows, rows, names if fresh else None, seed, estimator, settings)
-    inner = None if record is None else cast(Density, record.flow)
+    if inner is not None:
+        record = _train(inner, rows, names if fresh else None, seed, estimator, settings)
     adopt(estimator, inner, columns, given, constants=constants, record=record)
 
 
@@ -106,7 +106,8 @@ def fit_cells(estimator: FlowDensity, X: Any, tables: Sequence[Any], sample_weig
     weights = read_weights(sample_weight, len(joint))
     if not weights.all():  # a weight of zero leaves the row out, its categories and its extremes too
         joint, weights = joint[np.flatnonzero(weights)], weights[weights > 0]
-    rows = rows_of(joint)
+    is_array = not joint.named and all(column.numeric for column in joint.columns)
+    rows = joint.to("numpy" if is_array else "pyarrow")
     schema = infer_schema(rows, estimator.kinds)
     given_names = [] if given is None else [n for n in given.names if n in schema.names]
     if given is not None and not given_names:
@@ -151,7 +152,7 @@ def adopt(
     left_out = frozenset() if table is None else frozenset(c.name for c in table.schema.columns if not c.modelled)
     estimator._x, estimator._context = columns.without(left_out), None if context is None else context.without(left_out)
     estimator.n_context_features_in_ = 0 if context is None else len(context.names)
-    estimator._latent_columns = len(columns.names) if table is None else len(table.layout.numbers)
+    estimator._latent_columns = len(columns.names) if table is None else _count_numbers(table)
 
 
 def has_numbers_alone(density: Density) -> bool:
@@ -197,13 +198,6 @@ def checked_members(members: Any) -> int:
     return members
 
 
-def rows_of(frame: Frame) -> Any:
-    """A frame as the density of a table takes it."""
-    from ..tables.arrow import Source
-
-    return Source(frame.to_arrow(), named=frame.named, where=frame.source)
-
-
 def _flows(
     estimator: FlowDensity, rows: WeightedRows, members: int, seed: int, fresh: bool, names: Sequence[Any]
 ) -> list[Flow]:
@@ -228,22 +222,21 @@ def _flows(
 
 
 def _train(
-    flows: list[Flow], rows: WeightedRows, names: Sequence[Any] | None, seed: int, estimator: FlowDensity,
+    model: Density, rows: WeightedRows, names: Sequence[Any] | None, seed: int, estimator: FlowDensity,
     given: dict[str, Any],
 ) -> Fit:  # fmt: skip
-    """Trains one flow, or several together, on the rows, in float32 where that holds them, and leaves them in float64.
+    """Trains a flow, or a mixture of them, on the rows, in float32 where that holds them, and leaves it in float64.
 
     Scores in float64 do not depend on which rows stand beside each other, to 1e-12 and not to 1e-5. Columns over which
     the density can grow without bound are named in a warning if there are names for them.
     """
-    device = next(flows[0].parameters()).device
-    model = flows[0] if len(flows) == 1 else Ensemble(flows)
+    device = next(model.parameters()).device
     double = needs_float64(rows.x) or (rows.context is not None and needs_float64(rows.context))
     model.to(torch.float64 if double and device.type != "mps" else torch.float32)
     train, val = split(rows, given.pop("val_fraction"), seed)
     first = representative(rows, INITIAL_ROWS, seed)
-    for flow in flows:
-        flow.initialize(first.x, first.context)
+    for member in model.members:
+        member.initialize(first.x, first.context)
     settings = {**choose(len(rows), rows.x.shape[1], recipe=estimator.recipe).training, "steps": None} | given
     if all(settings.get(name) is None for name in LENGTHS):
         settings["steps"] = steps_for(len(rows), settings["batch"])
@@ -272,13 +265,18 @@ def _check_constants(estimator: FlowDensity, rows: WeightedRows) -> None:
             raise ValueError(f"columns {names} were constant when first fitted and vary now: fit afresh")
 
 
+def _count_numbers(table: TableDensity) -> int:
+    """How many of the modelled columns of a table have numbers."""
+    return sum(c.coded.flows for c in table.schema.modelled if c.name not in table.given)
+
+
 def _joined(x: Frame, context: Frame) -> Frame:
     """X and its context as one table."""
     both = [n for n in context.names if n in x.names]
     if both:
         raise ValueError(f"X and context both have a column {both[0]!r}: rename one of them")
     check_lengths(x, context)
-    return replace(x, columns=(*x.columns, *context.columns), named=x.named or context.named)
+    return replace(x, columns=(*x.columns, *context.columns), named=True)
 
 
 def _check_settings(estimator: FlowDensity) -> None:

@@ -200,7 +200,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
     def score_samples(self, X: Any, *, context: Any = None) -> Array:  # noqa: N803
         """Log-density of each row: X (N, D), context (N, K) -> (N,) float64, nats, in the units of the data.
 
-        A row that departs from a constant column has -inf; how many do is told by a warning.
+        A row that departs from a constant column has -inf, with a warning that counts them.
 
         Of mixed rows it is the log of masses and densities multiplied, as `TableDensity` says, and for cells that are
         rounded or hold no number a lower bound in expectation.
@@ -260,11 +260,13 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
                 column with numbers.
         """
         self._check_one_latent_space()
+        if not self._latent_columns:
+            raise ValueError("the rows have no columns with numbers, and so no latents")
         (table,) = _fitting.typed(X)
         with torch.no_grad():
             z = self.density_.latent(*self._read(X, context, table))
         if z is None:
-            raise ValueError("this density has no single latent space")
+            raise ValueError(f"members={self.members}: a mixture of several flows has no single latent space")
         values = z.double().cpu().numpy().astype(float_dtype(table), copy=False)
         if self._makes_frames():
             return values
@@ -339,7 +341,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
     def _for_density(self, rows: Any) -> Any:
         """Rows as `density_` takes them, numbers in its dtype and on its device; None stays None."""
         if isinstance(rows, Frame):
-            return _fitting.rows_of(rows)
+            return rows.to_arrow()
         if rows is None:
             return None
         like = next(self.density_.parameters(), torch.empty(0, dtype=torch.float64))

@@ -1,1 +1,10 @@
-"""What comes in and goes out: tables in files and frames, and model files."""
+"""The doors of the house: model files, tables from files and frames. Its modules are imported when first used."""
+
+import importlib
+from types import ModuleType
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in ("frames", "models", "tables"):
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

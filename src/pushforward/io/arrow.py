@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .cells import Labels, are_missing, as_arrow, parse_numbers, parse_times, pyarrow
+from .cells import Labels, all_numbers, are_missing, as_arrow, parse_times, pyarrow, quick_numbers
 
 if TYPE_CHECKING:
     from .column import Column
@@ -198,52 +198,44 @@ def _texts_array(codes: NDArray[np.int32], labels: Sequence[str], kind: Any) -> 
 
 def _of_file(cells: Any, like: Column | None) -> dict[str, Any]:
     """The cells of a text file: numbers, truth values, times or texts, whichever all of them are."""
+    quick = quick_numbers(cells) if like is None or like.holds == "numbers" else None
+    if quick is not None:
+        facts = {"holds": "numbers", "dtype": "text", "numbers": quick[0], "is_missing": quick[1], "cells": cells}
+    else:
+        facts = _of_distinct(_encoded(cells), like)
+    if like is not None and like.numbers is not None and like.numbers.dtype == np.float64 and "numbers" in facts:
+        facts["numbers"] = facts["numbers"].astype(np.float64, copy=False)
+    return facts
+
+
+def _of_distinct(cells: Any, like: Column | None) -> dict[str, Any]:
+    """The same of cells that were dictionary-encoded: the distinct ones are parsed."""
     pa = pyarrow()
-    coded = _encoded(cells)
-    labels, codes = Labels(coded.dictionary), _codes(coded)
+    labels, codes = Labels(cells.dictionary), _codes(cells)
     nothing = are_missing(labels) if len(labels) else np.zeros(0, bool)
     is_missing = np.append(nothing, True)[codes]
     codes[is_missing] = -1
     facts: dict[str, Any] = {"holds": "texts", "dtype": "text", "is_missing": is_missing, "codes": codes,
-                             "labels": labels, "cells": coded}  # fmt: skip
+                             "labels": labels, "cells": cells}  # fmt: skip
     used = np.bincount(codes[~is_missing], minlength=len(labels)) > 0
     if not used.any():
         return facts | {"holds": "nothing"}
-    chosen = labels.arrow.filter(pa.array(used))
-    places = np.cumsum(used) - 1
-    at = np.where(is_missing, 0, places[codes])
-    if _all_numbers(chosen):
-        values, _ = parse_numbers(Labels(chosen))
-        truth = set(pa.compute.unique(pa.compute.utf8_lower(pa.compute.utf8_trim_whitespace(chosen))).to_pylist()[:3])
-        facts |= {"holds": "numbers", "numbers": np.where(is_missing, values.dtype.type(0), values[at])}
-        if truth <= {"true", "false"} and (like is None or like.holds != "texts"):
-            lower = np.where(is_missing, -1, facts["numbers"]).astype(np.int32)
-            facts |= {"holds": "truths", "codes": lower, "labels": ("false", "true")}
+    chosen = Labels(labels.arrow.filter(pa.array(used)))
+    at = np.where(is_missing, 0, (np.cumsum(used) - 1)[codes])
+    as_texts = like is not None and like.holds == "texts"
+    numbers = all_numbers(chosen)
+    if numbers is not None:
+        facts |= {"holds": "numbers", "numbers": np.where(is_missing, numbers.dtype.type(0), numbers[at])}
+        if not as_texts and {label.strip().lower() for label in chosen[:9]} <= {"true", "false"}:
+            truths = np.where(is_missing, -1, facts["numbers"]).astype(np.int32)
+            facts |= {"holds": "truths", "codes": truths, "labels": ("false", "true")}
     else:
-        times, good, form = parse_times(Labels(chosen), mixed=True)
+        times, good, form = parse_times(chosen, mixed=True)
         if good.all():
             days = bool((times % _DAY == 0).all()) and (like is None or like.unit in ("", "D"))
-            ticks = times // _DAY if days else times
-            facts |= {"holds": "times", "times": np.where(is_missing, 0, ticks[at]), "unit": "D" if days else "s",
-                      "form": form}  # fmt: skip
-    if like is not None and like.numbers is not None and like.numbers.dtype == np.float64 and "numbers" in facts:
-        facts["numbers"] = facts["numbers"].astype(np.float64)
-    if like is not None and like.holds == "texts":
-        facts["holds"] = "texts"
-    return facts
-
-
-def _all_numbers(texts: Any) -> bool:
-    """Whether each text is a number; told early where one is not."""
-    pa = pyarrow()
-    try:
-        pa.compute.cast(pa.compute.utf8_trim_whitespace(texts), pa.float64())
-    except pa.ArrowInvalid:
-        head = texts[:100]
-        return bool(
-            parse_numbers(Labels(head))[1].all() and (len(head) == len(texts) or parse_numbers(Labels(texts))[1].all())
-        )
-    return True
+            ticks = np.where(is_missing, 0, (times // _DAY if days else times)[at])
+            facts |= {"holds": "times", "times": ticks, "unit": "D" if days else "s", "form": form}
+    return facts | ({"holds": "texts"} if as_texts else {})
 
 
 def _of_strings(cells: Any) -> dict[str, Any]:

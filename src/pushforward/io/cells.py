@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 Numbers: TypeAlias = NDArray[np.int64] | NDArray[np.uint64] | NDArray[np.float64]
 MISSING = ("", "na", "n/a", "nan", "null", "none")  # cells of a file that hold nothing, in lower case, without blanks
-TRUTH = {"false": 0.0, "true": 1.0}
 FORMS = ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S")  # of times
 _DATE = r"^\s*\d{4}-\d\d-\d\d"
 _PLAIN = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"  # numbers that Arrow reads, but for the sign in front
 _PERHAPS = r"^[+-]?([\d_]+\.?[\d_]*([eE][+-]?[\d_]+)?|\.[\d_]+([eE][+-]?[\d_]+)?|[iI][nN][fF]([iI][nN][iI][tT][yY])?)$"
+_LOOKED_AT = 1000  # cells, to see whether they repeat
 _EXACT = 2**53  # up to which float64 holds every integer
 
 
@@ -75,9 +75,38 @@ def is_number(text: str) -> bool:
 
 def are_missing(labels: Sequence[str]) -> NDArray[np.bool_]:
     """Which texts (L,) of a file hold nothing."""
-    pc = pyarrow().compute
-    lower = pc.utf8_lower(pc.utf8_trim_whitespace(as_arrow(labels)))
-    return _array(pc.is_in(lower, value_set=pyarrow().array(MISSING)))
+    return _array(_missing(pyarrow().compute.utf8_trim_whitespace(as_arrow(labels))))
+
+
+def quick_numbers(cells: Any) -> tuple[Numbers, NDArray[np.bool_]] | None:
+    """Cells (N,) of which nearly each is another, as numbers, 0 where missing, and which are missing.
+
+    None where cells repeat, so that it is better to parse the distinct ones, or where one is no plain number.
+    """
+    pa = pyarrow()
+    pc = pa.compute
+    head = cells.slice(0, _LOOKED_AT)
+    if 2 * len(pc.unique(head)) < len(head) or len(head) < _LOOKED_AT:
+        return None
+    texts = pc.utf8_trim_whitespace(cells.combine_chunks() if isinstance(cells, pa.ChunkedArray) else cells)
+    missing = _missing(texts)
+    if pc.any(missing).as_py():
+        texts = pc.if_else(missing, pa.scalar(None, pa.string()), texts)
+    values = _cast(texts)
+    return None if values is None else (_whole(values, texts), _array(missing))
+
+
+def all_numbers(labels: Sequence[str]) -> Numbers | None:
+    """Texts (L,) -> numbers (L,), None where one of them is no number; see `parse_numbers`."""
+    texts = pyarrow().compute.utf8_trim_whitespace(as_arrow(labels))
+    values = _cast(texts)
+    if values is not None:
+        return _whole(values, texts)
+    for some in (labels[:100], labels):  # most texts tell at once that they are none
+        numbers, good = parse_numbers(some)
+        if not good.all():
+            return None
+    return numbers
 
 
 def parse_numbers(labels: Sequence[str]) -> tuple[Numbers, NDArray[np.bool_]]:
@@ -94,21 +123,33 @@ def parse_numbers(labels: Sequence[str]) -> tuple[Numbers, NDArray[np.bool_]]:
     good = _array(plain)
     rest = _array(pc.and_(pc.invert(plain), pc.match_substring_regex(texts, _PERHAPS)))
     lower = pc.utf8_lower(texts)
-    truth = _array(pc.is_in(lower, value_set=pa.array(list(TRUTH))))
-    values = np.nan_to_num(
-        pc.cast(cells, pa.float64()).to_numpy(zero_copy_only=False), nan=0.0, posinf=np.inf, neginf=-np.inf
-    )
+    truth = _array(pc.is_in(lower, value_set=pa.array(["false", "true"])))
+    values = pc.fill_null(pc.cast(cells, pa.float64()), 0.0).to_numpy(zero_copy_only=False).copy()
     for i in np.flatnonzero(rest):
         text = texts[int(i)].as_py()
         if is_number(text):
             values[i], good[i] = float(text), True
     values[truth] = _array(pc.equal(lower, "true"))[truth]
     good |= truth
-    return _whole(values, good, cells, truth), good
+    return _whole(values, cells), good
 
 
-def _whole(values: NDArray[np.float64], good: NDArray[np.bool_], cells: Any, truth: NDArray[np.bool_]) -> NDArray[Any]:
-    """Numbers as integers where they are written so: exact to 64 bits."""
+def _missing(texts: Any) -> Any:
+    return pyarrow().compute.is_in(pyarrow().compute.utf8_lower(texts), value_set=pyarrow().array(MISSING))
+
+
+def _cast(texts: Any) -> NDArray[np.float64] | None:
+    """Texts as numbers, 0 where null; None where Arrow cannot read one."""
+    pa = pyarrow()
+    try:
+        return pa.compute.cast(texts, pa.float64()).fill_null(0.0).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:
+        return None
+
+
+def _whole(values: NDArray[np.float64], cells: Any) -> Numbers:
+    """Numbers as integers where all cells are written so: exact to 64 bits. Cells are null where they are no plain
+    numbers."""
     pa = pyarrow()
     pc = pa.compute
     if not (np.isfinite(values).all() and (values == np.floor(values)).all()):
@@ -117,15 +158,14 @@ def _whole(values: NDArray[np.float64], good: NDArray[np.bool_], cells: Any, tru
         return values
     if (np.abs(values) < _EXACT).all():
         return values.astype(np.int64)
+    digits = pc.replace_substring_regex(cells, r"^\+", "")
     for kind in (pa.int64(), pa.uint64()):
         try:
-            exact = pc.cast(cells, kind)
+            exact = pc.cast(digits, kind).fill_null(0).to_numpy(zero_copy_only=False)
         except pa.ArrowInvalid:
             continue
-        whole = exact.fill_null(0).to_numpy(zero_copy_only=False).copy()
-        written = _array(pc.is_valid(cells))
-        whole[~written] = values[~written].astype(whole.dtype)
-        return whole
+        good = _array(pc.is_valid(cells))
+        return np.where(good, exact, np.where(good, 0, values).astype(exact.dtype))
     return values
 
 

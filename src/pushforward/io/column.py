@@ -38,7 +38,8 @@ class Column:
         times: (N,) int64 ticks of `unit`, 0 where missing; None where the cells are no times.
         unit: of the ticks: "D", "s", "ms", "us" or "ns".
         form: how a text writes its times, as of `strftime`; None where they did not come as text.
-        codes: (N,) int32, places in `labels`, -1 where missing; None where the cells are no texts.
+        codes: (N,) int32, places in `labels`, -1 where missing; None where the cells are no texts, or numbers of a file
+            of which nearly each is another (`as_texts` gives them).
         labels: the distinct texts; some may be unused.
         cells: the Arrow column that came in, to be given back as it was; None where there was none.
         native: the dtype that it has in the frame library it came in, None where its Arrow type says it all.
@@ -122,11 +123,25 @@ class Column:
         """Numbers (N,) in their own dtype."""
         return (np.zeros(len(self)) if self.numbers is None else self.numbers).astype(self.numpy_dtype, copy=False)
 
+    def as_texts(self) -> tuple[NDArray[np.int32], Sequence[str]]:
+        """Cells of any kind as places (N,) in labels, -1 where missing; the labels, some of which may be unused.
+
+        Raises:
+            ValueError: the cells are lists, bytes and the like.
+        """
+        if self.codes is not None:
+            return self.codes, self.labels
+        if self.holds == "other":
+            raise ValueError(f"column {self.name!r} holds {self.dtype}, which is no category")
+        views = views_of(self.to_arrow().cast(pyarrow().string()), False)
+        return np.where(self.is_missing, -1, views["codes"]).astype(np.int32), views["labels"]
+
     @property
     def texts(self) -> list[str | None]:
         """The N texts, None where missing: for messages and small columns."""
-        labels = list(self.labels)
-        return [None if code < 0 else labels[code] for code in (self.codes if self.codes is not None else ())]
+        codes, labels = self.as_texts()
+        labels = list(labels)
+        return [None if code < 0 else labels[code] for code in codes]
 
     def require_numbers(self) -> Numbers:
         """The numbers (N,), 0 where missing.

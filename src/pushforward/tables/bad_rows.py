@@ -43,9 +43,7 @@ def drop_bad_rows(
     return (frame if good.all() else read_again(frame[good])), report
 
 
-def good_rows(
-    file: TableFile, schema: Schema | None = None, *, kinds: Mapping[str, Any] | None = None
-) -> TableFile:
+def good_rows(file: TableFile, schema: Schema | None = None, *, kinds: Mapping[str, Any] | None = None) -> TableFile:
     """A file without its bad rows, which each pass counts in `skipped`.
 
     Args:

@@ -56,7 +56,7 @@ class TableDensity(Density):
         ValueError: the inner density does not fit the schema.
     """
 
-    space: Columns
+    space: Columns  # type: ignore[override]  # set once, never replaced by another space
 
     def __init__(self, schema: Schema, given: Sequence[str], inner: Density, unsampled: float = 0.0) -> None:
         super().__init__()
@@ -243,7 +243,7 @@ class TableDensity(Density):
         """n rows (n, M + C), and which of them may be sampled (n,)."""
         context = None if given is None else cast(Tensor, self.space.encode_given(given)).to(self.device)
         x = self.inner.sample(n if context is None else 1, context, generator=generator)
-        rows = x.reshape(n, -1).double().cpu().numpy()
+        rows = x.reshape(n, x.shape[-1]).double().cpu().numpy()
         return rows, self.space.decode(rows, given, picks)[1]
 
     @property

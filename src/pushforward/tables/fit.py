@@ -271,7 +271,9 @@ class _Training:
             self.summary["mass"] = result.summary
             interrupted = result.stopped == "interrupted"
         with torch.no_grad():
-            said = [0.0 if r is None else r.mean(self.inner.log_mass(r.states, r.rows.context)) for r in (rows, val_rows)]
+            said = [
+                0.0 if r is None else r.mean(self.inner.log_mass(r.states, r.rows.context)) for r in (rows, val_rows)
+            ]
         self.offset -= said[0]
         self.val_offset -= said[1]
         return interrupted

@@ -37,6 +37,7 @@ class StatesThenNumbers(Density):
     """
 
     takes_noise = True
+    space: Vectors  # type: ignore[override]  # set once, never replaced by another space
 
     def __init__(self, mass: MassFunction | None, flow: Flow | Mixture | None) -> None:
         super().__init__()
@@ -122,7 +123,7 @@ class StatesThenNumbers(Density):
         if self.mass is not None:
             given = None if contexts is None else contexts.to(self.mass.bias_out)
             states = self.mass.sample(count if given is None else 1, given, generator=generator)
-            x[:, : len(self.sizes)] = states.reshape(count, -1).double()
+            x[:, : len(self.sizes)] = states.reshape(count, len(self.sizes)).double()
         if self.flow is not None and self.precondition is not None:
             told = self._contexts(x, contexts)
             z = self.flow.sample(count if told is None else 1, told, generator=generator).reshape(count, self.numbers)

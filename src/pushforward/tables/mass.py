@@ -89,6 +89,7 @@ class MassFunction(Density):
         1.0
     """
 
+    space: Vectors  # type: ignore[override]  # set once, never replaced by another space
     log_marginal: Tensor
     log_mix: Tensor
     _mask_in: Tensor
@@ -155,10 +156,10 @@ class MassFunction(Density):
         self.bias_out.copy_(marginal)
         self.log_mix.fill_(math.log(min(0.01, 10 / n)))
 
-    def forward(self, states: Tensor, given: Tensor | None = None) -> Tensor:
-        """states (B, M), given (B, G) -> log P(states | given) (B,), in nats."""
-        index = states.long() + self._offsets
-        return self._mixed(self._log_softmax(states, given).gather(1, index), self.log_marginal[index]).sum(1)
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """States x (B, M), context (B, G) -> log P(states | context) (B,), in nats."""
+        index = x.long() + self._offsets
+        return self._mixed(self._log_softmax(x, context).gather(1, index), self.log_marginal[index]).sum(1)
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """log P(states | context) of states x (N, M), context (N, G) -> (N,), in nats, by chunks of rows."""
@@ -218,4 +219,3 @@ class MassFunction(Density):
     def _mixed(self, log_p: Tensor, log_marginal: Tensor) -> Tensor:
         """Log-probabilities of the network, with a little of the marginals."""
         return torch.logaddexp(log_p + torch.log1p(-self.log_mix.exp()), log_marginal + self.log_mix)
-

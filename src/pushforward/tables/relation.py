@@ -83,7 +83,7 @@ def _parts(column: Kind, others: Sequence[Kind], sample: Frame) -> tuple[Parts, 
 def _best(
     candidates: list[tuple[int, ...]], rest: Callable[[tuple[int, ...]], Values], alone: float
 ) -> list[int] | None:
-    """The candidate after which least is left to say; None where that is little less than without, or of many values."""
+    """The candidate after which least is left to say; None where it saves little or leaves many values."""
     costs = [_entropy(rest(chosen)) + _PART_GAIN * len(chosen) for chosen in candidates]
     best = candidates[int(np.argmin(costs))]
     return sorted(best) if min(costs) <= alone - _GAIN and _is_plain(rest(best)) else None

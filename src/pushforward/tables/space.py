@@ -179,7 +179,7 @@ class Columns(Space):
         return EncodedRows(states, base, width, given, log_mass, tuple(trouble))
 
     def encode(self, rows: Frame) -> Tensor:
-        """N rows as states and numbers (N, M + C) float64; see `tensor`. Numbers are spread by the noise of their row."""
+        """N rows as states and numbers (N, M + C) float64, as `tensor` gives them for the noise of each row."""
         encoded = self.rows(rows)
         return self.tensor(encoded, uniforms(encoded.states, encoded.base, 0))[0]
 
@@ -191,7 +191,7 @@ class Columns(Space):
         return torch.from_numpy(self._conditions({c.name: c for c in frame.columns}, len(rows)))
 
     def tensor(self, rows: EncodedRows, noise: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
-        """Encoded rows and noise (N, C) of the unit interval -> x (N, M + C), the log-density to add (N,), both float64.
+        """Encoded rows and noise (N, C) of the unit interval -> x (N, M + C) and the log-density to add (N,), float64.
 
         Numbers are spread over their cells by the noise and mapped by their own marginals; they are NaN where there is
         none. The mass of a cell is the mean density within it, times its width.
@@ -240,7 +240,7 @@ class Columns(Space):
         """Writes rows to a file; the suffix decides on the format."""
         from ..io.tables import write_table
 
-        write_table(path, rows)
+        write_table(rows, path)
 
     def join(self, parts: Sequence[Frame]) -> Frame:
         """Rows, one part after another."""
@@ -301,11 +301,11 @@ def _mapped(
     """Numbers base (N,), NaN for none, cells of width (N,) and noise u (N,) -> y (N,), the log-density to add (N,)."""
     absent = np.isnan(base)
     w = base + width * u if kind.noisy else base
-    of_cell = np.log(np.where(width > 0, width, 1.0)) if kind.noisy else 0.0
+    of_cell = np.log(np.where(width > 0, width, 1.0)) if kind.noisy else width  # or zeros
     if not absent.any():
         y, log_slope = kind.marginal.forward(w)
         return y, log_slope + of_cell
     y, added, there = np.full_like(base, np.nan), np.zeros_like(base), ~absent
     y[there], log_slope = kind.marginal.forward(w[there])
-    added[there] = log_slope + (of_cell[there] if kind.noisy else 0.0)
+    added[there] = log_slope + of_cell[there]
     return y, added

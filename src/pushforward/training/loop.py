@@ -96,8 +96,7 @@ def train(
     rows, val_rows, first = split(density, data, val, context, weights, val_fraction, size, seed)
     density.eval()
     if first is not None:
-        for member in density.members:
-            member.initialize(first.x, first.context)
+        density.initialize(first.x, first.context)
         if check and settings.noise == 0 and first.x.ndim == 2:  # noise gives each value a width
             warn_of_unbounded(first.x.cpu().numpy())
         rows = with_noise(rows, first, settings.noise or 0.0)

@@ -51,7 +51,7 @@ class Category(Plain):
         codes, labels = _texts_of(column)
         counts = np.bincount(codes[codes >= 0], minlength=len(labels))
         used = np.flatnonzero(counts)
-        names = {int(i): labels[i] for i in used}
+        names = {i: labels[i] for i in used.tolist()}
         order = sorted(names, key=lambda i: (-counts[i], names[i]))
         most = request.max_categories
         return cls(
@@ -277,5 +277,3 @@ def _dtype(column: Column) -> str:
     if column.dtype != "text":
         return column.dtype
     return "bool" if column.holds == "truths" else "string"
-
-

@@ -35,7 +35,7 @@ class Circular(Number):
     low: float = fact(is_number, 0.0)  # type: ignore[assignment]
 
     @property
-    def high(self) -> float | None:
+    def high(self) -> float | None:  # type: ignore[override]
         """Where values begin again."""
         return self.low + self.period
 

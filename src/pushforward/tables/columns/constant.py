@@ -89,5 +89,3 @@ class Constant(Plain):
     def show(self, value: float) -> str:
         """A value, for people."""
         return self.number.show(value)
-
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -103,10 +104,10 @@ class Date(Number):
         ticks = values if values.dtype == np.int64 else np.clip(values, -_FARTHEST, _FARTHEST).astype(np.int64)
         return Column.of_times(self.name, ticks, is_missing, self.dtype, self.time_unit, self.form)
 
-    def encode_present(self, column: Column) -> Cells:
-        """A time of day is impossible where there were days alone."""
+    def encode_column(self, column: Column, encode_values: Callable[[NDArray[Any]], Cells]) -> Cells:
+        """The cells of a column; a time of day is impossible where there were days alone."""
         values, lost = self._read(column)
-        cells = self.encode_values(values)
+        cells = encode_values(values)
         if self.time_unit == "D":
             cells.state[lost > 0] = -1
         return cells

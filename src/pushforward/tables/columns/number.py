@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self, cast
 
@@ -214,7 +215,11 @@ class Number(Plain):
 
     def encode_present(self, column: Column) -> Cells:
         """See `encode_values`."""
-        return self.encode_values(self.read(column))
+        return self.encode_column(column, self.encode_values)
+
+    def encode_column(self, column: Column, encode_values: Callable[[NDArray[Any]], Cells]) -> Cells:
+        """The cells of a column, whose values are encoded by this kind or by a wrapper around it."""
+        return encode_values(self.read(column))
 
     def encode_values(self, values: NDArray[Any]) -> Cells:
         """Values (N,), none missing, as cells."""
@@ -299,7 +304,7 @@ def number_features(kind: Kind) -> list[tuple[str, bool]]:
 def with_indicator(kind: Kind, values: NDArray[Any], is_missing: Mask, middle: float) -> Values:
     """Values (N,), a middle one where missing, and an indicator of these where cells may be: (N, 1 or 2)."""
     filled = np.where(is_missing, middle, values.astype(np.float64))
-    return np.stack([filled, is_missing], 1) if kind.missing else filled[:, None]
+    return np.stack([filled, is_missing.astype(np.float64)], 1) if kind.missing else filled[:, None]
 
 
 def as_number(kind: Kind) -> Number:

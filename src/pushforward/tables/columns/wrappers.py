@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...io.frames import Column
-from .base import Cells, Kind, Mask, States, Values, Wrapper, each, fact, is_number
+from .base import Cells, Mask, States, Values, Wrapper, each, fact, is_number
 from .lattice import spelled
 from .marginal import Marginal
 from .number import Lattice, Number, as_number
@@ -34,7 +34,7 @@ class NumberWrapper(Wrapper):
 
     def encode_present(self, column: Column) -> Cells:
         """See `encode_values`."""
-        return self.encode_values(self.number.read(column))
+        return self.number.encode_column(column, self.encode_values)
 
     def encode_values(self, values: NDArray[Any]) -> Cells:
         """As the inner kind."""
