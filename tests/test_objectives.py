@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -352,3 +354,14 @@ def test_a_density_of_ones_own_trains() -> None:
     density = Normal()
     pf.fit(density, torch.randn(1000, 2) + torch.tensor([3.0, -1.0]), steps=400, lr=0.05, progress="none")
     torch.testing.assert_close(density.mean.detach(), torch.tensor([3.0, -1.0]), atol=0.15, rtol=0)
+
+
+def test_a_training_does_not_load_torchs_compiler() -> None:
+    """It takes seconds, which a training of a given length would lose."""
+    code = (
+        "import sys, torch, pushforward as pf\n"
+        "pf.fit(pf.spline_flow(2, depth=2, width=8), torch.randn(50, 2), steps=3, progress='none')\n"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.split() == ["False"]

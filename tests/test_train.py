@@ -468,8 +468,8 @@ def test_fit_chooses_a_flow_for_rows_contexts_and_drawing_functions() -> None:
     assert fit.flow is not None
     assert fit.flow.recipe is not None
     assert (fit.flow.recipe["name"], fit.flow.context_dim) == ("spline_flow", 1)
-    drawn = pf.fit("auto", lambda n, g: TwoMoons().sample(n, generator=g), seconds=1.0, progress="none")
-    assert drawn.summary["seconds"] < 4
+    drawn = pf.fit("auto", lambda n, g: TwoMoons().sample(n, generator=g), seconds=3.0, progress="none")
+    assert drawn.summary["seconds"] < 8
     again = [pf.fit("auto", x, steps=5, seed=7, progress="none").flow for _ in range(2)]
     assert same(*(state(flow) for flow in again if flow is not None))
     with pytest.raises(ValueError, match=r"rows of shape \(N, D\) to choose a flow for, got \(300,\)"):

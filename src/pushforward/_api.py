@@ -49,9 +49,12 @@ from .tables import Schema as Schema
 from .tables import TableDensity as TableDensity
 from .tables import fit_table as fit_table
 from .tables import infer_schema as infer_schema
+from .training import Batch as Batch
 from .training import Epoch as Epoch
 from .training import Fit as Fit
+from .training import TrainSettings as TrainSettings
 from .training import fit as fit
+from .training import negative_log_likelihood as negative_log_likelihood
 from .training import train as train
 from .training.auto import Choice as Choice
 from .training.auto import choose as choose

@@ -264,6 +264,11 @@ class _Products(TorchDispatchMode):
         super().__init__()
         self.operations = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False: torch would otherwise load its compiler, which takes seconds, to keep it away from the mode."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs an operator."""
         out = func(*args, **(kwargs or {}))
