@@ -156,6 +156,6 @@ def _history(curves: list[dict[str, Any]]) -> Any:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return ", ".join(f"{k} {v:,}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_shown(part)}" for name, part in value.items())
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -157,14 +157,9 @@ def _quantiles(density: Density, path: str) -> NDArray[np.float64]:
         ValueError: it kept none.
     """
     kept = (density.training_summary or {}).get("quantiles")
-    if (
-        not isinstance(kept, list)
-        or len(kept) < 2
-        or any(not isinstance(q, float) for q in kept)
-        or sorted(kept) != kept
-    ):
+    if not isinstance(kept, list) or len(kept) < 2 or not all(isinstance(q, float) for q in kept):
         raise ValueError(
             f"{path} keeps no quantiles of held-out log-densities to rank rows among: --outlier needs a model that "
             "`pushforward fit` wrote"
         )
-    return np.array(kept, dtype=np.float64)
+    return np.array(sorted(kept))

@@ -37,11 +37,7 @@ def _train_options() -> dict[str, tuple[Any, Any, str]]:
     They are read off the source of `TrainSettings`: importing it would import torch, for which `--help` must not wait.
     """
     source = ast.parse((resources.files("pushforward") / "training" / "settings.py").read_text(encoding="utf-8"))
-    settings = (
-        next(node for node in source.body if isinstance(node, ast.ClassDef) and node.name == "TrainSettings")
-        if "TrainSettings" in (resources.files("pushforward") / "training" / "settings.py").read_text()
-        else ast.parse("class A: pass").body[0]
-    )  # TEMP
+    settings = next(node for node in source.body if isinstance(node, ast.ClassDef) and node.name == "TrainSettings")
     options = {}
     for field in settings.body:
         if isinstance(field, ast.AnnAssign) and isinstance(field.value, ast.Call):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..density import Density, Feature, Space
 from ..io.frames import Column, Frame, concat, read
-from ..io.names import quoted
+from ..io.names import columns_text, quoted
 from ..io.tables import write_table
 from .columns import Kind
 from .noise import uniforms
@@ -107,6 +107,10 @@ class Columns(Space):
         self.given_sizes = tuple(c.states for c in self.conditions if c.in_mass)
         self.given_numbers = sum(c.flows for c in self.conditions)
 
+    def describe(self) -> str:
+        """What each column is, a line for each."""
+        return self.schema.describe()
+
     def matches(self, other: Space) -> bool:
         """Whether the rows of another space are rows of this one."""
         return isinstance(other, Columns) and self.schema == other.schema and self.given == other.given
@@ -133,9 +137,7 @@ class Columns(Space):
             columns = {c.name: own for c, own in zip(self.schema.columns, frame.columns, strict=True)}
         absent = [name for name in names if name not in columns]
         if absent:
-            raise ValueError(
-                f"{frame.source} lacks the columns {quoted(absent, 10)} of the model; it has {quoted(frame.names)}"
-            )
+            raise ValueError(f"{frame.source} lacks {columns_text(absent)} of the model; it has {quoted(frame.names)}")
         chosen = [columns[name] for name in names]
         return Frame(tuple(chosen), frame.named, frame.source, frame.kind).rename(names)
 
