@@ -30,7 +30,8 @@ from torch import Tensor, nn
 
 import pushforward as pf
 from common import RESULTS, write
-from pushforward.io.old_tables import Table, read_table
+from pushforward.io.frames import Frame
+from pushforward.io.tables import read_table
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "photoz"
 TARGET = "redshift"
@@ -43,7 +44,7 @@ MEMBERS = 8
 LogDensity = Callable[[np.ndarray, np.ndarray], np.ndarray]  # row numbers (N,), redshifts (N, G) -> (N, G)
 
 
-def prepared(table: Table, like: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def prepared(table: Frame, like: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """-> features (N, K) for the baselines, with medians of `like` (M, 12); the columns as they are (N, 12)."""
     names = [n for n in table.names if n != TARGET]
     x = table.matrix(names)

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 import pushforward as pf
 from common import write
-from pushforward.io.old_tables import TableWriter, open_table
+from pushforward.io.tables import TableWriter, open_table
 from pushforward.tables import Scores
 
 PIECE = 250_000  # rows of a file
@@ -66,7 +66,7 @@ def job(name: str, model: str, folder: str, n: int) -> dict[str, Any]:
                 writer.write(batch.with_column("log_density", log_density))
                 mean += float(log_density.sum()) / n
         else:
-            for batch in density.sample_batches(n, seed=0):
+            for batch in density.sample_frames(n, generator=0):
                 writer.write(batch)
     seconds = time.perf_counter() - began
     busy = time.process_time() - cpu  # of all threads: what else runs on the machine does not count

@@ -22,8 +22,8 @@ import pyarrow.parquet
 
 import pushforward as pf
 from common import RESULTS, write
-from pushforward.io.old_tables import read_table
-from pushforward.tables.arrow import Source, as_source
+from pushforward.io.frames import Frame, read
+from pushforward.io.tables import read_table
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 HELD_OUT, LEAST_HELD_OUT = 0.1, 100  # fewer rows are too few to tell samples from
@@ -58,23 +58,23 @@ SETS: dict[str, tuple[str, Callable[[Path], Any]]] = {
 }
 
 
-def split(table: Any, seed: int) -> tuple[Source, Source]:
+def split(rows: Frame, seed: int) -> tuple[Frame, Frame]:
     """-> training rows, held-out rows."""
-    source = as_source(table)
-    order = np.random.default_rng(seed).permutation(len(source))
-    held = max(round(HELD_OUT * len(source)), LEAST_HELD_OUT)
-    return source.take(np.sort(order[held:])), source.take(np.sort(order[:held]))
+    order = np.random.default_rng(seed).permutation(len(rows))
+    holdout = max(round(HELD_OUT * len(rows)), LEAST_HELD_OUT)
+    return rows[np.sort(order[holdout:])], rows[np.sort(order[:holdout])]
 
 
-def judge(name: str, path: Path, read: Callable[[Path], Any], seed: int, training: dict[str, Any]) -> dict[str, Any]:
+def judge(name: str, path: Path, load: Callable[[Path], Any], seed: int, training: dict[str, Any]) -> dict[str, Any]:
     """Fits and checks one set; prints its schema and the report on the way."""
-    train, test = split(read(path), seed)
+    train, test = split(read(load(path)), seed)
     start = time.perf_counter()
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         density = pf.fit_table(train, seed=seed, **training)
     seconds = time.perf_counter() - start
-    flow = None if density.flow is None or density.flow.recipe is None else density.flow.recipe
+    inner = density.inner_flows(test[:1])
+    flow = inner[0].flow.recipe if inner else None
     report = pf.check(density, test, train, seed=seed)
     print(f"\n## {name}\n{density.schema.describe()}", *(f"warned: {w.message}" for w in told), report.text(), sep="\n")
     print("training", density.training_summary, flush=True)

@@ -11,22 +11,6 @@ import pushforward as pf
 SOURCE = Path(pf.__file__).parent
 TEXT = {str(path.relative_to(SOURCE)): path.read_text() for path in sorted(SOURCE.rglob("*.py"))}
 
-# What is still to be mended; each line fails the test once it is true no longer.
-LONG_FILES: set[str] = {
-    "density.py",
-    "tables/columns/base.py",
-}
-LONG_FUNCTIONS: set[str] = {
-    "tables/fit.py: fit_table",
-    "training/loop.py: train",
-}
-PRIVATE_OPERATORS: set[str] = set()
-DATA_SET_NAMES: set[str] = set()
-ON_THE_MAKE: set[str] = {
-    "plots/style.py: hasattr(density, 'base')",
-    "plots/style.py: hasattr(density, 'bijection')",
-}
-
 KINDS = r"Flow|Mixture|TableDensity|ImageDensity|StatesThenNumbers|Baseline"
 PARTS = "bijection|base|recipe|layout|mass|inner|flow|flows|densities|members|weights"
 DATA_SETS = r"(?i)\b(bsds\w*|miniboone|shuttle|magic|photoz|moons|beijing|covertype|taxis?|adult|hepmass)\b"
@@ -44,15 +28,14 @@ def files_with(pattern: str, *, but: tuple[str, ...] = ()) -> set[str]:
 
 
 def test_files_stay_short() -> None:
-    assert {file for file, text in TEXT.items() if len(text.splitlines()) > 400} == LONG_FILES
+    assert not {file for file, text in TEXT.items() if len(text.splitlines()) > 400}
 
 
 def lines_of(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Without the docstring."""
+    """Of the body, without the docstring."""
     first = node.body[0]
     is_documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
-    of_docstring = (first.end_lineno or 0) - first.lineno + 1 if is_documented else 0
-    return (node.end_lineno or 0) - node.lineno + 1 - of_docstring
+    return (node.end_lineno or 0) - ((first.end_lineno or 0) if is_documented else first.lineno - 1)
 
 
 def test_functions_fit_a_screen() -> None:
@@ -62,15 +45,15 @@ def test_functions_fit_a_screen() -> None:
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and lines_of(node) > 50
     }
-    assert long == LONG_FUNCTIONS
+    assert not long
 
 
 def test_private_operators_of_torch_are_in_the_fast_room_alone() -> None:
-    assert files_with(r"torch\.ops\.aten|torch\._C|mkldnn", but=("_fast/",)) == PRIVATE_OPERATORS
+    assert not files_with(r"torch\.ops\.aten|torch\._C|mkldnn", but=("_fast/",))
 
 
 def test_the_rule_knows_no_data_set_by_name() -> None:
-    assert {name.lower() for name in re.findall(DATA_SETS, TEXT["training/auto.py"])} == DATA_SET_NAMES
+    assert not {name.lower() for name in re.findall(DATA_SETS, TEXT["training/auto.py"])}
 
 
 def questions(text: str) -> set[str]:
@@ -87,6 +70,16 @@ def questions(text: str) -> set[str]:
 
 
 def test_nobody_asks_of_what_make_a_density_is() -> None:
-    own = ("flow.py", "density.py", "baselines.py", "tables/", "images/", "io/models.py", "training/", "_fast/")
+    own = (
+        "flow.py",
+        "density.py",
+        "mixture.py",
+        "baselines.py",
+        "tables/",
+        "images/",
+        "io/models.py",
+        "training/",
+        "_fast/",
+    )
     asked = {f"{file}: {q}" for file, text in TEXT.items() if not file.startswith(own) for q in questions(text)}
-    assert asked == ON_THE_MAKE
+    assert not asked

@@ -27,7 +27,6 @@ from .bijections import TriangularCoupling as TriangularCoupling
 from .checks import Report as Report
 from .checks import check as check
 from .density import Density as Density
-from .density import Mixture as Mixture
 from .density import Space as Space
 from .density import Tensors as Tensors
 from .density import Vectors as Vectors
@@ -39,6 +38,7 @@ from .io.models import save as save
 from .io.tables import open_table as open_table
 from .io.tables import read_table as read_table
 from .io.tables import write_table as write_table
+from .mixture import Mixture as Mixture
 from .nets import MLP as MLP
 from .nets import StandardizeContext as StandardizeContext
 from .recipes import real_nvp as real_nvp

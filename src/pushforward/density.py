@@ -1,12 +1,12 @@
-"""Density: what every model is; the space of its rows; and mixtures of densities."""
+"""Density: what every model is; and the space of its rows."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -42,6 +42,7 @@ class Density(nn.Module, ABC):
             from `log_prob` conditioned on all but this share.
         training_summary: JSON-able facts about the training, such as `Fit.summary`; None before any.
         about: JSON-able facts about the data that a program keeps in the model's file; None for none.
+        has_map: whether it is the image of a base density under one bijection, as a `Flow` is, whose map can be shown.
         takes_noise: whether `log_prob` and `latent` take `noise` (N, C) of the unit interval, for cells without number.
     """
 
@@ -50,6 +51,7 @@ class Density(nn.Module, ABC):
     training_summary: dict[str, Any] | None = None
     about: dict[str, Any] | None = None
     takes_noise: bool = False
+    has_map: bool = False
 
     @abstractmethod
     def log_prob(self, x: Any, context: Any = None) -> Tensor:
@@ -320,146 +322,6 @@ class Vectors(Tensors):
         from .io import frames, tables
 
         tables.write_table(frames.of_array(rows.detach().cpu().numpy(), self.names), path)
-
-
-class Mixture(Density):
-    """sum_k w_k p_k(x), for densities of any make over one space.
-
-    Args:
-        densities: at least one; of tensors all of one shape. They must not share parameters.
-        weights: (M,), not negative, scaled to sum to 1; equal when None. They are a buffer: no gradient trains them.
-
-    Raises:
-        ValueError: there is no density, they are over different spaces, or the weights do not fit.
-
-    Example:
-        >>> from pushforward import Flow, Chain
-        >>> mixture = Mixture([Flow(Chain(), 2), Flow(Chain(), 2)], weights=[0.25, 0.75])
-        >>> mixture.log_prob(torch.zeros(3, 2)), mixture.sample(4).shape
-        (tensor([-1.8379, -1.8379, -1.8379]), torch.Size([4, 2]))
-    """
-
-    weights: Tensor
-
-    def __init__(self, densities: Sequence[Density], weights: Sequence[float] | Tensor | None = None) -> None:
-        super().__init__()
-        if not densities:
-            raise ValueError("a mixture needs at least one density, got none")
-        for k, density in enumerate(densities):
-            if not density.space.matches(densities[0].space):
-                raise ValueError(f"the densities of a mixture must be over one space: number {k} differs from number 0")
-        tensors = [id(p) for density in densities for p in density.parameters()]
-        if len(set(tensors)) < len(tensors):
-            raise ValueError("the densities of a mixture must not share parameters")
-        values = torch.as_tensor([1.0] * len(densities) if weights is None else weights, dtype=torch.float64)
-        if values.shape != (len(densities),):
-            raise ValueError(f"expected {len(densities)} weights, got shape {tuple(values.shape)}")
-        if values.device.type != "meta" and (not bool((values >= 0).all()) or not bool(values.sum() > 0)):
-            raise ValueError(f"weights must not be negative, nor all zero, got {values.tolist()}")
-        self.densities = nn.ModuleList(densities)
-        self.register_buffer("weights", (values / values.sum()).to(torch.get_default_dtype()))
-
-    @property
-    def space(self) -> Space:  # type: ignore[override]
-        """The space of its densities."""
-        return self[0].space
-
-    @property
-    def unsampled(self) -> float:  # type: ignore[override]
-        """The mean over its densities."""
-        return float(sum(w * d.unsampled for w, d in zip(self.weights.tolist(), self, strict=True)))
-
-    @property
-    def takes_noise(self) -> bool:  # type: ignore[override]
-        """Whether any of its densities does."""
-        return any(density.takes_noise for density in self)
-
-    @property
-    def members(self) -> list[Density]:
-        """Its densities, in order."""
-        return list(self)
-
-    def initialize(self, x: Any, context: Any = None) -> None:
-        """Each of its densities', from the same batch."""
-        for density in self:
-            density.initialize(x, context)
-
-    def __len__(self) -> int:
-        return len(self.densities)
-
-    def __getitem__(self, index: int) -> Density:
-        return cast(Density, self.densities[index])
-
-    def __iter__(self) -> Iterator[Density]:
-        return (cast(Density, density) for density in self.densities)
-
-    def log_prob(self, x: Any, context: Any = None, **settings: Any) -> Tensor:
-        """Log-density of each row, in nats: x (N, ...) -> (N,); settings are those of every density's `log_prob`.
-
-        Raises:
-            ValueError: as the densities' own.
-        """
-        quiet = {name: value for name, value in settings.items() if name != "noise"}
-        return self.mixed(
-            torch.stack([d.log_prob(x, context, **(settings if d.takes_noise else quiet)) for d in self])
-        )  # fmt: skip
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """The hot path: x (B, *shape), context (B, K) -> log p(x) (B,), in nats."""
-        return self.mixed(torch.stack([density(x, context) for density in self]))
-
-    def latent(self, x: Any, context: Any = None, **settings: Any) -> Tensor | None:
-        """None, for there are several latent spaces; that of its density where it has but one."""
-        return self[0].latent(x, context, **settings) if len(self) == 1 else None
-
-    def inner_flows(self, x: Any, context: Any = None) -> list[InnerFlow]:
-        """Those of its densities, in order."""
-        return [flow for density in self for flow in density.inner_flows(x, context)]
-
-    def mixed(self, log_probs: Tensor) -> Tensor:
-        """Log-densities of its members (M, *N) -> those of the mixture (*N,)."""
-        weights = self.weights.double()  # in the dtype of a model they sum to 1 but for rounding
-        log_weights = (weights / weights.sum()).log().to(log_probs)
-        return (log_probs + log_weights.view(-1, *[1] * (log_probs.ndim - 1))).logsumexp(0)
-
-    @torch.no_grad()
-    def sample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Any:
-        """Draws n rows, or n for each context, each of a density chosen by the weights.
-
-        Raises:
-            ValueError: n is negative, or as the densities' own.
-        """
-        if n < 0:
-            raise ValueError(f"the number of samples must be at least 0, got {n}")
-        generator = as_generator(generator, self.weights.device)
-        contexts, count = self.space.spread(n, context)
-        device = self.weights.device if generator is None else generator.device
-        weights = self.weights.to(device)
-        chosen = (
-            torch.multinomial(weights, count, replacement=True, generator=generator) if count else weights[:0].long()
-        )
-        parts, rows = [], []
-        for k, density in enumerate(self):
-            index = (chosen == k).nonzero()[:, 0]
-            if len(index) == 0 and (count or k):
-                continue
-            part = (
-                density.sample(len(index), generator=generator)
-                if contexts is None
-                else density.sample(1, contexts[index.cpu().numpy()], generator=generator)
-            )
-            parts.append(self.space.flat(part))
-            rows.append(index)
-        order = torch.cat(rows).argsort().cpu().numpy()
-        return self.space.shaped(self.space.join(parts)[order], n, context)
-
-    @torch.no_grad()
-    def sample_with_log_prob(
-        self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None
-    ) -> tuple[Any, Tensor]:
-        """As `sample`, with the mixture's log-density of each row, in nats."""
-        x = self.sample(n, context, generator=generator)
-        return x, self.log_prob(x, context)
 
 
 def as_generator(generator: torch.Generator | int | None, device: torch.device | str = "cpu") -> torch.Generator | None:

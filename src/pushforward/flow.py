@@ -14,7 +14,8 @@ from torch.distributions import Distribution, constraints
 from .bases import Base, as_base, as_shape
 from .bijections import Bijection
 from .chunks import in_chunks, map_rows, spans_of
-from .density import Density, InnerFlow, Mixture, Tensors, Vectors, as_generator
+from .density import Density, InnerFlow, Tensors, Vectors, as_generator
+from .mixture import Mixture
 from .switch import PLAIN
 
 fast: Any = None
@@ -51,6 +52,9 @@ class Flow(Density):
         tensor([-1.8379, -1.8379, -1.8379])
     """
 
+    has_map = True
+    space: Tensors  # type: ignore[override]  # set once, never replaced by another space
+
     def __init__(
         self,
         bijection: Bijection,
@@ -62,7 +66,8 @@ class Flow(Density):
     ) -> None:
         super().__init__()
         self.shape = as_shape(shape)
-        self.space: Tensors = Vectors(self.shape[0]) if len(self.shape) == 1 else Tensors(self.shape)
+        space = Vectors(self.shape[0]) if len(self.shape) == 1 else Tensors(self.shape)
+        self.space = space  # type: ignore[override]
         self.bijection = bijection
         self.base = as_base(base, self.shape)
         self.embed = embed
@@ -85,8 +90,8 @@ class Flow(Density):
                 the difference in `rounding`, and warns with it the first time. Only without gradients.
 
         Raises:
-            ValueError: x or the context has the wrong shape or device; the precision is unknown, or gradients are on, or
-                there is no fast path.
+            ValueError: x or the context has the wrong shape or device; the precision is unknown, or gradients are on,
+                or there is no fast path.
         """
         hidden = _hidden_dtype(precision)
         rows, embedded, leading = self._rows(x, context, embed=True)

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from ..baselines import Baseline, Frequencies, GaussianMixtureDensity, Independent
-from ..density import Density, Mixture, Vectors
+from ..density import Density, Vectors
 from ..flow import Flow
+from ..mixture import Mixture
 from ..recipes import RECIPES
 from .tensors import FORMAT_VERSION, read_tensors, write_tensors
 from .upgrade import upgraded
@@ -124,7 +125,7 @@ def save(
     write_tensors(path, {name: tensor.detach() for name, tensor in density.state_dict().items()}, header)
 
 
-def load(path: Path_, *, into: D | None = None, device: str | torch.device = "cpu") -> Any:
+def load(path: Path_, *, into: Density | None = None, device: str | torch.device = "cpu") -> Any:
     """Reads the density that was saved to a file, with the `training_summary` and `about` that it had.
 
     Each setting, and the name and shape of each tensor, is checked. Nothing in the file is executed.

@@ -61,7 +61,7 @@ def dimension(density: Density, allowed: tuple[int, ...], what: str) -> int:
 
 def has_map(density: Density) -> TypeGuard[Flow]:
     """Whether a density is the image of a base density under one bijection, whose map can be shown."""
-    return hasattr(density, "bijection") and hasattr(density, "base")
+    return density.has_map
 
 
 def plane_map(density: Density, context: Any, what: str) -> Flow:

@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..density import Density, Mixture
+from ..density import Density
 from ..flow import Ensemble, Flow
 from ..io.frames import Frame, read
 from ..io.tables import TableFile
+from ..mixture import Mixture
 from ..recipes import RECIPES
 from ..training import Epoch, Fit, fit
 from ..training.auto import Choice, choose, whitens

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ..bijections import Precondition
 from ..bijections.precondition import whitening
-from ..density import Density, InnerFlow, Mixture, Vectors, as_generator
+from ..density import Density, InnerFlow, Vectors, as_generator
 from ..flow import Flow
 from ..io.models import Builder, describe, register
+from ..mixture import Mixture
 from .mass import Embedder, MassFunction
 from .noise import uniforms
 

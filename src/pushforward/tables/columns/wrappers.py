@@ -10,10 +10,127 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...io.frames import Column
-from .base import Cells, Mask, States, Values, Wrapper, each, fact, is_number
+from .base import Cells, Facts, Kind, Mask, Request, States, Values, each, fact, is_number
 from .lattice import spelled
 from .marginal import Marginal
 from .number import Lattice, Number, as_number
+
+
+def _is_kind(value: Any) -> bool:
+    return isinstance(value, Kind)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wrapper(Facts, Kind):
+    """A kind around another, most of whose facts are that of the inner one."""
+
+    inner: Kind = fact(_is_kind)
+
+    @classmethod
+    def infer(cls, column: Column, request: Request) -> Kind | None:
+        """None: kinds wrap themselves."""
+        return None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "inner":
+            raise AttributeError(name)
+        return getattr(self.inner, name)
+
+    def to_json(self) -> dict[str, Any]:
+        """The tag as "kind", and the facts that differ from their defaults."""
+        return {"kind": self.tag, **super().to_json()}
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """Of the column."""
+        return self.inner.name
+
+    @property
+    def dtype(self) -> str:  # type: ignore[override]
+        """The Arrow type in which cells are given back."""
+        return self.inner.dtype
+
+    @property
+    def missing(self) -> bool:  # type: ignore[override]
+        """Whether missing cells have a probability."""
+        return self.inner.missing
+
+    @property
+    def note(self) -> str:  # type: ignore[override]
+        """What was decided and why."""
+        return self.inner.note
+
+    @property
+    def kind(self) -> str:
+        """That of the inner kind."""
+        return self.inner.kind
+
+    @property
+    def values(self) -> int:
+        """How many states its cells have, but for missing."""
+        return self.inner.values
+
+    @property
+    def flows(self) -> bool:
+        """Whether cells of the first states have a number."""
+        return self.inner.flows
+
+    @property
+    def numbered(self) -> int:
+        """How many of the first states have a number."""
+        return self.inner.numbered
+
+    @property
+    def noisy(self) -> bool:
+        """Whether numbers stand for cells."""
+        return self.inner.noisy
+
+    @property
+    def marginal(self) -> Marginal:
+        """The map of the numbers."""
+        return self.inner.marginal
+
+    @property
+    def unit(self) -> str:
+        """What a factor of p(row) stands for."""
+        return self.inner.unit
+
+    def encode_present(self, column: Column) -> Cells:
+        """As the inner kind."""
+        return self.inner.encode_present(column)
+
+    def strange(self, column: Column) -> str:
+        """As the inner kind."""
+        return self.inner.strange(column)
+
+    def decode(self, state: States, number: Values, picks: np.random.Generator) -> Column:
+        """As the inner kind."""
+        return self.inner.decode(state, number, picks)
+
+    def accepts(self, state: States, number: Values) -> Mask:
+        """As the inner kind."""
+        return self.inner.accepts(state, number)
+
+    def straight(self) -> Kind:
+        """The same around a straight inner kind."""
+        return replace(self, inner=self.inner.straight())
+
+    @property
+    def feature_names(self) -> list[tuple[str, bool]]:
+        """As the inner kind."""
+        return self.inner.feature_names
+
+    def features(self, column: Column) -> Values:
+        """As the inner kind."""
+        return self.inner.features(column)
+
+    def parts(self) -> list[str]:
+        """As the inner kind."""
+        return self.inner.parts()
+
+    def show(self, value: float) -> str:
+        """A value, for people."""
+        return self.inner.show(value)
 
 
 @dataclass(frozen=True, kw_only=True)
