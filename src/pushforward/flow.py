@@ -243,7 +243,8 @@ class Flow(Density):
         sources: Iterator[Tensor] = itertools.chain(self.parameters(), self.base.buffers(), self.buffers())
         return next((t for t in sources if t.is_floating_point()), torch.empty(0))
 
-    def _tensor(self, values: Any, name: str) -> Tensor:
+    def _tensor(self, values: Any, name: str, dtype: torch.dtype | None = None) -> Tensor:
+        """Numbers as a tensor on the flow's device, of a dtype or that of the flow."""
         like = self._like()
         if isinstance(values, Tensor) and values.device != like.device:
             raise ValueError(f"{name} is on {values.device} and the flow on {like.device}: move one of them with .to()")
@@ -251,11 +252,11 @@ class Flow(Density):
             raise ValueError(
                 f"{name} must be real numbers, got {values.dtype}: give real and imaginary parts as columns"
             )
-        return torch.as_tensor(values, dtype=like.dtype, device=like.device)
+        return torch.as_tensor(values, dtype=dtype or like.dtype, device=like.device)
 
     def _rows(self, x: Any, context: Any, embed: bool = False) -> tuple[Tensor, Tensor | None, tuple[int, ...]]:
         """Flattens leading axes: -> x (B, *shape), contexts (B, K) or None, embedded if wanted, the leading axes."""
-        x = self._tensor(x, "x")
+        x = self._tensor(x, "x", torch.float64 if self.bijection.takes_float64 else None)
         rank = len(self.shape)
         if x.ndim < rank or tuple(x.shape[x.ndim - rank :]) != self.shape:
             raise ValueError(f"expected x of shape (..., {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")

@@ -25,7 +25,12 @@ class Bijection(nn.Module, ABC):
 
     Concrete classes give `forward` (data to latent) and `inverse` (latent to data); each returns the log-determinant
     of the map that it just applied. A row's output depends on that row alone.
+
+    Attributes:
+        takes_float64: whether it maps float64 rows as they are, whatever the dtype of its flow.
     """
+
+    takes_float64: bool = False
 
     @abstractmethod
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -64,6 +69,7 @@ class Chain(Bijection):
             if not isinstance(b, Bijection):
                 raise ValueError(f"Chain takes bijections, got {type(b).__name__}")
         self.bijections = nn.ModuleList(bijections)
+        self.takes_float64 = len(bijections) > 0 and bijections[0].takes_float64
 
     def __len__(self) -> int:
         return len(self.bijections)
@@ -118,6 +124,90 @@ class Inverse(Bijection):
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The inner forward: z (B, C, *S), context (B, K) -> x (B, C, *S), log_det (B,)."""
         return self.bijection(z, context)
+
+
+class Rearrangement(ABC):
+    """A permutation of the elements of each row that may change its shape; its log-determinant is 0.
+
+    Concrete classes are frozen dataclasses. A rearrangement is no bijection, which keeps the shape: see `Within`.
+    """
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, *S) -> y (B, C', *S'), with as many elements."""
+
+    @abstractmethod
+    def inverse(self, y: Tensor) -> Tensor:
+        """y (B, C', *S') -> x (B, C, *S)."""
+
+
+class Within(Bijection):
+    """A bijection of rearranged elements, which are put back after it.
+
+    Args:
+        rearrangement: what the inner bijection sees the elements through.
+        inner: over the shape that the rearrangement gives.
+
+    Example:
+        >>> from pushforward import ActNorm, Squeeze
+        >>> Within(Squeeze(), ActNorm(12))(torch.zeros(1, 3, 4, 4))[0].shape
+        torch.Size([1, 3, 4, 4])
+    """
+
+    def __init__(self, rearrangement: Rearrangement, inner: Bijection) -> None:
+        super().__init__()
+        self.rearrangement = rearrangement
+        self.inner = inner
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Data to latent: x (B, C, *S), context (B, K) -> z (B, C, *S), log_det (B,)."""
+        z, log_det = self.inner(self.rearrangement.forward(x), context)
+        return self.rearrangement.inverse(z), log_det
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Latent to data: z (B, C, *S), context (B, K) -> x (B, C, *S), log_det (B,)."""
+        x, log_det = self.inner.inverse(self.rearrangement.forward(z), context)
+        return self.rearrangement.inverse(x), log_det
+
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Initialises the inner bijection from x (B, C, *S); returns z (B, C, *S)."""
+        return self.rearrangement.inverse(self.inner.initialize(self.rearrangement.forward(x), context))
+
+
+class OnHalf(Bijection):
+    """A bijection of the second half of the channels; the first C // 2 pass unchanged.
+
+    Several scales are recursion: each leaves half of what it has to the next (Dinh et al. 2016, section 3.6).
+
+    Args:
+        inner: over C - C // 2 channels.
+
+    Example:
+        >>> from pushforward import Permute
+        >>> OnHalf(Permute([1, 0]))(torch.tensor([[1.0, 2.0, 3.0, 4.0]]))[0]
+        tensor([[1., 2., 4., 3.]])
+    """
+
+    def __init__(self, inner: Bijection) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Data to latent: x (B, C, *S), context (B, K) -> z (B, C, *S), log_det (B,)."""
+        first, second = x.tensor_split([x.shape[1] // 2], 1)
+        second, log_det = self.inner(second, context)
+        return torch.cat([first, second], 1), log_det
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Latent to data: z (B, C, *S), context (B, K) -> x (B, C, *S), log_det (B,)."""
+        first, second = z.tensor_split([z.shape[1] // 2], 1)
+        second, log_det = self.inner.inverse(second, context)
+        return torch.cat([first, second], 1), log_det
+
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Initialises the inner bijection from the second half of x (B, C, *S); returns z (B, C, *S)."""
+        first, second = x.tensor_split([x.shape[1] // 2], 1)
+        return torch.cat([first, self.inner.initialize(second, context)], 1)
 
 
 def _check(log_det: Tensor, x: Tensor, layer: nn.Module, place: int) -> None:
