@@ -197,9 +197,12 @@ class FromDistribution(Base):
         tensor([-1.3863])
     """
 
+    _device_and_dtype: Tensor
+
     def __init__(self, distribution: Distribution, shape: int | Sequence[int]) -> None:
         super().__init__()
         self.shape = as_shape(shape)
+        self.register_buffer("_device_and_dtype", torch.empty(0), persistent=False)
         batch, event = tuple(distribution.batch_shape), tuple(distribution.event_shape)
         if batch + event not in (self.shape, ()):
             raise ValueError(
@@ -329,12 +332,14 @@ def _copyable(value: Any, seen: dict[int, Any]) -> Any:
     return seen[id(value)]
 
 
-def _parts(value: Any) -> Iterator[Distribution | Transform]:
-    """The distributions and transforms that one is made of, itself included."""
+def _parts(value: Any, seen: set[int] | None = None) -> Iterator[Distribution | Transform]:
+    """The distributions and transforms that one is made of, itself included, each once."""
+    seen = set() if seen is None else seen
     if isinstance(value, list | tuple):
         for part in value:
-            yield from _parts(part)
-    elif isinstance(value, Distribution | Transform):
+            yield from _parts(part, seen)
+    elif isinstance(value, Distribution | Transform) and id(value) not in seen:
+        seen.add(id(value))
         yield value
-        for part in vars(value).values():
-            yield from _parts(part)
+        for part in list(vars(value).values()):
+            yield from _parts(part, seen)

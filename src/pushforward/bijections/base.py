@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from ..switch import PLAIN
+
+fast: Any = None
+if not PLAIN:
+    from .._fast.kernels import vectors as fast
+
 
 def sum_event(values: Tensor) -> Tensor:
     """Sums over all axes but the first: (B, ...) -> (B,). The one place where log-dets are summed over an event."""
-    return values if values.ndim == 1 else values.flatten(1).sum(1)
+    if values.ndim == 1:
+        return values
+    return fast.sum_event(values) if fast and fast.fast_ok() else values.flatten(1).sum(1)
 
 
 def expand(log_det_of_site: Tensor, x: Tensor) -> Tensor:
@@ -211,7 +219,7 @@ class OnHalf(Bijection):
 
 
 def _check(log_det: Tensor, x: Tensor, layer: nn.Module, place: int) -> None:
-    if log_det.shape != x.shape[:1]:
+    if log_det.ndim != 1 or log_det.shape[0] != x.shape[0]:
         raise ValueError(
             f"layer {place} of the chain, {type(layer).__name__}, must return a log-determinant of shape "
             f"({x.shape[0]},), one for each row; got {tuple(log_det.shape)}"
