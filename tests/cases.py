@@ -52,7 +52,7 @@ def spline_coupling(kind: str, channels: int, flip: bool = False, **kwargs: obje
     given, moved = (second, first) if flip else (first, second)
     spline = pf.RationalQuadratic(bins=5, bound=3.0)
     context_dim = kwargs.pop("context_dim", 0)
-    net = mlp(given, spline.num_params * moved, context_dim, transposed=True)  # type: ignore[arg-type]
+    net = mlp(given, spline.num_params * moved, context_dim)  # type: ignore[arg-type]
     if kind == "Coupling":
         return pf.Coupling(net, spline, flip)
     own = mlp(0, spline.num_params * given, context_dim) if context_dim else None  # type: ignore[arg-type]

@@ -46,8 +46,8 @@ def layers() -> pf.Flow:
         pf.Coupling(_net(2, 2 * pf.CubicRational().num_params), pf.CubicRational()),
         pf.Inverse(pf.Coupling(_net(2, 4, residual=True, hidden_layers=3), pf.Affine())),
         pf.Coupling(_net(2, 2 * pf.SinhArcsinh().num_params), pf.SinhArcsinh(), flip=True),
-        pf.TriangularCoupling(_net(2, 2 * spline.num_params, transposed=True), spline, 4),
-        pf.Coupling(_net(2, 2 * spline.num_params, transposed=True), spline, flip=True),
+        pf.TriangularCoupling(_net(2, 2 * spline.num_params), spline, 4),
+        pf.Coupling(_net(2, 2 * spline.num_params), spline, flip=True),
         pf.MaskedCoupling(torch.tensor([0, 1, 0, 1]), nn.Linear(4, 4), nn.Linear(4, 4)),
         pf.ActNorm(4),
     )
@@ -57,10 +57,10 @@ def layers() -> pf.Flow:
 def context() -> pf.Flow:
     """Conditional layers, the context standardised, over a base from `torch.distributions`."""
     spline = pf.RationalQuadratic(bins=4)
-    own = _net(0, spline.num_params, 2, transposed=True)
+    own = _net(0, spline.num_params, 2)
     chain = pf.Chain(
         pf.Coupling(_net(1, 4, 2), pf.Affine()),
-        pf.TriangularCoupling(_net(1, 2 * spline.num_params, 2, transposed=True), spline, 3, False, own),
+        pf.TriangularCoupling(_net(1, 2 * spline.num_params, 2), spline, 3, False, own),
         pf.ActNorm(3),
     )
     base = torch.distributions.Laplace(torch.zeros(3), torch.ones(3))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 import pushforward as pf
 from densities import DENSITIES, Line, wide_t
+from pushforward.checks import integral
 
 lines = pytest.mark.parametrize("line", DENSITIES, ids=lambda line: line.name)
 of_tensors = pytest.mark.parametrize("line", [line for line in DENSITIES if not line.is_table], ids=lambda v: v.name)
@@ -364,7 +365,8 @@ def test_members_and_inner_flows(line: Line) -> None:
 
 
 @lines
-def test_a_check_gives_a_verdict(line: Line) -> None:
+def test_a_check_gives_a_verdict(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(integral._POINTS, 2, 201)  # the whole grid takes seconds
     rows, context = line.rows(120)
     report = pf.check(line.built(), rows, context=context, max_rows=120)
     assert report.verdict in ("good", "doubtful", "bad", "cannot tell")

@@ -204,7 +204,7 @@ def test_a_rotation_turns_by_its_angle() -> None:
 
 def test_a_triangular_coupling_is_its_two_halves() -> None:
     spline = pf.RationalQuadratic(4)
-    layer = pf.TriangularCoupling(pf.MLP(2, 3 * spline.num_params, transposed=True), spline, 5)
+    layer = pf.TriangularCoupling(pf.MLP(2, 3 * spline.num_params), spline, 5)
     torch.nn.init.normal_(layer.own)  # type: ignore[arg-type]
     x = torch.randn(6, 5)
     z, log_det = layer(x)

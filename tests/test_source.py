@@ -25,12 +25,7 @@ LONG_FUNCTIONS: set[str] = {
     "tables/kinds.py: _facts",
     "training/loop.py: train",
 }
-PRIVATE_OPERATORS: set[str] = {
-    "bijections/spline.py: return torch._C._are_functorch_transforms_active()  # type: ignore[attr-defined]",
-    "bijections/spline.py: softmax_backward: Any = torch.ops.aten._softmax_backward_data",
-    "bijections/spline.py: softplus_backward: Any = torch.ops.aten.softplus_backward",
-    'nets.py: _POINTWISE: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None',  # noqa: E501
-}
+PRIVATE_OPERATORS: set[str] = set()
 DATA_SET_NAMES: set[str] = set()
 ON_THE_MAKE: set[str] = {
     "cli/models.py: isinstance(model, TableDensity)",

@@ -73,7 +73,9 @@ def test_every_format_is_read_piece_by_piece_and_scores_as_the_whole(density: Ta
         for batch in (65_536, 64):
             pieces = list(Scores(density, file.batches(batch)))
             assert np.allclose(np.concatenate([v for _, v in pieces]), truth, rtol=0, atol=1e-5), name
-        assert [r for b, _ in pieces for r in b.column("x").numbers.tolist()] == file.read().column("x").numbers.tolist()
+        assert [r for b, _ in pieces for r in b.column("x").numbers.tolist()] == file.read().column(
+            "x"
+        ).numbers.tolist()
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -345,9 +345,7 @@ def test_conditional_densities(tmp_path: Path) -> None:
     log_prob = density.log_prob(rows)
     assert log_prob.shape == (2000,)
     assert float(log_prob.mean()) > truth.mean()  # less is to be said, given the rest
-    drawn = density.sample(
-        200, {"colour": ["red", "blue"], "size": [3.0, None], "share": [0.2, 0.5]}, generator=0
-    )
+    drawn = density.sample(200, {"colour": ["red", "blue"], "size": [3.0, None], "share": [0.2, 0.5]}, generator=0)
     assert drawn.column_names == list(rows)
     assert drawn["colour"].to_pylist() == ["red"] * 200 + ["blue"] * 200
     count = drawn["count"].to_numpy()

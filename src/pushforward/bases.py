@@ -175,7 +175,7 @@ class GaussianMixture(Base):
         noise = torch.randn(
             len(components), *self.shape, generator=generator, dtype=self.means.dtype, device=self.means.device
         )
-        return torch.addcmul(self.means[components], noise, self.scales[components])
+        return self.means[components] + noise * self.scales[components]
 
 
 class FromDistribution(Base):

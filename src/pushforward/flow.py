@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Distribution, constraints
 
-from ._fast.kernels.chunks import by_chunks, map_rows, spans_of
-from ._fast.kernels.rounding import Rounding, compare, hidden_dtype, some_rows
 from .bases import Base, as_base, as_shape
 from .bijections import Bijection
+from .chunks import in_chunks, map_rows, spans_of
 from .density import Density, InnerFlow, Mixture, Tensors, Vectors, as_generator
-from .distribution import FlowDistribution
+from .switch import PLAIN
+
+fast: Any = None
+if not PLAIN:
+    from ._fast.kernels import rounding as fast
 
 
 class Flow(Density):
@@ -28,8 +32,10 @@ class Flow(Density):
         bijection: maps x (B, C, *S) to z of the same shape.
         shape: the shape (C, *S) of one x; an integer D stands for (D,).
         base: the density of z: a `Base`, a `torch.distributions` object, or None for `StandardNormal`.
-        embed: a module applied to the context before the bijection sees it, (B, K) -> (B, K').
-        context_dim: K, checked against each context; 0 refuses any context, None checks nothing.
+        embed: a module applied to the context before the bijection sees it, (B, K) or (B, *context_dim) -> (B, K'). A
+            context that many rows share is embedded once.
+        context_dim: K, or the shape of one context that `embed` takes, such as (1, 64, 64); checked against each
+            context. 0 refuses any context, None takes vectors (K,) of any width.
 
     Attributes:
         rounding: how far the last call with `precision="bf16"` was from exact (`mean` and `largest` difference in
@@ -52,7 +58,7 @@ class Flow(Density):
         base: Base | Distribution | None = None,
         embed: nn.Module | None = None,
         *,
-        context_dim: int | None = None,
+        context_dim: int | Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.shape = as_shape(shape)
@@ -60,14 +66,13 @@ class Flow(Density):
         self.bijection = bijection
         self.base = as_base(base, self.shape)
         self.embed = embed
-        self.context_dim = context_dim
+        self.context_dim = context_dim if context_dim is None or isinstance(context_dim, int) else tuple(context_dim)
         self.recipe: dict[str, Any] | None = None  # name and arguments, by which `save` and `load` rebuild the flow
-        self.rounding: Rounding | None = None
+        self.rounding: Any = None
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The hot path: x (B, *shape), context (B, K) -> log p(x) (B,), in nats. One batch axis, the flow's dtype."""
-        z, log_det = self._to_latent(x, context)
-        return self.base.log_prob(z) + log_det
+        return self._log_prob(x, self._embedded(context))
 
     def log_prob(self, x: Any, context: Any = None, *, precision: str | None = None) -> Tensor:
         """Log-density of each row: x (*N, *shape), context (*N, K) or broadcast to it -> log p(x) (*N,), in nats.
@@ -80,13 +85,14 @@ class Flow(Density):
                 the difference in `rounding`, and warns with it the first time. Only without gradients.
 
         Raises:
-            ValueError: x or the context has the wrong shape or device; the precision is unknown, or gradients are on.
+            ValueError: x or the context has the wrong shape or device; the precision is unknown, or gradients are on, or
+                there is no fast path.
         """
-        hidden = hidden_dtype(precision)
-        rows, contexts, leading = self._rows(x, context)
-        log_prob = self._score(rows, contexts, hidden)
+        hidden = _hidden_dtype(precision)
+        rows, embedded, leading = self._rows(x, context, embed=True)
+        log_prob = self._score(rows, embedded, hidden)
         if hidden is not None:
-            self._measure_rounding(rows, contexts, hidden)
+            self._measure_rounding(rows, embedded, hidden)
         return log_prob.view(leading)
 
     @torch.no_grad()
@@ -107,14 +113,14 @@ class Flow(Density):
 
     def f(self, x: Any, context: Any = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (*N, *shape), context (*N, K) -> z (*N, *shape), log|det dz/dx| (*N,)."""
-        rows, contexts, leading = self._rows(x, context)
-        z, log_det = map_rows(self._to_latent, rows, contexts, [self.shape, ()])
+        rows, embedded, leading = self._rows(x, context, embed=True)
+        z, log_det = map_rows(self._to_latent, rows, embedded)
         return z.view(*leading, *self.shape), log_det.view(leading)
 
     def g(self, z: Any, context: Any = None) -> Tensor:
         """Latent to data, the inverse of f: z (*N, *shape), context (*N, K) -> x (*N, *shape)."""
-        rows, contexts, leading = self._rows(z, context)
-        x, _ = map_rows(self._to_data, rows, contexts, [self.shape, ()])
+        rows, embedded, leading = self._rows(z, context, embed=True)
+        x, _ = map_rows(self.bijection.inverse, rows, embedded)
         return x.view(*leading, *self.shape)
 
     @torch.no_grad()
@@ -138,7 +144,7 @@ class Flow(Density):
         Raises:
             ValueError: n is negative, the context has the wrong shape, or the precision is unknown.
         """
-        return self._sample(n, context, generator, False, hidden_dtype(precision))[0]
+        return self._sample(n, context, generator, False, _hidden_dtype(precision))[0]
 
     @torch.no_grad()
     def sample_with_log_prob(
@@ -156,35 +162,39 @@ class Flow(Density):
         if not self.base.has_rsample:
             raise ValueError(f"{type(self.base).__name__} has no reparametrised sample; use sample()")
         contexts, leading = self._contexts(context)
+        embedded = self._embedded(contexts)
         count = _check_count(n) * math.prod(leading)
         z = self.base.sample(count, generator=as_generator(generator, self._like().device))
-        x, _ = self._to_data(z, None if contexts is None else contexts.repeat(n, 1))
+        x, _ = self.bijection.inverse(z, None if embedded is None else embedded.repeat(n, 1))
         return x.view(n, *leading, *self.shape)
 
     def distribution(self, context: Any = None) -> Distribution:
         """The flow as a `torch.distributions.Distribution`, of batch shape (*M,) for a context (*M, K)."""
         contexts, leading = self._contexts(context)
-        return FlowDistribution(self, None if contexts is None else contexts.view(*leading, -1), leading)
+        if contexts is not None:
+            contexts = contexts.view(*leading, *contexts.shape[1:])
+        return FlowDistribution(self, contexts, leading)
 
-    def _to_latent(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _to_latent(self, x: Tensor, embedded: Tensor | None) -> tuple[Tensor, Tensor]:
         if x.shape[1:] != self.shape:
             raise ValueError(f"expected x of shape (B, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
-        return self.bijection(x, self._embedded(context))
+        return self.bijection(x, embedded)
 
-    def _to_data(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        return self.bijection.inverse(z, self._embedded(context))
-
-    def _check_context(self, context: Tensor | None) -> None:
-        got = 0 if context is None else context.shape[-1]
-        if self.context_dim is not None and got != self.context_dim:
-            raise ValueError(
-                f"this flow takes {f'a context of width {self.context_dim}' if self.context_dim else 'no context'}"
-                f", got {f'one of width {got}' if got else 'none'}"
-            )
+    def _log_prob(self, x: Tensor, embedded: Tensor | None) -> Tensor:
+        z, log_det = self._to_latent(x, embedded)
+        return self.base.log_prob(z) + log_det
 
     def _embedded(self, context: Tensor | None) -> Tensor | None:
+        """Contexts (B, K), checked -> (B, K'), what the bijection sees."""
         self._check_context(context)
         return context if context is None or self.embed is None else self.embed(context)
+
+    def _check_context(self, context: Tensor | None) -> None:
+        wanted = (self.context_dim,) if isinstance(self.context_dim, int) else self.context_dim
+        got = (0,) if context is None else tuple(context.shape[1:])
+        if wanted is None or got == wanted or (context is None and wanted == (0,)):
+            return
+        raise ValueError(f"this flow takes {_in_words(wanted, 'a context')}, got {_in_words(got, 'one')}")
 
     def _sample(
         self,
@@ -195,43 +205,43 @@ class Flow(Density):
         hidden: torch.dtype | None,
     ) -> tuple[Tensor, Tensor]:
         contexts, leading = self._contexts(context)
+        embedded = self._embedded_in_chunks(contexts)
         total = _check_count(n) * math.prod(leading)
-        like = self._like()
-        generator = as_generator(generator, like.device)
-        x = like.new_empty(total, *self.shape)
-        log_prob = like.new_empty(total if with_log_prob else 0)
+        device = self._like().device
+        generator = as_generator(generator, device)
 
         def draw(span: slice) -> tuple[Tensor, Tensor | None]:
             z = self.base.sample(span.stop - span.start, generator=generator)
-            of_row = torch.arange(span.start, span.stop, device=x.device)
-            return z, None if contexts is None else contexts[of_row % len(contexts)]
+            index = torch.arange(span.start, span.stop, device=device)
+            return z, None if embedded is None else embedded[index % len(embedded)]
 
-        def to_data(z: Tensor, rows: Tensor | None) -> Sequence[Tensor]:
-            x, log_det = self._to_data(z, rows)
+        def to_data(z: Tensor, embedded: Tensor | None) -> Sequence[Tensor]:
+            x, log_det = self.bijection.inverse(z, embedded)
             return (x, self.base.log_prob(z) - log_det) if with_log_prob else (x,)
 
-        outputs, spans = (x, log_prob) if with_log_prob else (x,), spans_of(total, math.prod(self.shape), x.device)
-        by_chunks(to_data, draw, spans, outputs, hidden)
+        spans = spans_of(total, math.prod(self.shape), device)
+        x, *log_prob = in_chunks(to_data, draw, spans, device, hidden=hidden)
         if hidden is not None:
-            self._measure_rounding(x, None if contexts is None else contexts.repeat(n, 1), hidden)
-        return x.view(n, *leading, *self.shape), log_prob.view(n, *leading) if with_log_prob else log_prob
+            self._measure_rounding(x, None if embedded is None else embedded.repeat(n, 1), hidden)
+        x = x.view(n, *leading, *self.shape)
+        return x, log_prob[0].view(n, *leading) if with_log_prob else x[:0]
 
-    def _score(self, rows: Tensor, contexts: Tensor | None, hidden: torch.dtype | None = None) -> Tensor:
-        (log_prob,) = map_rows(lambda *chunk: (self.forward(*chunk),), rows, contexts, [()], hidden=hidden)
+    def _score(self, rows: Tensor, embedded: Tensor | None, hidden: torch.dtype | None = None) -> Tensor:
+        (log_prob,) = map_rows(lambda *chunk: (self._log_prob(*chunk),), rows, embedded, hidden=hidden)
         return log_prob
 
-    def _measure_rounding(self, rows: Tensor, contexts: Tensor | None, hidden: torch.dtype) -> None:
+    def _measure_rounding(self, rows: Tensor, embedded: Tensor | None, hidden: torch.dtype) -> None:
         if not len(rows):
             return
-        some = some_rows(len(rows), rows.device)
-        rows, contexts = rows[some], None if contexts is None else contexts[some]
-        exact, rounded = self._score(rows, contexts), self._score(rows, contexts, hidden)
-        self.rounding = compare(rounded, exact, warn=self.rounding is None)
+        some = fast.some_rows(len(rows), rows.device)
+        rows, embedded = rows[some], None if embedded is None else embedded[some]
+        exact, rounded = self._score(rows, embedded), self._score(rows, embedded, hidden)
+        self.rounding = fast.compare(rounded, exact, warn=self.rounding is None)
 
     def _like(self) -> Tensor:
         """A tensor with the dtype and device of the flow."""
-        tensors: Iterator[Tensor] = (t for s in (self.parameters(), self.buffers()) for t in s if t.is_floating_point())
-        return next(tensors, torch.empty(0))
+        sources: Iterator[Tensor] = itertools.chain(self.parameters(), self.base.buffers(), self.buffers())
+        return next((t for t in sources if t.is_floating_point()), torch.empty(0))
 
     def _tensor(self, values: Any, name: str) -> Tensor:
         like = self._like()
@@ -243,33 +253,75 @@ class Flow(Density):
             )
         return torch.as_tensor(values, dtype=like.dtype, device=like.device)
 
-    def _rows(self, x: Any, context: Any) -> tuple[Tensor, Tensor | None, tuple[int, ...]]:
-        """Flattens leading axes: -> x (B, *shape), context (B, K) or None, the leading axes."""
+    def _rows(self, x: Any, context: Any, embed: bool = False) -> tuple[Tensor, Tensor | None, tuple[int, ...]]:
+        """Flattens leading axes: -> x (B, *shape), contexts (B, K) or None, embedded if wanted, the leading axes."""
         x = self._tensor(x, "x")
         rank = len(self.shape)
         if x.ndim < rank or tuple(x.shape[x.ndim - rank :]) != self.shape:
             raise ValueError(f"expected x of shape (..., {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
         leading = tuple(x.shape[: x.ndim - rank])
-        if context is not None:
-            context = self._tensor(context, "context")
+        contexts, shared = self._contexts(context)
+        if contexts is not None:
             try:
-                leading = tuple(torch.broadcast_shapes(leading, context.shape[:-1]))
+                leading = tuple(torch.broadcast_shapes(leading, shared))
             except RuntimeError:
                 raise ValueError(
-                    f"the leading axes of x {tuple(x.shape)} and context {tuple(context.shape)} do not broadcast"
+                    f"the leading axes of x {tuple(x.shape)} and of {math.prod(shared)} contexts {shared} do not "
+                    "broadcast; a context that is no vector needs its shape as the flow's context_dim"
                 ) from None
-            context = context.expand(*leading, context.shape[-1]).reshape(-1, context.shape[-1])
             x = x.expand(*leading, *self.shape)
-        return x.reshape(-1, *self.shape), context, leading
+        contexts = self._embedded_in_chunks(contexts) if embed else contexts
+        if contexts is not None:
+            one = contexts.shape[1:]
+            contexts = contexts.view(*shared, *one).expand(*leading, *one).reshape(-1, *one)
+        return x.reshape(-1, *self.shape), contexts, leading
 
     def _contexts(self, context: Any) -> tuple[Tensor | None, tuple[int, ...]]:
         """context (*M, K) -> (M, K), the leading axes *M."""
         if context is None:
             return None, ()
         context = self._tensor(context, "context")
-        if context.ndim < 1:
-            raise ValueError("expected a context of shape (..., K), got a single number")
-        return context.reshape(-1, context.shape[-1]), tuple(context.shape[:-1])
+        rank = len(self.context_dim) if isinstance(self.context_dim, tuple) else 1
+        if context.ndim < rank:
+            raise ValueError(f"expected a context with at least {rank} axes, got shape {tuple(context.shape)}")
+        leading, one = context.shape[: context.ndim - rank], context.shape[context.ndim - rank :]
+        return context.reshape(-1, *one), tuple(leading)
+
+    def _embedded_in_chunks(self, contexts: Tensor | None) -> Tensor | None:
+        """As `_embedded`, for any number of contexts."""
+        if contexts is None or self.embed is None:
+            return self._embedded(contexts)
+        return map_rows(lambda part, _: (cast(Tensor, self._embedded(part)),), contexts)[0]
+
+
+class FlowDistribution(Distribution):
+    """What `Flow.distribution` returns: the flow given one context (*M, K), or none."""
+
+    arg_constraints = {}  # noqa: RUF012  # type: ignore[assignment]  # the form torch.distributions asks for
+
+    def __init__(self, flow: Flow, context: Tensor | None, batch_shape: tuple[int, ...]) -> None:
+        self._flow, self._context = flow, context
+        self.has_rsample = flow.base.has_rsample
+        super().__init__(torch.Size(batch_shape), torch.Size(flow.shape), validate_args=False)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """All real numbers."""
+        return constraints.independent(constraints.real, len(self.event_shape))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density of each row, in nats; see `Flow.log_prob`."""
+        return self._flow.log_prob(value, self._context)
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Rows of the given leading shape."""
+        x = self._flow.sample(math.prod(sample_shape), self._context)
+        return x.view(*sample_shape, *self.batch_shape, *self.event_shape)
+
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """As `sample`, with gradients."""
+        x = self._flow.rsample(math.prod(sample_shape), self._context)
+        return x.view(*sample_shape, *self.batch_shape, *self.event_shape)
 
 
 def initialize(flow: Flow, x: Any, context: Any = None) -> None:
@@ -324,3 +376,16 @@ def _check_count(n: int) -> int:
     if n < 0:
         raise ValueError(f"the number of samples must be at least 0, got {n}")
     return n
+
+
+def _hidden_dtype(precision: str | None) -> torch.dtype | None:
+    """The number format between hidden layers; None for that of the weights."""
+    if precision is not None and not fast:
+        raise ValueError(f"precision={precision!r} needs the fast path, which PUSHFORWARD_PLAIN switches off")
+    return fast.hidden_dtype(precision) if fast else None
+
+
+def _in_words(shape: tuple[int, ...], noun: str) -> str:
+    if shape == (0,):
+        return "no context" if noun == "a context" else "none"
+    return f"{noun} of {f'width {shape[0]}' if len(shape) == 1 else f'shape {shape}'}"

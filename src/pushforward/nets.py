@@ -10,7 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._fast.kernels.chunks import Scratch, scratch
+from .switch import PLAIN
+
+fast: Any = None
+if not PLAIN:
+    from ._fast.kernels import mlp as fast
 
 ACTIVATIONS = {
     "relu": F.relu,
@@ -20,24 +24,6 @@ ACTIVATIONS = {
     "silu": F.silu,
     "tanh": torch.tanh,
 }
-
-
-_LEAST_FUSED = 64  # inputs and outputs
-_POINTWISE: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
-
-
-def fuses(weight: Tensor) -> bool:
-    """Whether `product` serves: a matrix of float32, not small, on a CPU for which torch has oneDNN."""
-    known = _POINTWISE is not None and weight.dtype == torch.float32 and weight.device.type == "cpu"
-    return known and weight.ndim == 2 and min(weight.shape) >= _LEAST_FUSED
-
-
-def product(h: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:
-    """activation(h weight^T + bias) in one pass over memory, of h (B, I) and weight (O, I) -> (B, O); no gradients.
-
-    Bias and ReLU included, oneDNN takes 5 to 10 % less time than a plain product alone (measured, 512 to 4,096 rows).
-    """
-    return _POINTWISE(h, weight, bias, activation, [], "")
 
 
 class MLP(nn.Module):
@@ -52,8 +38,6 @@ class MLP(nn.Module):
         activation: one of relu, leaky_relu, elu, gelu, silu, tanh. ReLU learns fastest in affine couplings (measured).
         residual: add each hidden layer's input to its output, from the second hidden layer on.
         context_dim: K, the width of the context; 0 means that any context is ignored.
-        transposed: write the output's columns, not its rows, along memory. The values are the same; maps with many
-            parameters an element, such as `RationalQuadratic`, read them faster.
         generator: the source of the initial weights; torch's global one when None.
 
     Raises:
@@ -74,7 +58,6 @@ class MLP(nn.Module):
         activation: str = "relu",
         residual: bool = False,
         context_dim: int = 0,
-        transposed: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -88,7 +71,6 @@ class MLP(nn.Module):
         self.activation = activation
         self.residual = residual
         self.context_dim = context_dim
-        self.transposed = transposed
         sizes = [features_in + context_dim] + [width] * hidden_layers + [features_out]
         self.weights = nn.ParameterList(torch.empty(o, i) for i, o in itertools.pairwise(sizes))
         self.biases = nn.ParameterList(torch.empty(o) for o in sizes[1:])
@@ -113,56 +95,20 @@ class MLP(nn.Module):
                 got = "none" if context is None else f"shape {tuple(context.shape)}"
                 raise ValueError(f"expected a context of shape (..., {self.context_dim}), got {got}")
             h = torch.cat([h, context], 1)
-        held = scratch()
-        if held is not None and not _autocast(h.device.type):
-            return self._in_buffers(h, held)
-        activate = ACTIVATIONS[self.activation]
-        last = len(self.weights) - 1
-        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            if i == last and self.transposed:
-                return torch.addmm(bias[:, None], weight, h.t()).t()
-            out = F.linear(h, weight, bias)
-            if i < last:
-                out = activate(out)
-                out = out + h if self.residual and i > 0 else out
-            h = out
+        if fast and fast.fast_ok():
+            return fast.apply(self, h)
+        return F.linear(self.hidden(h), self.weights[-1], self.biases[-1])
+
+    def hidden(self, h: Tensor) -> Tensor:
+        """All layers but the last: h (B, C_in + K) -> (B, width)."""
+        for i, (weight, bias) in enumerate(zip(self.weights[:-1], self.biases[:-1], strict=True)):
+            out = self.activate(F.linear(h, weight, bias))
+            h = out + h if self.residual and i > 0 else out
         return h
 
-    def _in_buffers(self, h: Tensor, held: Scratch) -> Tensor:
-        """As `forward`, with hidden layers in memory that is used again, and the output always transposed."""
-        activate = ACTIVATIONS[self.activation]
-        hidden, (last_weight, last_bias) = held.once(self._hidden_and_last)
-        fused = self.activation == "relu" and not self.residual
-        for i, (weight, bias) in enumerate(hidden):
-            h = _as_dtype(h, weight, held)
-            if fused and fuses(weight):
-                h = product(h, weight.t(), bias, "relu")
-                continue
-            out = held.buffer(i % 2, len(h), weight.shape[1], weight)
-            if len(weight) == 1:  # an outer product, which a product of matrices would take twice the time for
-                torch.addcmul(bias, h, weight, out=out)
-            else:
-                torch.addmm(bias, h, weight, out=out)
-            out = out.relu_() if self.activation == "relu" else activate(out)
-            h = out.add_(h) if self.residual and i > 0 else out
-        return torch.addmm(last_bias, last_weight, _as_dtype(h, last_weight, held).t()).t()
-
-    def _hidden_and_last(self) -> tuple[list[tuple[Tensor, Tensor]], tuple[Tensor, Tensor]]:
-        """Weights (in, out) and biases of the hidden layers; weight (out, in) and bias (out, 1) of the last."""
-        *hidden, (weight, bias) = zip(self.weights, self.biases, strict=True)
-        held = scratch()
-        # The input of the first layer is no place to round: an error there is one of the data.
-        dtypes = [None, *[held and held.hidden] * (len(hidden) - 1)]
-        return [(w.t().to(d), b.to(d)) for d, (w, b) in zip(dtypes, hidden, strict=False)], (weight, bias[:, None])
-
-
-def _autocast(device: str) -> bool:
-    """Whether products are cast on the way, which `out=` cannot be."""
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-
-
-def _as_dtype(h: Tensor, like: Tensor, held: Scratch) -> Tensor:
-    return h if h.dtype == like.dtype else held.buffer(2, len(h), h.shape[1], like).copy_(h)
+    def activate(self, h: Tensor) -> Tensor:
+        """The activation, element by element."""
+        return ACTIVATIONS[self.activation](h)
 
 
 class StandardizeContext(nn.Module):

@@ -146,6 +146,6 @@ def _sinh_arcsinh(
 ) -> tuple[Tensor, Tensor]:
     w = (x - centre) / scale
     near = w.clamp(-_FLAT, _FLAT)
-    z = outer.exp() * torch.addcmul(shift, inner.exp(), near.sinh())
+    z = outer.exp() * (inner.exp() * near.sinh() + shift)
     log_det = outer + inner + near.cosh().log() - torch.hypot(z, torch.ones_like(z)).log()
     return centre + scale * (torch.asinh(z) + (w - near)), log_det

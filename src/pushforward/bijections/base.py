@@ -12,14 +12,12 @@ from torch import Tensor, nn
 
 def sum_event(values: Tensor) -> Tensor:
     """Sums over all axes but the first: (B, ...) -> (B,). The one place where log-dets are summed over an event."""
-    if values.ndim > 2:
-        values = values.flatten(1)
-    return values if values.ndim == 1 else values[:, 0] if values.shape[1] == 1 else values.sum(1)
+    return values if values.ndim == 1 else values.flatten(1).sum(1)
 
 
 def expand(log_det_of_site: Tensor, x: Tensor) -> Tensor:
     """The scalar log-det of one site -> (B,), for all sites of x (B, C, *S)."""
-    return (log_det_of_site * math.prod(x.shape[2:])).expand(len(x))
+    return (log_det_of_site * math.prod(x.shape[2:])).expand(x.shape[0])
 
 
 class Bijection(nn.Module, ABC):
@@ -76,18 +74,20 @@ class Chain(Bijection):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S), context (B, K) -> z (B, C, *S), log_det (B,)."""
         total = None
-        for bijection in self.bijections:
+        for i, bijection in enumerate(self.bijections):
             x, log_det = bijection(x, context)
+            _check(log_det, x, bijection, i)
             total = log_det if total is None else total + log_det
-        return x, _zeros(x) if total is None else total
+        return x, x.new_zeros(x.shape[0]) if total is None else total
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latent to data: z (B, C, *S), context (B, K) -> x (B, C, *S), log_det (B,)."""
         total = None
-        for bijection in reversed(self.bijections):
-            z, log_det = cast(Bijection, bijection).inverse(z, context)
+        for i in reversed(range(len(self))):
+            z, log_det = self[i].inverse(z, context)
+            _check(log_det, z, self[i], i)
             total = log_det if total is None else total + log_det
-        return z, _zeros(z) if total is None else total
+        return z, z.new_zeros(z.shape[0]) if total is None else total
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Initialises each bijection with what the ones before it make of x (B, C, *S); returns z (B, C, *S)."""
@@ -120,5 +120,9 @@ class Inverse(Bijection):
         return self.bijection(z, context)
 
 
-def _zeros(x: Tensor) -> Tensor:
-    return torch.zeros(len(x), dtype=x.dtype, device=x.device)
+def _check(log_det: Tensor, x: Tensor, layer: nn.Module, place: int) -> None:
+    if log_det.shape != x.shape[:1]:
+        raise ValueError(
+            f"layer {place} of the chain, {type(layer).__name__}, must return a log-determinant of shape "
+            f"({x.shape[0]},), one for each row; got {tuple(log_det.shape)}"
+        )

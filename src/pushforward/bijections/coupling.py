@@ -11,8 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..switch import PLAIN
 from .base import Bijection, sum_event
 from .elementwise import Elementwise
+
+fast: Any = None
+if not PLAIN:
+    from .._fast.kernels import halves as fast
 
 
 class Coupling(Bijection):
@@ -45,19 +50,18 @@ class Coupling(Bijection):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S), context (B, K) -> z (B, C, *S), log_det (B,)."""
-        return self._move(self.elementwise.forward, x, context)
+        given, moved = _halves(x, self.flip)
+        moved, log_slope = self.elementwise.forward(moved, self._params(given, moved, context))
+        return _joined(given, moved, self.flip), sum_event(log_slope)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latent to data: z (B, C, *S), context (B, K) -> x (B, C, *S), log_det (B,)."""
-        return self._move(self.elementwise.inverse, z, context)
+        given, moved = _halves(z, self.flip)
+        moved, log_slope = self.elementwise.inverse(moved, self._params(given, moved, context))
+        return _joined(given, moved, self.flip), sum_event(log_slope)
 
-    def _move(self, apply: Callable[..., Any], x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        channels = x.shape[1]
-        first, second = x.split([channels // 2, channels - channels // 2], 1)
-        given, moved = (second, first) if self.flip else (first, second)
-        params = _blocks(self.net(given, context), self.elementwise.num_params, moved.shape[1])
-        moved, log_det = apply(moved, params)
-        return _joined(moved, given, x) if self.flip else _joined(given, moved, x), sum_event(log_det)
+    def _params(self, given: Tensor, moved: Tensor, context: Tensor | None) -> Tensor:
+        return _blocks(self.net(given, context), self.elementwise.num_params, moved.shape[1])
 
 
 class TriangularCoupling(Bijection):
@@ -106,23 +110,17 @@ class TriangularCoupling(Bijection):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S), context (B, K) -> z (B, C, *S), log_det (B,)."""
-        given, moved = self._halves(x)
-        moved, log_det_moved = self.elementwise.forward(moved, self._params(given, moved, context))
-        given, log_det_given = self.elementwise.forward(given, self._own_params(given, context))
-        z = _joined(moved, given, x) if self.flip else _joined(given, moved, x)
-        return z, sum_event(log_det_given) + sum_event(log_det_moved)
+        given, moved = _halves(x, self.flip)
+        moved, log_slope_moved = self.elementwise.forward(moved, self._params(given, moved, context))
+        given, log_slope_given = self.elementwise.forward(given, self._own_params(given, context))
+        return _joined(given, moved, self.flip), sum_event(log_slope_given) + sum_event(log_slope_moved)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latent to data: z (B, C, *S), context (B, K) -> x (B, C, *S), log_det (B,)."""
-        given, moved = self._halves(z)
-        given, log_det_given = self.elementwise.inverse(given, self._own_params(given, context))
-        moved, log_det_moved = self.elementwise.inverse(moved, self._params(given, moved, context))
-        x = torch.cat([moved, given] if self.flip else [given, moved], 1)
-        return x, sum_event(log_det_given) + sum_event(log_det_moved)
-
-    def _halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        first, second = x.split([self.channels // 2, self.channels - self.channels // 2], 1)
-        return (second, first) if self.flip else (first, second)
+        given, moved = _halves(z, self.flip)
+        given, log_slope_given = self.elementwise.inverse(given, self._own_params(given, context))
+        moved, log_slope_moved = self.elementwise.inverse(moved, self._params(given, moved, context))
+        return _joined(given, moved, self.flip), sum_event(log_slope_given) + sum_event(log_slope_moved)
 
     def _params(self, given: Tensor, moved: Tensor, context: Tensor | None) -> Tensor:
         return _blocks(self.net(given, context), self.elementwise.num_params, moved.shape[1])
@@ -132,7 +130,7 @@ class TriangularCoupling(Bijection):
         if not isinstance(self.own, Tensor):
             return _blocks(self.own(given[:, :0], context), num_params, channels)
         own = self.own.view(1, num_params, channels, *[1] * (given.ndim - 2))
-        return own.expand(len(given), -1, -1, *given.shape[2:])
+        return own.expand(given.shape[0], -1, -1, *given.shape[2:])
 
 
 class MaskedCoupling(Bijection):
@@ -186,11 +184,16 @@ class MaskedCoupling(Bijection):
         return free * log_scale, free * shift
 
 
-def _joined(first: Tensor, second: Tensor, like: Tensor) -> Tensor:
-    """Both halves side by side, with columns one after the other in memory where `like` has them so."""
-    if like.ndim == 2 and like.stride(0) == 1:
-        return torch.cat([first.t(), second.t()]).t()
-    return torch.cat([first, second], 1)
+def _halves(x: Tensor, flip: bool) -> tuple[Tensor, Tensor]:
+    """x (B, C, *S) -> what is given and what is moved: the first C // 2 channels and the rest, or the reverse."""
+    first, second = x.tensor_split([x.shape[1] // 2], 1)
+    return (second, first) if flip else (first, second)
+
+
+def _joined(given: Tensor, moved: Tensor, flip: bool) -> Tensor:
+    """The inverse of `_halves`."""
+    first, second = (moved, given) if flip else (given, moved)
+    return fast.joined(first, second) if fast and fast.fast_ok() else torch.cat([first, second], 1)
 
 
 def _blocks(params: Tensor, num_params: int, channels: int) -> Tensor:

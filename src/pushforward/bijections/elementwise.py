@@ -76,13 +76,13 @@ class Affine(Elementwise):
 
     def log_scale(self, raw: Tensor) -> Tensor:
         """Raw parameter -> log-scale in (-clamp, clamp), of the same shape."""
-        return torch.tanh(raw * (1 / self.clamp)) * self.clamp
+        return self.clamp * torch.tanh(raw / self.clamp)
 
     def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, C, *S), params (B, 2, C, *S) -> y = x exp(s) + t (B, C, *S), s (B, C, *S)."""
         raw, shift = params.unbind(1)
         log_scale = self.log_scale(raw)
-        return torch.addcmul(shift, x, log_scale.exp()), log_scale
+        return x * log_scale.exp() + shift, log_scale
 
     def inverse(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         """y (B, C, *S), params (B, 2, C, *S) -> x = (y - t) exp(-s) (B, C, *S), -s (B, C, *S)."""

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._fast.kernels.chunks import once
+from ..switch import PLAIN
 from .base import Bijection, expand
+
+fast: Any = None
+if not PLAIN:
+    from .._fast.kernels import chunks as fast
+
+L = TypeVar("L")
+T = TypeVar("T")
 
 
 class Permute(Bijection):
@@ -41,11 +49,11 @@ class Permute(Bijection):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S) -> z (B, C, *S), zeros (B,)."""
-        return x.index_select(1, self.permutation), x.new_zeros(len(x))
+        return x.index_select(1, self.permutation), x.new_zeros(x.shape[0])
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latent to data: z (B, C, *S) -> x (B, C, *S), zeros (B,)."""
-        return z.index_select(1, self.inverse_permutation), z.new_zeros(len(z))
+        return z.index_select(1, self.inverse_permutation), z.new_zeros(z.shape[0])
 
 
 class LULinear(Bijection):
@@ -74,13 +82,13 @@ class LULinear(Bijection):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S) -> z (B, C, *S), log_det (B,)."""
-        matrix, log_det_of_site = once(self._matrix)
+        matrix, log_det_of_site = _once(self, LULinear._matrix)
         z = F.linear(x.movedim(1, -1), matrix, self.bias).movedim(-1, 1)
         return z, expand(log_det_of_site, x)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latent to data: z (B, C, *S) -> x (B, C, *S), log_det (B,)."""
-        lower, upper, log_det_of_site = once(self._triangles)
+        lower, upper, log_det_of_site = _once(self, LULinear._triangles)
         rows = z.movedim(1, -1) - self.bias
         flat = rows.reshape(-1, rows.shape[-1])
         flat = torch.linalg.solve_triangular(lower.mT, flat, upper=True, left=False, unitriangular=True)
@@ -143,13 +151,17 @@ class Rotation(Bijection):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S) -> z (B, C, *S), zeros (B,)."""
-        return self._turn(x, once(self.matrix))
+        return self._turn(x, _once(self, Rotation.matrix))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latent to data: z (B, C, *S) -> x (B, C, *S), zeros (B,)."""
-        return self._turn(z, once(self.matrix).mT)
+        return self._turn(z, _once(self, Rotation.matrix).mT)
 
     @staticmethod
     def _turn(x: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
-        z = F.linear(x, matrix) if x.ndim == 2 else F.linear(x.movedim(1, -1), matrix).movedim(-1, 1)
-        return z, x.new_zeros(len(x))
+        return F.linear(x.movedim(1, -1), matrix).movedim(-1, 1), x.new_zeros(x.shape[0])
+
+
+def _once(layer: L, make: Callable[[L], T]) -> T:
+    """make(layer), which depends on its weights alone: the fast path makes it once for many chunks of rows."""
+    return fast.once(layer, make) if fast else make(layer)

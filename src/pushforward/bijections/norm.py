@@ -95,7 +95,7 @@ class ActNorm(Bijection):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S) -> z (B, C, *S), log_det (B,)."""
         log_scale = self.log_scale()
-        z = torch.addcmul(_per_channel(self.shift, x), x, _per_channel(log_scale.exp(), x))
+        z = x * _per_channel(log_scale.exp(), x) + _per_channel(self.shift, x)
         return z, expand(log_scale.sum(), x)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:

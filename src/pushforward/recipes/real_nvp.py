@@ -125,7 +125,7 @@ def real_nvp_from_networks(
     for i, layer in enumerate(layers, 1):
         _check_network(layer.scale_net, f"scale_net of layer {i}", masks.shape[1])
         _check_network(layer.shift_net, f"shift_net of layer {i}", masks.shape[1])
-    return Flow(Chain(*layers), masks.shape[1], base)
+    return Flow(Chain(*layers), masks.shape[1], base, context_dim=0)
 
 
 @torch.no_grad()

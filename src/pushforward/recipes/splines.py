@@ -138,6 +138,5 @@ def _spline_net(
         width=width,
         hidden_layers=hidden_layers,
         context_dim=context_dim,
-        transposed=True,
         generator=generator,
     )

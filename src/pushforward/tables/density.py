@@ -60,11 +60,10 @@ class TableDensity(Density):
 
     def __init__(self, schema: Schema, given: Sequence[str], inner: Density, unsampled: float = 0.0) -> None:
         super().__init__()
-        self.space = Columns(schema, given)
+        self.space = Columns(schema, given, TableDensity)  # type: ignore[override]
         states, numbers = len(self.space.sizes), len(self.space.numbers)
         width = math.prod(getattr(inner.space, "shape", ()))
-        sizes = getattr(inner, "sizes", self.space.sizes)
-        if width != states + numbers or tuple(sizes) != self.space.sizes:
+        if width != states + numbers or inner.space.sizes not in ((), self.space.sizes):
             raise ValueError(f"the inner density, over {width} columns, does not fit the schema, which has {states} "
                              f"columns with states and {numbers} with numbers")  # fmt: skip
         self.inner, self.unsampled = inner, unsampled

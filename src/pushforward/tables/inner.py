@@ -47,7 +47,8 @@ class StatesThenNumbers(Density):
         self.sizes = () if mass is None else mass.sizes
         self.numbers = 0 if flow is None else self.flows[0].shape[0]
         self.precondition = Precondition(self.numbers) if self.numbers else None
-        self.space = Vectors(len(self.sizes) + self.numbers)
+        self.space = Vectors(len(self.sizes) + self.numbers)  # type: ignore[override]
+        self.space.sizes = self.sizes
 
     @property
     def flows(self) -> list[Flow]:

@@ -106,7 +106,9 @@ class MassFunction(Density):
             raise ValueError(f"every column of a mass function needs at least 2 states, got {list(sizes)}")
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         columns, total = len(sizes), sum(sizes)
-        self.sizes, self.given, self.space = tuple(sizes), given, Vectors(len(sizes))
+        self.sizes, self.given = tuple(sizes), given
+        self.space = Vectors(len(sizes))  # type: ignore[override]
+        self.space.sizes = self.sizes
         self.width = width if width is not None else min(max(64, 32 * columns), 512)
         conditions = 0 if given is None else given.features_out
         first = 0 if given is None else -1  # degree -1: units that see the given columns alone

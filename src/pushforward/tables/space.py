@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor
 from ..density import Density, Feature, Space
 from ..io.frames import Column, Frame, concat, read
 from ..io.names import columns_text, quoted
+from ..io.tables import write_table
 from .columns import Kind
 from .noise import uniforms
 from .schema import Schema
@@ -74,6 +75,7 @@ class Columns(Space):
     Args:
         schema: of all columns.
         given: names of the columns that a density is conditional on.
+        make: what makes a density of (schema, given, inner), for `over`.
 
     Attributes:
         targets: the columns that are modelled, given the others.
@@ -85,8 +87,11 @@ class Columns(Space):
         ValueError: a given column is none of the schema, or none is left to model.
     """
 
-    def __init__(self, schema: Schema, given: Sequence[str] = ()) -> None:
-        self.schema, self.given = schema, tuple(given)
+    def __init__(
+        self, schema: Schema, given: Sequence[str] = (),
+        make: Callable[[Schema, Sequence[str], Density], Density] | None = None,
+    ) -> None:  # fmt: skip
+        self.schema, self.given, self._make = schema, tuple(given), make
         unknown = [name for name in given if name not in schema.names]
         if unknown:
             raise ValueError(f"given column {unknown[0]!r} is none of the modelled ones: {', '.join(schema.names)}")
@@ -130,13 +135,14 @@ class Columns(Space):
         columns = {c.name: c for c in frame.columns}
         if not (self.schema.named and frame.named) and len(columns) == len(self.schema.columns):
             columns = {c.name: own for c, own in zip(self.schema.columns, frame.columns, strict=True)}
-        elif not frame.named and not set(names) <= set(columns):
-            if len(columns) != len(names):
+        elif not frame.named:
+            known = names if len(columns) == len(names) else self.names
+            if len(columns) != len(known):
                 raise ValueError(
                     f"{frame.source} has no column names and {len(columns)} columns; the model has "
                     f"{len(self.schema.columns)} ({quoted([c.name for c in self.schema.columns])})"
                 )
-            columns = dict(zip(names, frame.columns, strict=True))
+            columns = dict(zip(known, frame.columns, strict=True))
         absent = [name for name in names if name not in columns]
         if absent:
             raise ValueError(f"{frame.source} lacks {columns_text(absent)} of the model; it has {quoted(frame.names)}")
@@ -244,14 +250,12 @@ class Columns(Space):
 
     def over(self, inner: Density) -> Density:
         """The density over these rows of a density over the tensors of `encode`."""
-        from .density import TableDensity
-
-        return TableDensity(self.schema, self.given, inner)
+        if self._make is None:
+            raise ValueError("this space knows no density: take that of a TableDensity")
+        return self._make(self.schema, self.given, inner)
 
     def write(self, rows: Frame, path: str | PathLike[str]) -> None:
         """Writes rows to a file; the suffix decides on the format."""
-        from ..io.tables import write_table
-
         write_table(rows, path)
 
     def join(self, parts: Sequence[Frame]) -> Frame:

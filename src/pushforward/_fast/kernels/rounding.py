@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from . import fast_ok
+
 ROWS = 1024  # scored twice in each call: about the time of one chunk
 
 
@@ -29,12 +31,14 @@ def hidden_dtype(precision: str | None) -> torch.dtype | None:
     """The number format between hidden layers that a user's precision stands for; None for that of the weights.
 
     Raises:
-        ValueError: the precision is unknown, or gradients are on.
+        ValueError: the precision is unknown, gradients are on, or no fast form may stand for the plain one.
     """
     if precision not in (None, "bf16"):
         raise ValueError(f"precision must be None or 'bf16', got {precision!r}")
     if precision and torch.is_grad_enabled():
         raise ValueError("precision='bf16' scores without gradients: call it under torch.no_grad()")
+    if precision and not fast_ok():
+        raise ValueError("precision='bf16' works neither under compilation nor under transforms of torch.func")
     return torch.bfloat16 if precision else None
 
 
@@ -46,11 +50,11 @@ def some_rows(count: int, device: torch.device) -> Tensor:
 def compare(rounded: Tensor, exact: Tensor, warn: bool) -> Rounding:
     """The `Rounding` between two log p (B,) of the same rows, told as a warning if wanted."""
     difference = (rounded - exact).abs()
-    found = Rounding(float(difference.mean()), float(difference.max()), len(difference))
+    result = Rounding(float(difference.mean()), float(difference.max()), len(difference))
     if warn:
         warnings.warn(
-            f"precision='bf16': on {found.rows} of these rows log p differs from the exact one by {found.mean:.2g} "
-            f"nats on average and {found.largest:.2g} at most (later calls keep it in Flow.rounding and do not warn)",
+            f"precision='bf16': on {result.rows} of these rows log p differs from the exact one by {result.mean:.2g} "
+            f"nats on average and {result.largest:.2g} at most (later calls keep it in Flow.rounding and do not warn)",
             stacklevel=4,
         )
-    return found
+    return result

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from ...bijections import Affine, Coupling, RationalQuadratic, TriangularCoupling
-from ...bijections.spline import Saved, evaluate, gradient
-from ...nets import MLP, fuses, product
+from ...nets import MLP
+from ..kernels.mlp import fuses, product
+from ..kernels.spline import Saved, evaluate, gradient
 from .tape import Buffers, Step, Tape, add_product, add_sum, beside, put, tanh_backward, wanted
 from .weights import FlatWeights, Learned
 

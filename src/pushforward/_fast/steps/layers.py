@@ -124,6 +124,6 @@ def alike(layers: Sequence[Bijection]) -> bool:
             return type(layer)
         coupling = cast(Coupling, layer)
         net = cast(MLP, coupling.net)
-        return type(layer), coupling.elementwise, coupling.flip, net.transposed, net.context_dim
+        return type(layer), coupling.elementwise, coupling.flip, net.context_dim
 
     return all(settings(layer) == settings(layers[0]) for layer in layers)

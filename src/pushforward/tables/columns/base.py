@@ -1,6 +1,6 @@
 """Kind: what a column of a table is. A cell has a state, perhaps a number, and comes back from the two.
 
-The states of a category are its values. Those of a number are: an ordinary value, whose number the inner density models,
+The states of a category are its values. Those of a number are: an ordinary value, whose number an inner density models,
 single values that hold a large share of the rows, and missing. A missing cell is the last state of any kind.
 """
 

@@ -54,7 +54,7 @@ class Lattice(Facts):
         return self.decimal(self.origin + k * self.step)
 
     def decimal(self, values: Values) -> Values:
-        """Values (N,) as decimals: a step such as 0.1 is no binary number, the nearest decimal is what the data held."""
+        """Values (N,) as the nearest decimals, which are what the data held: a step such as 0.1 is no binary number."""
         if self.digits is not None:
             return spelled(values, self.digits)
         digits = max(0, 10 - math.ceil(math.log10(max(abs(self.step), 1e-300) + 1e-300)))
