@@ -60,9 +60,10 @@ class StatesThenNumbers(Density):
 
         Args:
             x: M states and C numbers, NaN where there is none.
-            context: what the density is conditional on.
+            context: what the density is conditional on, (B, G), or (1, G) for all rows.
             noise: (B, C) in the open unit interval, for what is filled; None takes a hash of each row.
         """
+        context = None if context is None else context.expand(len(x), -1)
         total = x.new_zeros(len(x), dtype=torch.float64)
         if self.mass is not None:
             total = total + self.log_mass(x, context)
