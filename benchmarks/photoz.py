@@ -26,11 +26,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from pushforward.io.old_tables import Table, read_table
 from torch import Tensor, nn
 
 import pushforward as pf
 from common import RESULTS, write
-from pushforward.io.old_tables import Table, read_table
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "photoz"
 TARGET = "redshift"

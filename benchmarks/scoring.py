@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pushforward.io.old_tables import TableWriter, open_table
 
 import pushforward as pf
 from common import write
-from pushforward.io.old_tables import TableWriter, open_table
 from pushforward.tables import Scores
 
 PIECE = 250_000  # rows of a file

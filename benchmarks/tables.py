@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
+from pushforward.io.old_tables import read_table
+from pushforward.tables.arrow import Source, as_source
 
 import pushforward as pf
 from common import RESULTS, write
-from pushforward.io.old_tables import read_table
-from pushforward.tables.arrow import Source, as_source
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 HELD_OUT, LEAST_HELD_OUT = 0.1, 100  # fewer rows are too few to tell samples from

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 
 import pushforward as pf
-from pushforward.baselines import Frequencies, GaussianMixtureDensity, Independent
+from pushforward.baselines import Frequencies, GaussianMixtureDensity, Independent, fit_baselines
+from pushforward.tables.mass import MassFunction
 
 Proposal = Callable[[pf.Density, int], tuple[Any, Tensor]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Line:
     """How to build one density, and what the generic tests need to know of it.
 
@@ -32,6 +33,7 @@ class Line:
         propose: density, n -> n rows and the log-density (n,) of the proposal they were drawn from, which covers all
             rows that the density can have; None draws wide Student t numbers around the density's own.
         recipe: whether `load` rebuilds it; one that was composed by hand is loaded into another of the same make.
+        in_files: whether it can be saved by itself.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Line:
     contexts: Any = None
     propose: Proposal | None = None
     recipe: bool = True
+    in_files: bool = True
 
     @property
     def is_table(self) -> bool:
@@ -144,14 +147,14 @@ def frequencies() -> Frequencies:
     return Frequencies([2, 3], torch.tensor([0.2, 0.8, 0.1, 0.6, 0.3]).double().log())
 
 
-def states_and_numbers(*sizes: int) -> Proposal:
+def states_and_numbers(*sizes: int, context: Tensor | None = None) -> Proposal:
     """States drawn with equal chances, numbers around those of the density."""
 
     def propose(density: pf.Density, n: int) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(11)
         states = torch.stack([torch.randint(k, (n,), generator=generator) for k in sizes], 1).double()
         log_q = torch.full((n,), -math.log(math.prod(sizes))).double()
-        own = density.sample(2000, generator=1)[:, len(sizes) :].double()
+        own = density.sample(2000, context, generator=1).reshape(2000, -1)[:, len(sizes) :].double()
         if own.shape[1]:
             numbers, log_numbers = wide_t(own, n)
             states, log_q = torch.cat([states, numbers], 1), log_q + log_numbers
@@ -217,6 +220,25 @@ def table(**settings: Any) -> pf.Density:
     return pf.fit_table(table_rows(1500, 0), **(training | settings))
 
 
+def inside(**settings: Any) -> pf.Density:
+    """What is inside the density of a table: a density of states and numbers."""
+    density = table(**settings)
+    assert isinstance(density, pf.TableDensity)
+    return density.inner
+
+
+def mixture_inside() -> pf.Density:
+    """A table whose rows are a mixture of a flow's density and of simple ones."""
+    density = table()
+    assert isinstance(density, pf.TableDensity)
+    rows = density.space.read(table_rows(1500, 0))
+    encoded = density.space.encode(rows)
+    simple = fit_baselines(encoded, density.space.sizes, None, seed=0)
+    return density.space.over(pf.Mixture([density.inner, simple["gaussian"]], weights=[0.7, 0.3]))
+
+
+COLOUR_STATES = torch.tensor([[0.0], [1.0], [2.0], [0.0]])
+
 DENSITIES = [
     Line("Flow", lambda: stirred(real_nvp(3))),
     Line("Flow/D=1", lambda: stirred(real_nvp(1))),
@@ -232,7 +254,18 @@ DENSITIES = [
     Line("GaussianMixtureDensity", gaussians),
     Line("GaussianMixtureDensity/conditional", lambda: gaussians(2), contexts=contexts(2).double()),
     Line("Independent", lambda: Independent([frequencies(), gaussians()]), propose=states_and_numbers(2, 3)),
+    Line(
+        "MassFunction", lambda: stirred(MassFunction([2, 3], seed=0)), propose=states_and_numbers(2, 3), in_files=False
+    ),
+    Line("StatesThenNumbers", inside, propose=states_and_numbers(3, 7, 2, 2)),
+    Line(
+        "StatesThenNumbers/conditional",
+        lambda: inside(given=["colour"]),
+        contexts=COLOUR_STATES,
+        propose=states_and_numbers(7, 2, 2, context=COLOUR_STATES[:1]),
+    ),
     Line("TableDensity", table, propose=propose_table),
+    Line("TableDensity/mixture inside", mixture_inside, propose=propose_table),
     Line("TableDensity/members", lambda: table(members=2, steps=30), propose=propose_table),
     Line(
         "TableDensity/conditional",

@@ -20,7 +20,7 @@ from pushforward.baselines import fit_gaussian
 from pushforward.checks import Report, check, held_out_likelihood
 from pushforward.checks.stats import GOOD
 from pushforward.density import Feature, Tensors, as_generator
-from pushforward.io.old_tables import read_table
+from pushforward.io.tables import read_table
 
 RNG = np.random.default_rng
 

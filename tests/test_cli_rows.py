@@ -12,7 +12,7 @@ import torch
 
 import pushforward as pf
 from commands import TINY, bad, good, run, write_csv
-from pushforward.io import old_tables as tables
+from pushforward.io import tables
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -36,7 +36,8 @@ def flow(tmp_path: Path) -> Path:
     """A plain flow over named columns."""
     made = pf.real_nvp(2, depth=2, width=8, seed=0)
     pf.initialize(made, torch.tensor([[50.0, 500.0], [55.0, 450.0], [45.0, 540.0]]))
-    pf.save(made, tmp_path / "flow.safetensors", about={"columns": ["a", "b"]})
+    made.space = pf.Vectors(["a", "b"])
+    pf.save(made, tmp_path / "flow.safetensors")
     return tmp_path / "flow.safetensors"
 
 
@@ -183,7 +184,7 @@ def test_a_plain_flow_scores_and_samples(flow: Path, tmp_path: Path) -> None:
     assert np.array_equal(np.load(tmp_path / "s.npy"), drawn.numpy())
     assert "keeps no quantiles" in bad("score", flow, path, "--out", tmp_path / "s.csv", "--outlier")
     assert "'name' is not numeric" in bad("score", flow, path, "--out", tmp_path / "s.npy")
-    assert good("info", flow)["schema"] == {"columns": ["a", "b"]}
+    assert good("info", flow)["columns"] == ["a", "b"]
 
 
 def golden() -> list[Path]:
@@ -198,7 +199,7 @@ def golden() -> list[Path]:
 def test_old_models_are_shown_and_sampled(path: Path, tmp_path: Path) -> None:
     assert good("info", path)["parameters"] > 0
     model = pf.load(path)
-    if getattr(model, "given", ()) or getattr(model, "context_dim", 0):
+    if model.space.given or getattr(model.members[0], "context_dim", 0):
         assert "context" in (told := bad("sample", path, "--out", tmp_path / "s.csv")) or "conditional" in told
         return
     good("sample", path, "-n", 5, "--out", tmp_path / "s.csv")
@@ -235,4 +236,24 @@ def test_delimiters_headers_and_folders(tmp_path: Path) -> None:
         pq.write_table(part, tmp_path / "parts" / f"{i}.parquet")
     assert good("fit", tmp_path / "parts", "--out", tmp_path / "m.safetensors", *TINY)["rows"] == 120
     assert good("score", tmp_path / "m.safetensors", tmp_path / "parts", "--out", tmp_path / "s.parquet")["rows"] == 120
-    assert "no text" in bad("fit", tmp_path / "parts", "--delimiter", ";", "--out", tmp_path / "m.safetensors")
+    assert "is no text" in bad("fit", tmp_path / "parts", "--delimiter", ";", "--out", tmp_path / "m.safetensors")
+
+
+def test_a_query_is_a_table(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        part = pa.table({"size": rng.normal(i, 1, 50), "kind": rng.choice(["x", "y"], 50)})
+        pq.write_table(part, tmp_path / f"{i}.parquet")
+    query = f"SELECT size, kind FROM '{tmp_path}/*.parquet' WHERE size > 0"
+    figures = good("fit", query, "--out", tmp_path / "m.safetensors", *TINY)
+    assert 60 < figures["rows"] < 150
+    assert figures["data"] == query
+    assert good("score", tmp_path / "m.safetensors", query, "--out", tmp_path / "s.csv")["rows"] == figures["rows"]
+
+
+def test_the_encoding_of_text(tmp_path: Path) -> None:
+    lines = ["größe,farbe", *(f"{i * 0.37 % 1:.4f},{'grün' if i % 2 else 'weiß'}" for i in range(60))]
+    (tmp_path / "x.csv").write_text("\n".join(lines) + "\n", encoding="latin-1")
+    model = tmp_path / "m.safetensors"
+    figures = good("fit", tmp_path / "x.csv", "--encoding", "latin-1", "--out", model, *TINY)
+    assert figures["columns"] == ["größe", "farbe"]

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 import pushforward as pf
-from pushforward.io.old_tables import Table, TableFile, TableWriter, open_table, read_table
+from pushforward.io.frames import of_arrow, read
+from pushforward.io.tables import TableFile, TableWriter, open_table, read_table
 from pushforward.tables import Scores, TableDensity, drop_bad_rows
 
 
@@ -72,16 +73,18 @@ def test_every_format_is_read_piece_by_piece_and_scores_as_the_whole(density: Ta
         for batch in (65_536, 64):
             pieces = list(Scores(density, file.batches(batch)))
             assert np.allclose(np.concatenate([v for _, v in pieces]), truth, rtol=0, atol=1e-5), name
-        assert [r for b, _ in pieces for r in b.data["x"].to_pylist()] == file.read().data["x"].to_pylist()
+        assert [r for b, _ in pieces for r in b.column("x").numbers.tolist()] == file.read().column(
+            "x"
+        ).numbers.tolist()
 
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_scores_by_threads_keep_their_order(density: TableDensity, threads: int) -> None:
-    table = Table(rows(70_000, 2), ("kind", "x", "count", "y"))
+    table = read(rows(70_000, 2))
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        batches = (table.take(np.arange(i, min(i + 1000, len(table)))) for i in range(0, len(table), 1000))
+        batches = (table[i : i + 1000] for i in range(0, len(table), 1000))
         streamed = np.concatenate([v for _, v in Scores(density, batches)])
         assert torch.get_num_threads() == threads
         assert np.allclose(streamed, density.log_prob(table), rtol=0, atol=1e-5)
@@ -91,15 +94,15 @@ def test_scores_by_threads_keep_their_order(density: TableDensity, threads: int)
 
 def test_impossible_rows_are_counted_over_batches(density: TableDensity) -> None:
     strange = {"kind": ["z", "a", "z", "a"], "x": [0.5] * 4, "count": [30] * 4, "y": [0.5] * 4}
-    scores = Scores(density, [Table(pa.table(strange).slice(i, 2), tuple(strange)) for i in (0, 2)])
+    scores = Scores(density, [read(strange)[i : i + 2] for i in (0, 2)])
     assert [np.isneginf(v).tolist() for _, v in scores] == [[True, False]] * 2
     assert (scores.rows, scores.impossible) == (4, 2)
     assert "never seen" in scores.trouble[0]
 
 
 def test_an_error_in_a_later_batch_is_raised(density: TableDensity) -> None:
-    bad = Table(pa.table({"kind": ["a"], "x": [np.inf], "count": [3], "y": [1.0]}), ("kind", "x", "count", "y"))
-    good = Table(rows(10), ("kind", "x", "count", "y"))
+    bad = read({"kind": ["a"], "x": [np.inf], "count": [3], "y": [1.0]})
+    good = read(rows(10))
     with pytest.raises(ValueError, match="'x' holds inf"):
         list(Scores(density, [good] * 5 + [bad] + [good] * 5))
 
@@ -116,7 +119,7 @@ def test_a_sample_of_a_file_is_uniform_and_the_rest_is_all_else(tmp_path: Path) 
     n = 150_000
     for path in (tmp_path / "t.npy", tmp_path / "t.csv"):
         with TableWriter(path) as writer:
-            writer.write(Table(np.arange(n)[:, None], ("i",)))
+            writer.write({"i": np.arange(n)})
         file = open_table(path)
         sample = file.sample(2000, seed=1).matrix()[:, 0]
         assert len(np.unique(sample)) == 2000
@@ -134,13 +137,13 @@ def test_a_sample_of_a_file_is_uniform_and_the_rest_is_all_else(tmp_path: Path) 
 
 def test_row_groups_come_in_random_order_each_row_once(tmp_path: Path) -> None:
     file = open_table(folder(tmp_path / "f", 1200))
-    plain, mixed = ([x for b in file.batches(50, order=o) for x in b.data["x"].to_pylist()]
+    plain, mixed = ([x for b in file.batches(50, order=o) for x in b.column("x").numbers.tolist()]
                     for o in (None, np.random.default_rng(0)))  # fmt: skip
     assert plain != mixed
     assert sorted(plain) == sorted(mixed)
     part, rest = file.split(100)
-    left = [x for b in rest.batches(50, order=np.random.default_rng(1)) for x in b.data["x"].to_pylist()]
-    assert sorted(left + part.data["x"].to_pylist()) == sorted(plain)
+    left = [x for b in rest.batches(50, order=np.random.default_rng(1)) for x in b.column("x").numbers.tolist()]
+    assert sorted(left + part.column("x").numbers.tolist()) == sorted(plain)
 
 
 def test_a_folder_is_learned_without_being_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +153,7 @@ def test_a_folder_is_learned_without_being_held(tmp_path: Path, monkeypatch: pyt
     file = open_table(path)
     monkeypatch.setattr("pushforward.tables.drawing.SAMPLE_CELLS", 1)
     monkeypatch.setattr("pushforward.tables.drawing.SAMPLE_ROWS", 500)  # without the rare rows
-    assert "rare" not in file.sample(500, 1).data["kind"].to_pylist()
+    assert "rare" not in file.sample(500, 1).column("kind").texts
     monkeypatch.setattr(TableFile, "read", lambda self: pytest.fail("the whole file was read"))
     settings: dict[str, Any] = {"steps": 300, "depth": 2, "width": 16, "progress": "none", "seed": 0}
     density = pf.fit_table(file, memory_rows=20_000, **settings)
@@ -193,8 +196,7 @@ def test_bad_rows_are_dropped_and_counted(tmp_path: Path) -> None:
         "3 rows skipped: line 11 has 2 cells; row 4 holds 'oops' in column 'x'; row 8 holds 'inf' in column 'x'"
     )
     schema = pf.infer_schema(table, {"x": "real"})
-    late = Table(pa.table({"x": ["1.5", "2.5"], "k": ["a", "b"], "day": ["2020-01-05", "soon"]}), ("x", "k", "day"),
-                 text=True)  # fmt: skip
+    late = of_arrow(pa.table({"x": ["1.5", "2.5"], "k": ["a", "b"], "day": ["2020-01-05", "soon"]}), text=True)
     kept, report = drop_bad_rows(late, schema, start=100)
     assert len(kept) == 1
     assert "row 102 holds 'soon' in column 'day'" in str(report)
@@ -202,7 +204,7 @@ def test_bad_rows_are_dropped_and_counted(tmp_path: Path) -> None:
 
 PEAK = """
 import resource, sys, numpy as np, pushforward as pf
-from pushforward.io.old_tables import TableWriter, open_table
+from pushforward.io.tables import TableWriter, open_table
 from pushforward.tables import Scores
 density = pf.load(sys.argv[1])
 with TableWriter(sys.argv[3]) as writer:

@@ -42,12 +42,14 @@ class Density(nn.Module, ABC):
             from `log_prob` conditioned on all but this share.
         training_summary: JSON-able facts about the training, such as `Fit.summary`; None before any.
         about: JSON-able facts about the data that a program keeps in the model's file; None for none.
+        takes_noise: whether `log_prob` and `latent` take `noise` (N, C) of the unit interval, for cells without number.
     """
 
     space: Space
     unsampled: float = 0.0
     training_summary: dict[str, Any] | None = None
     about: dict[str, Any] | None = None
+    takes_noise: bool = False
 
     @abstractmethod
     def log_prob(self, x: Any, context: Any = None) -> Tensor:
@@ -114,6 +116,10 @@ class Space(ABC):
     names: tuple[str, ...]
     given: tuple[str, ...] = ()
     sizes: tuple[int, ...] = ()
+
+    def describe(self) -> str:
+        """What the columns are, for people: a line, or a line for each."""
+        return ", ".join(self.names)
 
     @abstractmethod
     def read(self, source: Any) -> Any:
@@ -345,7 +351,7 @@ class Mixture(Density):
         tensors = [id(p) for density in densities for p in density.parameters()]
         if len(set(tensors)) < len(tensors):
             raise ValueError("the densities of a mixture must not share parameters")
-        values = torch.ones(len(densities)) if weights is None else torch.as_tensor(weights, dtype=torch.float64)
+        values = torch.as_tensor([1.0] * len(densities) if weights is None else weights, dtype=torch.float64)
         if values.shape != (len(densities),):
             raise ValueError(f"expected {len(densities)} weights, got shape {tuple(values.shape)}")
         if values.device.type != "meta" and (not bool((values >= 0).all()) or not bool(values.sum() > 0)):
@@ -362,6 +368,11 @@ class Mixture(Density):
     def unsampled(self) -> float:  # type: ignore[override]
         """The mean over its densities."""
         return float(sum(w * d.unsampled for w, d in zip(self.weights.tolist(), self, strict=True)))
+
+    @property
+    def takes_noise(self) -> bool:  # type: ignore[override]
+        """Whether any of its densities does."""
+        return any(density.takes_noise for density in self)
 
     @property
     def members(self) -> list[Density]:
@@ -388,11 +399,18 @@ class Mixture(Density):
         Raises:
             ValueError: as the densities' own.
         """
-        return self.mixed(torch.stack([density.log_prob(x, context, **settings) for density in self]))
+        quiet = {name: value for name, value in settings.items() if name != "noise"}
+        return self.mixed(
+            torch.stack([d.log_prob(x, context, **(settings if d.takes_noise else quiet)) for d in self])
+        )  # fmt: skip
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The hot path: x (B, *shape), context (B, K) -> log p(x) (B,), in nats."""
         return self.mixed(torch.stack([density(x, context) for density in self]))
+
+    def latent(self, x: Any, context: Any = None, **settings: Any) -> Tensor | None:
+        """None, for there are several latent spaces; that of its density where it has but one."""
+        return self[0].latent(x, context, **settings) if len(self) == 1 else None
 
     def inner_flows(self, x: Any, context: Any = None) -> list[InnerFlow]:
         """Those of its densities, in order."""

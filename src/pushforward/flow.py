@@ -62,7 +62,8 @@ class Flow(Density):
     ) -> None:
         super().__init__()
         self.shape = as_shape(shape)
-        self.space: Tensors = Vectors(self.shape[0]) if len(self.shape) == 1 else Tensors(self.shape)  # type: ignore[override]
+        space = Vectors(self.shape[0]) if len(self.shape) == 1 else Tensors(self.shape)
+        self.space: Tensors = space  # type: ignore[override]  # never another one than of tensors
         self.bijection = bijection
         self.base = as_base(base, self.shape)
         self.embed = embed
@@ -85,8 +86,8 @@ class Flow(Density):
                 the difference in `rounding`, and warns with it the first time. Only without gradients.
 
         Raises:
-            ValueError: x or the context has the wrong shape or device; the precision is unknown or needs the fast path,
-                or gradients are on.
+            ValueError: x or the context has the wrong shape or device; the precision is unknown, gradients are on, or
+                there is no fast path.
         """
         hidden = _hidden_dtype(precision)
         rows, embedded, leading = self._rows(x, context, embed=True)

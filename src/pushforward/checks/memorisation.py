@@ -43,13 +43,7 @@ def memorisation(e: Evidence) -> Section:
     }  # fmt: skip
     section.plot_data |= {"test": of_test, "samples": of_samples}
     medians = f"{np.median(of_samples):.3g} against {np.median(of_test):.3g}"
-    section.table += [
-        ["samples closer", f"{100 * closer:.1f} +- {100 * se:.1f} %", "of pairs have the sample nearer to a training "
-         "row than the held-out row; 50 is chance"],
-        ["median distance", medians, "spreads from samples and held-out rows to the nearest training row"],
-        ["near copies", f"{100 * copied:.2f} %", f"of samples are nearer than the nearest 1 % of held-out rows; "
-         f"{100 * copies:.2f} % are exact copies"],
-    ]  # fmt: skip
+    _list(section, medians)
     if leaked > max(0.5, 2 * repeated):
         section.verdict = BAD
         section.why = f"{100 * leaked:.0f} % of the held-out rows are training rows: all figures here are too good"
@@ -69,6 +63,19 @@ def memorisation(e: Evidence) -> Section:
         likelier = "training rows are far likelier than held-out ones"
         section.why = f"{likelier}: the model is overfitted, though no sample is a copy"
     return section
+
+
+def _list(section: Section, medians: str) -> None:
+    """Tells of the distances."""
+    f = section.figures
+    closer = "of pairs have the sample nearer to a training row than the held-out row; 50 is chance"
+    exact = f"{100 * f['exact_copies']:.2f} % are exact copies"
+    copies = f"of samples are nearer than the nearest 1 % of held-out rows; {exact}"
+    section.table += [
+        ["samples closer", f"{100 * f['closer']:.1f} +- {100 * f['se']:.1f} %", closer],
+        ["median distance", medians, "spreads from samples and held-out rows to the nearest training row"],
+        ["near copies", f"{100 * f['copied']:.2f} %", copies],
+    ]  # fmt: skip
 
 
 def _fit_gap(e: Evidence, section: Section) -> str:

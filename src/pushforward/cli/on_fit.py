@@ -12,17 +12,21 @@ from typing import Any
 import numpy as np
 
 from ..checks import Section, held_out_likelihood
-from ..io import models as serialize
-from ..io.old_tables import Table, TableFile
+from ..density import Density
+from ..io import models
+from ..io.database import is_query
+from ..io.frames import Frame
+from ..io.tables import TableFile
 from ..recipes import RECIPES
-from ..tables import Schema, TableDensity, drop_bad_rows, fit_table, infer_schema
+from ..tables import Schema, drop_bad_rows, fit_table, infer_schema
 from ..tables.drawing import foreseeing, schema_sample
 from ..training import Epoch
 from ..training.progress import reporter
 from ..training.settings import check_settings
+from .on_model import first_recipe, outline
 from .options import Reading
-from .output import count, echo, listed, prepare_file, say, silence, writing
-from .reading import loaded, opened, parted, some_of, tell_skipped
+from .output import count, echo, finite, listed, prepare_file, say, silence, writing
+from .reading import digest, loaded, opened, parted, rows_of, some_of, tell_skipped, without_bad_rows
 
 QUANTILES = 1001  # of held-out log-densities, which a model keeps so that new rows can be ranked among them
 CURVE_POINTS = 200  # of a training curve that a model keeps
@@ -38,10 +42,48 @@ def fit(
     _check_arguments(recipe, model)
     check_settings(training)
     prepare_file(out, (".safetensors",))
-    asked = _asked_kinds(opened(data, reading), columns, drop, kinds)
-    file = opened(data, reading, kinds=asked)
+    table, schema, facts = _read(data, reading, columns, drop, kinds)
+    context = [] if given is None else split_names(given, "--given")
+    if context:
+        say("given", listed(context))
+    test, rest, _ = parted(table)
+    facts |= {"train_rows": facts["rows"] - len(test), "test_rows": len(test)}
+    say("split", f"{facts['train_rows']:,} rows to train and validate, {len(test):,} to test")
+    if isinstance(rest, TableFile):
+        say("", "of the former, which memory does not hold, a part at a time is read")
+    curves: list[list[Epoch]] = []
+    sizes = {name: model.pop(name, None) for name in ("depth", "width")}
+    with reporter(progress) as report:
+        density = fit_table(
+            rest, schema=schema, given=context, recipe=recipe, seed=seed, progress=_recorder(report, curves),
+            members=members, model=model, **sizes, **training,
+        )  # fmt: skip
+    facts |= _training_facts(density)
+    parts = ("states of cells alone", "whole rows") if len(curves) == 2 else ("",) * len(curves)
+    shown = [_thinned(curve) | {"of": part} for part, curve in zip(parts, curves, strict=True)]
+    kept = {"curves": shown, "test_digest": digest(test.select(density.space.names))}
+    _save(density, out, facts | kept)  # before the verdict: whatever happens to that, the training is not lost
+    try:
+        verdict, quantiles = _judge(density, test, some_of(rest, _BASELINE_ROWS), seed)
+    except KeyboardInterrupt:
+        verdict, quantiles = {"stopped": "interrupted"}, []
+        say("verdict", "interrupted before it was known; the model is kept")
+    facts |= verdict
+    _save(density, out, facts | kept | {"quantiles": quantiles})
+    say("written", out)
+    kinds_of = {column.name: column.kind for column in schema.columns}
+    return facts | {"columns": schema.names, "given": context, "kinds": kinds_of, "out": out}
+
+
+def _read(
+    data: str, reading: Reading, columns: str | None, drop: str | None, kinds: str | None
+) -> tuple[Frame | TableFile, Schema, dict[str, Any]]:
+    """-> the table, as a file where memory does not hold it; what its columns are; facts about it."""
+    file = opened(data, reading)
+    asked = _asked_kinds(file, columns, drop, kinds)
+    file = without_bad_rows(file, reading, kinds=asked)
     table = loaded(file)
-    skipped = file.skipped.count
+    facts = {"data": data if is_query(data) else Path(data).name, "skipped_rows": file.skipped.count}
     tell_skipped(file)
     schema, rows = _schema(table, asked)
     say("data", f"{data}: {count(rows, 'row')}, {count(len(table.names), 'column')}")
@@ -51,39 +93,9 @@ def fit(
             "notice overfitting"
         )
     _show(schema, [name for name, kind in asked.items() if kind == "drop"])
-    told = [] if given is None else split_names(given, "--given")
-    if told:
-        say("given", listed(told))
     if rows < len(schema.names):
         echo(f"warning: fewer rows than columns ({rows:,} and {len(schema.names):,}): expect little", err=True)
-
-    test, rest, _ = parted(table)
-    say("split", f"{rows - len(test):,} rows to train and validate, {len(test):,} to test")
-    if isinstance(rest, TableFile):
-        say("", "of the former, which memory does not hold, a part at a time is read")
-    figures: dict[str, Any] = {"data": Path(data).name, "rows": rows, "skipped_rows": skipped}
-    curves: list[list[Epoch]] = []
-    with reporter(progress) as report:
-        density = fit_table(
-            rest, schema=schema, given=told, recipe=recipe, seed=seed, progress=_recorder(report, curves),
-            depth=model.pop("depth", None), width=model.pop("width", None), members=members, model=model, **training,
-        )  # fmt: skip
-    figures |= {"columns": schema.names, "given": told, "kinds": {c.name: c.kind for c in schema.columns}}
-    figures |= {"train_rows": rows - len(test), "test_rows": len(test), "out": out}
-    figures |= _told_training(density)
-    parts = ("states of cells alone", "whole rows") if len(curves) == 2 else ("",) * len(curves)
-    kept = _without(figures, "columns", "given", "kinds", "out")
-    kept["curves"] = [_thinned(curve) | {"of": part} for part, curve in zip(parts, curves, strict=True)]
-    _save(density, out, kept)  # before the verdict: whatever happens to that, the training is not lost
-    try:
-        verdict, quantiles = _judge(density, test, some_of(rest, _BASELINE_ROWS), seed)
-    except KeyboardInterrupt:
-        verdict, quantiles = {"stopped": "interrupted"}, []
-        say("verdict", "interrupted before it was known; the model is kept")
-    figures |= verdict
-    _save(density, out, kept | verdict | {"quantiles": quantiles})
-    say("written", out)
-    return figures
+    return table, schema, {"rows": rows, **facts}
 
 
 def split_names(text: str, option: str) -> list[str]:
@@ -125,7 +137,7 @@ def _asked_kinds(table: TableFile, columns: str | None, drop: str | None, kinds:
     return asked | {name: "drop" for name in table.names if name not in wanted or name in left}
 
 
-def _schema(table: Table | TableFile, asked: dict[str, str]) -> tuple[Schema, int]:
+def _schema(table: Frame | TableFile, asked: dict[str, str]) -> tuple[Schema, int]:
     """-> the schema of all rows; their number."""
     if isinstance(table, TableFile):
         return foreseeing(table, schema_sample(table), asked)
@@ -174,28 +186,19 @@ def _thinned(curve: list[Epoch]) -> dict[str, list[Any]]:
     return {"step": [e.step for e in some], "seconds": [round(e.seconds, 2) for e in some], **finite}
 
 
-def _told_training(density: TableDensity) -> dict[str, Any]:
+def _training_facts(density: Density) -> dict[str, Any]:
     """Tells how the training went; its figures."""
     summary = density.training_summary or {}
-    flow, mass = density.flow, density.mass
-    parts = []
-    if flow is not None:
-        built = (flow.recipe or {"name": "a flow", "arguments": {}})["arguments"]
-        sizes = ", ".join(f"{built[k]} {k}" for k in ("depth", "width") if built.get(k) is not None)
-        several = "" if len(density.flows) == 1 else f"{len(density.flows)} times "
-        name = (flow.recipe or {}).get("name", "flow")
-        parts.append(f"{several}{name} ({sizes}) of {count(flow.shape[0], 'number')}")
-    if mass is not None:
-        parts.append(f"masses of {count(len(mass.sizes), 'column')} with {sum(mass.sizes):,} states")
+    description = models.describe(density)
     parameters = sum(p.numel() for p in density.parameters())
-    say("model", f"{', '.join(parts)}; {parameters:,} parameters")
+    say("model", f"{outline(description)}; {parameters:,} parameters")
     stopped = summary.get("stopped", "done")
     ended = {"done": "", "early": ", stopped early: validation no longer improved"}
     why = ended.get(stopped, f", {stopped}: the best model so far is kept")
-    if stopped == "interrupted" and flow is not None and "flow" not in summary:
+    if stopped == "interrupted" and first_recipe(description) is not None and "flow" not in summary:
         why = ", interrupted before the flow was trained: of the numbers the model knows little more than their spread"
-    steps = {part: summary[part]["steps"] for part in ("mass", "flow") if part in summary}
-    shown = " and ".join(f"{n:,} steps of the {'flow' if part == 'flow' else 'masses'}" for part, n in steps.items())
+    steps = {part: facts["steps"] for part, facts in summary.items() if isinstance(facts, dict) and "steps" in facts}
+    shown = " and ".join(f"{n:,} steps of the {'masses' if part == 'mass' else part}" for part, n in steps.items())
     say("trained", f"{shown or 'counted'}, {summary['seconds']:.1f} s{why}")
     return {
         "parameters": parameters, "steps": steps, "train_seconds": summary["seconds"], "stopped": stopped,
@@ -203,20 +206,21 @@ def _told_training(density: TableDensity) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _judge(density: TableDensity, test: Table, train: Table, seed: int) -> tuple[dict[str, Any], list[float]]:
+def _judge(density: Density, test: Frame, train: Frame, seed: int) -> tuple[dict[str, Any], list[float]]:
     """Tells the likelihood of the held-out rows beside simple densities; figures, and quantiles of log-densities."""
-    section, log_density = held_out_likelihood(density, test, train, seed=seed)
+    rows, fitted = rows_of(density, test), rows_of(density, train)
+    section, log_density = held_out_likelihood(density, rows, fitted, seed=seed)
     _tell(section)
-    found = section.figures
+    figures = section.figures
     finite = log_density[np.isfinite(log_density)]
     quantiles = np.quantile(finite, np.linspace(0, 1, QUANTILES)).round(5).tolist() if len(finite) else []
-    figures = {"test_log_density": found["mean"], "test_se": found["se"], "test_median": found["median"]}
-    for name, baseline in found["baselines"].items():
-        figures |= {f"{name}_log_density": baseline["mean"], f"{name}_se": baseline["se"]}
-    if found["baselines"]:
-        best = min(found["baselines"].values(), key=lambda b: b["gain"])
-        figures |= {"gain": best["gain"], "gain_se": best["gain_se"]}
-    return figures | {"verdict": section.verdict, "why": section.why}, quantiles
+    result = {"test_log_density": figures["mean"], "test_se": figures["se"], "test_median": figures["median"]}
+    for name, baseline in figures["baselines"].items():
+        result |= {f"{name}_log_density": baseline["mean"], f"{name}_se": baseline["se"]}
+    if figures["baselines"]:
+        best = min(figures["baselines"].values(), key=lambda b: b["gain"])
+        result |= {"gain": best["gain"], "gain_se": best["gain_se"]}
+    return result | {"verdict": section.verdict, "why": section.why}, quantiles
 
 
 def _tell(section: Section) -> None:
@@ -227,17 +231,6 @@ def _tell(section: Section) -> None:
     say("verdict", f"{section.verdict}: {section.why}")
 
 
-def _save(density: TableDensity, out: str, training: dict[str, Any]) -> None:
+def _save(density: Density, out: str, training: dict[str, Any]) -> None:
     with writing(out):
-        serialize.save(density, out, training=_plain(training))
-
-
-def _plain(value: Any) -> Any:
-    """NaN and infinity, which JSON has not, become None."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _without(figures: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {k: v for k, v in figures.items() if k not in names}
+        models.save(density, out, training=finite(training))

@@ -8,51 +8,41 @@ from typing import Any
 
 import numpy as np
 
-from ..flow import Flow
-from ..io import models as serialize
-from ..tables import TableDensity
-from .models import FlowModel, TableModel, open_model
+from ..density import Density
+from ..io import models
 from .options import Reading
-from .output import count, listed, prepare_folder, say, writing
-from .reading import opened, some_of
+from .output import listed, prepare_folder, say, writing
+from .reading import opened, rows_of, some_of
 
 _SAMPLES = 30_000  # that pictures are made of, and as many rows at most
-_CATEGORIES = 6  # of a column among pairs
-_MORE_CATEGORIES = 10  # of a column by itself
-_HIDDEN = ("quantiles", "curves", "why")
+_HIDDEN = ("quantiles", "curves", "why", "test_digest")
 
 
 def info(model: str) -> dict[str, Any]:
     """Shows what a model file holds."""
-    header = serialize.read_header(model)
-    training = header.get("training") or {}
+    header = models.read_header(model)
+    training = header["training"] or {}
     figures = {"model": model, **header, "training": {k: v for k, v in training.items() if k not in _HIDDEN}}
     say("model", f"{model}, {Path(model).stat().st_size / 1e6:.2g} MB")
-    settings = header.get("settings") or {}
-    parts = settings.get("densities") or (settings.get("flow") or {}).get("settings", {}).get("densities") or [header]
-    inner = parts[0] if header.get("kind") != "table" else settings.get("flow") or {}
-    recipe = ((inner.get("settings") or {}).get("densities") or [inner])[0].get("settings", {}).get("recipe")
-    built: Any = None if recipe is None and header.get("kind") != "table" else serialize.load(model)
-    if isinstance(built, TableDensity):
-        for i, line in enumerate(built.schema.describe().splitlines()):
-            say("schema" if i == 0 else "", line)
-        if built.given:
-            say("given", listed(list(built.given)))
-        if built.mass is not None:
-            say("masses", f"{count(len(built.mass.sizes), 'column')} with {sum(built.mass.sizes):,} states")
+    say("kind", outline(header))
+    figures["recipe"] = recipe = first_recipe(header)
+    try:
+        density: Density = models.load(model)
+    except ValueError as error:
+        if recipe is not None:
+            raise
+        say("", f"{error}")
     else:
-        columns = (header.get("about") or {}).get("columns")
-        say("columns", listed(list(map(str, columns)), 40) if columns else "not named")
-    if recipe:
-        say("recipe", recipe["name"])
-        for name, value in recipe["arguments"].items():
-            say("", f"{name:<18} {value}")
-    elif built is None:
-        say("recipe", "none: composed by hand, read it with pushforward.load(path, into=flow)")
-    if built is not None:
-        figures["parameters"] = sum(p.numel() for p in built.parameters())
-        dtype = next((str(p.dtype).removeprefix("torch.") for p in built.parameters()), "no dtype")
+        for i, line in enumerate(density.space.describe().splitlines()):
+            say("columns" if i == 0 else "", line)
+        if density.space.given:
+            say("given", listed(list(density.space.given)))
+        figures["columns"] = list(density.space.names)
+        figures["parameters"] = sum(p.numel() for p in density.parameters())
+        dtype = next((str(p.dtype).removeprefix("torch.") for p in density.parameters()), "no dtype")
         say("parameters", f"{figures['parameters']:,} in {dtype}")
+    for i, (name, value) in enumerate((recipe or {"arguments": {}})["arguments"].items()):
+        say("recipe" if i == 0 else "", f"{name:<18} {value}")
     say("training", "" if training else "not recorded")
     for name, value in figures["training"].items():
         say("", f"{name:<20} {_shown(value)}")
@@ -62,6 +52,42 @@ def info(model: str) -> dict[str, Any]:
     return figures
 
 
+def outline(description: Any) -> str:
+    """A description of a density of any kind, and of those inside, in a line.
+
+    Example:
+        >>> flow = {"kind": "flow", "settings": {"recipe": {"name": "real_nvp", "arguments": {"depth": 8}}}}
+        >>> outline({"kind": "mixture", "settings": {"densities": [flow, flow]}})
+        'mixture of 2 times real_nvp (8 depth)'
+    """
+    settings = description["settings"]
+    parts = [outline(value) for value in settings.values() if _is_description(value)]
+    for values in settings.values():
+        if isinstance(values, list) and values and all(map(_is_description, values)):
+            inside = [outline(value) for value in values]
+            alike = len(inside) > 1 and len(set(inside)) == 1
+            parts += [f"{len(inside)} times {inside[0]}"] if alike else inside
+    recipe = settings.get("recipe")
+    if isinstance(recipe, dict):
+        sizes = [f"{recipe['arguments'][k]} {k}" for k in ("depth", "width") if recipe["arguments"].get(k) is not None]
+        return f"{recipe['name']}{f' ({listed(sizes)})' if sizes else ''}"
+    return f"{description['kind']}{f' of {listed(parts)}' if parts else ''}"
+
+
+def first_recipe(description: dict[str, Any]) -> dict[str, Any] | None:
+    """The recipe of the first flow inside a description of a density."""
+    settings = description["settings"]
+    if isinstance(settings.get("recipe"), dict):
+        return settings["recipe"]
+    inside = [part for value in settings.values() for part in (value if isinstance(value, list) else [value])]
+    recipes = (first_recipe(part) for part in inside if _is_description(part))
+    return next((recipe for recipe in recipes if recipe is not None), None)
+
+
+def _is_description(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("settings"), dict) and "kind" in value
+
+
 def plot(model: str, data: str | None, out: str, x: str | None, y: str | None, reading: Reading) -> dict[str, Any]:
     """Draws what fits the model, with the data where given."""
     from .. import plots
@@ -69,8 +95,15 @@ def plot(model: str, data: str | None, out: str, x: str | None, y: str | None, r
     if (x is None) != (y is None):
         raise ValueError("give --x and --y together")
     folder = prepare_folder(out)
-    it = open_model(model)
-    rows = None if data is None else it.rows(some_of(opened(data, reading, schema=it.schema), _SAMPLES))
+    density: Density = models.load(model)
+    space = density.space
+    if space.given and data is None:
+        raise ValueError(f"{model} is a conditional model: give it rows to draw samples for, as --data FILE")
+    table = None if data is None else some_of(opened(data, reading, density), _SAMPLES)
+    rows = None if table is None else rows_of(density, table)
+    context = table.select(space.given) if table is not None and space.given else None
+    each = _SAMPLES if context is None else max(1, _SAMPLES // len(context))
+    samples = space.flat(density.sample(each, context, generator=0))
     pictures: list[str] = []
 
     def keep(picture: Any, name: str) -> None:
@@ -78,67 +111,31 @@ def plot(model: str, data: str | None, out: str, x: str | None, y: str | None, r
             plots.save_figure(picture, folder / name)
         pictures.append(str(folder / name))
 
-    if isinstance(it, TableModel):
-        _of_table(it, rows, keep, (x, y))
-    else:
-        _of_flow(it, rows, keep, (x, y))
-    if it.training.get("curves"):
-        keep(_history(it.training["curves"]), "history.png")
+    keep(plots.marginals(samples, rows, space=space), "marginals.png")
+    if len(space.names) > 1:
+        keep(plots.pairs(samples, rows, space=space), "pairs.png")
+    if x is not None and y is not None:
+        keep(plots.plane(samples, rows, columns=[x, y], space=space), "plane.png")
+    if len(space.names) <= 2 and _continuous(density, samples):
+        points = space.features(samples if rows is None else rows)
+        keep(plots.density(density, x=None if rows is None else points, columns=space.names), "density.png")
+        if len(space.names) == 2 and plots.has_map(density):
+            keep(plots.four_panels(density, points[:5000]), "four_panels.png")
+            keep(plots.warped_grid(density), "warped_grid.png")
+    curves = (density.training_summary or {}).get("curves")
+    if curves:
+        keep(_history(curves), "history.png")
     say("written", ", ".join(pictures))
     return {"out": out, "pictures": pictures}
 
 
-def _of_flow(it: FlowModel, rows: Any, keep: Any, pair: tuple[str | None, str | None]) -> None:
-    from .. import plots
-
-    flow: Flow = it.flow
-    features = len(it.columns)
-    samples = next(it.sample(_SAMPLES, 0)).data
-    if features <= 2:
-        keep(plots.density(flow, x=rows, columns=it.columns), "density.png")
-    if features == 2:
-        keep(plots.four_panels(flow, samples[:5000] if rows is None else rows), "four_panels.png")
-        keep(plots.warped_grid(flow), "warped_grid.png")
-    if features > 2:
-        keep(plots.pairs(samples, rows, columns=it.columns), "pairs.png")
-    if pair[0] is not None:
-        at = [_place(name, it.columns) for name in pair]
-        names = [str(name) for name in pair]
-        keep(plots.plane(samples[:, at], None if rows is None else rows[:, at], columns=names), "plane.png")
-
-
-def _of_table(it: TableModel, rows: Any, keep: Any, pair: tuple[str | None, str | None]) -> None:
-    from .. import plots
-
-    schema = it.density.schema
-    if it.given and rows is None:
-        raise ValueError(f"{it.path} is a conditional model: give it rows to draw samples for, as --data FILE")
-    if it.given:
-        samples = it.density.sample(max(1, _SAMPLES // len(rows)), rows, seed=0)
-    else:
-        samples = it.density.sample(_SAMPLES, seed=0)
-    tables = [samples] if rows is None else [rows, samples]
-    columns = [c.at_most(_MORE_CATEGORIES) for c in plots.drawn(schema, tables)]
-    if columns:
-        keep(_figure(plots.marginals, columns), "marginals.png")
-    columns = [c.at_most(_CATEGORIES) for c in columns]
-    if len(columns) > 1:
-        best = plots.informative(columns, 6)
-        keep(_figure(plots.pairs, [columns[i] for i in best]), "pairs.png")
-    if pair[0] is not None:
-        found = plots.drawn(schema, tables, [str(name) for name in pair])
-        for column in found:
-            if column.labels:
-                raise ValueError(f"column {column.name!r} has a few single values and no density to draw with --x, --y")
-        keep(_figure(plots.plane, found, labelled=False), "plane.png")
-
-
-def _figure(draw: Any, columns: list[Any], labelled: bool = True) -> Any:
-    """A picture of columns, of the data (where there are two tables) and of samples."""
-    parts = [np.stack([c.values[k] for c in columns], 1) for k in range(len(columns[0].values))]
-    extra: dict[str, Any] = {"labels": {i: c.labels for i, c in enumerate(columns) if c.labels}} if labelled else {}
-    dates = [i for i, c in enumerate(columns) if c.date]
-    return draw(parts[-1], *parts[:-1], columns=[c.name for c in columns], dates=dates, **extra)
+def _continuous(density: Density, samples: Any) -> bool:
+    """Whether rows are numbers that hardly ever come twice, so that they have a density that can be drawn."""
+    space = density.space
+    if space.given or any(feature.indicator for feature in space.feature_list):
+        return False
+    values = space.features(samples)
+    return all(len(np.unique(column)) > len(values) / 2 for column in values.T)
 
 
 def _history(curves: list[dict[str, Any]]) -> Any:
@@ -158,13 +155,7 @@ def _history(curves: list[dict[str, Any]]) -> Any:
     return figure
 
 
-def _place(name: Any, columns: list[str]) -> int:
-    if name not in columns:
-        raise ValueError(f"no column {name!r} to draw; there are {listed(list(map(repr, columns)), 20)}")
-    return columns.index(name)
-
-
 def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return ", ".join(f"{k} {v:,}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_shown(part)}" for name, part in value.items())
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -3,46 +3,59 @@
 from __future__ import annotations
 
 import secrets
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from ..io.old_tables import SUFFIXES, Table, TableWriter, check_suffix, joined
+from ..density import Density
+from ..io import frames, models
+from ..io.frames import Frame
+from ..io.tables import SUFFIXES, TableWriter, check_suffix
 from ..tables.parallel import in_order
-from .models import Model, open_model
 from .options import Reading
 from .output import count, listed, plus_minus, prepare_file, say, writing
-from .reading import opened, tell_skipped
+from .reading import opened, rows_of, tell_skipped
 from .tally import Tally
 
 LOG_DENSITY, PERCENTILE = "log_density", "percentile"
-_LOOKED_AT = 10_000  # impossible rows, to tell why they are
+_EXPLAINED = 10_000  # impossible rows, to tell why they are
+_DRAWN = 2**18  # rows drawn at a time
 
 
 def score(model: str, data: str, out: str, outlier: bool, reading: Reading) -> dict[str, Any]:
     """Writes the input's columns and `log_density`, and `percentile` where asked to; memory stays flat."""
     prepare_file(out, SUFFIXES)
     check_suffix(out, "write")
-    it = open_model(model)
-    quantiles = _quantiles(it) if outlier else None
-    file = opened(data, reading, schema=it.schema)
+    density = models.load(model)
+    quantiles = _quantiles(density, model) if outlier else None
+    file = opened(data, reading, density)
     for name in (LOG_DENSITY, *([PERCENTILE] if outlier else [])):
         if name in file.names:
             raise ValueError(f"{data} already has a column {name!r}: rename or drop it first")
-    it.check_columns(file)
-    tally, impossible = Tally(), _Impossible()
-    with writing(out), TableWriter(out, like=file) as writer:
-        for batch, log_density in in_order(lambda batch: (batch, it.log_prob(it.rows(batch))), file.batches()):
+    tally, impossible = Tally(), _Impossible(density)
+
+    @torch.no_grad()
+    def scored(batch: Frame) -> tuple[Frame, Any, NDArray[np.float64]]:
+        rows = rows_of(density, batch)
+        return batch, rows, density.log_prob(rows).double().cpu().numpy()
+
+    with writing(out), TableWriter(out, like=file) as writer, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of impossible rows, which are told at the end
+        for batch, rows, log_density in in_order(scored, file.batches()):
             tally.add(log_density)
-            impossible.add(batch, log_density)
-            scored = batch.with_column(LOG_DENSITY, log_density)
+            impossible.add(rows, log_density)
+            written = batch.with_column(LOG_DENSITY, log_density)
             if quantiles is not None:
-                scored = scored.with_column(PERCENTILE, _percentile(log_density, quantiles))
-            writer.write(scored)
+                percentile = np.interp(log_density, quantiles, np.linspace(0, 100, len(quantiles))).round(3)
+                written = written.with_column(PERCENTILE, percentile)
+            writer.write(written)
     tell_skipped(file)
     tally.finish()
-    figures = _tell(tally, impossible.reasons(it)) | {"skipped_rows": file.skipped.count, "out": out}
+    figures = _tell(tally, impossible.reasons()) | {"skipped_rows": file.skipped.count, "out": out}
     say("written", out)
     return figures
 
@@ -53,54 +66,72 @@ def sample(
     """Writes draws, with the model's columns; memory stays flat."""
     prepare_file(out, SUFFIXES)
     check_suffix(out, "write")
-    it = open_model(model)
+    density = models.load(model)
+    space = density.space
     seed = secrets.randbelow(2**32) if seed is None else seed
-    if it.given and given is None:
+    if space.given and given is None:
         raise ValueError(
-            f"{model} is a conditional model: give it a table with the columns {', '.join(map(repr, it.given))}, "
+            f"{model} is a conditional model: give it a table with the columns {', '.join(map(repr, space.given))}, "
             "as --given FILE"
         )
-    if given is not None and not it.given:
+    if given is not None and not space.given:
         raise ValueError(f"{model} is not conditional: leave out --given")
-    told = 0
+    generator, contexts = torch.Generator().manual_seed(seed), 0
     with writing(out), TableWriter(out) as writer:
         if given is None:
-            for piece in it.sample(count or 1000, seed):
-                writer.write(piece)
+            for rows in _draws(density, count or 1000, None, generator):
+                writer.write(rows)
         else:
-            file = opened(given, reading, schema=it.schema)
-            for i, batch in enumerate(file.batches()):
-                told += len(batch)
-                for piece in it.sample(count or 1, seed + i, batch):
-                    writer.write(piece)
+            each, file = count or 1, opened(given, reading, density)
+            absent = [name for name in space.given if name not in file.names]
+            if absent:
+                raise ValueError(
+                    f"{given} lacks {frames.columns_text(absent)} of the model; it has {frames.quoted(file.names)}"
+                )
+            for batch in file.batches(max(1, _DRAWN // each)):
+                contexts += len(batch)
+                for rows in _draws(density, each, batch.select(space.given), generator):
+                    writer.write(rows)
             tell_skipped(file)
         drawn = writer.rows
-    each = "" if given is None else f", {count or 1:,} for each of the {told:,} rows of {given}"
-    say("sampled", f"{drawn:,} {'row' if drawn == 1 else 'rows'}{each}, with seed {seed}")
+    each_of = "" if given is None else f", {count or 1:,} for each of the {contexts:,} rows of {given}"
+    say("sampled", f"{drawn:,} {'row' if drawn == 1 else 'rows'}{each_of}, with seed {seed}")
     say("written", out)
-    return {"rows": drawn, "columns": it.columns, "seed": seed, "out": out}
+    return {"rows": drawn, "columns": list(space.names), "seed": seed, "out": out}
+
+
+def _draws(density: Density, n: int, context: Frame | None, generator: torch.Generator) -> Iterator[Frame]:
+    """n rows, or n for each context, in pieces."""
+    for start in range(0, n, _DRAWN):
+        drawn = density.sample(min(_DRAWN, n - start), context, generator=generator)
+        frame = frames.read(density.space.flat(drawn))
+        yield frame if frame.named else frame.rename(density.space.names)
 
 
 class _Impossible:
     """Some of the rows that a model holds for impossible, to say why."""
 
-    def __init__(self) -> None:
-        self._rows: list[Table] = []
+    def __init__(self, density: Density) -> None:
+        self._density = density
+        self._rows: list[Any] = []
         self._count = 0
 
-    def add(self, batch: Table, log_density: NDArray[np.float64]) -> None:
-        """Looks at another batch and its log-densities (N,)."""
-        at = np.flatnonzero(np.isneginf(log_density))[: _LOOKED_AT - self._count]
+    def add(self, rows: Any, log_density: NDArray[np.float64]) -> None:
+        """Looks at more rows and their log-densities (N,)."""
+        at = np.flatnonzero(np.isneginf(log_density))[: _EXPLAINED - self._count]
         if len(at):
-            self._rows.append(batch.take(at))
+            self._rows.append(rows[at])
             self._count += len(at)
 
-    def reasons(self, it: Model) -> list[str]:
-        """Why they are, in words."""
+    def reasons(self) -> list[str]:
+        """Why they are, in words: those of the warning that the density gives."""
         if not self._rows:
             return []
-        found = list(it.impossible(it.rows(joined(self._rows))))
-        return found or ["so far from all that was seen that no density is left"]
+        with warnings.catch_warnings(record=True) as messages, torch.no_grad():
+            warnings.simplefilter("always")
+            self._density.log_prob(self._density.space.join(self._rows))
+        reasons = [part for m in messages for part in str(m.message).partition(": ")[2].split("; ") if part]
+        return reasons or ["so far from all that was seen that no density is left"]
 
 
 def _tell(tally: Tally, reasons: list[str]) -> dict[str, Any]:
@@ -119,27 +150,16 @@ def _tell(tally: Tally, reasons: list[str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _quantiles(it: Model) -> NDArray[np.float64]:
+def _quantiles(density: Density, path: str) -> NDArray[np.float64]:
     """The held-out log-densities of a model's fit, in order.
 
     Raises:
         ValueError: it kept none.
     """
-    kept = it.training.get("quantiles")
-    if (
-        not isinstance(kept, list)
-        or len(kept) < 2
-        or not all(isinstance(q, float) for q in kept)
-        or sorted(kept) != kept
-    ):
+    kept = (density.training_summary or {}).get("quantiles")
+    if not isinstance(kept, list) or len(kept) < 2 or not all(isinstance(q, float) for q in kept):
         raise ValueError(
-            f"{it.path} keeps no quantiles of held-out log-densities to rank rows among: --outlier needs a model that "
+            f"{path} keeps no quantiles of held-out log-densities to rank rows among: --outlier needs a model that "
             "`pushforward fit` wrote"
         )
-    return np.array(kept, dtype=np.float64)
-
-
-def _percentile(log_density: NDArray[np.float64], quantiles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The part of the held-out rows, in percent, that were less likely: (N,)."""
-    rank = np.interp(log_density, quantiles, np.linspace(0, 100, len(quantiles)))
-    return rank.round(3)
+    return np.array(sorted(kept))

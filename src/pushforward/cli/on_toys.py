@@ -10,7 +10,7 @@ import torch
 from .. import plots
 from ..checks import exactness
 from ..checks.stats import mean_and_se
-from ..io import models as serialize
+from ..io import models
 from ..recipes import real_nvp
 from ..toys import toy as named_toy
 from ..training import fit as train_flow
@@ -52,9 +52,7 @@ def demo(toy: str, seconds: float | None, steps: int | None, out: str, seed: int
         f"|g(f(x)) - x| <= {exact['roundtrip_max']:.1e}, log-det against autograd <= {exact['logdet_max']:.1e}",
     )
 
-    serialize.save(
-        flow, folder / "model.safetensors", about={"columns": ["x0", "x1"]}, training={**figures, "out": None}
-    )
+    models.save(flow, folder / "model.safetensors", training={**figures, "out": None})
     files = ["model.safetensors", *_pictures(flow, truth, x, record, folder)]
     say("written", f"{folder}/: {', '.join(files)}")
     return figures

@@ -1,11 +1,14 @@
 """The options of `fit` that are arguments of the library: by the same names, and with its own defaults where not given.
 
-A test compares the names and defaults with the signatures.
+Those of the training are read off `TrainSettings`; a test compares the others with the signatures of the recipes.
 """
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Callable
+from importlib import resources
 from typing import Any, TypedDict
 
 import click
@@ -24,25 +27,29 @@ MODEL_OPTIONS: dict[str, tuple[Any, str]] = {
     "bins": (int, "Pieces of a spline (spline flows)."),
     "bound": (float, "Where a spline ends, in spreads (spline flows)."),
 }
-# Of the training: name -> default, type, help.
-TRAIN_OPTIONS: dict[str, tuple[Any, Any, str]] = {
-    "seconds": (None, float, "Length of the training, in seconds,"),
-    "epochs": (None, int, "or in passes over the rows,"),
-    "steps": (None, int, "or in optimiser steps (by default it follows the number of rows)."),
-    "batch": (None, int, "Rows of a step."),
-    "batch_growth": (None, int, "How many times larger the batch is at the end, a power of 2; not with --epochs."),
-    "lr": (None, float, "Highest learning rate."),
-    "weight_decay": (None, float, "Of AdamW."),
-    "noise": (None, float, "Noise added to the rows, in standard deviations of each column."),
-    "schedule": ("cosine", click.Choice(["cosine", "constant"]), "Of the learning rate."),
-    "warmup": (0.03, float, "Part of the run over which the rate rises."),
-    "ema": (0.995, float, "How much of the averaged weights a step keeps."),
-    "clip": (2.0, float, "Largest gradient norm."),
-    "patience": (0.5, float, "Part of the run without a better validation after which to stop."),
-    "val_fraction": (0.1, float, "Part of the training rows held out for validation."),
-    "checkpoint": (None, click.Path(), "Folder to keep the state in; a stopped training goes on from there."),
-    "compile": (False, bool, "Run the model through torch.compile."),
-}
+_NO_OPTIONS = ("check", "seed")  # of the settings of a training: the seed is an option of all commands
+_TYPES = {"int": int, "float": float, "bool": bool, "str": str, "str | PathLike[str]": click.Path()}
+
+
+def _train_options() -> dict[str, tuple[Any, Any, str]]:
+    """The settings of a training that are no functions: name -> default, type, help.
+
+    They are read off the source of `TrainSettings`: importing it would import torch, for which `--help` must not wait.
+    """
+    source = ast.parse((resources.files("pushforward") / "training" / "settings.py").read_text(encoding="utf-8"))
+    settings = next(node for node in source.body if isinstance(node, ast.ClassDef) and node.name == "TrainSettings")
+    options = {}
+    for field in settings.body:
+        if isinstance(field, ast.AnnAssign) and isinstance(field.value, ast.Call):
+            name, kind = ast.unparse(field.target), ast.unparse(field.annotation).removesuffix(" | None")
+            if kind in _TYPES and name not in _NO_OPTIONS:
+                default, about = (argument.value for argument in field.value.keywords)
+                text = ast.literal_eval(about.args[1])  # type: ignore[attr-defined]
+                options[name] = ast.literal_eval(default), _TYPES[kind], re.split(r"[.;] ", text)[0]
+    return options
+
+
+TRAIN_OPTIONS = _train_options()
 
 
 class Reading(TypedDict):
@@ -50,6 +57,7 @@ class Reading(TypedDict):
 
     delimiter: str | None
     header: bool | None
+    encoding: str | None
     skip_bad_rows: bool
 
 
@@ -66,7 +74,7 @@ def of_model(command: Callable[..., Any]) -> Callable[..., Any]:
 def of_training(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options of the training."""
     for name, (default, kind, text) in reversed(TRAIN_OPTIONS.items()):
-        shown = f"{text}  [default: {default}]" if default else text
+        shown = f"{text[0].upper()}{text[1:]}.{f'  [default: {default}]' if default else ''}"
         command = _option(name, kind, shown)(command)
     return command
 
@@ -75,6 +83,8 @@ def of_reading(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options of a command that reads a table; `reading` takes them out again."""
     skip = "Leave out, and count, rows that are ragged or have text, infinities or no dates where those do not belong."
     command = click.option("--skip-bad-rows", is_flag=True, help=skip)(command)
+    encoding = "Of text, such as utf-8 or latin-1  [default: detected]"
+    command = click.option("--encoding", help=encoding)(command)
     header = "Whether the first row of text names the columns  [default: detected]"
     command = click.option("--header/--no-header", default=None, help=header)(command)
     delimiter = 'Between cells of text: a character, or "whitespace"  [default: detected]'
@@ -83,8 +93,7 @@ def of_reading(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def reading(options: dict[str, Any]) -> Reading:
     """Takes the options of `of_reading` out of those of a command."""
-    delimiter, header, skip = (options.pop(name) for name in ("delimiter", "header", "skip_bad_rows"))
-    return {"delimiter": delimiter, "header": header, "skip_bad_rows": skip}
+    return Reading(**{name: options.pop(name) for name in Reading.__annotations__})
 
 
 def seed(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -107,8 +116,8 @@ def progress(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def taken(options: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
     """Takes the options of a table out of those of a command, and gives those that were set."""
-    found = {name: options.pop(name) for name in table}
-    return {name: value for name, value in found.items() if value is not None and value is not False}
+    chosen = {name: options.pop(name) for name in table}
+    return {name: value for name, value in chosen.items() if value is not None and value is not False}
 
 
 def _option(name: str, kind: Any, text: str) -> Decorator:

@@ -1,14 +1,17 @@
-"""Tables as the commands read them: opened, parted into held-out rows and the rest, or sampled; bad rows left out."""
+"""Models and tables as the commands read them: opened, parted into held-out rows and the rest, bad rows left out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ..io.old_tables import Table, TableFile, open_table
-from ..tables import GoodRows, Schema
+from ..density import Density
+from ..io.frames import Frame
+from ..io.tables import TableFile, open_table
+from ..tables import good_rows
 from ..tables.drawing import exceeds_memory
 from .options import Reading
 from .output import say
@@ -18,25 +21,40 @@ _TEST_FRACTION = 0.1
 _SEED = 20160527  # of what is held out, whatever that of the training: so that models of one table compare
 
 
-def opened(
-    path: str, how: Reading, *, schema: Schema | None = None, kinds: Mapping[str, Any] | None = None
-) -> TableFile:
-    """The file, read as asked for; what a schema, or kinds that were asked for, make bad rows is left out if wanted.
+def opened(path: str, how: Reading, density: Density | None = None) -> TableFile:
+    """The file, read as asked for; what a density makes bad rows is left out if wanted.
 
     Raises:
         OSError: it cannot be read.
         ValueError: as `open_table`.
     """
-    file = open_table(path, delimiter=how["delimiter"], header=how["header"], skip_bad_rows=how["skip_bad_rows"])
-    return GoodRows(file, schema, kinds=kinds) if how["skip_bad_rows"] else file
+    file = open_table(path, **how)
+    return file if density is None else without_bad_rows(file, how, schema=getattr(density.space, "schema", None))
 
 
-def loaded(file: TableFile) -> TableFile | Table:
+def without_bad_rows(file: TableFile, how: Reading, **known: Any) -> TableFile:
+    """The file without the rows that a schema, or kinds that were asked for, make bad ones, if that is wanted."""
+    return good_rows(file, **known) if how["skip_bad_rows"] else file
+
+
+def rows_of(density: Density, frame: Frame) -> Any:
+    """The rows of a table that a density is over.
+
+    Raises:
+        ValueError: as `Space.read`.
+    """
+    width = (density.about or {}).get("width")  # of a table without names that the columns were chosen from
+    if not frame.named and len(frame.names) == width and set(density.space.names) <= set(frame.names):
+        frame = replace(frame, named=True)
+    return density.space.read(frame)
+
+
+def loaded(file: TableFile) -> TableFile | Frame:
     """The table, if memory holds it; else the file."""
     return file if exceeds_memory(file, None) else file.read()
 
 
-def parted(table: TableFile | Table) -> tuple[Table, TableFile | Table, list[int]]:
+def parted(table: TableFile | Frame) -> tuple[Frame, TableFile | Frame, list[int]]:
     """-> the held-out rows; the others, as a file where memory does not hold them; numbers of the held-out rows.
 
     A tenth of the rows is held out, at most `SOME_ROWS` of a file that memory does not hold, where rows have no
@@ -46,13 +64,27 @@ def parted(table: TableFile | Table) -> tuple[Table, TableFile | Table, list[int
         test, rest = table.split(min(SOME_ROWS, round(_TEST_FRACTION * (table.rows or 10 * SOME_ROWS))), _SEED)
         return test, rest, []
     order = np.random.default_rng(_SEED).permutation(len(table))
-    held = round(_TEST_FRACTION * len(table))
-    return table.take(order[:held]), table.take(order[held:]), (order[:held] + 1).tolist()
+    size = round(_TEST_FRACTION * len(table))
+    return table[order[:size]], table[order[size:]], (order[:size] + 1).tolist()
 
 
-def some_of(rows: TableFile | Table, most: int) -> Table:
+def some_of(table: TableFile | Frame, most: int) -> Frame:
     """The table, or a uniform sample of so many rows where a file has more."""
-    return rows if isinstance(rows, Table) else rows.sample(most)
+    return table if isinstance(table, Frame) else table.sample(most)
+
+
+def digest(frame: Frame) -> str:
+    """Of the cells of a frame, in whichever format of file they were."""
+    total = hashlib.sha256()
+    for column in frame.columns:
+        total.update(np.packbits(column.is_missing).tobytes())
+        for values in (column.numbers, column.times):
+            if values is not None:
+                total.update(values.astype(np.float64).tobytes())
+                break
+        else:
+            total.update("\0".join(text or "" for text in column.texts).encode())
+    return total.hexdigest()
 
 
 def tell_skipped(file: TableFile) -> None:

@@ -124,7 +124,7 @@ def save(
     write_tensors(path, {name: tensor.detach() for name, tensor in density.state_dict().items()}, header)
 
 
-def load(path: Path_, *, into: D | None = None, device: str | torch.device = "cpu") -> Any:
+def load(path: Path_, *, into: Density | None = None, device: str | torch.device = "cpu") -> Any:
     """Reads the density that was saved to a file, with the `training_summary` and `about` that it had.
 
     Each setting, and the name and shape of each tensor, is checked. Nothing in the file is executed.

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .upgrade_tables import layout_of, upgraded_schema
+
 Header = dict[str, Any]
 Tensors = dict[str, Tensor]
 
@@ -42,10 +44,24 @@ def _from_version_1(header: Header, tensors: Tensors) -> tuple[Header, Tensors]:
             like = next(t for t in tensors.values() if t.is_floating_point())
             tensors[f"{prefix}weights"] = torch.full((members,), 1 / members, dtype=like.dtype)
     if table is not None:
-        settings = {**table, "schema": header.get("schema"), "flow": None if header.get("recipe") is None else flow}
-        flow = {"kind": "table", "settings": settings}
+        flow, tensors = _table(table, header.get("schema"), None if header.get("recipe") is None else flow, tensors)
     training, about = header.get("training"), header.get("schema") if table is None else None
     if table is not None and training is not None and "frame" in training:  # of an estimator of mixed rows
         about = {"estimator": {"kind": training["frame"]}}
     kept = {"training": training, "versions": header.get("versions")}
     return {"format_version": 2, **flow, **kept, "about": about}, tensors
+
+
+def _table(table: Header, schema: Any, flow: Any, tensors: Tensors) -> tuple[Header, Tensors]:
+    """The density of a table: a mass function and a flow stood where there is an inner density of both."""
+    given = table.get("given")
+    inner = {**layout_of(schema, given), "mass_width": table.get("mass_width"), "flow": flow}
+    settings = {"schema": upgraded_schema(schema), "given": given,
+                "inner": {"kind": "states_then_numbers", "settings": inner}}  # fmt: skip
+    tensors = {f"inner.{name}": tensor for name, tensor in tensors.items()}
+    whitening = tensors.pop("inner.whitening", None)
+    if whitening is not None and len(whitening):
+        tensors["inner.precondition.matrix"] = whitening.double()
+        tensors["inner.precondition.centre"] = torch.zeros(len(whitening), dtype=torch.float64)
+        tensors["inner.precondition.initialized"] = torch.tensor(True)
+    return {"kind": "table", "settings": settings}, tensors

@@ -12,9 +12,6 @@ try:
 except ImportError as error:
     raise ImportError('pictures need matplotlib and pillow: pip install "pushforward[plot]"') from error
 
-from .columns import Drawn as Drawn
-from .columns import drawn as drawn
-from .columns import informative as informative
 from .pairs import marginals as marginals
 from .pairs import pairs as pairs
 from .panels import density as density

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..tables import Column, Schema, arrow
-from ..tables.column import unit_seconds
+from ..density import Space
+from ..io import frames
+from ..io.frames import Column, Frame
+from . import style
 
 OTHER, MISSING = "other", "missing"
 _FEW = 12  # values of a number, up to which it is drawn as bars
 _DEPENDENT_ROWS = 4000  # on which it is judged how much columns tell of each other
+_DAY = {"D": 1.0, "s": 1 / 86400, "ms": 1e-3 / 86400, "us": 1e-6 / 86400, "ns": 1e-9 / 86400}
 
 
 @dataclass(frozen=True)
@@ -43,55 +46,88 @@ class Drawn:
         return Drawn(self.name, tuple(code[v.astype(int)] for v in self.values), new)
 
 
-def drawn(schema: Schema, tables: Sequence[Any], names: Sequence[str] | None = None) -> list[Drawn]:
-    """The columns of a schema in some tables.
+def drawn(tables: Sequence[Any], columns: Sequence[str] | None = None, space: Space | None = None) -> list[Drawn]:
+    """The columns of some tables.
 
     Args:
-        schema: says what they are; constant, empty and dropped ones are left out.
-        tables: as `infer_schema` takes them, or a `Source`; the first decides on the order of categories.
-        names: of the columns; None takes all.
+        tables: rows of the space; without one, numbers (N, D), NaN for a missing cell. The first decides on the order
+            of categories.
+        columns: without a space D names; with one, those to draw, None for all that vary.
+        space: what the rows are.
 
     Raises:
-        ValueError: no such column, or cells that do not fit it.
+        ValueError: no such column, or the tables have other columns than each other.
     """
-    sources = [arrow.as_source(table) for table in tables]
-    columns = {c.name: c for c in schema.modelled if c.kind not in ("constant", "empty")}
-    absent = [n for n in names or () if n not in columns]
+    if space is None:
+        arrays = [style.rows(table, "rows") for table in tables]
+        widths = [array.shape[1] for array in arrays]
+        if len(set(widths)) > 1:
+            raise ValueError(f"samples and data must have the same columns, got {widths[-1]} and {widths[0]}")
+        names = style.axis_names(columns, arrays[0].shape[1])
+        return [Drawn(name, tuple(rows[:, i] for rows in arrays)) for i, name in enumerate(names)]
+    parts = [_frame(table, space) for table in tables]
+    if columns is None:
+        every = (_drawn([part.column(name) for part in parts]) for name in space.names)
+        return [column for column in every if _varies(column)]
+    absent = [name for name in columns if name not in space.names]
     if absent:
-        raise ValueError(f"no column {absent[0]!r} to draw; there are {', '.join(map(repr, columns))}")
-    return [_drawn(columns[name], sources) for name in (columns if names is None else names)]
+        raise ValueError(f"no column {absent[0]!r} to draw; there are {frames.quoted(space.names)}")
+    return [_drawn([part.column(name) for part in parts]) for name in columns]
 
 
-def informative(columns: Sequence[Drawn], most: int, seed: int = 0) -> list[int]:
+def informative(columns: Sequence[Drawn], most: int) -> list[int]:
     """The columns that tell most of the others and not the same again, at most so many, in their own order.
 
-    They are taken one by one: the next is that with the largest sum of squared associations (rank correlations;
-    categories by the ranks of their codes' means) with all columns, less what those taken before tell already.
+    They are taken one by one: the next is that with the largest sum of associations with all columns, less what those
+    taken before tell already.
     """
-    n = len(columns[0].values[0])
-    rows = np.random.default_rng(seed).permutation(n)[:_DEPENDENT_ROWS]
-    squared = _associations([c.values[0][rows] for c in columns], [bool(c.labels) for c in columns])
-    total, taken = squared.sum(0), []
+    rows = np.random.default_rng(0).permutation(len(columns[0].values[0]))[:_DEPENDENT_ROWS]
+    codes = [_binned(column, rows) for column in columns]
+    associations = np.array([[_cramer(a, b) if a is not b else 0.0 for a in codes] for b in codes])
+    total, taken = associations.sum(0), []
     while len(taken) < min(most, len(columns)):
-        known = squared[taken].max(0) if taken else np.zeros(len(columns))
+        known = associations[taken].max(0) if taken else np.zeros(len(columns))
         worth = total * (1 - known)
         worth[taken] = -1
         taken.append(int(worth.argmax()))
     return sorted(taken)
 
 
-def _drawn(column: Column, sources: Sequence[arrow.Source]) -> Drawn:
-    parts = [(source.data.column(column.name), source.text) for source in sources]
-    if column.kind == "category":
-        return _category(column.name, [arrow.strings(cells, text).to_pylist() for cells, text in parts])
-    if column.kind == "date":
-        return Drawn(column.name, tuple(_days(column, cells, text) for cells, text in parts), date=True)
-    values = tuple(_numbers(column, cells, text) for cells, text in parts)
-    if column.flows or len(column.atoms) > _FEW:
-        # Spread over their step, as values on a lattice beat with the bins of a histogram.
-        step, noise = column.coarse or column.step or 0.0, np.random.default_rng(0)
-        return Drawn(column.name, tuple(v + step * noise.uniform(-0.5, 0.5, len(v)) for v in values))
-    return _category(column.name, [[None if np.isnan(v) else f"{v:.6g}" for v in part] for part in values], True)
+def _frame(table: Any, space: Space) -> Frame:
+    frame = frames.read(table)
+    return frame if frame.named else frame.rename(space.names)
+
+
+def _varies(column: Drawn) -> bool:
+    values = np.concatenate(column.values)
+    known = values[np.isfinite(values)]
+    return len(known) > 0 and not (known == known[0]).all()
+
+
+def _drawn(parts: Sequence[Column]) -> Drawn:
+    """One column of several tables."""
+    name, some = parts[0].name, [part for part in parts if part.holds != "nothing"]
+    if some and all(part.times is not None for part in some):
+        return Drawn(name, tuple(_days(part) for part in parts), date=True)
+    if any(part.holds in ("texts", "truths") for part in some):
+        return _category(name, [part.texts if part.codes is not None else [None] * len(part) for part in parts])
+    values = tuple(np.where(part.is_missing, np.nan, part.require_numbers().astype(float)) for part in parts)
+    known = np.concatenate(values)
+    distinct = np.unique(known[np.isfinite(known)])
+    if len(distinct) <= min(_FEW, len(known) / 2):
+        return _category(name, [[None if np.isnan(v) else f"{v:.6g}" for v in part] for part in values], True)
+    gaps = np.diff(distinct)
+    gaps = gaps[gaps > 1e-9 * (distinct[-1] - distinct[0])]
+    if len(distinct) > len(known) / 2 or not len(gaps):
+        return Drawn(name, values)
+    # Spread over their step, as values on a lattice beat with the bins of a histogram.
+    noise = np.random.default_rng(0)
+    return Drawn(name, tuple(v + gaps.min() * noise.uniform(-0.5, 0.5, len(v)) for v in values))
+
+
+def _days(column: Column) -> NDArray[np.float64]:
+    ticks, unit = column.require_times()
+    return np.where(column.is_missing, np.nan, ticks * _DAY[unit])
 
 
 def _category(name: str, parts: list[list[Any]], ordered: bool = False) -> Drawn:
@@ -111,67 +147,21 @@ def _category(name: str, parts: list[list[Any]], ordered: bool = False) -> Drawn
     return Drawn(name, tuple(np.array([code(c) for c in part], float) for part in parts), (*labels, *extra))
 
 
-def _numbers(column: Column, cells: Any, text: bool) -> NDArray[np.float64]:
-    values, missing = arrow.numbers(cells, column.name, text)
-    return np.where(missing, np.nan, values.astype(np.float64))
+def _binned(column: Drawn, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Some rows of the first table as bins of about equally many: codes of a category, tenths of a number."""
+    values = column.values[0][rows]
+    if column.labels:
+        return values.astype(np.intp)
+    known = values[np.isfinite(values)]
+    edges = np.unique(np.quantile(known, np.linspace(0.1, 0.9, 9))) if len(known) else known
+    return np.where(np.isfinite(values), np.searchsorted(edges, values), len(edges) + 1)
 
 
-def _days(column: Column, cells: Any, text: bool) -> NDArray[np.float64]:
-    if arrow.is_text(arrow.decoded(cells).type):
-        found = arrow.dates(cells, text, column.form)
-        if found is None:
-            raise ValueError(arrow.not_dates(cells, column.name, text, column.form))
-        cells = found[0]
-    kind = str(arrow.decoded(cells).type)
-    return _numbers(column, cells, False) * unit_seconds(kind) / 86400
-
-
-def _associations(values: list[NDArray[np.float64]], category: list[bool]) -> NDArray[np.float64]:
-    """Squared associations (D, D) of columns, 0 on the diagonal."""
-    out = np.zeros((len(values), len(values)))
-    ranks = [_ranks(v) for v in values]
-    for i in range(len(values)):
-        for j in range(i):
-            if category[i] and category[j]:
-                found = _cramer(values[i], values[j])
-            elif category[i] or category[j]:
-                found = _explained(values[i], ranks[j]) if category[i] else _explained(values[j], ranks[i])
-            else:
-                found = _squared(ranks[i], ranks[j])
-            out[i, j] = out[j, i] = found
-    return out
-
-
-def _cramer(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+def _cramer(a: NDArray[np.intp], b: NDArray[np.intp]) -> float:
     """Cramer's V, squared: chi^2 of the table of two categories, as a part of its largest value."""
-    (one, i), (two, j) = (np.unique(v, return_inverse=True) for v in (a, b))
-    least = min(len(one), len(two)) - 1
-    if least == 0:
-        return 0.0
-    table = np.zeros((len(one), len(two)))
-    np.add.at(table, (i, j), 1)
-    expected = np.outer(table.sum(1), table.sum(0)) / len(a)
-    return float(((table - expected) ** 2 / expected).sum() / (len(a) * least))
-
-
-def _explained(code: NDArray[np.float64], ranks: NDArray[np.float64]) -> float:
-    """The part of the variance of ranks that a category explains, corrected for how many it has."""
-    at, counts = np.unique(code, return_inverse=True, return_counts=True)[1:]
-    means = np.bincount(at, ranks) / counts
-    spread = ranks.var() * len(ranks)
-    if spread == 0 or len(counts) >= len(ranks):
-        return 0.0
-    left = ((ranks - means[at]) ** 2).sum() / (len(ranks) - len(counts))
-    return float(max(0.0, 1 - left * (len(ranks) - 1) / spread))
-
-
-def _squared(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    spread = a.std() * b.std()
-    return 0.0 if spread == 0 else float((((a - a.mean()) * (b - b.mean())).mean() / spread) ** 2)
-
-
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks with ties in the middle; missing values are the middle one."""
-    filled = np.where(np.isnan(values), np.nanmedian(values) if np.isfinite(values).any() else 0.0, values)
-    ordered = np.sort(filled)
-    return (np.searchsorted(ordered, filled, "left") + np.searchsorted(ordered, filled, "right")) / 2
+    counts = np.zeros((a.max() + 1, b.max() + 1))
+    np.add.at(counts, (a, b), 1)
+    counts = counts[counts.sum(1) > 0][:, counts.sum(0) > 0]
+    expected = np.outer(counts.sum(1), counts.sum(0)) / len(a)
+    chi2 = ((counts - expected) ** 2 / expected).sum()
+    return float(chi2 / (len(a) * max(min(counts.shape) - 1, 1)))

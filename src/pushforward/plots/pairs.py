@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,13 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ..density import Space
 from . import _categories, style
+from .columns import Drawn, drawn, informative
 
-_Kind = tuple[str, np.ndarray, str]  # label, rows (N, D), colour; the data first
+_CATEGORIES, _MORE_CATEGORIES = 6, 10  # of a column among pairs, and by itself
+
+_Kind = tuple[str, str]  # label and colour of a table; the data first
 
 
 def pairs(
@@ -22,8 +27,7 @@ def pairs(
     data: Any = None,
     *,
     columns: Sequence[str] | None = None,
-    labels: Mapping[int, Sequence[str]] | None = None,
-    dates: Collection[int] = (),
+    space: Space | None = None,
     max_columns: int = 6,
     max_points: int = 1500,
     ax: style.Panels | None = None,
@@ -35,12 +39,11 @@ def pairs(
     half and its middle nine tenths within each value; beside another category, squares whose area is a share.
 
     Args:
-        samples: (N, D), of a model; of a category its codes, of a date the days since 1970. NaN for a missing cell.
-        data: (M, D); None draws the samples alone.
-        columns: D names.
-        labels: number of a column -> the names of its codes 0, 1, ..., for columns that are categories.
-        dates: numbers of the columns that are dates.
-        max_columns: of more columns the first so many are shown.
+        samples: rows of a model: (N, D), NaN for a missing cell, or rows of the space.
+        data: others (M, D); None draws the samples alone.
+        columns: D names; with a space, those to draw.
+        space: what the rows are, such as `density.space`.
+        max_columns: of more columns so many are shown: the first, or with a space those that tell most of the others.
         max_points: of the rows at most so many are drawn as points, of each kind; contours and histograms use all.
         ax: axes to draw into, at least as many as there are panels.
 
@@ -52,9 +55,11 @@ def pairs(
     """
     if max_columns < 1 or max_points < 0:
         raise ValueError(f"max_columns must be at least 1 and max_points at least 0, got {max_columns}, {max_points}")
-    kinds, names, spans = _prepared(samples, data, columns, labels)
-    features = len(names)
-    shown, coded = min(features, max_columns), labels or {}
+    drawn, kinds = _prepared(samples, data, columns, space)
+    features, shown = len(drawn), min(len(drawn), max_columns)
+    if space is not None:
+        drawn = [drawn[i].at_most(_CATEGORIES) for i in informative(drawn, max_columns)]
+    spans = [_span(column) for column in drawn]
     side = max(4.2, 1.9 * shown + 0.6)
     axes, fig = style.panels(ax, shown, shown, (side, side))
     for (i, j), panel in np.ndenumerate(axes):
@@ -62,19 +67,20 @@ def pairs(
             panel.set_axis_off()
             continue
         if i == j:
-            _column(panel, kinds, i, spans[i], coded.get(i))
+            _column(panel, kinds, drawn[i], spans[i])
         else:
-            _pair(panel, kinds, (j, i), (spans[j], spans[i]), (coded.get(j), coded.get(i)), max_points)
+            _pair(panel, kinds, (drawn[j], drawn[i]), (spans[j], spans[i]), max_points)
         panel.set(xlim=spans[j], box_aspect=1)
-        style.dress(panel, x=names[j] if i == shown - 1 else "", y=names[i] if j == 0 < i else "", closed=i != j)
+        names = drawn[j].name if i == shown - 1 else "", drawn[i].name if j == 0 < i else ""
+        style.dress(panel, x=names[0], y=names[1], closed=i != j)
         panel.tick_params(labelbottom=i == shown - 1, labelleft=j == 0 < i, labelsize=8)
-        ticks(panel.xaxis, j in dates, coded.get(j), i == shown - 1)
+        ticks(panel.xaxis, drawn[j], i == shown - 1)
         if i == j:
             panel.set(yticks=[], ylim=(0, None))
             panel.spines["left"].set_visible(False)
         else:
             panel.set_ylim(spans[i])
-            ticks(panel.yaxis, i in dates, coded.get(i), False)
+            ticks(panel.yaxis, drawn[i], False)
     note = f"{shown} of {features} columns" if shown < features else None
     _legend(fig, axes[0, 0], note, loc="upper right")
     fig.align_ylabels(axes.ravel())
@@ -86,8 +92,7 @@ def marginals(
     data: Any = None,
     *,
     columns: Sequence[str] | None = None,
-    labels: Mapping[int, Sequence[str]] | None = None,
-    dates: Collection[int] = (),
+    space: Space | None = None,
     max_columns: int = 40,
     ax: style.Panels | None = None,
 ) -> style.Panels:
@@ -95,10 +100,9 @@ def marginals(
 
     Args:
         samples: as `pairs` takes them.
-        data: (M, D); None draws the samples alone.
-        columns: D names.
-        labels: as `pairs`.
-        dates: as `pairs`.
+        data: others; None draws the samples alone.
+        columns: as `pairs`.
+        space: as `pairs`.
         max_columns: of more columns the first so many are shown.
         ax: axes to draw into, at least as many as there are panels.
 
@@ -108,37 +112,38 @@ def marginals(
     Raises:
         ValueError: the two have another number of columns, or names and columns do not agree.
     """
-    kinds, names, spans = _prepared(samples, data, columns, labels)
-    shown, coded = min(len(names), max_columns), labels or {}
+    drawn, kinds = _prepared(samples, data, columns, space)
+    shown = min(len(drawn), max_columns)
     across = min(shown, 4)
     down = math.ceil(shown / across)
     axes, fig = style.panels(ax, down, across, (2.7 * across + 0.3, 2.1 * down + 0.7))
-    for i, panel in enumerate(axes.flat):
-        if i >= shown:
-            panel.set_axis_off()
-            continue
-        _column(panel, kinds, i, spans[i], coded.get(i))
-        panel.set(xlim=spans[i], ylim=(0, None), yticks=[])
+    for unused in axes.flat[shown:]:
+        unused.set_axis_off()
+    for panel, every in zip(axes.flat, drawn[:shown], strict=False):
+        column = every.at_most(_MORE_CATEGORIES)
+        span = _span(column)
+        _column(panel, kinds, column, span)
+        panel.set(xlim=span, ylim=(0, None), yticks=[])
         style.dress(panel)
-        name = names[i] if len(names[i]) <= 30 else f"{names[i][:28]} …"
+        name = column.name if len(column.name) <= 30 else f"{column.name[:28]} …"
         panel.set_title(name, fontsize=9, color=style.INK, loc="left")
         panel.spines["left"].set_visible(False)
-        ticks(panel.xaxis, i in dates, coded.get(i), True)
-        gone = [np.isnan(rows[:, i]).mean() for _, rows, _ in kinds]
-        if max(gone) > 0:
-            text = "missing " + " | ".join(f"{share:.1%}" for share in gone)
+        ticks(panel.xaxis, column, True)
+        missing = [np.isnan(values).mean() for values in column.values]
+        if max(missing) > 0:
+            text = "missing " + " | ".join(f"{share:.1%}" for share in missing)
             panel.set_title(text, fontsize=7, color=style.MUTED, loc="right")
-    note = f"{shown} of {len(names)} columns" if shown < len(names) else None
+    note = f"{shown} of {len(drawn)} columns" if shown < len(drawn) else None
     _legend(fig, axes[0, 0], note, loc="outside upper center", ncols=2)
     return axes
 
 
-def ticks(axis: Any, date: bool, labels: Sequence[str] | None, turned: bool) -> None:
+def ticks(axis: Any, column: Drawn, turned: bool) -> None:
     """Names of categories, or short dates, in the place of numbers."""
-    if labels is not None:
-        axis.set_ticks(range(len(labels)), [_categories.short(name) for name in labels])
+    if column.labels:
+        axis.set_ticks(range(len(column.labels)), [_categories.short(name) for name in column.labels])
         axis.set_tick_params(length=0, labelsize=7.5, **({"labelrotation": 90} if turned else {}))
-    elif date:
+    elif column.date:
         locator = AutoDateLocator(minticks=2, maxticks=4)
         axis.set_major_locator(locator)
         axis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
@@ -146,58 +151,70 @@ def ticks(axis: Any, date: bool, labels: Sequence[str] | None, turned: bool) -> 
         locator.set_params(nbins=3)
 
 
+def clouds(samples: Any, data: Any, columns: Sequence[str] | None, space: Space | None) -> list[Drawn]:
+    """The columns of the data, where there are any, and of samples.
+
+    Raises:
+        ValueError: the two have another number of columns, or names and columns do not agree.
+    """
+    return drawn([samples] if data is None else [data, samples], columns, space)
+
+
 def _prepared(
-    samples: Any, data: Any, columns: Sequence[str] | None, labels: Mapping[int, Sequence[str]] | None
-) -> tuple[list[_Kind], list[str], list[tuple[float, float]]]:
-    """-> what is drawn, the names and the limits of the columns."""
-    model = style.rows(samples, "samples")
-    reference = model if data is None else style.rows(data, "data")
-    features = reference.shape[1]
-    if model.shape[1] != features:
-        raise ValueError(f"samples and data must have the same columns, got {model.shape[1]} and {features}")
-    clouds = [("model", model, style.MODEL)]
-    if data is not None:
-        clouds.insert(0, ("data", reference, style.DATA))
-    kinds = []
-    for label, points, colour in clouds:
-        lost = int(np.isinf(points).any(1).sum())
-        kept = points[~np.isinf(points).any(1)]
-        kinds.append((f"{label}, {len(points):,} rows{f', {lost:,} not finite' if lost else ''}", kept, colour))
-    spans = [style.window(reference[:, [i]], pad=0.15)[0] for i in range(features)]
-    for i, names in (labels or {}).items():
-        spans[i] = _categories.span(names)
-    return kinds, style.axis_names(columns, features), spans
+    samples: Any, data: Any, columns: Sequence[str] | None, space: Space | None
+) -> tuple[list[Drawn], list[_Kind]]:
+    """-> the columns, without rows that hold infinities; label and colour of each table."""
+    every = clouds(samples, data, columns, space)
+    if not every:
+        raise ValueError("there is no column to draw: all are constant")
+    kinds, kept = [], []
+    for k, (label, colour) in enumerate([("data", style.DATA), ("model", style.MODEL)][data is None :]):
+        finite = ~np.any([np.isinf(column.values[k]) for column in every], axis=0)
+        lost = int((~finite).sum())
+        kinds.append((f"{label}, {len(finite):,} rows{f', {lost:,} not finite' if lost else ''}", colour))
+        kept.append(finite)
+    cut = [replace(c, values=tuple(v[f] for v, f in zip(c.values, kept, strict=True))) for c in every]
+    return cut, kinds
 
 
-def _column(ax: Axes, kinds: Sequence[_Kind], i: int, span: tuple[float, float], labels: Sequence[str] | None) -> None:
-    if labels is not None:
-        _categories.bars(ax, [(rows[:, i], colour, name) for name, rows, colour in kinds], labels)
+def _span(column: Drawn) -> tuple[float, float]:
+    """The limits of an axis."""
+    if column.labels:
+        return _categories.span(column.labels)
+    return style.window(column.values[0][:, None], pad=0.15)[0]
+
+
+def _column(ax: Axes, kinds: Sequence[_Kind], column: Drawn, span: tuple[float, float]) -> None:
+    if column.labels:
+        bars = [(codes, colour, name) for codes, (name, colour) in zip(column.values, kinds, strict=True)]
+        _categories.bars(ax, bars, column.labels)
         return
-    fewest = min(len(rows) for _, rows, _ in kinds)
-    for k, (name, rows, colour) in enumerate(kinds):
-        style.histogram(ax, style.finite(rows[:, [i]])[:, 0], span, colour, name, fill=k == 0, like=fewest)
+    fewest = min(map(len, column.values))
+    for k, (values, (name, colour)) in enumerate(zip(column.values, kinds, strict=True)):
+        style.histogram(ax, values[np.isfinite(values)], span, colour, name, fill=k == 0, like=fewest)
 
 
 def _pair(
     ax: Axes,
     kinds: Sequence[_Kind],
-    at: tuple[int, int],
+    columns: tuple[Drawn, Drawn],
     spans: tuple[tuple[float, float], tuple[float, float]],
-    labels: tuple[Sequence[str] | None, Sequence[str] | None],
     max_points: int,
 ) -> None:
-    """Columns at[0] along x and at[1] along y."""
-    along, up = labels
-    if along is not None and up is not None:
-        _categories.squares(ax, [(rows[:, list(at)], colour) for _, rows, colour in kinds], (along, up))
-    elif along is not None:
-        _categories.ranges(ax, [(rows[:, list(at)], colour) for _, rows, colour in kinds], along, True)
-    elif up is not None:
-        _categories.ranges(ax, [(rows[:, list(at[::-1])], colour) for _, rows, colour in kinds], up, False)
+    """The first column along x and the second along y."""
+    along, up = columns
+    tables = [np.stack(pair, 1) for pair in zip(along.values, up.values, strict=True)]
+    coloured = [(rows, colour) for rows, (_, colour) in zip(tables, kinds, strict=True)]
+    if along.labels and up.labels:
+        _categories.squares(ax, coloured, (along.labels, up.labels))
+    elif along.labels:
+        _categories.ranges(ax, coloured, along.labels, True)
+    elif up.labels:
+        _categories.ranges(ax, [(rows[:, ::-1], colour) for rows, colour in coloured], up.labels, False)
     else:
-        clouds = [style.finite(rows[:, list(at)]) for _, rows, _ in kinds]
-        fewest = min(map(len, clouds))
-        for k, (points, (_, _, colour)) in enumerate(zip(clouds, kinds, strict=True)):
+        finite = [(style.finite(rows), colour) for rows, colour in coloured]
+        fewest = min(len(points) for points, _ in finite)
+        for k, (points, colour) in enumerate(finite):
             width = 2.4 if k == 0 and len(kinds) > 1 else 1.1  # data shows beside a model right on top of it
             some = points[:: max(1, -(-len(points) // max(max_points, 1)))] if max_points else points[:0]
             ax.scatter(*some.T, s=2, color=colour, alpha=0.2, linewidths=0, rasterized=True)

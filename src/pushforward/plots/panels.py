@@ -15,6 +15,7 @@ from mpl_toolkits.axes_grid1 import make_axes_locatable
 
 from ..density import Density
 from ..flow import Flow
+from ..io import frames
 from ..io.atomic import atomic
 from . import style
 
@@ -61,16 +62,13 @@ def four_panels(
         raise ValueError(f"n must be at least 1, got {n}")
     chosen = torch.randperm(len(data), generator=generator, device=generator.device)[:n].cpu().numpy()
     data = data[chosen]
-    z_data = flow.f(data, context)[0].cpu().double().numpy()
     z = flow.base.sample(n, generator=generator)
-    samples, z = flow.g(z, context).cpu().double().numpy(), z.cpu().double().numpy()
-
-    centre, scale = z.mean(0), z.std(0) + 1e-12
-    data_colours, sample_colours = (style.position_colours(p, centre, scale) for p in (z_data, z))
+    both = flow.f(data, context)[0], z, flow.g(z, context)
+    z_data, z, samples = (points.cpu().double().numpy() for points in both)
+    data_colours, sample_colours = (style.position_colours(p, z.mean(0), z.std(0) + 1e-12) for p in (z_data, z))
     if classes is not None:
         _, index = np.unique(classes[chosen], return_inverse=True)
-        data_colours = np.array(style.CLASSES)[index % len(style.CLASSES)]
-        sample_colours = style.MUTED
+        data_colours, sample_colours = np.array(style.CLASSES)[index % len(style.CLASSES)], style.MUTED
     latent, space = style.view(z_data, z, pad=0.3), style.view(data, pad=0.18, flattest=0.5)
     panels = (
         ("z = f(X)", z_data, data_colours, latent),
@@ -82,15 +80,19 @@ def four_panels(
     size = 7.4, 3.4 * sum(heights) + 0.8
     axes, _ = style.panels(ax, 2, 2, size, gridspec_kw={"height_ratios": heights})
     for panel, (title, points, colours, limits) in zip(axes.flat, panels, strict=True):
-        style.dress(panel, title, closed=True)
-        style.frame(panel, limits)
-        panel.scatter(*points.T, s=7, c=colours, alpha=0.75, linewidths=0, rasterized=True)
-        inside = (points[:, 0] >= limits[0]) & (points[:, 0] <= limits[1])
-        inside &= (points[:, 1] >= limits[2]) & (points[:, 1] <= limits[3])
-        if outside := int((~inside).sum()):
-            note = f"{outside} of {len(points)} outside"
-            panel.text(0.98, 0.02, note, transform=panel.transAxes, ha="right", fontsize=7.5, color=style.MUTED)
+        _cloud(panel, title, points, colours, limits)
     return axes
+
+
+def _cloud(ax: Axes, title: str, points: np.ndarray, colours: Any, limits: style.Window) -> None:
+    """Points (N, 2) within limits; those beyond are counted."""
+    style.dress(ax, title, closed=True)
+    style.frame(ax, limits)
+    ax.scatter(*points.T, s=7, c=colours, alpha=0.75, linewidths=0, rasterized=True)
+    low, high = np.array(limits[::2]), np.array(limits[1::2])
+    if outside := int((~((points >= low) & (points <= high)).all(1)).sum()):
+        note = f"{outside} of {len(points)} outside"
+        ax.text(0.98, 0.02, note, transform=ax.transAxes, ha="right", fontsize=7.5, color=style.MUTED)
 
 
 @torch.no_grad()
@@ -165,7 +167,7 @@ def _log_prob_at(density: Density, points: np.ndarray, context: Any) -> np.ndarr
     space, flat = density.space, points.reshape(-1, points.shape[-1])
     names = [name for name in space.names if name not in space.given]
     contexts, _ = space.spread(len(flat), context)
-    rows = space.read(dict(zip(names, flat.T, strict=True)))
+    rows = space.read(frames.of_array(flat, names))
     return density.log_prob(rows, contexts).cpu().double().numpy().reshape(points.shape[:-1])
 
 

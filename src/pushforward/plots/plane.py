@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.colors import PowerNorm
 
+from ..density import Space
 from . import style
-from .pairs import ticks
+from .pairs import clouds, ticks
 
 
 def plane(
@@ -16,29 +18,33 @@ def plane(
     data: Any = None,
     *,
     columns: Sequence[str] | None = None,
-    dates: Collection[int] = (),
+    space: Space | None = None,
     ax: style.Panels | None = None,
 ) -> style.Panels:
     """The joint density of two columns, whatever others there are: smoothed histograms of rows, on one scale.
 
     Args:
-        samples: (N, 2), of a model: many, as they are counted.
-        data: (M, 2), drawn to the left of it.
+        samples: (N, 2), of a model: many, as they are counted; or rows of the space.
+        data: others, drawn to the left of them.
         columns: two names.
-        dates: which of 0 and 1 are dates, in days since 1970.
+        space: what the rows are, such as `density.space`.
         ax: axes to draw into, one or, with data, two.
 
     Returns:
         the axes, (1,) or (2,).
 
     Raises:
-        ValueError: the rows have another number of columns, or there are other than two names.
+        ValueError: the rows have another number of columns, there are other than two names, or one is a category's.
     """
-    model = style.finite(style.rows(samples, "samples", 2))
-    kinds = [("model", len(samples), model)]
-    if data is not None:
-        kinds.insert(0, ("data", len(data), style.finite(style.rows(data, "data", 2))))
-    names = style.axis_names(columns, 2)
+    shown = clouds(samples, data, columns, space)
+    if len(shown) != 2:
+        raise ValueError(f"expected two columns, got {len(shown)}")
+    for column in shown:
+        if column.labels:
+            raise ValueError(f"column {column.name!r} has a few single values and no density to draw")
+    tables = [np.stack(pair, 1) for pair in zip(*(column.values for column in shown), strict=True)]
+    labels = ("data", "model")[data is None :]
+    kinds = [(label, len(rows), style.finite(rows)) for label, rows in zip(labels, tables, strict=True)]
     spans = style.window(kinds[0][2], pad=0.06)
     images, fewest = [], min(len(points) for _, _, points in kinds)
     for _, n, points in kinds:
@@ -55,9 +61,9 @@ def plane(
             image.T, origin="lower", extent=(*spans[0], *spans[1]), aspect="auto", cmap="magma",
             norm=PowerNorm(0.5, 0, top if top > 0 else 1), interpolation="bilinear",
         )  # fmt: skip
-        style.dress(panel, f"{label}, {n:,} rows", x=names[0], y=names[1] if i == 0 else "", closed=True)
-        for k, axis in enumerate((panel.xaxis, panel.yaxis)):
-            ticks(axis, k in dates, None, False)
+        style.dress(panel, f"{label}, {n:,} rows", x=shown[0].name, y=shown[1].name if i == 0 else "", closed=True)
+        ticks(panel.xaxis, shown[0], False)
+        ticks(panel.yaxis, shown[1], False)
     bar = fig.colorbar(drawn, ax=list(axes), extend="max", fraction=0.05, pad=0.02)
     style.colour_bar(bar, "density, on a scale of square roots")
     return axes

@@ -185,11 +185,7 @@ def position_colours(z: np.ndarray, centre: np.ndarray, scale: np.ndarray) -> np
     a, b = chroma * np.cos(hue), chroma * np.sin(hue)
     to_cones = np.array([[1, 0.39633778, 0.21580376], [1, -0.10556135, -0.06385417], [1, -0.08948418, -1.29148555]])
     to_rgb = np.array(
-        [
-            [4.07674166, -3.30771159, 0.23096993],
-            [-1.268438, 2.6097574, -0.3413194],
-            [-0.00419609, -0.70341861, 1.7076147],
-        ]
+        [[4.07674166, -3.30771159, 0.23096993], [-1.268438, 2.6097574, -0.3413194], [-0.0041961, -0.7034186, 1.7076147]]
     )
     linear = (np.stack([lightness, a, b], 1) @ to_cones.T) ** 3 @ to_rgb.T
     linear = linear.clip(0, 1)

@@ -135,34 +135,34 @@ def animate(
     ax.set_axis_off()
     net = LineCollection([], colors=line_colours * [1, 1, 1, 0.7], linewidths=0.6)
     ax.add_collection(net, autolim=False)
-    latent = z.cpu().double().numpy()
-    dots = ax.scatter(
-        *keys[0].T, s=5, c=style.position_colours(latent, latent.mean(0), latent.std(0) + 1e-12), linewidths=0
-    )
+    colours = style.position_colours(states[0], states[0].mean(0), states[0].std(0) + 1e-12)
+    dots = ax.scatter(*keys[0].T, s=5, c=colours, linewidths=0)
     (progress,) = ax.plot([0, 0], [0.004, 0.004], color=style.INK, linewidth=2, solid_capstyle="butt")
     images = []
-    for i in range(frames):
-        time = i / (frames - 1) * (len(keys) - 1)
+    for part in np.linspace(0, 1, frames):
+        time = part * (len(keys) - 1)
         k = min(int(time), len(keys) - 2)
         ease = (time - k) ** 2 * (3 - 2 * (time - k))
         dots.set_offsets(keys[k] + ease * (keys[k + 1] - keys[k]))
         net.set_segments(list(nets[k] + ease * (nets[k + 1] - nets[k])) if grid else [])
-        progress.set_xdata([0, i / (frames - 1)])
+        progress.set_xdata([0, part])
         images.append(_pixels(fig))
-    # One palette for all frames, without dithering: both make the file far smaller.
-    sheet = Image.fromarray(np.concatenate([np.asarray(images[i]) for i in np.linspace(0, frames - 1, 5).astype(int)]))
+    durations = [round(1000 * (1 / fps + (hold if i in (0, frames - 1) else 0))) for i in range(frames)]
+    _write_gif(images, durations, Path(path))
+    return Path(path)
+
+
+def _write_gif(images: list[Image.Image], durations: list[int], path: Path) -> None:
+    """Images, each for so many milliseconds; one palette for all, without dithering, makes the file far smaller."""
+    some = np.linspace(0, len(images) - 1, 5).astype(int)
+    sheet = Image.fromarray(np.concatenate([np.asarray(images[i]) for i in some]))
     colours = np.array(sheet.quantize(128).getpalette()).reshape(-1, 3)
     colours[(colours > 244).all(1)] = 255  # Pillow's look-up is coarse, and would make the background a light grey
     palette = Image.new("P", (1, 1))
     palette.putpalette(colours.flatten().tolist())
-    images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
-    step = 1000 / fps
-    durations = [round(step + (1000 * hold if i in (0, frames - 1) else 0)) for i in range(frames)]
-    with atomic(path) as temporary:
-        images[0].save(
-            temporary, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0, disposal=1
-        )
-    return Path(path)
+    first, *others = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images)
+    with atomic(path) as part:
+        first.save(part, "GIF", save_all=True, append_images=others, duration=durations, loop=0, disposal=1)
 
 
 def _grid(

@@ -1,12 +1,13 @@
 """Tables with columns of any kind: their schema, and an exact density of their rows."""
 
-from . import saved as saved
-from .bad_rows import GoodRows as GoodRows
 from .bad_rows import drop_bad_rows as drop_bad_rows
-from .column import Column as Column
+from .bad_rows import good_rows as good_rows
+from .columns import Kind as Kind
 from .density import TableDensity as TableDensity
-from .fitting import fit_table as fit_table
+from .fit import fit_table as fit_table
+from .inner import StatesThenNumbers as StatesThenNumbers
 from .mass import MassFunction as MassFunction
 from .schema import Schema as Schema
 from .schema import infer_schema as infer_schema
+from .space import Columns as Columns
 from .streaming import Scores as Scores

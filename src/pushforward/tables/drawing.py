@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..io.old_tables import Table, TableFile, joined
+from ..io.frames import Frame, concat
+from ..io.tables import TableFile
 from ..training.data import MAX_VAL_ROWS, held_out
-from .arrow import as_source
-from .density import TableDensity
-from .encoding import Encoded, Layout, joined_rows
+from .inner import StatesThenNumbers
+from .noise import random_noise
 from .parallel import in_order
 from .schema import Schema, infer_schema
+from .space import Columns, EncodedRows
 
 MEMORY_CELLS = 2**26  # of a table that is read whole
 SAMPLE_CELLS, SAMPLE_ROWS = 2**21, 10_000  # of the sample that the schema is inferred from; at least so many rows
@@ -45,12 +47,12 @@ def exceeds_memory(file: TableFile, memory_rows: int | None) -> bool:
         return rows > memory_rows
     if rows is not None:
         return rows * len(file.names) > MEMORY_CELLS
-    return file.path.stat().st_size > MEMORY_CELLS * (2 if file.packed else _CELL_BYTES)
+    return Path(file.path).stat().st_size > MEMORY_CELLS * (2 if file.packed else _CELL_BYTES)
 
 
 def surveyed(
     file: TableFile, val: Any, fraction: float, kinds: Mapping[str, Any] | None, schema: Schema | None, seed: int
-) -> tuple[TableFile, Table, Any, Schema, int]:
+) -> tuple[TableFile, Frame, Any, Schema, int]:
     """Parts a file: -> what to train on, a sample of that, validation rows or None, a schema of all, rows to train on.
 
     Raises:
@@ -60,24 +62,24 @@ def surveyed(
         raise ValueError(f"val_fraction must be from 0 to below 1, got {fraction!r}")
     whole, known = file, file.rows
     wanted = held_out(MAX_VAL_ROWS * 10 if known is None else known, fraction) if val is None else 0
-    held = 0
+    val_rows = 0
     if wanted:
         val, file = whole.split(wanted, seed)
-        held = len(val)
+        val_rows = len(val)
     sample = schema_sample(file, seed + 1)
     if schema is None:
         schema, known = foreseeing(whole, sample, kinds)
     elif known is None:
         known = sum(map(len, whole.batches()))
-    return file, sample, val, schema, known - held
+    return file, sample, val, schema, known - val_rows
 
 
-def schema_sample(file: TableFile, seed: int = 1) -> Table:
+def schema_sample(file: TableFile, seed: int = 1) -> Frame:
     """A random sample of a file, from which a schema is inferred."""
     return file.sample(max(SAMPLE_ROWS, SAMPLE_CELLS // len(file.names)), seed)
 
 
-def foreseeing(file: TableFile, sample: Table, kinds: Mapping[str, Any] | None) -> tuple[Schema, int]:
+def foreseeing(file: TableFile, sample: Frame, kinds: Mapping[str, Any] | None) -> tuple[Schema, int]:
     """-> a schema that foresees the rows of a file; how many rows it has.
 
     It is inferred from the sample. Then, in a pass over the file, rows that it calls impossible, such as those of
@@ -85,25 +87,33 @@ def foreseeing(file: TableFile, sample: Table, kinds: Mapping[str, Any] | None) 
     """
     schema, rows = infer_schema(sample, kinds), 0
     for _ in range(_SURVEYS):
-        layout = Layout(schema, ())
-        odd: list[Table] = []
+        space = Columns(schema)
+        odd: list[Frame] = []
         rows = 0
 
-        def strange(batch: Table, layout: Layout = layout) -> tuple[int, Table]:
-            bad = np.isneginf(layout.encode(as_source(batch)).log_mass)
-            return len(batch), batch.take(np.flatnonzero(bad))
+        def strange(batch: Frame, space: Columns = space) -> tuple[int, Frame]:
+            return len(batch), batch[np.flatnonzero(space.impossible(batch))]
 
-        for size, found in in_order(strange, file.batches()):
+        for size, part in in_order(strange, file.batches()):
             rows += size
-            if len(found) and sum(map(len, odd)) < _ODD_ROWS:
-                odd.append(found)
+            if len(part) and sum(map(len, odd)) < _ODD_ROWS:
+                odd.append(part)
         if not odd:
             break
-        sample = joined([sample, *odd])
+        sample = concat([sample, *odd])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they were said of the first sample
             schema = infer_schema(sample, kinds)
     return schema, rows
+
+
+def numbers_of(
+    space: Columns, inner: StatesThenNumbers, rows: EncodedRows, noise: Tensor
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """What the flow sees of encoded rows, its context, and what to add to its log-density (N,) but for `log_mass`."""
+    x, added = space.tensor(rows, noise.numpy())
+    z, context, more = inner.flow_inputs(x, rows.context, noise)
+    return z, context, added + more - torch.from_numpy(rows.log_mass)
 
 
 class Drawing:
@@ -114,48 +124,46 @@ class Drawing:
     such a file first if it is sorted.
 
     Args:
-        density: whose rows they are.
+        space: of the rows.
+        inner: the density for which they are encoded.
         file: with the rows.
         seed: of the order of the groups.
     """
 
-    def __init__(self, density: TableDensity, file: TableFile, seed: int) -> None:
-        self.density = density
+    def __init__(self, space: Columns, inner: StatesThenNumbers, file: TableFile, seed: int) -> None:
+        self.space, self.inner = space, inner
         self._stream = self._encoded(file, np.random.default_rng(seed))
-        width = 8 * (len(density.layout.sizes) + 2 * len(density.layout.numbers) + len(density.layout.given) + 1)
+        width = 8 * (len(space.sizes) + 2 * len(space.numbers) + len(space.conditions) + 1)
         self._most = max(2**16, min(_BUFFER_ROWS, _BUFFER_BYTES // width))
-        self._buffer: Encoded | None = None
+        self._buffer: EncodedRows | None = None
         self.left_out = 0
 
-    def states(self, n: int, generator: torch.Generator) -> Tensor:
-        """n rows as (given, states), for the mass function."""
+    def states(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """n rows as the mass function sees them: states (n, M), context."""
         rows = self._draw(n, generator)
-        states = torch.from_numpy(rows.states).float()
-        return states if rows.given is None else torch.cat([torch.from_numpy(rows.given), states], 1)
+        return torch.from_numpy(rows.states).float(), rows.context
 
     def numbers(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        """n rows as the flow sees them, with fresh noise: y (n, C), context."""
+        """n rows as the flow sees them, with fresh noise: z (n, C), context."""
         rows = self._draw(n, generator)
-        u = torch.rand(rows.base.shape, generator=generator, dtype=torch.float64).clamp_(1e-9, 1 - 1e-9)
-        y, _ = self.density.noisy(rows, u.numpy())
-        return torch.from_numpy(y), self.density.context(rows)
+        return numbers_of(self.space, self.inner, rows, random_noise(rows.base.shape, generator))[:2]
 
-    def _draw(self, n: int, generator: torch.Generator) -> Encoded:
+    def _draw(self, n: int, generator: torch.Generator) -> EncodedRows:
         parts = [] if self._buffer is None else [self._buffer]
         size = sum(map(len, parts))
         while size < max(self._most, n):
             parts.append(next(self._stream))
             size += len(parts[-1])
-        rows = joined_rows(parts)
+        rows = EncodedRows.joined(parts)
         order = torch.randperm(len(rows), generator=generator).numpy()
         self._buffer = rows.take(order[n:])
         return rows.take(order[:n])
 
-    def _encoded(self, file: TableFile, order: np.random.Generator) -> Iterator[Encoded]:
+    def _encoded(self, file: TableFile, order: np.random.Generator) -> Iterator[EncodedRows]:
         for passes in itertools.count():
             taken = 0
             for batch in file.batches(order=order):
-                rows = self.density.encode(batch)
+                rows = self.space.rows(batch)
                 good: NDArray[np.intp] = np.flatnonzero(~np.isneginf(rows.log_mass))
                 taken += len(good)
                 if passes == 0:

@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..bases import Base
+from ..density import Density, Vectors, as_generator
 
+_SCORED_ROWS = 2048  # whose hidden units stay in cache, so that memory is flat in the number of rows
 _SAMPLED_ROWS = 4096  # drawn at a time: their hidden units stay in cache
 _FARTHEST = 10.0  # of a number that a network sees
 
@@ -69,7 +70,7 @@ class Embedder(nn.Module):
         return torch.cat(parts, 1)
 
 
-class MassFunction(nn.Module):
+class MassFunction(Density):
     """P(states) = prod_j P(state_j | states before it, given): normalised exactly, whatever its weights are.
 
     Each factor is a softmax mixed with a little of the smoothed marginal, so no state that the schema knows has
@@ -88,6 +89,7 @@ class MassFunction(nn.Module):
         1.0
     """
 
+    space: Vectors  # type: ignore[override]  # set once, never replaced by another space
     log_marginal: Tensor
     log_mix: Tensor
     _mask_in: Tensor
@@ -105,6 +107,8 @@ class MassFunction(nn.Module):
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         columns, total = len(sizes), sum(sizes)
         self.sizes, self.given = tuple(sizes), given
+        self.space = Vectors(len(sizes))  # type: ignore[override]
+        self.space.sizes = self.sizes
         self.width = width if width is not None else min(max(64, 32 * columns), 512)
         conditions = 0 if given is None else given.features_out
         first = 0 if given is None else -1  # degree -1: units that see the given columns alone
@@ -138,11 +142,11 @@ class MassFunction(nn.Module):
 
     @property
     def needs_training(self) -> bool:
-        """False where the marginal, which `initialize` sets, is all there is to know."""
+        """False where the marginal, which `set_frequencies` sets, is all there is to know."""
         return len(self.sizes) > 1 or self.given is not None
 
     @torch.no_grad()
-    def initialize(self, states: Tensor, weights: Tensor | None = None) -> None:
+    def set_frequencies(self, states: Tensor, weights: Tensor | None = None) -> None:
         """Sets the marginals from the training rows: states (N, M), weights (N,) of mean 1."""
         n = len(states)
         frequencies = []
@@ -154,34 +158,32 @@ class MassFunction(nn.Module):
         self.bias_out.copy_(marginal)
         self.log_mix.fill_(math.log(min(0.01, 10 / n)))
 
-    def forward(self, states: Tensor, given: Tensor | None = None) -> Tensor:
-        """states (B, M), given (B, G) -> log P(states | given) (B,), in nats."""
-        index = states.long() + self._offsets
-        return self._mixed(self._log_softmax(states, given).gather(1, index), self.log_marginal[index]).sum(1)
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """States x (B, M), context (B, G) -> log P(states | context) (B,), in nats."""
+        index = x.long() + self._offsets
+        return self._mixed(self._log_softmax(x, context).gather(1, index), self.log_marginal[index]).sum(1)
+
+    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """log P(states | context) of states x (N, M), context (N, G) -> (N,), in nats, by chunks of rows."""
+        spans = range(0, max(len(x), 1), _SCORED_ROWS)
+        given = [None if context is None else context[i : i + _SCORED_ROWS] for i in spans]
+        return torch.cat([self(x[i : i + _SCORED_ROWS], part) for i, part in zip(spans, given, strict=True)])
 
     @torch.no_grad()
     def sample(
-        self, n: int, given: Tensor | None = None, *, possible: Sequence[Sequence[bool]] | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:  # fmt: skip
-        """Draws n rows of states, one for each row of given (n, G): -> (n, M).
-
-        Args:
-            n: how many.
-            given: (n, G), or None.
-            possible: for each column which of its states may be drawn; None allows all.
-            generator: the source of randomness; torch's global one when None.
-        """
-        parts = []
-        for start in range(0, n, _SAMPLED_ROWS):
-            told = None if given is None else given[start : start + _SAMPLED_ROWS]
-            parts.append(self._sample(min(_SAMPLED_ROWS, n - start), told, possible, generator))
-        empty = torch.zeros(0, len(self.sizes), dtype=torch.int64, device=self.bias_out.device)
-        return torch.cat(parts) if parts else empty
-
-    def _sample(
-        self, n: int, given: Tensor | None, possible: Sequence[Sequence[bool]] | None, generator: torch.Generator | None
+        self, n: int, context: Tensor | None = None, *, generator: torch.Generator | int | None = None
     ) -> Tensor:
+        """Draws n rows of states (n, M) int64; n for each context (*B, G): (n, *B, M)."""
+        generator = as_generator(generator, self.bias_out.device)
+        given, count = self.space.spread(n, context)
+        parts = []
+        for start in range(0, count, _SAMPLED_ROWS):
+            part = None if given is None else given[start : start + _SAMPLED_ROWS]
+            parts.append(self._sample(min(_SAMPLED_ROWS, count - start), part, generator))
+        empty = torch.zeros(0, len(self.sizes), dtype=torch.int64, device=self.bias_out.device)
+        return self.space.shaped(torch.cat(parts) if parts else empty, n, context)
+
+    def _sample(self, n: int, given: Tensor | None, generator: torch.Generator | None) -> Tensor:
         states = torch.zeros(n, len(self.sizes), dtype=torch.int64, device=self.bias_out.device)
         seen = self._start(n, given)
         mid = self.weight_mid * self._mask_mid
@@ -189,8 +191,6 @@ class MassFunction(nn.Module):
             own = slice(offset, offset + size)
             logits = F.linear(self._hidden(seen, mid), self.weight_out[own] * self._mask_out[own], self.bias_out[own])
             p = self._mixed(logits.log_softmax(1), self.log_marginal[own]).exp()
-            if possible is not None:
-                p = p * torch.tensor(possible[j], dtype=p.dtype, device=p.device)
             states[:, j] = torch.multinomial(p, 1, generator=generator)[:, 0]
             seen = seen + self.weight_in[offset + states[:, j]] * self._mask_in[j]
         return states
@@ -221,25 +221,3 @@ class MassFunction(nn.Module):
     def _mixed(self, log_p: Tensor, log_marginal: Tensor) -> Tensor:
         """Log-probabilities of the network, with a little of the marginals."""
         return torch.logaddexp(log_p + torch.log1p(-self.log_mix.exp()), log_marginal + self.log_mix)
-
-
-class StatesAsBase(Base):
-    """A mass function as the base of a flow without layers, so that `train` trains it: z is (given, states)."""
-
-    has_rsample = False
-
-    def __init__(self, mass: MassFunction) -> None:
-        super().__init__()
-        self.mass = mass
-        self.conditions = 0 if mass.given is None else mass.given.features_in
-        self.shape = (self.conditions + len(mass.sizes),)
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        """z (B, G + M) -> log P(states | given) (B,), in nats."""
-        return self.mass(z[:, self.conditions :].long(), z[:, : self.conditions] if self.conditions else None)
-
-    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Only states without conditions can be drawn so: (n, M)."""
-        if self.conditions:
-            raise ValueError("a conditional mass function is sampled with its conditions")
-        return self.mass.sample(n, generator=generator).float()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Sequence
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+_LEAST = 1e-9  # of the unit interval, from its ends
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -23,7 +28,12 @@ def uniforms(states: NDArray[np.int64], base: NDArray[np.float64], draw: int) ->
     u = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
     if draw:
         u = (u + draw * _alphas(base.shape[1])) % 1.0
-    return np.clip(u, 1e-9, 1 - 1e-9)
+    return np.clip(u, _LEAST, 1 - _LEAST)
+
+
+def random_noise(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Noise in the open unit interval that is new each time, float64."""
+    return torch.rand(tuple(shape), generator=generator, dtype=torch.float64).clamp_(_LEAST, 1 - _LEAST)
 
 
 def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:

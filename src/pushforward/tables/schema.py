@@ -1,16 +1,17 @@
-"""The schema of a table: one `Column` for each column, inferred from the rows, shown, overridden and saved."""
+"""The schema of a table: what each column is, inferred from the rows, shown, overridden and saved."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .arrow import as_source
-from .column import Column
-from .facts import check_relations, from_facts, to_facts
-from .kinds import Request, categorical, numerical, requested
+from ..io.frames import read
+from ..io.names import quoted
+from .columns import Category, Kind, Request, from_json, infer_kind, request_of
+from .columns.number import as_number
+from .columns.related import Related, is_part
 from .relation import related
 
 
@@ -19,7 +20,7 @@ class Schema:
     """The columns of a table, in its order.
 
     Attributes:
-        columns: a `Column` each, those that were left out included.
+        columns: what each is, those that were left out included.
         named: False where the table has no names; columns are then matched by position.
 
     Example:
@@ -28,11 +29,11 @@ class Schema:
         ['real', 'category']
     """
 
-    columns: tuple[Column, ...]
+    columns: tuple[Kind, ...]
     named: bool = True
 
     @property
-    def modelled(self) -> tuple[Column, ...]:
+    def modelled(self) -> tuple[Kind, ...]:
         """The columns that were not left out."""
         return tuple(c for c in self.columns if c.modelled)
 
@@ -41,8 +42,8 @@ class Schema:
         """The names of the columns that were not left out."""
         return [c.name for c in self.modelled]
 
-    def __getitem__(self, name: str) -> Column:
-        """The column of a name.
+    def __getitem__(self, name: str) -> Any:
+        """The column of a name, a `Kind`.
 
         Raises:
             KeyError: there is none.
@@ -54,14 +55,14 @@ class Schema:
 
     def describe(self) -> str:
         """A text table for people: name, kind and facts of each column."""
-        rows = [(c.name if len(c.name) <= 30 else f"{c.name[:28]}..", c.kind, c.text) for c in self.columns]
+        rows = [(c.name if len(c.name) <= 30 else f"{c.name[:28]}..", c.kind, c.describe()) for c in self.columns]
         widths = [max([len(r[i]) for r in rows] + [4]) for i in (0, 1)]
         lines = [f"{name:<{widths[0]}}  {kind:<{widths[1]}}  {text}".rstrip() for name, kind, text in rows]
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
         """JSON-able."""
-        return {"columns": [to_facts(c) for c in self.columns], "named": self.named}
+        return {"columns": [c.to_json() for c in self.columns], "named": self.named}
 
     @staticmethod
     def from_json(facts: Any) -> Schema:
@@ -74,11 +75,23 @@ class Schema:
             raise ValueError("the schema has no list of columns")
         if not isinstance(facts.get("named", True), bool):
             raise ValueError("bad value of 'named' in the schema")
-        columns = tuple(from_facts(c) for c in facts["columns"])
+        columns = tuple(from_json(c) for c in facts["columns"])
         if len({c.name for c in columns}) != len(columns):
             raise ValueError("the schema has two columns of one name")
-        check_relations(columns)
+        _check(columns)
         return Schema(columns, facts.get("named", True))
+
+
+def _check(columns: Sequence[Kind]) -> None:
+    """Refuses a column that is not complete, or is related to one that is no number without missing cells before it."""
+    usable: set[str] = set()
+    for column in columns:
+        if not column.is_complete:
+            raise ValueError(f"column {column.name!r}: its facts contradict each other")
+        if isinstance(column, Related) and not {name for name, _ in column.summands} <= usable:
+            raise ValueError(f"column {column.name!r}: bad value of 'summands'")
+        if is_part(column):
+            usable.add(column.name)
 
 
 def infer_schema(
@@ -95,69 +108,53 @@ def infer_schema(
     values, as a total is of its parts and taxes: then what it is more than the sum is modelled in its place.
 
     Args:
-        table: a pyarrow Table, a pandas or polars DataFrame, a `data.tables.Table`, a dict of columns or an array.
+        table: a data frame, a pyarrow Table, a dict of columns, an array (N, D), an opened file or a `Frame`.
         kinds: overrides by column name: "real", "integer", "quantised" (or "quantised:0.5"), "positive",
             "bounded:0:1", "circular:360", "date", "category" or "drop".
         max_categories: how many categories of a column have a state of their own; the rarest others share one.
         gaussian: bend each number towards a normal by its quantiles, or only shift and scale it and fold its heavy
-            tails. None bends continuous columns of 1,000 rows and more, but for symmetric ones of heavy tails: of
-            9,000 galaxies this gained 5.8 nats, while bends of rounded columns lost .5 (thyroid) and 1.3 (taxis).
+            tails. None bends continuous columns of 1,000 rows and more, but for symmetric ones of heavy tails: skewed
+            columns gain by it, while rounded ones, and those that share their scale, lose.
 
     Raises:
         ValueError: no rows or columns, an unknown column or kind, a kind that the cells do not fit, text among numbers
             (column and first rows are named), or infinities.
-        ImportError: there is no pyarrow.
+        ImportError: pyarrow is needed and not installed.
     """
-    source = as_source(table)
-    if len(source) == 0:
-        raise ValueError(f"{source.where} has no rows")
-    asked = {str(k): requested(v) for k, v in (kinds or {}).items()}
-    unknown = [k for k in asked if k not in source.names]
+    frame = read(table)
+    if len(frame) == 0:
+        raise ValueError(f"{frame.source} has no rows")
+    plain = Request(named=frame.named, max_categories=max_categories, gaussian=gaussian)
+    asked = {str(name): request_of(kind, plain) for name, kind in (kinds or {}).items()}
+    unknown = [name for name in asked if name not in frame.names]
     if unknown:
-        raise ValueError(f"kinds name a column {unknown[0]!r} that the table has not; it has {_shown(source.names)}")
-    columns = []
-    for name, values in zip(source.names, source.data.columns, strict=True):
-        request = asked.get(name, Request(None))
-        columns.append(_column(name, values, request, source.text, source.named, max_categories, gaussian))
-    columns = related(columns, source, list(asked))
+        raise ValueError(f"kinds name a column {unknown[0]!r} that the table has not; it has {quoted(frame.names)}")
+    columns = [infer_kind(column, asked.get(column.name, plain)) for column in frame.columns]
+    columns = related(columns, frame, list(asked))
     if not any(c.modelled for c in columns):
         raise ValueError("every column was left out: " + "; ".join(f"{c.name!r}: {c.note}" for c in columns))
-    _warn([c for c in columns if c.name not in asked])
-    return Schema(tuple(columns), source.named)
+    _warn(columns, asked)
+    return Schema(tuple(columns), frame.named)
 
 
-def _column(
-    name: str, values: Any, request: Request, text: bool, named: bool, most: int, gaussian: bool | None
-) -> Column:
-    if request.kind == "dropped":
-        return Column(name, "dropped", str(values.type), note="as asked")
-    found = None
-    if request.kind in (None, "category"):
-        found = categorical(name, values, request, text, named, most)
-    if found is None:
-        found = numerical(name, values, request, text, named, gaussian)
-    if found.kind == "category" and found.grouped:
-        rare = len(found.categories) - found.own
-        warnings.warn(
-            f"column {name!r} has {len(found.categories):,} categories: the {rare:,} rarest are grouped",
-            stacklevel=3,
-        )
-    return found
-
-
-def _warn(columns: list[Column]) -> None:
+def _warn(columns: Sequence[Kind], asked: Mapping[str, Request]) -> None:
     for column in columns:
-        if column.kind == "dropped":
-            warnings.warn(f"column {column.name!r} is left out: {column.note}", stacklevel=3)
-    rounded = [f"{c.name!r} ({c.coarse or c.step:g})" for c in columns if c.kind == "quantised" and c.coded.flows]
+        if isinstance(column, Category) and column.grouped:
+            count = len(column.categories)
+            _say(f"column {column.name!r} has {count:,} categories: the {count - column.own:,} rarest are grouped")
+        if not column.modelled and column.name not in asked:
+            _say(f"column {column.name!r} is left out: {column.note}")
+    rounded = [
+        f"{c.name!r} ({as_number(c).coarse.step if as_number(c).coarse else as_number(c).step:g})"  # type: ignore[union-attr]
+        for c in columns if c.kind == "quantised" and c.coded.flows and c.name not in asked
+    ]  # fmt: skip
     if rounded:
-        warnings.warn(
-            f"rounded values are spread evenly over their step, so that their density cannot grow without bound: column"
-            f"{'s' if len(rounded) > 1 else ''} {', '.join(rounded[:12])}"
-            f"{f' and {len(rounded) - 12} more' if len(rounded) > 12 else ''}",
-            stacklevel=3,
+        more = f" and {len(rounded) - 12} more" if len(rounded) > 12 else ""
+        _say(
+            "rounded values are spread evenly over their step, so that their density cannot grow without bound: "
+            f"column{'s' if len(rounded) > 1 else ''} {', '.join(rounded[:12])}{more}"
         )
 
 
-def _shown(names: list[str]) -> str:
-    return ", ".join(map(repr, names[:20])) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+def _say(text: str) -> None:
+    warnings.warn(text, stacklevel=4)

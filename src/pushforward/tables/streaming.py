@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..io.old_tables import Table
+from ..io.frames import Frame
 from .density import TableDensity
 from .parallel import in_order
 
@@ -30,25 +30,26 @@ class Scores:
 
     Example:
         >>> from pushforward import fit_table
-        >>> rows = Table(np.random.default_rng(0).normal(size=(50, 2)), ("a", "b"))
+        >>> from pushforward.io.frames import read
+        >>> rows = read(np.random.default_rng(0).normal(size=(50, 2)))
         >>> density = fit_table(rows, steps=5, progress="none")
-        >>> scores = Scores(density, [rows.take(np.arange(i, i + 25)) for i in (0, 25)])
+        >>> scores = Scores(density, [rows[i : i + 25] for i in (0, 25)])
         >>> [len(log_density) for batch, log_density in scores], scores.rows
         ([25, 25], 50)
     """
 
-    def __init__(self, density: TableDensity, batches: Iterable[Table], *, draws: int = 1) -> None:
+    def __init__(self, density: TableDensity, batches: Iterable[Frame], *, draws: int = 1) -> None:
         if draws < 1:
             raise ValueError(f"draws must be at least 1, got {draws}")
         self.density, self.batches, self.draws = density, batches, draws
         self.rows = self.impossible = 0
         self.trouble: list[str] = []
 
-    def __iter__(self) -> Iterator[tuple[Table, NDArray[np.float64]]]:
-        def scored(batch: Table) -> tuple[Table, Tensor, tuple[str, ...]]:
+    def __iter__(self) -> Iterator[tuple[Frame, NDArray[np.float64]]]:
+        def scored(batch: Frame) -> tuple[Frame, Tensor, tuple[str, ...]]:
             return batch, *self.density.scored(batch, self.draws)
 
-        for batch, log_prob, trouble in in_order(scored, self.batches, device=self.density.whitening.device):
+        for batch, log_prob, trouble in in_order(scored, self.batches, device=self.density.device):
             log_density = log_prob.numpy()
             self.rows += len(log_density)
             self.impossible += int(np.isneginf(log_density).sum())

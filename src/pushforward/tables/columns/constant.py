@@ -1,0 +1,91 @@
+"""Columns that always hold the same number or date."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...io.frames import Column
+from .base import Cells, Kind, Plain, Request, States, Values, fact, is_number, is_text, optional
+from .date import Date
+from .look import plain
+from .number import Number, number_features, with_indicator
+from .real import Real
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constant(Plain):
+    """One value, or missing.
+
+    Attributes:
+        value: the value, of a date in the unit of its dtype.
+        form: how dates are written, where they came as text.
+    """
+
+    tag = "constant"
+
+    value: float = fact(is_number)
+    form: str | None = fact(optional(is_text), None)
+
+    @classmethod
+    def infer(cls, column: Column, request: Request) -> Kind | None:
+        """Numbers and dates, whatever kind of them was asked for."""
+        asked = request.kind
+        if column.holds == "times" or (asked == "date" and column.times is not None):
+            kind: Number = Date.bare(column)
+        elif column.numbers is not None and asked != "date" and (asked is not None or column.holds == "numbers"):
+            whole = column.numbers.dtype == np.int64
+            dtype = column.dtype if column.dtype != "text" else "int64" if whole else "double"
+            kind = Real(name=column.name, dtype=dtype)
+        else:
+            return None
+        values = kind.read(column)[~column.is_missing]
+        if values.min() != values.max():
+            return None
+        return cls(name=column.name, dtype=kind.dtype, missing=bool(column.is_missing.any()),
+                   value=plain(values[0]), form=getattr(kind, "form", None))  # fmt: skip
+
+    @property
+    def number(self) -> Number:
+        """How the value is read, written and shown."""
+        if Date.is_temporal(self.dtype) or self.form is not None:
+            return Date(name=self.name, dtype=self.dtype, missing=self.missing, form=self.form)
+        return Real(name=self.name, dtype=self.dtype, missing=self.missing)
+
+    @property
+    def values(self) -> int:
+        """One state."""
+        return 1
+
+    def encode_present(self, column: Column) -> Cells:
+        """Any other value is impossible."""
+        return Cells.of_states(np.where(self.number.read(column) == self.value, 0, -1))
+
+    def strange(self, column: Column) -> str:
+        """The first of the other values."""
+        return self.number.strange(column)
+
+    def decode(self, state: States, number: Values, picks: np.random.Generator) -> Column:
+        """The value."""
+        value: NDArray[Any] = np.full(len(state), self.value)
+        return self.number.write(value, (state == 1) & self.missing)
+
+    @property
+    def feature_names(self) -> list[tuple[str, bool]]:
+        """The value, and whether it is missing where that may be."""
+        return number_features(self)
+
+    def features(self, column: Column) -> Values:
+        """See `Number.features`."""
+        return with_indicator(self, self.number.read(column), column.is_missing, self.value)
+
+    def parts(self) -> list[str]:
+        """The value."""
+        return [f"always {self.show(self.value)}"]
+
+    def show(self, value: float) -> str:
+        """A value, for people."""
+        return self.number.show(value)

@@ -1,0 +1,140 @@
+"""Columns of dates, times and durations."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...io.frames import Column
+from .base import Cells, Kind, Mask, Request, fact, is_text, optional
+from .look import Look, plain
+from .number import Lattice, Number
+
+_UNITS = {"D": 86400.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}  # seconds of a tick
+_CLOCK = (86400.0, 3600.0, 60.0, 1.0, 1e-3, 1e-6)
+_STEPS = {86400.0: "a day", 3600.0: "an hour", 60.0: "a minute", 1.0: "a second"}
+_FARTHEST = 2.0**62
+
+
+@dataclass(frozen=True, kw_only=True)
+class Date(Number):
+    """Points in time, times of day or durations, as whole numbers of the unit of their dtype.
+
+    Attributes:
+        form: how dates are written, where they came as text.
+    """
+
+    tag = "date"
+    aliases = ("datetime", "time")
+    usage = "date"
+    on_lattice_alone = True
+
+    form: str | None = fact(optional(is_text), None)
+
+    @classmethod
+    def infer(cls, column: Column, request: Request) -> Kind | None:
+        """Times, and texts that are dates.
+
+        Raises:
+            ValueError: it was asked for, and there are other cells.
+        """
+        if request.kind not in (None, cls.tag) or (request.kind is None and column.holds != "times"):
+            return None
+        column.require_times()
+        kind = cls.bare(column)
+        values = kind.read(column)[~column.is_missing]
+        look = Look(column, values, request)
+        extent = (plain(values.min()), plain(values.max()))
+        return look.finished(replace(kind, extent=extent, lattice=Lattice(kind.clock(values), 0)))
+
+    @classmethod
+    def bare(cls, column: Column) -> Date:
+        """The kind of a column of times, without what its values say."""
+        dtype = column.dtype
+        if dtype == "text":
+            dtype = "date32[day]" if column.unit == "D" else "timestamp[s]"
+        form = None if cls.is_temporal(dtype) else column.form or "%Y-%m-%d"
+        return cls(name=column.name, dtype=dtype, missing=bool(column.is_missing.any()), form=form)
+
+    @staticmethod
+    def is_temporal(dtype: str) -> bool:
+        """Whether an Arrow type is one of times."""
+        return dtype.startswith(("timestamp", "date", "time", "duration"))
+
+    @property
+    def time_unit(self) -> str:
+        """The unit of the values."""
+        for mark, unit in (("date32", "D"), ("date64", "ms"), ("[ns", "ns"), ("[us", "us"), ("[ms", "ms")):
+            if mark in self.dtype:
+                return unit
+        return "s"
+
+    @property
+    def tick(self) -> float:
+        """Seconds of a unit."""
+        return _UNITS[self.time_unit]
+
+    def clock(self, values: NDArray[np.int64]) -> int:
+        """The coarsest of day, hour, minute, second, ... that all times (N,) are whole numbers of, in units."""
+        for seconds in _CLOCK:
+            step = round(seconds / self.tick)
+            if step >= 1 and not (values % step).any():
+                return step
+        return 1
+
+    def read(self, column: Column) -> NDArray[np.int64]:
+        """The times (N,) in units; what is finer is cut off."""
+        return self._read(column)[0]
+
+    def _read(self, column: Column) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """-> times (N,) in units; what was cut off (N,), in ticks of the column."""
+        ticks, unit = column.require_times(None if column.codes is None else self.form)
+        ratio = _UNITS[unit] / self.tick
+        if ratio >= 1:
+            return ticks * round(ratio), np.zeros_like(ticks)
+        return ticks // round(1 / ratio), ticks % round(1 / ratio)
+
+    def write(self, values: NDArray[Any], is_missing: Mask) -> Column:
+        """Times (N,) in units as a column of the dtype."""
+        ticks = values if values.dtype == np.int64 else np.clip(values, -_FARTHEST, _FARTHEST).astype(np.int64)
+        return Column.of_times(self.name, ticks, is_missing, self.dtype, self.time_unit, self.form)
+
+    def encode_column(self, column: Column, encode_values: Callable[[NDArray[Any]], Cells]) -> Cells:
+        """The cells of a column; a time of day is impossible where there were days alone."""
+        values, lost = self._read(column)
+        cells = encode_values(values)
+        if self.time_unit == "D":
+            cells.state[lost > 0] = -1
+        return cells
+
+    def strange(self, column: Column) -> str:
+        """A time of day where there were days, or the first of the impossible times."""
+        lost = self._read(column)[1]
+        if self.time_unit == "D" and lost.any():
+            return "a time of day, where it had dates alone"
+        return super().strange(column)
+
+    def steps(self) -> list[str]:
+        """The step, where it is not a second."""
+        return [] if self.step_text == "a second" else super().steps()
+
+    @property
+    def step_text(self) -> str:
+        """The step, for people."""
+        seconds = (self.step or 1) * self.tick
+        return _STEPS.get(seconds, f"{seconds:g} s")
+
+    def show(self, value: float) -> str:
+        """A time, for people."""
+        if not (self.dtype.startswith(("timestamp", "date")) or self.form):
+            return super().show(value)
+        try:
+            when = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=value * self.tick)
+        except OverflowError:
+            return f"{value:g}"
+        return when.strftime("%Y-%m-%d" if when.time() == datetime.time() else "%Y-%m-%d %H:%M:%S")

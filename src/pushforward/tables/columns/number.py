@@ -1,0 +1,312 @@
+"""Columns of numbers: how values are counted on a lattice, bounded, mapped, encoded and decoded."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...io.frames import Column
+from .base import Cells, Facts, Kind, Mask, Plain, Request, States, Values, each, fact, is_flag, is_number, is_positive
+from .base import optional as _optional
+from .lattice import spelled
+from .marginal import Marginal
+
+_LARGEST = 2.0**62  # of the values that are given back as integers
+
+
+@dataclass(frozen=True)
+class Lattice(Facts):
+    """The values origin + k step.
+
+    Attributes:
+        step: distance of neighbouring values. Dates count in the unit of their dtype.
+        origin: one of the values.
+        digits: significant ones of the values, where decimals of the step do not tell them.
+    """
+
+    step: float = fact(is_positive)
+    origin: float = fact(is_number, 0)
+    digits: int | None = fact(_optional(lambda v: type(v) is int and 1 <= v <= 17), None)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all values are integers."""
+        return float(self.step).is_integer() and float(self.origin).is_integer()
+
+    def count(self, values: NDArray[Any]) -> Values:
+        """Values (N,) on the lattice -> their number of steps from the origin."""
+        if values.dtype == np.int64 and self.whole:
+            return ((values - int(self.origin)) // int(self.step)).astype(np.float64)
+        return np.round((values - self.origin) / self.step)
+
+    def value(self, k: Values) -> NDArray[Any]:
+        """The inverse of `count`, for whole numbers k (N,)."""
+        if self.whole:
+            step = int(self.step)
+            return int(self.origin) + np.clip(k, -_LARGEST / step, _LARGEST / step).astype(np.int64) * step
+        return self.decimal(self.origin + k * self.step)
+
+    def decimal(self, values: Values) -> Values:
+        """Values (N,) as the nearest decimals, which are what the data held: a step such as 0.1 is no binary number."""
+        if self.digits is not None:
+            return spelled(values, self.digits)
+        digits = max(0, 10 - math.ceil(math.log10(max(abs(self.step), 1e-300) + 1e-300)))
+        return np.round(values, min(digits, 15)) if self.step < 1 else values
+
+    def holds(self, values: NDArray[Any]) -> Mask:
+        """Which values (N,) are on the lattice."""
+        places = (values - self.origin) / self.step
+        return np.abs(places - np.round(places)) < 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Number(Plain):
+    """A kind of numbers. Each has its bounds, and may have a lattice: values are then a mass, not a density.
+
+    Attributes:
+        lattice: on which values lie; None where they are continuous.
+        knots: of `marginal`; without any, the values have no number to model, but single values alone.
+        heavy: see `Marginal`.
+        extent: the smallest and the largest value seen.
+        low: lower bound of the values, None for none: a continuous one lies strictly above it.
+        high: upper bound.
+        on_lattice_alone: whether values beside the lattice are impossible, not rounded.
+    """
+
+    lattice: Lattice | None = fact(lambda v: v is None or isinstance(v, Lattice), None, of=Lattice)
+    knots: tuple[tuple[float, float, float], ...] = fact(each(each(is_number, 3)), ())
+    heavy: tuple[bool, bool] = fact(each(is_flag, 2), (False, False))
+    extent: tuple[float, float] | None = fact(_optional(each(is_number, 2)), None)
+
+    low: ClassVar[float | None] = None
+    high: ClassVar[float | None] = None
+    on_lattice_alone: ClassVar[bool] = False
+
+    @classmethod
+    @abstractmethod
+    def infer(cls, column: Column, request: Request) -> Kind | None:
+        """The column as this kind, None where it is none."""
+
+    def is_consistent(self) -> bool:
+        """Whether the facts agree with each other."""
+        knots = self.knots
+        steady = all(a[0] < b[0] and a[1] < b[1] for a, b in itertools.pairwise(knots)) and all(k[2] > 0 for k in knots)
+        return steady and len(knots) != 1 and (self.low is None or self.high is None or self.low < self.high)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether there is a map of the values."""
+        return self.flows
+
+    @property
+    def step(self) -> float | None:
+        """Distance of neighbouring values, None where they are continuous."""
+        return None if self.lattice is None else self.lattice.step
+
+    @property
+    def coarse(self) -> Lattice | None:
+        """A wider lattice that many values keep to; None by itself."""
+        return None
+
+    @property
+    def atoms(self) -> tuple[float, ...]:
+        """Values with a state of their own; none by itself."""
+        return ()
+
+    @property
+    def values(self) -> int:
+        """One state, of all values."""
+        return 1
+
+    @property
+    def flows(self) -> bool:
+        """Whether values have a number to model."""
+        return bool(self.knots)
+
+    @property
+    def numbered(self) -> int:
+        """One state has a number."""
+        return int(self.flows)
+
+    @property
+    def cell(self) -> float:
+        """Width of the cell of a value as `marginal` takes it; 0 for a continuous one."""
+        return 0.0 if self.lattice is None else 1.0
+
+    @property
+    def noisy(self) -> bool:
+        """Whether numbers stand for cells."""
+        return self.lattice is not None
+
+    @property
+    def unit(self) -> str:
+        """The mass of a cell, or a density."""
+        return "density" if self.lattice is None else "mass"
+
+    @property
+    def marginal(self) -> Marginal:
+        """The map of values as `count` gives them to about a standard normal."""
+        return Marginal(*self.bounds, self.knots, self.heavy)
+
+    @property
+    def bounds(self) -> tuple[float | None, float | None]:
+        """Bounds of what `marginal` maps: values, or on a lattice the cells [k, k + 1) counted in steps from origin."""
+        low, high = self.low, self.high
+        if self.lattice is None:
+            return low, high
+        step, origin = self.lattice.step, self.lattice.origin
+        return (
+            None if low is None else float(math.ceil((low - origin) / step - 1e-6)),
+            None if high is None else float(math.floor((high - origin) / step + 1e-6) + 1),
+        )
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """Between what a number is sampled, as `marginal` takes it."""
+        return self.reach_of(self.cell)
+
+    def reach_of(self, cell: float) -> tuple[float, float]:
+        """What was seen and as much again to both sides, for cells of a width."""
+        if self.extent is None:
+            return -math.inf, math.inf
+        first, last = self.extent
+        if self.lattice is not None:
+            first, last = ((v - self.lattice.origin) / self.lattice.step for v in self.extent)
+        beyond = last - first + cell
+        return first - beyond, last + beyond
+
+    def count(self, values: NDArray[Any]) -> Values:
+        """Values (N,) as `marginal` takes them; they are not checked."""
+        return values.astype(np.float64) if self.lattice is None else self.lattice.count(values)
+
+    def key(self, values: NDArray[Any]) -> Values:
+        """What is the same for values (N,) that are the same cell."""
+        return values.astype(np.float64) if self.lattice is None else self.count(values)
+
+    def fits(self, values: NDArray[Any], w: Values, bounds: tuple[float | None, float | None]) -> Mask:
+        """Which values (N,), and w as `count` gives them, are possible within the bounds of what `marginal` maps."""
+        low, high = (-np.inf if bounds[0] is None else bounds[0]), (np.inf if bounds[1] is None else bounds[1])
+        if self.lattice is None:
+            return (values > low) & (values < high)
+        good = (w >= low) & (w < high)
+        if self.on_lattice_alone:
+            good &= (values - self.lattice.origin) % self.lattice.step == 0
+        return good
+
+    def read(self, column: Column) -> NDArray[Any]:
+        """The values (N,) of cells, int64 or float64, of any value where missing.
+
+        Raises:
+            ValueError: they are no numbers, or infinite.
+        """
+        values = column.require_numbers()
+        return values.astype(np.float64) if values.dtype == np.uint64 else values
+
+    def write(self, values: NDArray[Any], is_missing: Mask) -> Column:
+        """Values (N,) as a column of the dtype."""
+        return Column.of_numbers(self.name, values, is_missing, self.dtype)
+
+    def encode_present(self, column: Column) -> Cells:
+        """See `encode_values`."""
+        return self.encode_column(column, self.encode_values)
+
+    def encode_column(self, column: Column, encode_values: Callable[[NDArray[Any]], Cells]) -> Cells:
+        """The cells of a column, whose values are encoded by this kind or by a wrapper around it."""
+        return encode_values(self.read(column))
+
+    def encode_values(self, values: NDArray[Any]) -> Cells:
+        """Values (N,), none missing, as cells."""
+        w = self.count(values)
+        good = self.fits(values, w, self.bounds)
+        base = np.where(good, w, np.nan) if self.flows else np.full(len(values), np.nan)
+        return Cells(np.where(good, 0, -1), base, np.full(len(values), self.cell), np.zeros(len(values)))
+
+    def strange(self, column: Column) -> str:
+        """The first of the impossible values."""
+        return f"values it cannot have, such as {self.read(column)[0]:g}"
+
+    def decode(self, state: States, number: Values, picks: np.random.Generator) -> Column:
+        """See `decode_values`."""
+        return self.write(self.decode_values(state, number), (state == self.values) & self.missing)
+
+    def decode_values(self, state: States, w: Values) -> NDArray[Any]:
+        """Values (N,) within the bounds and on the lattice, from any w (N,)."""
+        low, high = self.bounds
+        w = np.nan_to_num(w)
+        if self.lattice is not None:
+            w = np.floor(w)
+            least, most = low, None if high is None else high - 1
+        else:
+            least = None if low is None else np.nextafter(low, np.inf)
+            most = None if high is None else np.nextafter(high, -np.inf)
+        w = w if least is None and most is None else np.clip(w, least, most)
+        return w if self.lattice is None else self.lattice.value(w)
+
+    def accepts(self, state: States, number: Values) -> Mask:
+        """Which drawn numbers lie within `reach`."""
+        if not self.flows:
+            return state != 0
+        low, high = self.reach
+        with np.errstate(invalid="ignore"):
+            return (state >= self.numbered) | ((number >= low) & (number <= high))
+
+    @property
+    def feature_names(self) -> list[tuple[str, bool]]:
+        """The value, and whether it is missing where that may be."""
+        return number_features(self)
+
+    def features(self, column: Column) -> Values:
+        """Values (N, 1), with missing cells in the middle; (N, 2) where there may be some, which are indicated."""
+        if self.flows:
+            middle = float(self.decode_values(np.zeros(1, dtype=np.int64), self.marginal.inverse(np.zeros(1)))[0])
+        else:
+            middle = 0.0 if self.extent is None else sum(self.extent) / 2
+        return with_indicator(self, self.read(column), column.is_missing, middle)
+
+    def straight(self) -> Kind:
+        """The same with a line in place of the spline."""
+        return replace(self, knots=self.marginal.straightened()) if self.flows else self
+
+    def parts(self) -> list[str]:
+        """The extent, the bounds and the step."""
+        return self.spans() + ([] if self.lattice is None else self.steps())
+
+    def spans(self) -> list[str]:
+        """The extent, and what bounds it."""
+        return [] if self.extent is None else [f"{self.show(self.extent[0])} to {self.show(self.extent[1])}"]
+
+    def steps(self) -> list[str]:
+        """The step of the lattice."""
+        return [f"in steps of {self.step_text}"]
+
+    @property
+    def step_text(self) -> str:
+        """The step of the lattice, for people."""
+        return f"{self.step:.6g}"
+
+    def with_map(self, knots: Any, heavy: tuple[bool, bool]) -> Self:
+        """The same with a marginal map."""
+        return replace(self, knots=knots, heavy=heavy)
+
+
+def number_features(kind: Kind) -> list[tuple[str, bool]]:
+    """The feature names of a column of numbers."""
+    return [(kind.name, False)] + [(f"{kind.name} missing", True)] * kind.missing
+
+
+def with_indicator(kind: Kind, values: NDArray[Any], is_missing: Mask, middle: float) -> Values:
+    """Values (N,), a middle one where missing, and an indicator of these where cells may be: (N, 1 or 2)."""
+    filled = np.where(is_missing, middle, values.astype(np.float64))
+    return np.stack([filled, is_missing.astype(np.float64)], 1) if kind.missing else filled[:, None]
+
+
+def as_number(kind: Kind) -> Number:
+    """A kind of numbers, wrapped or not, as what has the contract of `Number`."""
+    return cast(Number, kind)

@@ -1,0 +1,94 @@
+"""The kinds of columns that there are: asked for by name, inferred in turn, written to files and read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+
+from ...io.frames import Column
+from .base import Facts, Kind, Request
+
+KINDS: dict[str, type[Kind]] = {}
+
+
+def register(cls: type[Kind], *, before: str | None = None) -> type[Kind]:
+    """Makes a kind one that schemas infer, write and read.
+
+    Args:
+        cls: a frozen dataclass, derived from `Plain`.
+        before: the tag of the kind before which it is tried; None tries it after all others.
+    """
+    order = [tag for tag in KINDS if tag != cls.tag]
+    order.insert(len(order) if before is None else order.index(before), cls.tag)
+    known = {**KINDS, cls.tag: cls}
+    KINDS.clear()
+    KINDS.update({tag: known[tag] for tag in order})
+    return cls
+
+
+def infer_kind(column: Column, request: Request) -> Kind:
+    """What a column is.
+
+    Raises:
+        ValueError: its cells do not fit the kind that was asked for, or fit none.
+    """
+    request = replace(request)  # with a cache for this column
+    for cls in KINDS.values():
+        kind = cls.infer(column, request)
+        if kind is not None:
+            return kind
+    raise ValueError(f"column {column.name!r} holds {column.dtype}, which is no number, date, text or category")
+
+
+def request_of(text: Any, default: Request = Request()) -> Request:  # noqa: B008  # it is immutable
+    """Reads "integer", "quantised:0.5", "bounded:0:1", "circular:360", ... or a tuple such as ("bounded", 0, 1).
+
+    Raises:
+        ValueError: the kind is unknown or has the wrong numbers.
+    """
+    parts = list(text) if isinstance(text, tuple | list) else str(text).split(":")
+    word = str(parts[0]).strip().lower() if parts else ""
+    asked = {name: cls for cls in KINDS.values() if cls.usage for name in (cls.tag, *cls.aliases)}
+    if word not in asked:
+        known = [cls.usage.partition(":")[0].partition(" ")[0] for cls in KINDS.values() if cls.usage]
+        raise ValueError(f"unknown kind {text!r}; expected one of {', '.join(known)}")
+    cls = asked[word]
+    try:
+        values = tuple(float(v) for v in parts[1:])
+    except (TypeError, ValueError):
+        values = (np.nan,)
+    if not all(np.isfinite(v) for v in values) or not cls.accepts_request(values):
+        raise ValueError(f"kind {text!r}: expected {cls.usage}")
+    return replace(default, kind=cls.tag, values=values)
+
+
+def from_json(facts: Any) -> Kind:
+    """The inverse of `to_json`, with each fact checked.
+
+    Raises:
+        ValueError: a fact is unknown, missing or of a wrong kind; it and the column are named.
+    """
+    if not isinstance(facts, Mapping):
+        raise ValueError(f"a column must be an object, got {type(facts).__name__}")
+    what = f"column {_name(facts)!r}"
+    tag = facts.get("kind")
+    cls = KINDS.get(tag) if isinstance(tag, str) else None
+    if cls is None or not issubclass(cls, Facts):
+        raise ValueError(f"{what}: bad value of 'kind'")
+    built = {
+        name: from_json(value) if isinstance(value, Mapping) and "kind" in value else value
+        for name, value in facts.items() if name != "kind"
+    }  # fmt: skip
+    return cast(Kind, cls.checked(built, what))
+
+
+def _name(facts: Any) -> str:
+    while isinstance(facts, Mapping) and "name" not in facts and "inner" in facts:
+        facts = facts["inner"]
+    name = facts.get("name") if isinstance(facts, Mapping) else None
+    if not isinstance(name, str):
+        raise ValueError("a column has no name")
+    return name

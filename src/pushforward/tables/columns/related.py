@@ -1,0 +1,144 @@
+"""Columns that are sums or differences of others, but for a few values: a total and its parts, with or without a tax.
+
+A flow blurs such a relation, for it knows numbers on a lattice only within their cells. So the column itself is not
+modelled, but what it is more than the sum: a number of few values, each with a mass of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...io.frames import Column
+from .base import Cells, Kind, Mask, States, Values, fact, is_positive, is_text
+from .number import Number, as_number
+from .wrappers import NumberWrapper
+
+Parts = tuple[tuple[str, int], ...]
+_SHOWN = 4
+_LARGEST = 2.0**51
+
+
+def _are_parts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and all(
+        isinstance(part, list | tuple) and len(part) == 2 and is_text(part[0]) and part[1] in (1, -1) for part in value
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Related(NumberWrapper):
+    """column = sum of sign * part, rounded down to the column's own lattice, + rest; the rest is modelled.
+
+    Attributes:
+        inner: the column by itself, as which it is used where it is given.
+        summands: (name, sign) of columns that stand before it in the schema; none has missing cells.
+        grain: a step of which all of them are whole multiples.
+        rest: what remains, counted in steps of the column.
+    """
+
+    tag = "related"
+
+    summands: Parts = fact(_are_parts)
+    grain: float = fact(is_positive)
+    rest: Kind = fact(lambda v: isinstance(v, Kind))
+
+    def is_consistent(self) -> bool:
+        """Whether the column, and its rest, can be counted in its grain."""
+        lattice, rest = self.number.lattice, self.rest
+        return (
+            super().is_consistent() and lattice is not None and self.inner.flows and not self.inner.missing
+            and is_part(self.inner) and lattice.step >= 0.5 * self.grain
+            and is_whole(lattice.step / self.grain) and is_whole(lattice.origin / self.grain)
+            and not isinstance(rest, Related) and rest.name == self.name and rest.dtype == "int64" and not rest.missing
+            and rest.modelled and rest.is_complete
+        )  # fmt: skip
+
+    @property
+    def coded(self) -> Kind:
+        """The rest."""
+        return self.rest
+
+    def rest_of(self, columns: Mapping[str, Column]) -> tuple[NDArray[np.int64], Mask]:
+        """What the column is more than its parts -> (N,) in its steps; where a cell of any is missing (N,)."""
+        own = columns[self.name]
+        total, is_missing = self._total(columns)
+        rest = self.number.count(self.number.read(own)) - total
+        return np.clip(rest, -_LARGEST, _LARGEST).astype(np.int64), own.is_missing | is_missing
+
+    def encode_in(self, columns: Mapping[str, Column]) -> Cells:
+        """The cells of the rest; those of the column itself must be possible, too."""
+        own = self.inner.encode(columns[self.name])
+        rest, is_missing = self.rest_of(columns)
+        cells = self.rest.encode(Column.of_numbers(self.name, rest, is_missing, "int64"))
+        possible = own.state >= 0
+        lost, broken = possible & is_missing, possible & ~is_missing & (cells.state < 0)
+        trouble = own.trouble
+        if not trouble and broken.any():
+            trouble = f"column {self.name!r}: {int(broken.sum()):,} that are not {self.formula}, as all were"
+        elif not trouble and lost.any():
+            trouble = f"column {self.name!r}: {int(lost.sum()):,} without a part of {self.formula}"
+        return replace(cells, state=np.where(possible, cells.state, -1), trouble=trouble)
+
+    def decode_in(
+        self, state: States, number: Values, picks: np.random.Generator, columns: Mapping[str, Column]
+    ) -> tuple[Column, Mask]:
+        """The sum of the parts and the rest, within the bounds of the column; where it lay within them (N,)."""
+        rest = self.rest.decode(state, number, picks)
+        assert rest.numbers is not None
+        places = rest.numbers.astype(np.float64) + self._total(columns)[0]
+        low, high = self.number.bounds
+        within = (places >= (-np.inf if low is None else low)) & (places < (np.inf if high is None else high))
+        whole = self.inner.decode(np.zeros(len(places), dtype=np.int64), places, picks)
+        return whole, within & self.rest.accepts(state, number)
+
+    def _total(self, columns: Mapping[str, Column]) -> tuple[Values, Mask]:
+        """The sum of the parts, as a place (N,) on the column's lattice; where one is missing (N,)."""
+        total, is_missing = np.zeros(1), np.zeros(1, dtype=bool)
+        for name, sign in self.summands:
+            column = columns[name]
+            total = total + sign * np.round(column.require_numbers() / self.grain)
+            is_missing = is_missing | column.is_missing
+        return rounded_down(self.number, total, self.grain), is_missing
+
+    def straight(self) -> Kind:
+        """The column by itself: where it is given, its parts may not be."""
+        return self.inner.straight()
+
+    @property
+    def formula(self) -> str:
+        """As "fare + tip + (0, 0.5 or 3.3)"."""
+        ordered = sorted(self.summands, key=lambda part: part[1] < 0)  # what is added first
+        shown = " ".join(("- " if sign < 0 else "+ ") + name for name, sign in ordered).removeprefix("+ ")
+        rest, step = self.rest, self.number.step or 1.0
+        few = getattr(rest, "atoms", None) or [getattr(rest, "value", 0)]
+        values = [f"{value * step:.6g}" for value in sorted(few)]
+        if len(values) == 1:
+            return shown if values == ["0"] else f"{shown} + {values[0]}".replace("+ -", "- ")
+        if rest.flows or len(values) > _SHOWN:
+            return f"{shown} + {'mostly ' if rest.flows else ''}one of {len(values)} values"
+        return f"{shown} + ({', '.join(values[:-1])} or {values[-1]})"
+
+    def parts(self) -> list[str]:
+        """Those of the column, and the formula."""
+        return [*self.inner.parts(), f"= {self.formula}"]
+
+
+def is_part(kind: Kind) -> bool:
+    """Whether a column can be a part of a sum, or one: whole multiples of a step, in each row."""
+    number = as_number(kind)
+    return kind.kind in ("integer", "quantised") and number.lattice is not None and not kind.missing
+
+
+def rounded_down(kind: Number, grains: Values, grain: float) -> Values:
+    """Numbers of grains (N,) as places on the column's lattice."""
+    assert kind.lattice is not None
+    return np.floor((grains - round(kind.lattice.origin / grain)) / round(kind.lattice.step / grain))
+
+
+def is_whole(value: float) -> bool:
+    """Whether a number is an integer but for rounding."""
+    return abs(value - round(value)) < 1e-6

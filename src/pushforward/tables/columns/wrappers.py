@@ -1,0 +1,253 @@
+"""Wrappers around kinds of numbers: single values with a mass of their own, and a coarser lattice that many keep to."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...io.frames import Column
+from .base import Cells, Mask, States, Values, Wrapper, each, fact, is_number
+from .lattice import spelled
+from .marginal import Marginal
+from .number import Lattice, Number, as_number
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumberWrapper(Wrapper):
+    """A wrapper around a kind of numbers, which is one, too: see `Number` for what its methods do."""
+
+    @property
+    def number(self) -> Number:
+        """The inner kind."""
+        return as_number(self.inner)
+
+    def is_consistent(self) -> bool:
+        """Whether it is around numbers."""
+        inner = self.inner
+        while isinstance(inner, Wrapper):
+            inner = inner.inner
+        return isinstance(inner, Number)
+
+    def encode_present(self, column: Column) -> Cells:
+        """See `encode_values`."""
+        return self.number.encode_column(column, self.encode_values)
+
+    def encode_values(self, values: NDArray[Any]) -> Cells:
+        """As the inner kind."""
+        return self.number.encode_values(values)
+
+    def decode(self, state: States, number: Values, picks: np.random.Generator) -> Column:
+        """See `decode_values`."""
+        return self.number.write(self.decode_values(state, number), (state == self.values) & self.missing)
+
+    def decode_values(self, state: States, w: Values) -> NDArray[Any]:
+        """As the inner kind."""
+        return self.number.decode_values(state, w)
+
+    def with_map(self, knots: Any, heavy: tuple[bool, bool]) -> Any:
+        """The same with a marginal map."""
+        return replace(self, inner=self.number.with_map(knots, heavy))
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithCoarse(NumberWrapper):
+    """Numbers of which many, but not all, keep to a lattice that is wider than their own.
+
+    Such a value has a state of its own, the second, which tells that its number stands for a wider cell.
+
+    Attributes:
+        inner: the kind of numbers.
+        coarse: the wider lattice; its origin is that of the inner lattice, if there is one.
+    """
+
+    tag = "with_coarse"
+
+    coarse: Lattice = fact(lambda v: isinstance(v, Lattice), of=Lattice)
+
+    def is_consistent(self) -> bool:
+        """Whether the inner kind is one of numbers that are modelled."""
+        return super().is_consistent() and isinstance(self.inner, Number) and self.inner.flows
+
+    @property
+    def values(self) -> int:
+        """Two states: of finer values, and of coarse ones."""
+        return 2
+
+    @property
+    def numbered(self) -> int:
+        """Both have numbers."""
+        return 2
+
+    @property
+    def noisy(self) -> bool:
+        """Numbers stand for cells."""
+        return True
+
+    @property
+    def unit(self) -> str:
+        """The mass of a cell, or a density with single values."""
+        return "mass" if self.number.lattice is not None else "density, mass of single values"
+
+    @property
+    def coarse_cell(self) -> float:
+        """Width of the cell of a coarse value as `marginal` takes it."""
+        return self.coarse.step / (self.number.step or 1)
+
+    @property
+    def bounds(self) -> tuple[float | None, float | None]:
+        """Those of the inner kind: the cell of the highest value is a coarse one."""
+        low, high = self.number.bounds
+        return low, None if high is None else high - self.number.cell + self.coarse_cell
+
+    @property
+    def marginal(self) -> Marginal:
+        """The map of the numbers."""
+        return Marginal(*self.bounds, self.number.knots, self.number.heavy)
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """Between what a number is sampled."""
+        return self.number.reach_of(self.coarse_cell)
+
+    def key(self, values: NDArray[Any]) -> Values:
+        """As the inner kind."""
+        return self.number.key(values)
+
+    def encode_values(self, values: NDArray[Any]) -> Cells:
+        """Values (N,), none missing, as cells."""
+        number = self.number
+        w, on = number.count(values), self.coarse.holds(values)
+        good = number.fits(values, w, self.bounds)
+        if number.lattice is None:
+            good |= on & np.isin(values, [v for v in (number.low, number.high) if v is not None])
+        width = np.where(on, self.coarse_cell, number.cell)
+        return Cells(np.where(good, on, -1).astype(np.int64), np.where(good, w, np.nan), width, np.zeros(len(values)))
+
+    def decode_values(self, state: States, w: Values) -> NDArray[Any]:
+        """Values (N,) of the first state as the inner kind has them, of the second on the coarse lattice."""
+        fine, on = self.number.decode_values(state, w), state == 1
+        if not on.any():
+            return fine
+        return np.where(on, self._values(np.clip(self._places(np.nan_to_num(w)), *self._ends)), fine)
+
+    def accepts(self, state: States, number: Values) -> Mask:
+        """Numbers whose cell, coarse or not, is that of the value they stand for."""
+        low, high = self.reach
+        with np.errstate(invalid="ignore"):
+            good = (state > 1) | ((number >= low) & (number <= high))
+        places = self._places(np.nan_to_num(number))
+        within = (places >= self._ends[0]) & (places <= self._ends[1])
+        fine = ~self.coarse.holds(self.number.decode_values(np.zeros_like(state), number))
+        if self.number.bounds[1] is not None:
+            fine &= np.nan_to_num(number) < self.number.bounds[1]
+        return good & ((state > 1) | np.where(state == 1, within, fine))
+
+    def _places(self, w: Values) -> Values:
+        """Numbers of the coarse cells that w (N,) lies in."""
+        return np.floor((w - self._start) / self.coarse_cell + 1e-9)
+
+    def _values(self, places: Values) -> NDArray[Any]:
+        w = places * self.coarse_cell + self._start
+        if self.number.lattice is not None:
+            return self.number.lattice.value(np.round(w))
+        return np.round(w, 12) if self.coarse.digits is None else spelled(w, self.coarse.digits)
+
+    @property
+    def _start(self) -> float:
+        return 0.0 if self.number.lattice is not None else self.coarse.origin
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        """The first and the last of the coarse cells that lie within the bounds."""
+        low, high = self.bounds
+        return (
+            -math.inf if low is None else math.ceil((low - self._start) / self.coarse_cell - 1e-9),
+            math.inf if high is None else math.floor((high - self._start) / self.coarse_cell + 1e-9) - 1,
+        )
+
+    def parts(self) -> list[str]:
+        """Both steps."""
+        number = self.number
+        other = "continuous" if number.lattice is None else f"of {number.step_text}"
+        return [*number.spans(), f"often in steps of {self.coarse.step:g}, else {other}"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithAtoms(NumberWrapper):
+    """Numbers of which single values hold a large share of the rows: such an atom has a state of its own.
+
+    Where all values that were seen are atoms, the inner kind has no numbers to model: values never seen have a little
+    mass, which falls off far and wide, and are not sampled.
+
+    Attributes:
+        inner: the kind of numbers.
+        atoms: the values.
+    """
+
+    tag = "with_atoms"
+
+    atoms: tuple[float, ...] = fact(each(is_number))
+
+    def is_consistent(self) -> bool:
+        """Whether there are atoms, all different, and more than one where there is nothing else."""
+        return super().is_consistent() and len(set(self.atoms)) == len(self.atoms) > (0 if self.flows else 1)
+
+    @property
+    def values(self) -> int:
+        """Those of the inner kind, then one for each atom."""
+        return self.inner.values + len(self.atoms)
+
+    @property
+    def unit(self) -> str:
+        """A density is mixed with single values."""
+        return "density, mass of single values" if self.inner.unit.startswith("density") else self.inner.unit
+
+    def encode_values(self, values: NDArray[Any]) -> Cells:
+        """Values (N,), none missing, as cells."""
+        cells, first = self.number.encode_values(values), self.inner.values
+        keys = self.number.key(values)
+        state = cells.state
+        for i, atom in enumerate(self.number.key(np.asarray(self.atoms))):
+            state[keys == atom] = first + i
+        cells.base[state >= first] = np.nan
+        log_mass = cells.log_mass
+        if not self.flows:
+            rest = state == 0
+            log_mass[rest] = self._log_elsewhere(values[rest].astype(np.float64))
+        return Cells(state, cells.base, cells.width, log_mass)
+
+    def decode_values(self, state: States, w: Values) -> NDArray[Any]:
+        """Values (N,) of the inner kind, and atoms."""
+        at, atoms = state - self.inner.values, np.asarray(self.atoms)
+        values = atoms[np.clip(at, 0, len(atoms) - 1)]
+        return np.where(at < 0, self.number.decode_values(state, w), values) if self.flows else values
+
+    def accepts(self, state: States, number: Values) -> Mask:
+        """What the inner kind does, but for numbers that stand for the cell of an atom."""
+        rest = state < self.inner.values
+        if not self.flows:
+            return ~rest
+        good = self.inner.accepts(state, number)
+        if self.noisy:
+            keys = self.number.key(self.number.decode_values(np.where(rest, state, 0), number))
+            good &= ~np.isin(keys, self.number.key(np.asarray(self.atoms)))
+        return ~rest | good
+
+    def _log_elsewhere(self, values: Values) -> Values:
+        """Log-mass (on a lattice) or log-density of values never seen, in a column of few values: a wide logistic."""
+        low, high, step = min(self.atoms), max(self.atoms), self.number.step
+        scale = max((high - low) / 2, step or 0.0)
+        t = np.abs(values - (low + high) / 2) / scale
+        return -t - 2 * np.log1p(np.exp(-t)) - math.log(scale) + (math.log(step) if step else 0.0)
+
+    def parts(self) -> list[str]:
+        """The first atoms, or how many values there are."""
+        if not self.flows:
+            return [*self.inner.parts(), f"{len(self.atoms)} values"]
+        shown = ", ".join(self.show(a) for a in self.atoms[:4])
+        more = ", ..." if len(self.atoms) > 4 else ""
+        return [*self.inner.parts(), f"atom{'s' if len(self.atoms) > 1 else ''} at {shown}{more}"]

@@ -1,0 +1,365 @@
+"""Fitting a density to a table: the schema, then the mass function, then the flow, each by maximum likelihood."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..density import Density, Mixture
+from ..flow import Ensemble, Flow
+from ..io.frames import Frame, read
+from ..io.tables import TableFile
+from ..recipes import RECIPES
+from ..training import Epoch, Fit, fit
+from ..training.auto import Choice, choose, whitens
+from ..training.data import checked_weights, held_out, normalised
+from ..training.progress import reporter
+from ..training.settings import check_settings
+from ..training.unbounded import warn_of_unbounded
+from .density import TableDensity
+from .drawing import Drawing, exceeds_memory, numbers_of, surveyed
+from .inner import StatesThenNumbers, embedded, embedders
+from .mass import MassFunction
+from .noise import random_noise, uniforms
+from .schema import Schema, infer_schema
+from .space import Columns, EncodedRows
+from .widening import widen
+
+_MASS_SHARE = 0.25  # of a run that is given in seconds
+_MANY_ROWS, _MASS_DECAY = 20_000, 1.0  # fewer rows: weights that decay learn less by heart
+_JITTER = 1e-3  # standard deviations, so that a column that the split left constant has a scale to start from
+_FIRST = 2**16  # rows, at most, from which the flow is initialised
+
+
+def fit_table(
+    table: Any,
+    *,
+    kinds: Mapping[str, Any] | None = None,
+    given: Sequence[str] = (),
+    val: Any = None,
+    weights: Any = None,
+    schema: Schema | None = None,
+    recipe: str = "auto",
+    depth: int | None = None,
+    width: int | None = None,
+    members: int = 1,
+    model: Mapping[str, Any] | None = None,
+    whiten: bool | None = None,
+    seed: int = 0,
+    progress: str | Callable[[Epoch], None] = "auto",
+    memory_rows: int | None = None,
+    **training: Any,
+) -> TableDensity:
+    """Learns the density of the rows of a table, with columns of any kind; see `TableDensity` for what it means.
+
+    Args:
+        table: a data frame, a pyarrow Table, a dict of columns, an array (N, D) or a `Frame`; or a file of
+            `open_table`, which may be larger than memory: then up to 20,000 random rows validate, the schema comes from
+            a random sample and the rows that it did not foresee (one pass or two over the file), and rows are drawn
+            from a buffer that is filled by row groups in random order.
+        kinds: overrides of the inferred kinds by column name, as {"age": "integer"}; see `infer_schema`.
+        given: columns of which the others' density is conditional; they may be of any kind.
+        val: a table of validation rows; None holds out `val_fraction` of the rows.
+        weights: (N,), not negative: how much each row counts.
+        schema: of `infer_schema`, for one that was inferred before; None infers it from the table.
+        recipe: what builds the flow, by its name; "auto" leaves it to `choose`.
+        depth: of the flow; None leaves it to `choose`.
+        width: of the flow's networks; None as for depth.
+        members: how many flows to train at once, whose densities are averaged: slower, and better of few rows.
+        model: further arguments of the recipe.
+        whiten: put a fixed linear map before the flow, so that the numbers start uncorrelated, and another for given
+            ones; None does but for few rows of many columns.
+        seed: of weights, shuffling, noise and the held-out rows.
+        progress: as in `fit`; one line for the mass function, then one for the flow. Both show nats per row.
+        memory_rows: rows up to which a file is read whole; None is up to about 67 million cells.
+        training: every other argument of `train`, such as epochs, steps, seconds, batch or lr. Epochs and steps hold
+            for either part, seconds for both together.
+
+    Returns:
+        A `TableDensity`, with a summary of its training. Ctrl-C ends the training early, with the best weights so far.
+
+    Raises:
+        ValueError: as `infer_schema` and `train`; fewer than 2 rows or 1 member; an unknown recipe or given column;
+            validation rows that the schema makes impossible.
+
+    Example:
+        >>> rows = {"size": [0.5 + i / 97 for i in range(50)], "colour": ["red", "blue"] * 25}
+        >>> density = fit_table(rows, steps=10, progress="none")
+        >>> density.sample(3, generator=0).column_names
+        ['size', 'colour']
+    """
+    began = time.perf_counter()
+    if recipe != "auto" and recipe not in RECIPES:
+        raise ValueError(f"unknown recipe {recipe!r}; this pushforward knows auto, {', '.join(RECIPES)}")
+    if members < 1:
+        raise ValueError(f"members must be at least 1, got {members}")
+    check_settings(training)
+    fraction = training.pop("val_fraction", 0.1)
+    file, count = None, 0
+    if isinstance(table, TableFile) and exceeds_memory(table, memory_rows):
+        if weights is not None:
+            raise ValueError("weights need a table in memory")
+        file, table, val, schema, count = surveyed(table, val, fraction, kinds, schema, seed)
+        fraction = 0.0
+    frame = read(table)
+    schema = infer_schema(frame, kinds) if schema is None else schema
+    if len(frame) < 2:
+        raise ValueError(f"at least 2 rows are needed to fit a density, got {len(frame)}")
+    count = count or len(frame)
+    space = Columns(schema, given)
+    choice = None
+    if space.numbers:
+        _, embed = embedders(space.sizes, space.given_sizes, space.given_numbers)
+        choice = choose(count, len(space.numbers), recipe=recipe, seconds=training.get("seconds"),
+                        context_dim=0 if embed is None else embed.features_out)  # fmt: skip
+    size = {"depth": depth, "width": width} | dict(model or {})
+    density = TableDensity(schema, given, _untrained(space, choice, members, seed, size))
+    rows, val_rows = _split(density, frame, val, weights, fraction, seed)
+    if training.pop("check", True):
+        _check_bounded(space, rows.rows)
+    if whitens(count, len(space.numbers)) if whiten is None else whiten:
+        rows.inner.whiten(*rows.tensors())
+    drawing = None if file is None else Drawing(space, rows.inner, file, seed)
+    if drawing is not None:
+        training |= _length_of_passes(training, choice, count)
+    with reporter(progress) as report:
+        _Training(density, rows, val_rows, report, began, seed, drawing, choice).run(training)
+    density.measure_unsampled(space.contexts(frame) if given else None, seed)
+    if drawing is not None:
+        density.training_summary = (density.training_summary or {}) | {"rows": count}
+        if drawing.left_out:
+            warnings.warn(f"{drawing.left_out:,} rows that do not fit the schema were left out", stacklevel=2)
+    return density
+
+
+def _untrained(
+    space: Columns, choice: Choice | None, members: int, seed: int, size: Mapping[str, Any]
+) -> StatesThenNumbers:
+    """The mass function of the states and the flows of the numbers, with weights to start from."""
+    generator = torch.Generator().manual_seed(seed)
+    layout = (space.sizes, space.given_sizes, space.given_numbers)
+    embed_mass, embed_flow = embedders(*layout, generator)
+    mass = MassFunction(space.sizes, embed_mass, seed=seed) if space.sizes else None
+    flows: list[Flow] = []
+    for k in range(members if choice is not None else 0):
+        assert choice is not None
+        context = 0 if embed_flow is None else embed_flow.features_out
+        flow = choice.build(len(space.numbers), context_dim=context, seed=seed + 1000 * k, **size)
+        flows.append(embedded(flow, embed_flow if k == 0 else embedders(*layout, generator)[1]))
+    return StatesThenNumbers(mass, None if not flows else flows[0] if len(flows) == 1 else Ensemble(flows))
+
+
+def _length_of_passes(training: Mapping[str, Any], choice: Choice | None, rows: int) -> dict[str, Any]:
+    """Epochs of a whole table as steps, while `train` sees no end of it."""
+    if training.get("epochs") is None:
+        return {}
+    batch = training.get("batch") or (512 if choice is None else choice.training["batch"])
+    return {"epochs": None, "batch": batch, "steps": math.ceil(training["epochs"] * rows / batch)}
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Encoded rows as `train` draws them: each pass with fresh noise where a cell needs any."""
+
+    space: Columns
+    inner: StatesThenNumbers
+    rows: EncodedRows
+    weights: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __call__(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """What the flow sees of all rows where n is their number, else of n of them with replacement."""
+        rows, weights = self.rows, self.weights
+        if n != len(self):
+            index = torch.randint(len(self), (n,), generator=generator)
+            rows, weights = rows.take(index.numpy()), None if weights is None else weights[index]
+        return *numbers_of(self.space, self.inner, rows, random_noise(rows.base.shape, generator))[:2], weights
+
+    def fixed(self) -> tuple[Tensor, Tensor | None, Tensor]:
+        """What the flow sees with the noise of each row; what to add to its log-density (N,)."""
+        rows = self.rows
+        return numbers_of(self.space, self.inner, rows, torch.from_numpy(uniforms(rows.states, rows.base, 0)))
+
+    def tensors(self) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Rows (N, M + C), their context, and the noise of each row (N, C)."""
+        noise = uniforms(self.rows.states, self.rows.base, 0)
+        return self.space.tensor(self.rows, noise)[0], self.rows.context, torch.from_numpy(noise)
+
+    @property
+    def states(self) -> Tensor:
+        """The states (N, M), as the mass function is trained on them."""
+        return torch.from_numpy(self.rows.states).float()
+
+    def mean(self, values: Tensor) -> float:
+        """The weighted mean over the rows: values (N,)."""
+        values = values.detach().double()
+        return float(values.mean() if self.weights is None else (values * self.weights).mean())
+
+    def part(self, index: NDArray[np.int64]) -> _Rows:
+        """Some of the rows."""
+        weights = None if self.weights is None else normalised(self.weights[torch.from_numpy(index)])
+        return _Rows(self.space, self.inner, self.rows.take(index), weights)
+
+
+class _Training:
+    """The training of both parts of an inner density; every figure that is reported is in nats per row of the table.
+
+    Args:
+        density: of the table.
+        rows: to train on; of a drawing, a sample.
+        val_rows: to validate on, or None.
+        report: is called with each record.
+        began: when, by `time.perf_counter`.
+        seed: of shuffling and noise.
+        drawing: of rows that memory does not hold, or None.
+        choice: of the flow, or None where there are no numbers.
+    """
+
+    def __init__(
+        self, density: TableDensity, rows: _Rows, val_rows: _Rows | None, report: Callable[[Epoch], None], began: float,
+        seed: int, drawing: Drawing | None, choice: Choice | None,
+    ) -> None:  # fmt: skip
+        self.density, self.rows, self.val_rows, self.report, self.began = density, rows, val_rows, report, began
+        self.seed, self.drawing, self.choice, self.inner = seed, drawing, choice, rows.inner
+        # What a part does not see: the mass of cells given their states, then what the other part says.
+        self.offset, self.val_offset = (
+            0.0 if r is None else -float(r.rows.log_mass.mean()) for r in (rows, val_rows)
+        )  # fmt: skip
+        self.summary: dict[str, Any] = {"rows": len(rows), "val_rows": 0 if val_rows is None else len(val_rows)}
+
+    def run(self, settings: dict[str, Any]) -> None:
+        """Trains the mass function, then the flow, and writes the density's summary."""
+        seconds, checkpoint = settings.pop("seconds", None), settings.pop("checkpoint", None)
+        interrupted = False
+        if self.inner.mass is not None:
+            share = None if seconds is None else seconds * (_MASS_SHARE if self.inner.flow is not None else 1)
+            interrupted = self._train_mass(self.inner.mass, settings | _asked(share, checkpoint, "mass"))
+        if self.inner.flow is not None:
+            left = None if seconds is None else max(seconds - (time.perf_counter() - self.began), 0.1)
+            self._train_flow(self.inner.flow, settings | _asked(left, checkpoint, "flow"), interrupted)
+        best = self.val_offset if self.inner.flow is None else self.summary.get("flow", {}).get("best_val_nll")
+        self.summary |= {
+            "best_val_nll": None if self.val_rows is None else best,
+            "seconds": time.perf_counter() - self.began,
+            "stopped": self.summary.get("flow", self.summary.get("mass", {})).get("stopped", "done"),
+        }
+        self.density.training_summary = self.summary
+
+    def _train_mass(self, mass: MassFunction, settings: dict[str, Any]) -> bool:
+        """-> whether it was interrupted."""
+        rows, val_rows, interrupted = self.rows, self.val_rows, False
+        mass.set_frequencies(torch.from_numpy(rows.rows.states), rows.weights)
+        if mass.needs_training:
+            decay = {"weight_decay": _MASS_DECAY} if len(rows) < _MANY_ROWS else {}
+            val = None if val_rows is None else (val_rows.states, val_rows.rows.context, val_rows.weights)
+            settings = decay | settings | {"noise": 0.0}
+            if self.drawing is not None:
+                result = self._fit(mass, self.drawing.states, val, settings)
+            else:
+                result = self._fit(mass, rows.states, val, settings, rows.rows.context, rows.weights)
+            self.summary["mass"] = result.summary
+            interrupted = result.stopped == "interrupted"
+        with torch.no_grad():
+            said = [
+                0.0 if r is None else r.mean(self.inner.log_mass(r.states, r.rows.context)) for r in (rows, val_rows)
+            ]
+        self.offset -= said[0]
+        self.val_offset -= said[1]
+        return interrupted
+
+    def _train_flow(self, flow: Flow | Mixture, settings: dict[str, Any], interrupted: bool) -> None:
+        rows, val_rows = self.rows, self.val_rows
+        generator = torch.Generator().manual_seed(self.seed)
+        first, context, _ = rows(min(len(rows), _FIRST), generator)
+        jitter = _JITTER * torch.randn(first.shape, generator=torch.Generator().manual_seed(self.seed))
+        for member in self.inner.flows:
+            member.initialize(first + jitter, context)
+        z, context, added = rows.fixed()
+        self.offset -= rows.mean(added)
+        val = None
+        if val_rows is not None:
+            z_val, context_val, added = val_rows.fixed()
+            self.val_offset -= val_rows.mean(added)
+            val = (z_val, context_val, val_rows.weights)
+        if interrupted:  # the flow stays as it was initialised: of the numbers' means and spreads
+            return
+        if self.drawing is not None:
+            result = self._fit(flow, self.drawing.numbers, val, settings)
+        elif rows.space.is_noisy(rows.rows):
+            result = self._fit(flow, rows, val, self._smoothing() | settings)
+        else:
+            result = self._fit(flow, z, val, settings, context, rows.weights)
+        self.summary["flow"] = result.summary
+        # Members that were widened one by one would have too heavy tails together. What is reported stays that of
+        # before: the rows that the widening is fitted to cannot say how well it does.
+        if val is not None and isinstance(flow, Flow):
+            widen(flow, *val)
+
+    def _smoothing(self) -> dict[str, Any]:
+        """What few rows of a table need, which `train` gives no function that draws."""
+        assert self.choice is not None
+        return {name: self.choice.training[name] for name in ("noise", "weight_decay")}
+
+    def _fit(
+        self, part: Density, data: Any, val: Any, settings: dict[str, Any], context: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> Fit:  # fmt: skip
+        """One training, with figures moved by what the part does not see."""
+        offset, val_offset = self.offset, self.val_offset
+        settings = {k: v for k, v in settings.items() if v is not None} | {
+            "val_fraction": 0.0, "check": False, "seed": self.seed,
+            "progress": lambda epoch: self.report(epoch.shifted(offset, val_offset)),
+        }  # fmt: skip
+        result = fit(part, data, val, context=context, weights=weights, **settings)
+        return Fit([epoch.shifted(offset, val_offset) for epoch in result.epochs], result.stopped, part)
+
+
+def _asked(seconds: float | None, checkpoint: Any, part: str) -> dict[str, Any]:
+    """The time and the checkpoint of a part of the training."""
+    asked: dict[str, Any] = {} if seconds is None else {"seconds": seconds}
+    return asked if checkpoint is None else asked | {"checkpoint": f"{checkpoint}/{part}"}
+
+
+def _split(
+    density: TableDensity, frame: Frame, val: Any, weights: Any, fraction: float, seed: int
+) -> tuple[_Rows, _Rows | None]:
+    """-> training and validation rows, encoded."""
+    if not 0 <= fraction < 1:
+        raise ValueError(f"val_fraction must be from 0 to below 1, got {fraction!r}")
+    inner = density.inner
+    assert isinstance(inner, StatesThenNumbers)
+    if weights is not None:
+        weights = checked_weights(torch.as_tensor(weights, dtype=torch.float32), len(frame))
+    whole = _Rows(density.space, inner, _possible(density, frame, "the table"), weights)
+    if val is not None:
+        return whole, _Rows(density.space, inner, _possible(density, read(val), "the validation table"), None)
+    size = held_out(len(frame), fraction)
+    if size == 0:
+        return whole, None
+    order = torch.randperm(len(frame), generator=torch.Generator().manual_seed(seed)).numpy()
+    return whole.part(np.sort(order[size:])), whole.part(np.sort(order[:size]))
+
+
+def _possible(density: TableDensity, frame: Frame, what: str) -> EncodedRows:
+    rows = density.space.rows(frame)
+    if rows.trouble:
+        raise ValueError(f"{what} does not fit the schema: {'; '.join(rows.trouble[:3])}")
+    return rows
+
+
+def _check_bounded(space: Columns, rows: EncodedRows) -> None:
+    """Warns of columns with a number in each cell and no lattice that others determine."""
+    plain = [i for i, c in enumerate(space.numbers) if not c.noisy and not np.isnan(rows.base[:, i]).any()]
+    names = [space.numbers[i].name for i in plain]
+    warn_of_unbounded(rows.base[:, plain], names, "Leave them out: the others already say what they hold.")
