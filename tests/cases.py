@@ -88,6 +88,28 @@ def fitted_precondition() -> pf.Precondition:
     return layer
 
 
+class ContextNet(PointwiseNet):
+    """As `PointwiseNet`, with a context that is added at each site."""
+
+    def __init__(self, channels_in: int, channels_out: int, context_dim: int) -> None:
+        super().__init__(channels_in, channels_out)
+        self.embed = nn.Linear(context_dim, channels_out)
+
+    def forward(self, h: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
+        assert context is not None
+        return super().forward(h) + torch.tanh(self.embed(context))[:, :, None, None]
+
+
+def checkerboard() -> pf.Within:
+    return pf.Within(pf.Checkerboard(), pf.Coupling(ContextNet(2, 4, 3), pf.Affine()))
+
+
+def two_scales() -> pf.Within:
+    """A coupling of all eight channels, and one more of half of them."""
+    outer, inner = pf.Coupling(PointwiseNet(4, 8), pf.Affine()), pf.Coupling(PointwiseNet(2, 4), pf.Affine())
+    return pf.Within(pf.Squeeze(), pf.Chain(outer, pf.OnHalf(inner)))
+
+
 BIJECTIONS = [
     Case("Chain/empty", lambda: pf.Chain()),
     Case("Chain", lambda: pf.Chain(pf.LULinear(4), pf.Coupling(mlp(2, 4), pf.Affine()), pf.ActNorm(4))),
@@ -146,10 +168,23 @@ BIJECTIONS = [
     Case("Rotation/image", lambda: pf.Rotation(3), (3, 2, 2)),
     Case("ActNorm", lambda: pf.ActNorm(4)),
     Case("ActNorm/image", lambda: pf.ActNorm(3), (3, 2, 2)),
+    Case("Within/squeeze", lambda: pf.Within(pf.Squeeze(), pf.LULinear(4)), (1, 4, 2)),
+    Case("Within/checkerboard", checkerboard, (2, 3, 2), 3),
+    Case("Within/two scales", two_scales, (2, 2, 2)),
+    Case("OnHalf", lambda: pf.OnHalf(pf.Coupling(mlp(1, 4), pf.Affine())), (5,)),
+    Case("OnHalf/D=1", lambda: pf.OnHalf(pf.ActNorm(1)), (1,)),
+    Case("OnHalf/context", lambda: pf.OnHalf(pf.Coupling(mlp(1, 2, 3), pf.Affine())), (4,), 3),
     Case("Precondition", fitted_precondition, identity_at_zero=False, float64_log_det=True),
     Case("Precondition/image", lambda: pf.Precondition(3), (3, 2, 2), float64_log_det=True),
     Case("Standardize", fitted_standardize, identity_at_zero=False),
     Case("Standardize/image", lambda: pf.Standardize(3), (3, 2, 2)),
+]
+
+REARRANGEMENTS: list[tuple[pf.Rearrangement, tuple[int, ...]]] = [
+    (pf.Squeeze(), (1, 2, 4)),
+    (pf.Squeeze(), (3, 4, 2)),
+    (pf.Checkerboard(), (1, 3, 4)),
+    (pf.Checkerboard(), (3, 2, 2)),
 ]
 
 ELEMENTWISE: list[pf.Elementwise] = [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 
 import pytest
 import torch
@@ -126,3 +128,30 @@ def test_a_distribution_follows_the_dtype_of_the_flow() -> None:
     assert flow.sample(3).dtype == torch.float64
     assert flow.log_prob(torch.zeros(3, 2)).dtype == torch.float64
     assert prior.loc.dtype == torch.float32  # the user's own object is left as it was
+
+
+def logistic() -> td.Distribution:
+    zero, one = torch.zeros(2), torch.ones(2)
+    return td.TransformedDistribution(td.Uniform(zero, one), [td.SigmoidTransform().inv, td.AffineTransform(zero, one)])
+
+
+@pytest.mark.parametrize(
+    "distribution", [logistic(), td.Gumbel(torch.zeros(2), torch.ones(2)), td.LogNormal(torch.zeros(2), 1.0)], ids=repr
+)
+def test_a_base_of_transforms_can_be_copied_and_moved(distribution: td.Distribution) -> None:
+    z = distribution.sample((5,))
+    expected = distribution.log_prob(z).sum(1)
+    flow = pf.Flow(pf.Chain(pf.Permute([0, 1])), 2, base=distribution)
+    for copied in (flow, copy.deepcopy(flow), pickle.loads(pickle.dumps(flow))):
+        torch.testing.assert_close(copied.log_prob(z), expected)
+        double = copied.double()
+        assert double.sample(3).dtype == torch.float64
+        torch.testing.assert_close(double.log_prob(z.double()), expected.double(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(distribution.log_prob(z).sum(1), expected)  # the user's own is left as it was
+
+
+def test_all_that_a_base_holds_follows_the_flow() -> None:
+    parts = td.Independent(td.Normal(torch.zeros(3, 2), torch.ones(3, 2)), 1)
+    flow = pf.Flow(pf.Chain(), 2, base=td.MixtureSameFamily(td.Categorical(torch.ones(3)), parts)).double()
+    assert flow.log_prob(torch.zeros(4, 2, dtype=torch.float64)).dtype == torch.float64
+    assert flow.to("meta").log_prob(torch.zeros(4, 2, device="meta")).device.type == "meta"

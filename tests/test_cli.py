@@ -165,7 +165,6 @@ def test_fit_of_several_members_is_scored_and_sampled(tmp_path: Path) -> None:
     result = run("fit", tmp_path / "x.npy", "--out", model, *TINY, "--members", 2)
     assert result.exit_code == 0
     assert "2 times real_nvp" in result.stdout
-    assert len(pf.load(model).flows) == 2
     good("score", model, tmp_path / "x.npy", "--out", tmp_path / "scored.csv")
     good("sample", model, "-n", 5, "--out", tmp_path / "new.csv")
     assert run("fit", tmp_path / "x.npy", "--out", model, "--members", 0).exit_code == 2
@@ -194,7 +193,7 @@ def test_options_of_a_recipe_and_lengths_are_checked(data: Path, tmp_path: Path)
     assert good("info", spline["out"])["recipe"]["arguments"]["bins"] == 4
     assert "--columns must name" in bad("fit", data, *out, "--columns", "")
     assert "no column 'z'; it has 'name', 'a'" in bad("fit", data, *out, "--given", "a", "--columns", "a,z")
-    assert "expected one of real, integer" in bad("fit", data, *out, "--kinds", "a=salad")
+    assert "unknown kind 'salad'; expected one of" in bad("fit", data, *out, "--kinds", "a=salad")
     assert "got 'a'" in bad("fit", data, *out, "--kinds", "a")
     assert run("fit", data).exit_code == 2
     assert run("fit", data, *out, "--recipe", "salad").exit_code == 2

@@ -199,7 +199,7 @@ def golden() -> list[Path]:
 def test_old_models_are_shown_and_sampled(path: Path, tmp_path: Path) -> None:
     assert good("info", path)["parameters"] > 0
     model = pf.load(path)
-    if getattr(model, "given", ()) or getattr(model, "context_dim", 0):
+    if model.space.given or getattr(model.members[0], "context_dim", 0):
         assert "context" in (told := bad("sample", path, "--out", tmp_path / "s.csv")) or "conditional" in told
         return
     good("sample", path, "-n", 5, "--out", tmp_path / "s.csv")

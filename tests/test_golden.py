@@ -17,6 +17,7 @@ from safetensors import safe_open
 import pushforward as pf
 from commands import good
 from composed import COMPOSED
+from pushforward.switch import PLAIN
 
 GOLDEN = Path(__file__).parent / "golden"
 MODELS = sorted(GOLDEN.glob("*.safetensors"))
@@ -98,7 +99,9 @@ def test_scores_in_the_dtype_of_the_file(path: Path) -> None:
     tensors = {k: v for k, v in model.state_dict().items() if "precondition" not in k and "weights" not in k.split(".")}
     dtypes = {str(v.dtype) for v in tensors.values() if v.is_floating_point()}
     assert dtypes == {f"torch.{expected.get('dtype', 'float32')}"}
-    check_scores(model, expected, expected, expected.get("tolerance", OLDEST)["own"])
+    tolerance = expected.get("tolerance", OLDEST)["own"]
+    # The files were scored by fast forms: float32 rounds the plain ones in other places.
+    check_scores(model, expected, expected, max(tolerance, 1e-4) if PLAIN else tolerance)
 
 
 @each_file

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 import pushforward as pf
-from cases import BIJECTIONS, ELEMENTWISE, Case
+from cases import BIJECTIONS, ELEMENTWISE, REARRANGEMENTS, Case
 
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")  # torch's own
 DTYPES = [torch.float64, torch.float32]
 bijections = pytest.mark.parametrize("case", BIJECTIONS, ids=lambda c: c.name)
 elementwise = pytest.mark.parametrize("h", ELEMENTWISE, ids=repr)
@@ -184,6 +185,72 @@ def test_it_compiles_without_graph_breaks(case: Case) -> None:
             torch.testing.assert_close(mine, theirs, **tolerance(torch.float64))
 
 
+@bijections
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+def test_every_mode_of_autograd_gives_the_same(case: Case, direction: str) -> None:
+    b, x = build(case, torch.float64), batch(case, torch.float64, rows=3)
+    for p in b.parameters():
+        p.requires_grad_(False)
+    context = context_for(case, torch.float64, bool(case.context_dim), rows=3)
+
+    def joined(x: Tensor, context: Tensor | None) -> Tensor:
+        y, log_det = getattr(b, direction)(x, context)
+        return torch.cat([y.flatten(1), log_det[:, None]], 1)
+
+    def together(x: Tensor) -> Tensor:
+        return joined(x, context).sum(0)
+
+    def one(row: Tensor, c: Tensor | None = None) -> Tensor:
+        return joined(row[None], None if c is None else c[None])[0]
+
+    jacobian = torch.autograd.functional.jacobian
+    expected = jacobian(together, x)
+    torch.testing.assert_close(jacobian(together, x, vectorize=True), expected)
+    torch.testing.assert_close(jacobian(together, x, vectorize=True, strategy="forward-mode"), expected)
+    rows = (x,) if context is None else (x, context)
+    for transform in (torch.func.jacrev, torch.func.jacfwd):
+        by_row = torch.func.vmap(transform(one))(*rows)
+        torch.testing.assert_close(by_row.transpose(0, 1), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.func.vmap(one)(*rows), joined(x, context))
+
+
+@bijections
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+def test_second_derivatives_are_the_same_in_every_mode(case: Case, direction: str) -> None:
+    b, x = build(case, torch.float64), batch(case, torch.float64, rows=1)
+    context = context_for(case, torch.float64, bool(case.context_dim), rows=1)
+
+    def total(x: Tensor) -> Tensor:
+        y, log_det = getattr(b, direction)(x, context)
+        return y.sin().sum() + log_det.sum()
+
+    hessian = torch.autograd.functional.hessian
+    expected = hessian(total, x)
+    torch.testing.assert_close(hessian(total, x, vectorize=True), expected, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(torch.func.hessian(total)(x), expected, rtol=1e-6, atol=1e-8)
+
+
+@bijections
+def test_it_can_be_exported_for_any_number_of_rows(case: Case) -> None:
+    b, x = build(case, torch.float64), batch(case, torch.float64)
+    context = context_for(case, torch.float64, bool(case.context_dim))
+    rows = {0: torch.export.Dim("rows", min=2)}
+    exported = torch.export.export(b, (x, context), dynamic_shapes=(rows, None if context is None else rows)).module()
+    more, more_context = torch.cat([x, x]), None if context is None else torch.cat([context, context])
+    for mine, theirs in zip(b(more, more_context), exported(more, more_context), strict=True):
+        torch.testing.assert_close(mine, theirs, **tolerance(torch.float64))
+
+
+@pytest.mark.parametrize(("rearrangement", "shape"), REARRANGEMENTS, ids=repr)
+def test_a_rearrangement_is_a_permutation_of_each_row(rearrangement: pf.Rearrangement, shape: tuple[int, ...]) -> None:
+    x = torch.randn(3, *shape)
+    y = rearrangement.forward(x)
+    assert y.shape[0] == 3
+    assert torch.equal(rearrangement.inverse(y), x)
+    assert torch.equal(y.flatten(1).sort().values, x.flatten(1).sort().values)
+
+
 @elementwise
 @dtypes
 @pytest.mark.parametrize("shape", [(4,), (2, 3, 3)], ids=["vector", "image"])
@@ -233,6 +300,7 @@ def concrete_classes(base: type) -> set[str]:
 def test_every_class_has_a_case() -> None:
     missing = concrete_classes(pf.Bijection) - {c.kind for c in BIJECTIONS}
     missing |= concrete_classes(pf.Elementwise) - {type(h).__name__ for h in ELEMENTWISE}
+    missing |= concrete_classes(pf.Rearrangement) - {type(r).__name__ for r, _ in REARRANGEMENTS}
     assert not missing, f"add a line to tests/cases.py for: {sorted(missing)}"
 
 

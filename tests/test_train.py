@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,20 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "training.safetensors").write_bytes(b"\x08broken")
     with pytest.raises(ValueError, match="damaged"):
         pf.fit(small(), moons(), epochs=1, checkpoint=tmp_path, progress="none")
+
+
+def test_a_checkpoint_of_another_objective_is_refused(tmp_path: Path) -> None:
+    def scaled(density: pf.Density, batch: pf.Batch, scale: float) -> torch.Tensor:
+        return scale * pf.negative_log_likelihood(density, batch)
+
+    def run(scale: float) -> None:
+        objective = partial(scaled, scale=scale)
+        pf.fit(small(), moons(), epochs=1, checkpoint=tmp_path, progress="none", objective=objective)
+
+    run(1.0)
+    run(1.0)
+    with pytest.raises(ValueError, match="other settings"):
+        run(2.0)
 
 
 def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:

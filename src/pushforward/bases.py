@@ -6,12 +6,13 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent
+from torch.distributions import Distribution, Independent, Transform, constraints
+from torch.distributions.transforms import _InverseTransform
 
 from .bijections import sum_event
 
@@ -196,16 +197,19 @@ class FromDistribution(Base):
         tensor([-1.3863])
     """
 
+    _device_and_dtype: Tensor
+
     def __init__(self, distribution: Distribution, shape: int | Sequence[int]) -> None:
         super().__init__()
         self.shape = as_shape(shape)
+        self.register_buffer("_device_and_dtype", torch.empty(0), persistent=False)
         batch, event = tuple(distribution.batch_shape), tuple(distribution.event_shape)
         if batch + event not in (self.shape, ()):
             raise ValueError(
                 f"the base must cover one latent of shape {self.shape}, got a distribution with batch shape {batch} "
                 f"and event shape {event}"
             )
-        self.distribution = copy.deepcopy(distribution)
+        self.distribution = copy.deepcopy(_copyable(distribution, {}))
         if batch + event == ():
             self.distribution = self.distribution.expand(self.shape)
             batch = self.shape
@@ -213,7 +217,8 @@ class FromDistribution(Base):
             self.distribution = Independent(self.distribution, len(batch))
         self.has_rsample = bool(distribution.has_rsample)
         for part in _parts(self.distribution):
-            part._validate_args = False  # one row outside of the support would raise; a density is 0 there
+            if isinstance(part, Distribution):
+                part._validate_args = False  # one row outside of the support would raise; a density is 0 there
 
     def log_prob(self, z: Tensor) -> Tensor:
         """z (B, *shape) -> log p(z) (B,), in nats; -inf outside of the support."""
@@ -238,7 +243,7 @@ class FromDistribution(Base):
         super()._apply(fn, recurse)
         for part in _parts(self.distribution):
             for key, value in vars(part).items():
-                if isinstance(value, Tensor) and value.is_floating_point():
+                if isinstance(value, Tensor):
                     setattr(part, key, fn(value))
         return self
 
@@ -272,9 +277,69 @@ def as_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
     return sizes
 
 
-def _parts(distribution: Distribution) -> Iterator[Distribution]:
-    """The distribution and those it is made of."""
-    yield distribution
-    for value in vars(distribution).values():
-        if isinstance(value, Distribution):
-            yield from _parts(value)
+class _Reversed(Transform):
+    """The inverse of a transform. Copies of torch's own forget what they are the inverse of."""
+
+    def __init__(self, transform: Transform) -> None:
+        super().__init__()
+        self.transform = transform
+        self.bijective = transform.bijective
+
+    @property
+    def sign(self) -> Any:
+        """Of the derivative; an inverse has that of what it inverts."""
+        return self.transform.sign
+
+    @property
+    def domain(self) -> constraints.Constraint:  # type: ignore[override]
+        return cast(constraints.Constraint, self.transform.codomain)
+
+    @property
+    def codomain(self) -> constraints.Constraint:  # type: ignore[override]
+        return cast(constraints.Constraint, self.transform.domain)
+
+    def _call(self, x: Tensor) -> Tensor:
+        return self.transform._inverse(x)  # type: ignore[return-value]
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        return self.transform._call(y)  # type: ignore[return-value]
+
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        """log|dy/dx|, as torch defines it."""
+        return -cast(Tensor, self.transform.log_abs_det_jacobian(y, x))
+
+    def forward_shape(self, shape: torch.Size) -> torch.Size:
+        """The shape of y for a shape of x."""
+        return self.transform.inverse_shape(shape)
+
+    def inverse_shape(self, shape: torch.Size) -> torch.Size:
+        """The shape of x for a shape of y."""
+        return self.transform.forward_shape(shape)
+
+
+def _copyable(value: Any, seen: dict[int, Any]) -> Any:
+    """A distribution, or a part of one, in which inverse transforms are such as can be copied; tensors are shared."""
+    if type(value) in (list, tuple):
+        return type(value)(_copyable(v, seen) for v in value)
+    if not isinstance(value, Distribution | Transform):
+        return value
+    if id(value) not in seen:
+        if isinstance(value, _InverseTransform):
+            seen[id(value)] = _Reversed(_copyable(value.inv, seen))
+        else:
+            seen[id(value)] = result = copy.copy(value)
+            vars(result).update({key: _copyable(part, seen) for key, part in vars(result).items()})
+    return seen[id(value)]
+
+
+def _parts(value: Any, seen: set[int] | None = None) -> Iterator[Distribution | Transform]:
+    """The distributions and transforms that one is made of, itself included, each once."""
+    seen = set() if seen is None else seen
+    if isinstance(value, list | tuple):
+        for part in value:
+            yield from _parts(part, seen)
+    elif isinstance(value, Distribution | Transform) and id(value) not in seen:
+        seen.add(id(value))
+        yield value
+        for part in list(vars(value).values()):
+            yield from _parts(part, seen)

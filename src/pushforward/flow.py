@@ -53,7 +53,6 @@ class Flow(Density):
     """
 
     has_map = True
-    space: Tensors  # type: ignore[override]  # set once, never replaced by another space
 
     def __init__(
         self,
@@ -67,7 +66,7 @@ class Flow(Density):
         super().__init__()
         self.shape = as_shape(shape)
         space = Vectors(self.shape[0]) if len(self.shape) == 1 else Tensors(self.shape)
-        self.space = space  # type: ignore[override]
+        self.space: Tensors = space  # type: ignore[override]  # never another one than of tensors
         self.bijection = bijection
         self.base = as_base(base, self.shape)
         self.embed = embed
@@ -90,8 +89,8 @@ class Flow(Density):
                 the difference in `rounding`, and warns with it the first time. Only without gradients.
 
         Raises:
-            ValueError: x or the context has the wrong shape or device; the precision is unknown, or gradients are on,
-                or there is no fast path.
+            ValueError: x or the context has the wrong shape or device; the precision is unknown, gradients are on, or
+                there is no fast path.
         """
         hidden = _hidden_dtype(precision)
         rows, embedded, leading = self._rows(x, context, embed=True)
@@ -248,7 +247,8 @@ class Flow(Density):
         sources: Iterator[Tensor] = itertools.chain(self.parameters(), self.base.buffers(), self.buffers())
         return next((t for t in sources if t.is_floating_point()), torch.empty(0))
 
-    def _tensor(self, values: Any, name: str) -> Tensor:
+    def _tensor(self, values: Any, name: str, dtype: torch.dtype | None = None) -> Tensor:
+        """Numbers as a tensor on the flow's device, of a dtype or that of the flow."""
         like = self._like()
         if isinstance(values, Tensor) and values.device != like.device:
             raise ValueError(f"{name} is on {values.device} and the flow on {like.device}: move one of them with .to()")
@@ -256,11 +256,11 @@ class Flow(Density):
             raise ValueError(
                 f"{name} must be real numbers, got {values.dtype}: give real and imaginary parts as columns"
             )
-        return torch.as_tensor(values, dtype=like.dtype, device=like.device)
+        return torch.as_tensor(values, dtype=dtype or like.dtype, device=like.device)
 
     def _rows(self, x: Any, context: Any, embed: bool = False) -> tuple[Tensor, Tensor | None, tuple[int, ...]]:
         """Flattens leading axes: -> x (B, *shape), contexts (B, K) or None, embedded if wanted, the leading axes."""
-        x = self._tensor(x, "x")
+        x = self._tensor(x, "x", torch.float64 if self.bijection.takes_float64 else None)
         rank = len(self.shape)
         if x.ndim < rank or tuple(x.shape[x.ndim - rank :]) != self.shape:
             raise ValueError(f"expected x of shape (..., {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -97,11 +98,12 @@ class MLP(nn.Module):
             h = torch.cat([h, context], 1)
         if fast and fast.fast_ok():
             return fast.apply(self, h)
-        return F.linear(self.hidden(h), self.weights[-1], self.biases[-1])
+        *hidden, (weight, bias) = zip(self.weights, self.biases, strict=True)
+        return F.linear(self.hidden(h, hidden), weight, bias)
 
-    def hidden(self, h: Tensor) -> Tensor:
-        """All layers but the last: h (B, C_in + K) -> (B, width)."""
-        for i, (weight, bias) in enumerate(zip(self.weights[:-1], self.biases[:-1], strict=True)):
+    def hidden(self, h: Tensor, layers: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+        """All layers but the last, of weight and bias: h (B, C_in + K) -> (B, width)."""
+        for i, (weight, bias) in enumerate(layers):
             out = self.activate(F.linear(h, weight, bias))
             h = out + h if self.residual and i > 0 else out
         return h

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
+
+from ..switch import PLAIN
+
+fast: Any = None
+if not PLAIN:
+    from .._fast.kernels import vectors as fast
 
 
 def sum_event(values: Tensor) -> Tensor:
     """Sums over all axes but the first: (B, ...) -> (B,). The one place where log-dets are summed over an event."""
-    return values if values.ndim == 1 else values.flatten(1).sum(1)
+    if values.ndim == 1:
+        return values
+    return fast.sum_event(values) if fast and fast.fast_ok() else values.flatten(1).sum(1)
 
 
 def expand(log_det_of_site: Tensor, x: Tensor) -> Tensor:
@@ -24,7 +32,12 @@ class Bijection(nn.Module, ABC):
 
     Concrete classes give `forward` (data to latent) and `inverse` (latent to data); each returns the log-determinant
     of the map that it just applied. A row's output depends on that row alone.
+
+    Attributes:
+        takes_float64: whether it maps float64 rows as they are, whatever the dtype of its flow.
     """
+
+    takes_float64: bool = False
 
     @abstractmethod
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -63,6 +76,7 @@ class Chain(Bijection):
             if not isinstance(b, Bijection):
                 raise ValueError(f"Chain takes bijections, got {type(b).__name__}")
         self.bijections = nn.ModuleList(bijections)
+        self.takes_float64 = len(bijections) > 0 and bijections[0].takes_float64
 
     def __len__(self) -> int:
         return len(self.bijections)
@@ -119,8 +133,92 @@ class Inverse(Bijection):
         return self.bijection(z, context)
 
 
+class Rearrangement(ABC):
+    """A permutation of the elements of each row that may change its shape; its log-determinant is 0.
+
+    Concrete classes are frozen dataclasses. A rearrangement is no bijection, which keeps the shape: see `Within`.
+    """
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, *S) -> y (B, C', *S'), with as many elements."""
+
+    @abstractmethod
+    def inverse(self, y: Tensor) -> Tensor:
+        """y (B, C', *S') -> x (B, C, *S)."""
+
+
+class Within(Bijection):
+    """A bijection of rearranged elements, which are put back after it.
+
+    Args:
+        rearrangement: what the inner bijection sees the elements through.
+        inner: over the shape that the rearrangement gives.
+
+    Example:
+        >>> from pushforward import ActNorm, Squeeze
+        >>> Within(Squeeze(), ActNorm(12))(torch.zeros(1, 3, 4, 4))[0].shape
+        torch.Size([1, 3, 4, 4])
+    """
+
+    def __init__(self, rearrangement: Rearrangement, inner: Bijection) -> None:
+        super().__init__()
+        self.rearrangement = rearrangement
+        self.inner = inner
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Data to latent: x (B, C, *S), context (B, K) -> z (B, C, *S), log_det (B,)."""
+        z, log_det = self.inner(self.rearrangement.forward(x), context)
+        return self.rearrangement.inverse(z), log_det
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Latent to data: z (B, C, *S), context (B, K) -> x (B, C, *S), log_det (B,)."""
+        x, log_det = self.inner.inverse(self.rearrangement.forward(z), context)
+        return self.rearrangement.inverse(x), log_det
+
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Initialises the inner bijection from x (B, C, *S); returns z (B, C, *S)."""
+        return self.rearrangement.inverse(self.inner.initialize(self.rearrangement.forward(x), context))
+
+
+class OnHalf(Bijection):
+    """A bijection of the second half of the channels; the first C // 2 pass unchanged.
+
+    Several scales are recursion: each leaves half of what it has to the next (Dinh et al. 2016, section 3.6).
+
+    Args:
+        inner: over C - C // 2 channels.
+
+    Example:
+        >>> from pushforward import Permute
+        >>> OnHalf(Permute([1, 0]))(torch.tensor([[1.0, 2.0, 3.0, 4.0]]))[0]
+        tensor([[1., 2., 4., 3.]])
+    """
+
+    def __init__(self, inner: Bijection) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Data to latent: x (B, C, *S), context (B, K) -> z (B, C, *S), log_det (B,)."""
+        first, second = x.tensor_split([x.shape[1] // 2], 1)
+        second, log_det = self.inner(second, context)
+        return torch.cat([first, second], 1), log_det
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Latent to data: z (B, C, *S), context (B, K) -> x (B, C, *S), log_det (B,)."""
+        first, second = z.tensor_split([z.shape[1] // 2], 1)
+        second, log_det = self.inner.inverse(second, context)
+        return torch.cat([first, second], 1), log_det
+
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Initialises the inner bijection from the second half of x (B, C, *S); returns z (B, C, *S)."""
+        first, second = x.tensor_split([x.shape[1] // 2], 1)
+        return torch.cat([first, self.inner.initialize(second, context)], 1)
+
+
 def _check(log_det: Tensor, x: Tensor, layer: nn.Module, place: int) -> None:
-    if log_det.shape != x.shape[:1]:
+    if log_det.ndim != 1 or log_det.shape[0] != x.shape[0]:
         raise ValueError(
             f"layer {place} of the chain, {type(layer).__name__}, must return a log-determinant of shape "
             f"({x.shape[0]},), one for each row; got {tuple(log_det.shape)}"

@@ -17,7 +17,7 @@ from .elementwise import Elementwise
 
 fast: Any = None
 if not PLAIN:
-    from .._fast.kernels import halves as fast
+    from .._fast.kernels import vectors as fast
 
 
 class Coupling(Bijection):
@@ -186,7 +186,8 @@ class MaskedCoupling(Bijection):
 
 def _halves(x: Tensor, flip: bool) -> tuple[Tensor, Tensor]:
     """x (B, C, *S) -> what is given and what is moved: the first C // 2 channels and the rest, or the reverse."""
-    first, second = x.tensor_split([x.shape[1] // 2], 1)
+    channels = x.shape[1]
+    first, second = x.split([channels // 2, channels - channels // 2], 1)
     return (second, first) if flip else (first, second)
 
 

@@ -33,6 +33,7 @@ class Precondition(Bijection):
         tensor([2.0000, 6.0794])
     """
 
+    takes_float64 = True
     centre: Tensor
     matrix: Tensor
     initialized: Tensor

@@ -151,4 +151,4 @@ def _denominator(b: _Bin, xi: Tensor) -> Tensor:
 def _log_slope(b: _Bin, xi: Tensor) -> Tensor:
     """The logarithm of equation 5."""
     numerator = b.delta1 * xi**2 + 2 * b.s * xi * (1 - xi) + b.delta * (1 - xi) ** 2
-    return 2 * b.s.log() + numerator.log() - 2 * _denominator(b, xi).log()
+    return (numerator * (b.s / _denominator(b, xi)) ** 2).log()

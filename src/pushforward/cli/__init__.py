@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import click
 
 from . import options as opt
-from .output import echo, told_warnings
+from .output import echo, finite, shown_warnings
 
 TOYS = ("moons", "circles", "spirals", "pinwheel", "checkerboard", "gaussians", "rings", "banana")
 INTERRUPTED = 130  # the exit code of a process that Ctrl-C ended
@@ -28,7 +27,7 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with told_warnings():
+            with shown_warnings():
                 return super().invoke(ctx)
         except KeyboardInterrupt:
             echo("interrupted", err=True)
@@ -195,16 +194,7 @@ def plot(**options: Any) -> None:
 
 def _finish(figures: dict[str, Any]) -> None:
     if click.get_current_context().meta.get("json"):
-        echo(json.dumps(_finite(figures), allow_nan=False))
-
-
-def _finite(value: Any) -> Any:
-    """JSON knows no NaN and no infinity: they become null."""
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        echo(json.dumps(finite(figures), allow_nan=False))
 
 
 def _describe(error: BaseException) -> str:

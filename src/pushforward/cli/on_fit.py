@@ -25,7 +25,7 @@ from ..training.progress import reporter
 from ..training.settings import check_settings
 from .on_model import first_recipe, outline
 from .options import Reading
-from .output import count, echo, listed, prepare_file, say, silence, writing
+from .output import count, echo, finite, listed, prepare_file, say, silence, writing
 from .reading import digest, loaded, opened, parted, rows_of, some_of, tell_skipped, without_bad_rows
 
 QUANTILES = 1001  # of held-out log-densities, which a model keeps so that new rows can be ranked among them
@@ -58,7 +58,7 @@ def fit(
             rest, schema=schema, given=context, recipe=recipe, seed=seed, progress=_recorder(report, curves),
             members=members, model=model, **sizes, **training,
         )  # fmt: skip
-    facts |= _told_training(density)
+    facts |= _training_facts(density)
     parts = ("states of cells alone", "whole rows") if len(curves) == 2 else ("",) * len(curves)
     shown = [_thinned(curve) | {"of": part} for part, curve in zip(parts, curves, strict=True)]
     kept = {"curves": shown, "test_digest": digest(test.select(density.space.names))}
@@ -186,7 +186,7 @@ def _thinned(curve: list[Epoch]) -> dict[str, list[Any]]:
     return {"step": [e.step for e in some], "seconds": [round(e.seconds, 2) for e in some], **finite}
 
 
-def _told_training(density: Density) -> dict[str, Any]:
+def _training_facts(density: Density) -> dict[str, Any]:
     """Tells how the training went; its figures."""
     summary = density.training_summary or {}
     description = models.describe(density)
@@ -233,11 +233,4 @@ def _tell(section: Section) -> None:
 
 def _save(density: Density, out: str, training: dict[str, Any]) -> None:
     with writing(out):
-        models.save(density, out, training=_plain(training))
-
-
-def _plain(value: Any) -> Any:
-    """NaN and infinity, which JSON has not, become None."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        models.save(density, out, training=finite(training))

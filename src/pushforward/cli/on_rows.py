@@ -94,8 +94,8 @@ def sample(
                     writer.write(rows)
             tell_skipped(file)
         drawn = writer.rows
-    told = "" if given is None else f", {count or 1:,} for each of the {contexts:,} rows of {given}"
-    say("sampled", f"{drawn:,} {'row' if drawn == 1 else 'rows'}{told}, with seed {seed}")
+    each_of = "" if given is None else f", {count or 1:,} for each of the {contexts:,} rows of {given}"
+    say("sampled", f"{drawn:,} {'row' if drawn == 1 else 'rows'}{each_of}, with seed {seed}")
     say("written", out)
     return {"rows": drawn, "columns": list(space.names), "seed": seed, "out": out}
 

@@ -116,8 +116,8 @@ def progress(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def taken(options: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
     """Takes the options of a table out of those of a command, and gives those that were set."""
-    found = {name: options.pop(name) for name in table}
-    return {name: value for name, value in found.items() if value is not None and value is not False}
+    chosen = {name: options.pop(name) for name in table}
+    return {name: value for name, value in chosen.items() if value is not None and value is not False}
 
 
 def _option(name: str, kind: Any, text: str) -> Decorator:

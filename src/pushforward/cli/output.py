@@ -52,21 +52,30 @@ def plus_minus(mean: float, se: float) -> str:
     return f"{shown} +- {se:.4f}" if math.isfinite(se) else shown
 
 
-@contextmanager
-def told_warnings() -> Iterator[None]:
-    """Warnings meant for users become a line on stderr each, the same one once; those for developers are dropped."""
-    told: set[str] = set()
+def finite(value: Any) -> Any:
+    """JSON knows no NaN and no infinity: they become null."""
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    def tell(message: Any, *_: Any, **__: Any) -> None:
+
+@contextmanager
+def shown_warnings() -> Iterator[None]:
+    """Warnings meant for users become a line on stderr each, the same one once; those for developers are dropped."""
+    seen: set[str] = set()
+
+    def show(message: Any, *_: Any, **__: Any) -> None:
         text = " ".join(str(message).split())
-        if text not in told:
-            told.add(text)
+        if text not in seen:
+            seen.add(text)
             echo(f"warning: {text}", err=True)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", UserWarning)
-        warnings.showwarning = tell
+        warnings.showwarning = show
         yield
 
 

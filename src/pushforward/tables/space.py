@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any
 
@@ -135,6 +135,14 @@ class Columns(Space):
         columns = {c.name: c for c in frame.columns}
         if not (self.schema.named and frame.named) and len(columns) == len(self.schema.columns):
             columns = {c.name: own for c, own in zip(self.schema.columns, frame.columns, strict=True)}
+        elif not frame.named:
+            known = names if len(columns) == len(names) else self.names
+            if len(columns) != len(known):
+                raise ValueError(
+                    f"{frame.source} has no column names and {len(columns)} columns; the model has "
+                    f"{len(self.schema.columns)} ({quoted([c.name for c in self.schema.columns])})"
+                )
+            columns = dict(zip(known, frame.columns, strict=True))
         absent = [name for name in names if name not in columns]
         if absent:
             raise ValueError(f"{frame.source} lacks {columns_text(absent)} of the model; it has {quoted(frame.names)}")
@@ -222,7 +230,7 @@ class Columns(Space):
             given: N rows of the given columns.
             picks: which of the rare categories that share a state.
         """
-        columns: dict[str, Column] = {} if given is None else {c.name: c for c in given.columns}
+        columns = {c.name: self._typed(c) for c in (() if given is None else given.columns)}
         states, numbers = iter(x[:, : len(self.sizes)].T.astype(np.int64)), iter(x[:, len(self.sizes) :].T)
         good = np.ones(len(x), dtype=bool)
         nothing, first = np.full(len(x), np.nan), np.zeros(len(x), dtype=np.int64)
@@ -234,6 +242,11 @@ class Columns(Space):
             good &= accepted
         named = given.named if given is not None else self.schema.named
         return Frame(tuple(columns[name] for name in self.names), named), good
+
+    def _typed(self, column: Column) -> Column:
+        """A column with the cells of a text file as one of the dtype that its kind gives back."""
+        dtype = self.schema[column.name].dtype
+        return replace(column, cells=None, dtype=dtype) if column.dtype == "text" else column
 
     def over(self, inner: Density) -> Density:
         """The density over these rows of a density over the tensors of `encode`."""

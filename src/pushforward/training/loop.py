@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -224,10 +225,20 @@ def _setup(settings: TrainSettings, form: str, rows: int, first: Batch | None) -
     names = (
         "batch", "batch_growth", "lr", "weight_decay", "noise", "schedule", "warmup", "ema", "clip", "seed",
     )  # fmt: skip
-    objective = getattr(settings.objective, "__qualname__", type(settings.objective).__name__)
     return {name: getattr(settings, name) for name in names} | {
-        "rows": rows, "data": None if first is None else digest(first), "objective": objective, "optimizer": form,
+        "rows": rows, "data": None if first is None else digest(first), "optimizer": form,
+        "objective": _identity(settings.objective),
     }  # fmt: skip
+
+
+def _identity(function: Any) -> str:
+    """What tells an objective from others: its name, where it stands, and the values bound to it."""
+    if isinstance(function, partial):
+        return f"{_identity(function.func)}{function.args}{function.keywords}"
+    name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__name__)}"
+    code, cells = getattr(function, "__code__", None), getattr(function, "__closure__", None) or ()
+    line = f":{code.co_firstlineno}" if code is not None and "<" in name else ""
+    return f"{name}{line}{[cell.cell_contents for cell in cells] if cells else ''}"
 
 
 def _chosen(recipe: str, data: Any, context: Any, settings: dict[str, Any]) -> Flow:

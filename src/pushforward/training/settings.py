@@ -131,8 +131,8 @@ class TrainSettings:
     ))  # fmt: skip
     checkpoint: str | PathLike[str] | None = field(
         default=None, metadata=_about(_FOLDER,
-            "a folder. The state is written there after each pass and read from there when present: a run that was "
-            "stopped goes on as if it had not been. Only its length may be another"
+            "a folder where the state is written after each pass and read from when present: a run that was stopped "
+            "goes on as if it had not been. Only its length may be another"
     ))  # fmt: skip
     check: bool = field(
         default=True, metadata=_about(_TRUTH,

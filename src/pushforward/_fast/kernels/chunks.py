@@ -131,13 +131,11 @@ _of_thread = threading.local()
 
 
 def scratch() -> Scratch | None:
-    """The scratch of this thread, or None outside of `in_chunks`, with gradients, or where no fast form may stand."""
-    if torch.is_grad_enabled() or not fast_ok():
-        return None
-    return getattr(_of_thread, "current", None)
+    """The scratch of this thread, or None outside of `in_chunks` or with gradients; ask `fast_ok` first."""
+    return None if torch.is_grad_enabled() else getattr(_of_thread, "current", None)
 
 
 def once(layer: L, make: Callable[[L], T]) -> T:
     """make(layer), which depends on the layer's weights alone; within `in_chunks` it is called once."""
-    current = scratch()
+    current = scratch() if fast_ok() else None
     return make(layer) if current is None else current.once(layer, make)

@@ -41,11 +41,10 @@ def apply(net: MLP, h: Tensor) -> Tensor:
     buffers = scratch()
     if buffers is not None and not _autocast(h.device.type):
         return _in_buffers(net, h, buffers)
-    last_weight, last_bias = net.weights[-1], net.biases[-1]
-    h = net.hidden(h)
-    if len(last_weight) < _MANY * (net.weights[0].shape[1] - net.context_dim):
-        return F.linear(h, last_weight, last_bias)
-    return torch.addmm(last_bias[:, None], last_weight, h.t()).t()
+    *hidden, (weight, bias) = zip(net.weights, net.biases, strict=True)
+    many = weight.shape[0] >= _MANY * (h.shape[1] - net.context_dim)
+    h = net.hidden(h, hidden)
+    return torch.addmm(bias[:, None], weight, h.t()).t() if many else F.linear(h, weight, bias)
 
 
 def _in_buffers(net: MLP, h: Tensor, buffers: Scratch) -> Tensor:

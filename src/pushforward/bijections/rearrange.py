@@ -1,0 +1,68 @@
+"""Rearrangements of images, for `Within` (Dinh et al. 2016, arXiv 1605.08803, section 3.4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .base import Rearrangement
+
+
+@dataclass(frozen=True)
+class Squeeze(Rearrangement):
+    """Trades space for channels: the four pixels of each square of 2 x 2 become four channels.
+
+    Example:
+        >>> Squeeze().forward(torch.zeros(1, 3, 4, 6)).shape
+        torch.Size([1, 12, 2, 3])
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, H, W) -> (B, 4 C, H / 2, W / 2).
+
+        Raises:
+            ValueError: H or W is odd.
+        """
+        if x.shape[-2] % 2 or x.shape[-1] % 2:
+            raise ValueError(f"squeezing needs an even height and width, got {tuple(x.shape[-2:])}")
+        return F.pixel_unshuffle(x, 2)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """y (B, 4 C, H, W) -> (B, C, 2 H, 2 W)."""
+        return F.pixel_shuffle(y, 2)
+
+
+@dataclass(frozen=True)
+class Checkerboard(Rearrangement):
+    """Pixels of one colour of a checkerboard become the first half of the channels, those of the other the second.
+
+    A `Coupling` within it moves the pixels of one colour, given the other.
+
+    Example:
+        >>> Checkerboard().forward(torch.arange(4.0).view(1, 1, 2, 2)).flatten(2)
+        tensor([[[0., 3.],
+                 [1., 2.]]])
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, H, W) -> (B, 2 C, H, W / 2).
+
+        Raises:
+            ValueError: W is odd.
+        """
+        if x.shape[-1] % 2:
+            raise ValueError(f"a checkerboard needs an even width, got {x.shape[-1]}")
+        return torch.cat(self._turned(x.unflatten(-1, (-1, 2))).unbind(-1), 1)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """y (B, 2 C, H, W) -> (B, C, H, 2 W)."""
+        return self._turned(torch.stack(y.chunk(2, 1), -1)).flatten(-2)
+
+    @staticmethod
+    def _turned(pairs: Tensor) -> Tensor:
+        """Pairs of neighbours (B, C, H, W / 2, 2), exchanged in every second row."""
+        odd = torch.arange(pairs.shape[-3], device=pairs.device)[:, None, None] % 2 == 1
+        return torch.where(odd, pairs.flip(-1), pairs)
