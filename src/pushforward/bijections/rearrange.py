@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .base import Rearrangement
@@ -28,11 +27,12 @@ class Squeeze(Rearrangement):
         """
         if x.shape[-2] % 2 or x.shape[-1] % 2:
             raise ValueError(f"squeezing needs an even height and width, got {tuple(x.shape[-2:])}")
-        return F.pixel_unshuffle(x, 2)
+        height, width = x.shape[-2] // 2, x.shape[-1] // 2
+        return x.unflatten(-1, (width, 2)).unflatten(-3, (height, 2)).permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
 
     def inverse(self, y: Tensor) -> Tensor:
         """y (B, 4 C, H, W) -> (B, C, 2 H, 2 W)."""
-        return F.pixel_shuffle(y, 2)
+        return y.unflatten(1, (y.shape[1] // 4, 2, 2)).permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ def real_nvp_from_networks(
 
 @torch.no_grad()
 def _check_network(net: nn.Module, name: str, features: int) -> None:
-    """Shows a network a row of zeros; it is left as it was found, its batch norms and the global generator too.
+    """Shows a network a row of zeros; it is left as it was, its batch norms and the global generator too.
 
     Raises:
         ValueError: it cannot take the row, or gives another shape.

@@ -48,7 +48,7 @@ def some_rows(count: int, device: torch.device) -> Tensor:
 
 
 def compare(rounded: Tensor, exact: Tensor, warn: bool) -> Rounding:
-    """The `Rounding` between two log p (B,) of the same rows, told as a warning if wanted."""
+    """The `Rounding` between two log p (B,) of the same rows, with a warning if wanted."""
     difference = (rounded - exact).abs()
     result = Rounding(float(difference.mean()), float(difference.max()), len(difference))
     if warn:
