@@ -564,7 +564,7 @@ def test_text_among_numbers_at_score_time(small: TableDensity) -> None:
     rows = synthetic(5, 0)[0] | {"count": ["1", "2", "x", "4", "5"]}
     with pytest.raises(ValueError, match=r"'count' .*text"):
         small.log_prob(rows)
-    with pytest.raises(ValueError, match="lacks the columns 'share'"):
+    with pytest.raises(ValueError, match="lacks column 'share' of the model"):
         small.log_prob({k: v for k, v in rows.items() if k != "share"})
 
 
