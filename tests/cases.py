@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -198,4 +199,57 @@ ELEMENTWISE: list[pf.Elementwise] = [
     pf.CubicRational(min_slope=0.1, clamp=1.0),
     pf.SinhArcsinh(),
     pf.SinhArcsinh(clamp=0.5),
+]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table, and the kind that it is to be found to be; `asked` is what a person would ask for."""
+
+    name: str  # the class, then what is special about it
+    values: Callable[[np.random.Generator], list[object] | np.ndarray]
+    asked: str | None = None
+
+    @property
+    def kind(self) -> str:
+        return self.name.split("/")[0]
+
+
+def with_gaps(values: np.ndarray) -> list[object]:
+    """Every seventh cell is missing."""
+    return [None if i % 7 == 0 else value for i, value in enumerate(values.tolist())]
+
+
+def dates(rng: np.random.Generator) -> np.ndarray:
+    return np.datetime64("2020-01-01") + rng.integers(0, 1000, 400).astype("timedelta64[D]")
+
+
+COLUMNS = [
+    Column("Dropped", lambda rng: np.array([f"n{i}" for i in range(400)])),
+    Column("Empty", lambda rng: [None] * 400),
+    Column("Category", lambda rng: rng.choice(["a", "b", "c"], 400)),
+    Column("Category/missing", lambda rng: with_gaps(rng.choice(["a", "b", "c"], 400))),
+    Column("Category/numbers", lambda rng: rng.integers(0, 3, 400), "category"),
+    Column("Constant", lambda rng: np.full(400, 2.5)),
+    Column("Constant/missing", lambda rng: with_gaps(np.full(400, 7))),
+    Column("Date", dates),
+    Column("Date/text", lambda rng: dates(rng).astype(str)),
+    Column("Date/missing", lambda rng: with_gaps(dates(rng).astype(str))),
+    Column("Integer", lambda rng: rng.poisson(200, 400)),
+    Column("Integer/missing", lambda rng: with_gaps(rng.poisson(200, 400))),
+    Column("Circular", lambda rng: rng.uniform(0, 360, 400), "circular:360"),
+    Column("Circular/whole", lambda rng: rng.integers(0, 24, 400), "circular:24"),
+    Column("Rounded", lambda rng: np.round(rng.normal(0, 1, 400), 1)),
+    Column("Rounded/asked", lambda rng: rng.integers(0, 90, 400) * 0.5, "quantised:0.5"),
+    Column("Bounded", lambda rng: rng.beta(0.5, 0.5, 400)),
+    Column("Bounded/asked", lambda rng: rng.uniform(2, 3, 400), "bounded:2:3"),
+    Column("Positive", lambda rng: np.exp(rng.normal(0, 2, 400))),
+    Column("Positive/missing", lambda rng: with_gaps(np.exp(rng.normal(0, 2, 400)))),
+    Column("Real", lambda rng: rng.normal(size=400)),
+    Column("Real/missing", lambda rng: with_gaps(rng.normal(size=400))),
+    Column("WithAtoms", lambda rng: np.where(rng.random(400) < 0.3, 0.0, rng.normal(size=400))),
+    Column(
+        "WithCoarse",
+        lambda rng: np.where(rng.random(400) < 0.9, rng.integers(0, 99, 400), rng.integers(0, 99, 400) + 0.25),
+    ),
 ]

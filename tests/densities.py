@@ -234,7 +234,7 @@ def mixture_inside() -> pf.Density:
     rows = density.space.read(table_rows(1500, 0))
     encoded = density.space.encode(rows)
     simple = fit_baselines(encoded, density.space.sizes, None, seed=0)
-    return density.space.over(pf.Mixture([density.inner, simple["gaussian"]], weights=[0.7, 0.3]))
+    return density.space.wrap(pf.Mixture([density.inner, simple["gaussian"]], weights=[0.7, 0.3]))
 
 
 COLOUR_STATES = torch.tensor([[0.0], [1.0], [2.0], [0.0]])

@@ -60,7 +60,7 @@ def proposed(line: Line, n: int) -> tuple[Any, Any, Tensor]:
         context = line.context(0) if isinstance(line.contexts, Tensor) else None
     else:
         context = line.context(0)
-        own = density.space.flat(density.sample(4000, context, generator=1)).flatten(1).double()
+        own = density.space.flatten_samples(density.sample(4000, context, generator=1)).flatten(1).double()
         rows, log_q = wide_t(own, n)
         rows = rows.view(n, *density.space.shape)  # type: ignore[attr-defined]
     return rows, context, (score(density, rows, context).double() - log_q).exp()
@@ -85,7 +85,7 @@ def test_samples_follow_log_prob(line: Line) -> None:
     density, n = line.built(), 20_000
     rows, _, weights = proposed(line, n)
     space = density.space
-    drawn = space.features(space.flat(density.sample(n, line.context(0), generator=2)))
+    drawn = space.features(space.flatten_samples(density.sample(n, line.context(0), generator=2)))
     other = space.features(space.read(rows))
     centre, spread = drawn.mean(0), drawn.std(0) + 1e-9
     a, b = bounded((drawn - centre) / spread), bounded((other - centre) / spread)
@@ -133,7 +133,7 @@ def test_the_number_of_samples(line: Line) -> None:
     density = line.built()
     one = line.context(0)
     for n in (0, 1, 7):
-        assert len(density.space.flat(density.sample(n, one, generator=0))) == n
+        assert len(density.space.flatten_samples(density.sample(n, one, generator=0))) == n
     with pytest.raises(ValueError, match="at least 0, got -1"):
         density.sample(-1, one)
 
@@ -175,19 +175,19 @@ def test_contexts_one_for_all_one_a_row_and_with_leading_axes(line: Line) -> Non
 
 @lines
 def test_every_draw_belongs_to_its_context(line: Line) -> None:
-    """`spread` tells the context of each row of `flat`, and `shaped` undoes it."""
+    """`expand_context` tells the context of each row of `flatten_samples`, and `unflatten_samples` undoes it."""
     if line.contexts is None:
         pytest.skip("not conditional")
     density, space = line.built(), line.built().space
     drawn = density.sample(400, line.contexts, generator=0)
-    rows = space.flat(drawn)
-    contexts, count = space.spread(400, line.contexts)
+    rows = space.flatten_samples(drawn)
+    contexts, count = space.expand_context(400, line.contexts)
     assert len(rows) == len(contexts) == count
-    assert same(space.shaped(rows, 400, line.contexts), drawn)
-    alone = [space.features(space.flat(density.sample(400, line.context(i), generator=1))) for i in (0, 1)]
+    assert same(space.unflatten_samples(rows, 400, line.contexts), drawn)
+    alone = [space.features(space.flatten_samples(density.sample(400, line.context(i), generator=1))) for i in (0, 1)]
     width = alone[0].shape[1]
     together = [
-        space.features(space.flat(density.sample(400, pair, generator=2))).reshape(-1, width)
+        space.features(space.flatten_samples(density.sample(400, pair, generator=2))).reshape(-1, width)
         for pair in (line.context(0), line.context(1))
     ]
     error = (alone[0].std(0) + alone[1].std(0)) / 20 + 1e-9
@@ -239,7 +239,7 @@ def test_double_precision_scores_and_samples(line: Line) -> None:
     exact = score(double, rows, None if context is None else context.double())
     assert exact.dtype == torch.float64
     torch.testing.assert_close(exact, score(density, rows, context).double(), rtol=1e-3, atol=1e-3)
-    assert len(double.space.flat(double.sample(3, line.context(0), generator=0))) == 3
+    assert len(double.space.flatten_samples(double.sample(3, line.context(0), generator=0))) == 3
 
 
 # The space of its rows.
@@ -304,12 +304,12 @@ class Standard(pf.Density):
         return each.nan_to_num(0.0).sum(1) - float(np.log(self.sizes or [1.0]).sum())
 
     def sample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Tensor:
-        _, n_rows = self.space.spread(n, context)
+        _, n_rows = self.space.expand_context(n, context)
         generator = torch.Generator().manual_seed(generator) if isinstance(generator, int) else generator
         states = [torch.randint(k, (n_rows,), generator=generator).double() for k in self.sizes]
         numbers = torch.randn(n_rows, len(self.space.names) - len(self.sizes), generator=generator).double()
         rows = torch.cat([*(s[:, None] for s in states), numbers], 1)
-        return self.space.shaped(rows, n, context)
+        return self.space.unflatten_samples(rows, n, context)
 
 
 @lines
@@ -321,11 +321,11 @@ def test_a_density_over_encoded_rows_is_one_over_rows(line: Line) -> None:
         encoded = encoded.view(25, -1)
         if len(space.shape) > 1:  # type: ignore[attr-defined]
             pytest.skip("the toy is over vectors")
-    over = space.over(Standard(encoded.shape[1], space.sizes))
+    over = space.wrap(Standard(encoded.shape[1], space.sizes))
     assert over.space.matches(space)
     assert score(over, rows).shape == (25,)
     assert torch.isfinite(score(over, rows)).all()
-    drawn = space.flat(over.sample(8, line.context(0) if space.given else None, generator=0))
+    drawn = space.flatten_samples(over.sample(8, line.context(0) if space.given else None, generator=0))
     assert torch.isfinite(score(over, drawn)).all()
 
 

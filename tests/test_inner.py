@@ -55,11 +55,11 @@ class Independent(Density):
     @torch.no_grad()
     def sample(self, n: int, context: Any = None, *, generator: Any = None) -> torch.Tensor:
         generator = torch.Generator().manual_seed(generator) if isinstance(generator, int) else generator
-        _, count = self.space.spread(n, context)
+        _, count = self.space.expand_context(n, context)
         parts = [torch.multinomial(log_p.softmax(0), count, True, generator=generator)[:, None].double()
                  for log_p in self.log_p.split(list(self.sizes))]  # fmt: skip
         numbers = torch.randn(count, self.numbers, generator=generator, dtype=torch.float64)
-        return self.space.shaped(torch.cat([*parts, numbers], 1), n, context)
+        return self.space.unflatten_samples(torch.cat([*parts, numbers], 1), n, context)
 
 
 register_density(
@@ -79,11 +79,11 @@ def test_any_density_of_states_and_numbers_goes_inside(make: str, fitted: pf.Tab
     space = fitted.space
     toy = Independent(space.sizes, len(space.numbers))
     inner: Density = toy if make == "toy" else pf.Mixture([fitted.inner, toy], weights=[0.7, 0.3])
-    density = space.over(inner)
+    density = space.wrap(inner)
     rows = mixed(300, 1)
     scores = density.log_prob(rows)
     assert torch.isfinite(scores).all()
-    alone = [space.over(part).log_prob(rows) for part in (fitted.inner, toy)]
+    alone = [space.wrap(part).log_prob(rows) for part in (fitted.inner, toy)]
     wanted = alone[1] if make == "toy" else torch.logaddexp(alone[0] + np.log(0.7), alone[1] + np.log(0.3))
     torch.testing.assert_close(scores, wanted, rtol=0, atol=1e-5)
     drawn = density.sample(400, generator=0)
@@ -101,7 +101,7 @@ def test_an_inner_density_that_does_not_fit_is_refused(fitted: pf.TableDensity) 
 
 def test_total_mass_is_one_with_numbers_that_are_not_there(fitted: pf.TableDensity) -> None:
     space = Columns(fitted.schema)
-    table = fitted.space.over(Independent(space.sizes, len(space.numbers)))
+    table = fitted.space.wrap(Independent(space.sizes, len(space.numbers)))
     grid = np.linspace(-20, 30, 4001)
     grid = grid[np.abs(grid) > 1e-9]
     total = 0.0
@@ -122,9 +122,9 @@ def test_samples_are_draws_from_log_prob(fitted: pf.TableDensity) -> None:
     # Draws from a mixture m of two densities have weights p / m whose mean is the share of p that can be sampled, over
     # that of m: 1 for both where nothing is left out.
     space = fitted.space
-    toy = space.over(Independent(space.sizes, len(space.numbers)))
+    toy = space.wrap(Independent(space.sizes, len(space.numbers)))
     n = 6000
-    both = space.over(pf.Mixture([fitted.inner, toy.inner]))
+    both = space.wrap(pf.Mixture([fitted.inner, toy.inner]))
     drawn = both.sample(n, generator=0)
     for p in (toy, fitted):
         weights = (p.log_prob(drawn, draws=16) - both.log_prob(drawn, draws=16)).exp()
@@ -154,7 +154,7 @@ def test_draws_that_never_may_be_sampled_are_told(monkeypatch: pytest.MonkeyPatc
         inner, "sample", lambda n, context=None, generator=None: torch.cat([states, far], 1).repeat(n, 1)
     )
     with pytest.warns(UserWarning, match="5 of 5 sampled rows"):
-        assert fitted.space.over(inner).sample(5, generator=0).num_rows == 5
+        assert fitted.space.wrap(inner).sample(5, generator=0).num_rows == 5
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ def test_the_space_reads_writes_joins_and_compares(fitted: pf.TableDensity, tmp_
     torch.testing.assert_close(fitted.log_prob(both), fitted.log_prob(rows))
     assert space.matches(Columns(fitted.schema))
     assert not space.matches(Columns(fitted.schema, ["kind"]))
-    assert space.flat(fitted.sample(5, generator=0)).names == list(space.names)
+    assert space.flatten_samples(fitted.sample(5, generator=0)).names == list(space.names)
 
 
 def test_wrappers_stand_around_kinds(fitted: pf.TableDensity) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from torch import nn
 
 import pushforward as pf
 from pushforward.io.tensors import read_tensors
+from pushforward.switch import PLAIN
 from pushforward.toys import TwoMoons
 from pushforward.training import Batch, TrainSettings, negative_log_likelihood
 from pushforward.training import run as run_module
@@ -356,6 +358,32 @@ def test_a_density_of_ones_own_trains() -> None:
     torch.testing.assert_close(density.mean.detach(), torch.tensor([3.0, -1.0]), atol=0.15, rtol=0)
 
 
+ANOTHER: dict[str, Any] = {
+    "batch": 50, "batch_growth": 4, "lr": 1e-4, "weight_decay": 5.0, "noise": 0.5, "schedule": "constant",
+    "warmup": 0.5, "ema": 0.0, "clip": 0.01, "seed": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(TrainSettings) if f.metadata["same_when_resumed"]])
+def test_every_setting_takes_effect_and_a_checkpoint_keeps_it(name: str, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "batch": 100, "batch_growth": 1, "lr": 1e-2, "weight_decay": 0.0, "noise": 0.0, "patience": None, "steps": 40,
+        "check": False, "progress": "none",
+    }  # fmt: skip
+    x, val = moons(400), moons(100, seed=1)
+    densities = []
+    for changed in ({}, {name: ANOTHER[name]}, {}):
+        density = small()
+        pf.fit(density, x, val, **settings | changed)
+        densities.append(density.log_prob(val))
+    assert torch.equal(densities[0], densities[2])
+    assert not torch.allclose(densities[0], densities[1], rtol=1e-4, atol=1e-4)
+    pf.fit(small(), x, val, **settings, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match=name):
+        pf.fit(small(), x, val, **settings | {name: ANOTHER[name]}, checkpoint=tmp_path)
+
+
+@pytest.mark.skipif(PLAIN, reason="torch.optim itself loads it")
 def test_a_training_does_not_load_torchs_compiler() -> None:
     """It takes seconds, which a training of a given length would lose."""
     code = (

@@ -74,9 +74,9 @@ class Frequencies(Baseline):
     def sample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Tensor:
         """Draws n rows: (n, M); n for each context (*B, G): (n, *B, M)."""
         generator = as_generator(generator, self.log_mass.device)
-        _, count = self.space.spread(n, context)
+        _, count = self.space.expand_context(n, context)
         drawn = [_choose(log_p.expand(count, -1), generator) for log_p in self.log_mass.split(list(self.sizes))]
-        return self.space.shaped(torch.stack(drawn, 1).to(self.log_mass.dtype), n, context)
+        return self.space.unflatten_samples(torch.stack(drawn, 1).to(self.log_mass.dtype), n, context)
 
 
 class GaussianMixtureDensity(Baseline):
@@ -136,7 +136,7 @@ class GaussianMixtureDensity(Baseline):
         """
         generator = as_generator(generator, self.means.device)
         context = None if context is None else torch.as_tensor(context).to(self.means)
-        contexts, count = self.space.spread(n, context)
+        contexts, count = self.space.expand_context(n, context)
         width = self.means.shape[1] - self.context_dim
         if contexts is None:
             log_weights = self.weights.log().expand(count, -1)
@@ -150,7 +150,7 @@ class GaussianMixtureDensity(Baseline):
             given = self.covariances[:, width:]
             gain = torch.linalg.solve(given[:, :, width:], given[:, :, :width])[which]
             x = x[:, :width] + (gain.mT @ (contexts - x[:, width:])[..., None])[..., 0]
-        return self.space.shaped(x, n, context)
+        return self.space.unflatten_samples(x, n, context)
 
     def _components(self, rows: Tensor, columns: Tensor) -> Tensor:
         """log w_k + log N_k(rows) (N, K) of some columns: rows (N, D'), columns (D',)."""

@@ -66,7 +66,7 @@ class Density(nn.Module, ABC):
         """The densities that it is a mixture of; itself alone where it is none."""
         return [self]
 
-    def mixed(self, log_probs: Tensor) -> Tensor:
+    def combine(self, log_probs: Tensor) -> Tensor:
         """Log-densities of its members (M, *N) -> its own (*N,)."""
         return log_probs[0]
 
@@ -149,11 +149,11 @@ class Space(ABC):
         """N rows as one tensor (N, M + C): M states, then C numbers, NaN where there is none."""
 
     def encode_given(self, rows: Any) -> Tensor | None:
-        """The `given` columns of N rows as numbers (N, G), the context of `over`; None where rows hold none."""
+        """The `given` columns of N rows as numbers (N, G), the context of `wrap`; None where rows hold none."""
         return None
 
     @abstractmethod
-    def over(self, inner: Density) -> Density:
+    def wrap(self, inner: Density) -> Density:
         """The density over this space of a density over the tensors of `encode`."""
 
     @abstractmethod
@@ -165,16 +165,16 @@ class Space(ABC):
         """Rows, one part after another."""
 
     @abstractmethod
-    def spread(self, n: int, context: Any) -> tuple[Any, int]:
+    def expand_context(self, n: int, context: Any) -> tuple[Any, int]:
         """-> a context for each row that `sample(n, context)` draws, in their order (None for none); their number."""
 
     @abstractmethod
-    def flat(self, drawn: Any) -> Any:
+    def flatten_samples(self, drawn: Any) -> Any:
         """What `sample` returned, as rows."""
 
     @abstractmethod
-    def shaped(self, rows: Any, n: int, context: Any) -> Any:
-        """Rows in the order of `spread`, in the form that `sample(n, context)` returns: the inverse of `flat`."""
+    def unflatten_samples(self, rows: Any, n: int, context: Any) -> Any:
+        """Rows in the order of `expand_context`, as `sample(n, context)` returns them: undoes `flatten_samples`."""
 
     def matches(self, other: Space) -> bool:
         """Whether the rows of another space are rows of this one."""
@@ -232,7 +232,7 @@ class Tensors(Space):
         """Rows (N, *shape) -> (N, prod(shape)) float64."""
         return rows.flatten(1).double()
 
-    def over(self, inner: Density) -> Density:
+    def wrap(self, inner: Density) -> Density:
         """The density itself."""
         return inner
 
@@ -250,7 +250,7 @@ class Tensors(Space):
         """Parts (N_k, *shape) -> (sum N_k, *shape)."""
         return torch.cat(list(parts))
 
-    def spread(self, n: int, context: Any) -> tuple[Tensor | None, int]:
+    def expand_context(self, n: int, context: Any) -> tuple[Tensor | None, int]:
         """Contexts (*M, K) -> (n * prod(M), K), and that number; (None, n) for none.
 
         Raises:
@@ -264,7 +264,7 @@ class Tensors(Space):
         rows = context.reshape(-1, context.shape[-1])
         return rows.repeat(n, 1), n * len(rows)
 
-    def flat(self, drawn: Tensor) -> Tensor:
+    def flatten_samples(self, drawn: Tensor) -> Tensor:
         """Draws (n, *M, *shape) -> (n * prod(M), *shape)."""
         return drawn.reshape(-1, *self.shape)
 
@@ -272,7 +272,7 @@ class Tensors(Space):
         """Whether rows have the same shape."""
         return isinstance(other, Tensors) and self.shape == other.shape
 
-    def shaped(self, rows: Tensor, n: int, context: Any) -> Tensor:
+    def unflatten_samples(self, rows: Tensor, n: int, context: Any) -> Tensor:
         """Rows (n * prod(M), *shape) -> (n, *M, *shape)."""
         leading = () if context is None else torch.as_tensor(context).shape[:-1]
         return rows.view(n, *leading, *self.shape)

@@ -89,13 +89,13 @@ class Mixture(Density):
             ValueError: as the densities' own.
         """
         quiet = {name: value for name, value in settings.items() if name != "noise"}
-        return self.mixed(
+        return self.combine(
             torch.stack([d.log_prob(x, context, **(settings if d.takes_noise else quiet)) for d in self])
         )  # fmt: skip
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The hot path: x (B, *shape), context (B, K) -> log p(x) (B,), in nats."""
-        return self.mixed(torch.stack([density(x, context) for density in self]))
+        return self.combine(torch.stack([density(x, context) for density in self]))
 
     def latent(self, x: Any, context: Any = None, **settings: Any) -> Tensor | None:
         """None, for there are several latent spaces; that of its density where it has but one."""
@@ -105,7 +105,7 @@ class Mixture(Density):
         """Those of its densities, in order."""
         return [flow for density in self for flow in density.inner_flows(x, context)]
 
-    def mixed(self, log_probs: Tensor) -> Tensor:
+    def combine(self, log_probs: Tensor) -> Tensor:
         """Log-densities of its members (M, *N) -> those of the mixture (*N,)."""
         weights = self.weights.double()  # in the dtype of a model they sum to 1 but for rounding
         log_weights = (weights / weights.sum()).log().to(log_probs)
@@ -121,7 +121,7 @@ class Mixture(Density):
         if n < 0:
             raise ValueError(f"the number of samples must be at least 0, got {n}")
         generator = as_generator(generator, self.weights.device)
-        contexts, count = self.space.spread(n, context)
+        contexts, count = self.space.expand_context(n, context)
         device = self.weights.device if generator is None else generator.device
         weights = self.weights.to(device)
         chosen = (
@@ -137,10 +137,10 @@ class Mixture(Density):
                 if contexts is None
                 else density.sample(1, contexts[index.cpu().numpy()], generator=generator)
             )
-            parts.append(self.space.flat(part))
+            parts.append(self.space.flatten_samples(part))
             rows.append(index)
         order = torch.cat(rows).argsort().cpu().numpy()
-        return self.space.shaped(self.space.join(parts)[order], n, context)
+        return self.space.unflatten_samples(self.space.join(parts)[order], n, context)
 
     @torch.no_grad()
     def sample_with_log_prob(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from functools import partial
 
@@ -15,10 +16,10 @@ from pushforward._fast.steps.fused import fused
 from pushforward._fast.steps.weights import FlatWeights
 from pushforward.recipes import RECIPES
 from pushforward.toys import TwoMoons
-from pushforward.training import Batch, negative_log_likelihood
+from pushforward.training import Batch, TrainSettings, negative_log_likelihood
 
 Settings = dict[str, object]
-ALONE: dict[str, float] = {"lr": 1e-2, "weight_decay": 0.0, "ema": 0.0, "clip": 1.0}
+ALONE = TrainSettings(lr=1e-2, weight_decay=0.0, clip=1.0)
 
 
 def small(**kwargs: object) -> pf.Flow:
@@ -57,7 +58,7 @@ def check_by_hand(flow: pf.Flow, context_dim: int = 0, weighted: bool = False) -
     context = 2 + normal(40, context_dim) if context_dim else None
     weights = normal(40).abs() if weighted else None
     pf.initialize(flow, x, context)
-    flat = FlatWeights([flow], **ALONE)
+    flat = FlatWeights([flow], ALONE)
     flat.flat += 0.1 * normal(*flat.flat.shape)
     assert has_rules([flow])
     by_hand = GradientsByHand([flow], flat)
@@ -108,7 +109,7 @@ def test_the_step_of_many_rows_and_wide_nets_is_autograds(features: int) -> None
     flow = pf.real_nvp(features, depth=3, width=64, context_dim=70, seed=0)
     x, context = torch.randn(5000, features), torch.randn(5000, 70)
     pf.initialize(flow, x, context)
-    flat = FlatWeights([flow], **ALONE)
+    flat = FlatWeights([flow], ALONE)
     assert has_rules([flow])
     by_hand = GradientsByHand([flow], flat)
     value = by_hand(x, context, None)
@@ -161,10 +162,10 @@ def test_a_step_waits_for_no_number(count: int, monkeypatch: pytest.MonkeyPatch)
 def test_gradients_are_clipped_to_the_norm_asked_for() -> None:
     """The first step of Adam moves by the gradient's sign, so the clip is read off its first moment."""
     flow = small()
-    flat = FlatWeights([flow], **ALONE | {"clip": 0.5})
+    flat = FlatWeights([flow], dataclasses.replace(ALONE, clip=0.5))
     loss = -flow(moons(50) * 100).mean()
     loss.backward()
-    flat.step(loss.detach()[None], 0.1, count=0)
+    flat.step(loss.detach()[None], 0.1, 0.0)
     assert float(flat.moments[0].norm()) == pytest.approx(0.5 * (1 - 0.9), rel=1e-4)
 
 
@@ -193,7 +194,7 @@ def test_the_step_by_hand_of_members_is_autograds(
 
     for flow in flows:
         pf.initialize(flow, normal(40, features) * 3, normal(40, context_dim) if context_dim else None)
-    flat = FlatWeights(flows, **ALONE)
+    flat = FlatWeights(flows, ALONE)
     flat.flat += 0.1 * normal(*flat.flat.shape)
     batch = (
         normal(3, 20, features),
@@ -218,7 +219,7 @@ def test_large_batches_are_worked_on_in_parts(monkeypatch: pytest.MonkeyPatch) -
         members(1, 3, "spline_flow"),
     ):
         flows = [flow.double() for flow in flows]
-        flat = FlatWeights(flows, **ALONE)
+        flat = FlatWeights(flows, ALONE)
         axes = (2, 20) if len(flows) > 1 else (20,)
         x = torch.randn(*axes, *flows[0].shape, dtype=torch.float64)
         context = torch.randn(*axes, 1, dtype=torch.float64) if flows[0].context_dim else None
@@ -231,13 +232,13 @@ def test_large_batches_are_worked_on_in_parts(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_member_that_is_not_finite_is_skipped_alone() -> None:
-    flat = FlatWeights(members(), **ALONE | {"clip": 0.5})
+    flat = FlatWeights(members(), dataclasses.replace(ALONE, clip=0.5))
     before = flat.flat.clone()
     flat.gradient.normal_()
     flat.gradient[1, 3] = math.nan
     flat.gradient[2] *= 1e-4
     norm = float(flat.gradient[2].norm())
-    bad = flat.step(torch.zeros(3), 1.0, count=0)
+    bad = flat.step(torch.zeros(3), 1.0, 0.0)
     assert bad.tolist() == [0, 1, 0]
     moved = (flat.flat != before).any(1)
     assert moved.tolist() == [True, False, True]
@@ -247,7 +248,7 @@ def test_a_member_that_is_not_finite_is_skipped_alone() -> None:
 
 
 def test_each_member_keeps_its_own_best_weights() -> None:
-    flat = FlatWeights(members(), **ALONE)
+    flat = FlatWeights(members(), ALONE)
     first = flat.average.clone()
     for k in range(3):
         flat.keep_best(k)
@@ -263,14 +264,14 @@ def test_members_of_one_make_are_one_step_and_others_one_each() -> None:
     alike, unlike = members(2), [small(), pf.spline_flow(2, depth=2, width=8, seed=0)]
     for flows, steps in ((alike, 1), (unlike, 2)):
         losses = [partial(negative_log_likelihood, flow) for flow in flows]
-        units = fused(flows, losses, by_hand=True, **ALONE)
+        units = fused(flows, losses, ALONE, by_hand=True)
         assert units is not None
         assert len(units) == steps
-    assert fused([small(), small().double()], losses, by_hand=True, **ALONE) is not None
+    assert fused([small(), small().double()], losses, ALONE, by_hand=True) is not None
     mixed = small()
     mixed.bijection.double()
     mixed.base = pf.GaussianMixture(2, 2)
-    assert fused([mixed], losses[:1], by_hand=True, **ALONE) is None
+    assert fused([mixed], losses[:1], ALONE, by_hand=True) is None
 
 
 @pytest.mark.parametrize("clip", [None, 0.1])

@@ -152,10 +152,10 @@ class Evidence:
         n, space = max(2 * len(self.test), _SAMPLES), self.density.space
         contexts = self.test.values if space.given else self.test.context
         if contexts is None:
-            return Rows(space.flat(self.density.sample(n, generator=self.seed)))
+            return Rows(space.flatten_samples(self.density.sample(n, generator=self.seed)))
         rng = np.random.default_rng(self.seed)
         order = np.concatenate([rng.permutation(len(contexts)) for _ in range(-(-n // len(contexts)))])[:n]
-        drawn = space.flat(self.density.sample(1, contexts[order], generator=self.seed))
+        drawn = space.flatten_samples(self.density.sample(1, contexts[order], generator=self.seed))
         return Rows(drawn, None if self.test.context is None else self.test.context[order])
 
     @cached_property

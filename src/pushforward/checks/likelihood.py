@@ -130,7 +130,7 @@ def _scores(e: Evidence, fit: Rows, rows: Rows) -> dict[str, tuple[str, Array]]:
     given = space.encode_given(fit.values) if fit.context is None else fit.context
     fitted = fit_baselines(space.encode(fit.values), space.sizes, given, e.seed)
     return {
-        name: (baseline.label, as_array(space.over(baseline).log_prob(rows.values, rows.context)))
+        name: (baseline.label, as_array(space.wrap(baseline).log_prob(rows.values, rows.context)))
         for name, baseline in fitted.items()
     }
 

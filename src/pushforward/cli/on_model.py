@@ -103,7 +103,7 @@ def plot(model: str, data: str | None, out: str, x: str | None, y: str | None, r
     rows = None if table is None else rows_of(density, table)
     context = table.select(space.given) if table is not None and space.given else None
     each = _SAMPLES if context is None else max(1, _SAMPLES // len(context))
-    samples = space.flat(density.sample(each, context, generator=0))
+    samples = space.flatten_samples(density.sample(each, context, generator=0))
     pictures: list[str] = []
 
     def keep(picture: Any, name: str) -> None:

@@ -104,7 +104,7 @@ def _draws(density: Density, n: int, context: Frame | None, generator: torch.Gen
     """n rows, or n for each context, in pieces."""
     for start in range(0, n, _DRAWN):
         drawn = density.sample(min(_DRAWN, n - start), context, generator=generator)
-        frame = frames.read(density.space.flat(drawn))
+        frame = frames.read(density.space.flatten_samples(drawn))
         yield frame if frame.named else frame.rename(density.space.names)
 
 

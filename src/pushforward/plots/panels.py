@@ -135,7 +135,7 @@ def density(
         points = data
         if points is None:
             draws = density.sample(4000, context, generator=style.seeded(density, None))
-            points = density.space.features(density.space.flat(draws))[:, :features]
+            points = density.space.features(density.space.flatten_samples(draws))[:, :features]
         spans = style.window(style.rows(points, "samples"), pad=0.15)
     else:
         spans = style.checked(bounds, features)
@@ -166,7 +166,7 @@ def _log_prob_at(density: Density, points: np.ndarray, context: Any) -> np.ndarr
     """log p (*N,) at points (*N, D), in one context."""
     space, flat = density.space, points.reshape(-1, points.shape[-1])
     names = [name for name in space.names if name not in space.given]
-    contexts, _ = space.spread(len(flat), context)
+    contexts, _ = space.expand_context(len(flat), context)
     rows = space.read(frames.of_array(flat, names))
     return density.log_prob(rows, contexts).cpu().double().numpy().reshape(points.shape[:-1])
 

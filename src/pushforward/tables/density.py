@@ -190,7 +190,7 @@ class TableDensity(Density):
         """As `sample_batches`, as frames."""
         if n < 0:
             raise ValueError(f"the number of samples must be at least 0, got {n}")
-        given, count = self.space.spread(n, context)
+        given, count = self.space.expand_context(n, context)
         generator = as_generator(generator)
         seeds = np.random.SeedSequence(int(torch.randint(2**62, (), generator=generator)))
 

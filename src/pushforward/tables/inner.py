@@ -121,7 +121,7 @@ class StatesThenNumbers(Density):
         """Draws n rows, (n, M + C) float64; n for each context (*B, G): (n, *B, M + C)."""
         device = next(self.parameters()).device
         generator = as_generator(generator, device)
-        contexts, count = self.space.spread(n, context)
+        contexts, count = self.space.expand_context(n, context)
         x = torch.zeros(count, self.space.shape[0], dtype=torch.float64, device=device)
         if self.mass is not None:
             given = None if contexts is None else contexts.to(self.mass.bias_out)
@@ -131,7 +131,7 @@ class StatesThenNumbers(Density):
             told = self._contexts(x, contexts)
             z = self.flow.sample(count if told is None else 1, told, generator=generator).reshape(count, self.numbers)
             x[:, len(self.sizes) :] = self.precondition.inverse(z.double())[0]
-        return self.space.shaped(x, n, context)
+        return self.space.unflatten_samples(x, n, context)
 
     @torch.no_grad()
     def whiten(self, x: Tensor, context: Tensor | None, noise: Tensor) -> None:

@@ -175,13 +175,13 @@ class MassFunction(Density):
     ) -> Tensor:
         """Draws n rows of states (n, M) int64; n for each context (*B, G): (n, *B, M)."""
         generator = as_generator(generator, self.bias_out.device)
-        given, count = self.space.spread(n, context)
+        given, count = self.space.expand_context(n, context)
         parts = []
         for start in range(0, count, _SAMPLED_ROWS):
             part = None if given is None else given[start : start + _SAMPLED_ROWS]
             parts.append(self._sample(min(_SAMPLED_ROWS, count - start), part, generator))
         empty = torch.zeros(0, len(self.sizes), dtype=torch.int64, device=self.bias_out.device)
-        return self.space.shaped(torch.cat(parts) if parts else empty, n, context)
+        return self.space.unflatten_samples(torch.cat(parts) if parts else empty, n, context)
 
     def _sample(self, n: int, given: Tensor | None, generator: torch.Generator | None) -> Tensor:
         states = torch.zeros(n, len(self.sizes), dtype=torch.int64, device=self.bias_out.device)

@@ -75,7 +75,7 @@ class Columns(Space):
     Args:
         schema: of all columns.
         given: names of the columns that a density is conditional on.
-        make: what makes a density of (schema, given, inner), for `over`.
+        make: what makes a density of (schema, given, inner), for `wrap`.
 
     Attributes:
         targets: the columns that are modelled, given the others.
@@ -248,7 +248,7 @@ class Columns(Space):
         dtype = self.schema[column.name].dtype
         return replace(column, cells=None, dtype=dtype) if column.dtype == "text" else column
 
-    def over(self, inner: Density) -> Density:
+    def wrap(self, inner: Density) -> Density:
         """The density over these rows of a density over the tensors of `encode`."""
         if self._make is None:
             raise ValueError("this space knows no density: take that of a TableDensity")
@@ -280,7 +280,7 @@ class Columns(Space):
             raise ValueError(f"the given table lacks the columns {quoted(absent)}")
         return self.chosen(frame, [c.name for c in self.conditions])
 
-    def spread(self, n: int, context: Any) -> tuple[Frame | None, int]:
+    def expand_context(self, n: int, context: Any) -> tuple[Frame | None, int]:
         """-> the given columns, each row n times, and their number; (None, n) where nothing is given."""
         frame = self.contexts(context)
         if frame is None:
@@ -288,11 +288,11 @@ class Columns(Space):
         frame = frame[np.repeat(np.arange(len(frame)), n)]
         return frame, len(frame)
 
-    def flat(self, drawn: Any) -> Frame:
+    def flatten_samples(self, drawn: Any) -> Frame:
         """What `sample` returned, as rows."""
         return read(drawn)
 
-    def shaped(self, rows: Frame, n: int, context: Any) -> Any:
+    def unflatten_samples(self, rows: Frame, n: int, context: Any) -> Any:
         """Rows as a pyarrow Table."""
         return rows.to_arrow()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from os import PathLike
 from typing import Any
@@ -123,7 +123,7 @@ def train(
                     part = next(batches)
                     losses = members.losses(part)
                     rate = run.schedule()
-                    bad = members.step(losses, rate, run.step, part.x.shape[1] / size)
+                    bad = members.step(losses, rate, run.averaging(part.x.shape[1] / size))
                     run.count(losses, bad, part.x.shape[1], rate)
                 epoch = run.record()
             if run.step == 0:
@@ -222,10 +222,8 @@ def _with_length(settings: TrainSettings, batch: int, rows: int, given_rows: int
 
 def _setup(settings: TrainSettings, form: str, rows: int, first: Batch | None) -> dict[str, Any]:
     """What a checkpoint's run must have in common with the one that goes on."""
-    names = (
-        "batch", "batch_growth", "lr", "weight_decay", "noise", "schedule", "warmup", "ema", "clip", "seed",
-    )  # fmt: skip
-    return {name: getattr(settings, name) for name in names} | {
+    same = (setting.name for setting in fields(settings) if setting.metadata["same_when_resumed"])
+    return {name: getattr(settings, name) for name in same} | {
         "rows": rows, "data": None if first is None else digest(first), "optimizer": form,
         "objective": _identity(settings.objective),
     }  # fmt: skip

@@ -66,7 +66,7 @@ def evaluate(metric: Objective, density: Density, batch: Batch) -> tuple[float, 
     """-> the metric of a density on validation rows, and of each of its members."""
     if metric is negative_log_likelihood:  # a mixture needs its members' densities once, and `log_prob` works in chunks
         log_probs = torch.stack([member.log_prob(batch.x, batch.context) for member in density.members])
-        return float(-batch.mean(density.mixed(log_probs))), (-batch.mean(log_probs)).tolist()
+        return float(-batch.mean(density.combine(log_probs))), (-batch.mean(log_probs)).tolist()
     whole = float(metric(density, batch))
     members = density.members
     return whole, [whole] if len(members) == 1 else [float(metric(member, batch)) for member in members]

@@ -5,7 +5,6 @@ Here the fast steps are switched in: without them, each density is one `Trainee`
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -23,7 +22,6 @@ fused: Any = None
 if not PLAIN:
     from .._fast.steps.fused import fused
 
-AVERAGE_STEPS = 4  # the average takes in every fourth step: it needs no more, and each time is a pass over memory
 Loss = Callable[[Batch], Tensor]
 
 
@@ -42,15 +40,13 @@ class Steps(Protocol):
         """-> (M,), and sets the gradients. The batch has a leading axis of M, unless M is 1."""
         ...
 
-    def step(self, losses: Tensor, schedule: float, count: int, size: float) -> Tensor:
+    def step(self, losses: Tensor, schedule: float, averaging: float) -> Tensor:
         """One step down the gradient; -> (M,), 1 where it or the loss was not finite and skipped, else 0.
 
         Args:
             losses: (M,).
             schedule: what the learning rate is multiplied by, 0 to 1.
-            count: steps before this one; the average forgets the first weights quickly, within a tenth of the steps so
-                far.
-            size: of the batch, in those of the start: the average forgets by rows.
+            averaging: the share of the new weights in their average, 0 to 1; 0 leaves the average as it is.
         """
         ...
 
@@ -89,19 +85,16 @@ class Trainee:
     Args:
         density: with at least one trainable parameter.
         loss: of a batch.
-        make: a function of the parameters that makes the optimizer.
-        ema: how much of the average is kept in a step.
-        clip: the largest norm of the gradient.
+        settings: complete ones.
     """
 
-    def __init__(
-        self, density: Density, loss: Loss, make: Callable[..., torch.optim.Optimizer], ema: float, clip: float
-    ) -> None:
+    def __init__(self, density: Density, loss: Loss, settings: TrainSettings) -> None:
         self.parameters = {name: p for name, p in density.named_parameters() if p.requires_grad}
         if not self.parameters:
             raise ValueError("the density must have trainable parameters, got none")
-        self._loss, self._make, self.ema, self.clip = loss, make, ema, clip
-        self.optimizer = make(list(self.parameters.values()))
+        self._loss, self._make = loss, settings.optimizer or partial(torch.optim.AdamW, **settings.adamw)
+        self.max_norm = settings.max_norm
+        self.optimizer = self._make(list(self.parameters.values()))
         self.highest = [group["lr"] for group in self.optimizer.param_groups]
         self.lr, self.rates = self.highest[0], [1.0]
         self.average = self._copy()
@@ -116,18 +109,17 @@ class Trainee:
         return loss.detach()[None]
 
     @torch.no_grad()
-    def step(self, losses: Tensor, schedule: float, count: int, size: float = 1.0) -> Tensor:
+    def step(self, losses: Tensor, schedule: float, averaging: float) -> Tensor:
         """One step down the gradient; -> (1,)."""
-        norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.clip)
+        norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.max_norm)
         bad = not bool(torch.isfinite(norm + losses[0]))
         if not bad:
             for group, lr in zip(self.optimizer.param_groups, self.highest, strict=True):
                 group["lr"] = lr * schedule * self.rates[0]
             self.optimizer.step()
-        if count % AVERAGE_STEPS == 0:
-            new = max(1 - self.ema ** (AVERAGE_STEPS * size), 9 / (count + 9))
+        if averaging:
             for name, p in self.parameters.items():
-                self.average[name].lerp_(p, new)
+                self.average[name].lerp_(p, averaging)
         return losses.new_full((1,), float(bad))
 
     @contextmanager
@@ -234,13 +226,13 @@ class Members:
         """Rows x (M, B, *shape) -> the loss of each member (M,), and sets the gradients."""
         return _joined([unit.losses(batch[part]) for unit, part in zip(self.units, self._parts, strict=True)])
 
-    def step(self, losses: Tensor, schedule: float, count: int, size: float = 1.0) -> Tensor:
+    def step(self, losses: Tensor, schedule: float, averaging: float) -> Tensor:
         """A step of each member, as of `Steps.step`."""
         if len(self.units) == 1:
-            return self.units[0].step(losses, schedule, count, size)
+            return self.units[0].step(losses, schedule, averaging)
         parts = [slice(part, part + 1) if isinstance(part, int) else part for part in self._parts]
         return torch.cat(
-            [unit.step(losses[part], schedule, count, size) for unit, part in zip(self.units, parts, strict=True)]
+            [unit.step(losses[part], schedule, averaging) for unit, part in zip(self.units, parts, strict=True)]
         )
 
     @contextmanager
@@ -292,22 +284,12 @@ def _loss(member: Density, settings: TrainSettings) -> Loss:
     return partial(settings.objective, called)
 
 
-def _trainee(member: Density, loss: Loss, settings: TrainSettings) -> Trainee:
-    make: Any = settings.optimizer or partial(
-        torch.optim.AdamW, lr=settings.lr or 0.0, betas=(0.9, 0.98), weight_decay=settings.weight_decay or 0.0
-    )
-    return Trainee(member, loss, make, settings.ema, math.inf if settings.clip is None else settings.clip)
-
-
 def _steps(members: Sequence[Density], settings: TrainSettings) -> Sequence[Steps]:
     """The fast form where there is one, for all members together or one by one; else the plain one."""
     losses = [_loss(member, settings) for member in members]
     if fused is not None and settings.optimizer is None:
         by_hand = settings.objective is negative_log_likelihood and not settings.compile
-        fast = fused(
-            members, losses, by_hand=by_hand, lr=settings.lr, weight_decay=settings.weight_decay,
-            ema=settings.ema, clip=math.inf if settings.clip is None else settings.clip,
-        )  # fmt: skip
+        fast = fused(members, losses, settings, by_hand=by_hand)
         if fast is not None:
             return fast
-    return [_trainee(member, loss, settings) for member, loss in zip(members, losses, strict=True)]
+    return [Trainee(member, loss, settings) for member, loss in zip(members, losses, strict=True)]

@@ -21,6 +21,7 @@ from .optimizer import Members
 from .progress import Epoch
 from .settings import TrainSettings
 
+AVERAGE_STEPS = 4  # the average takes in every fourth step: it needs no more, and each time is a pass over memory
 CHECK_STEPS = 25  # how often non-finite batches are looked at: it costs a GPU its only synchronisation
 MAX_BAD = 10  # of CHECK_STEPS: with more, it is the weights and not a few rows that are broken
 MAX_ROLLBACKS = 5
@@ -89,6 +90,17 @@ class Run:
         progress, warmup = self.progress(), self.settings.warmup
         rise = min(1.0, (progress + 1e-3) / warmup) if warmup else 1.0
         return rise * (0.5 * (1 + math.cos(math.pi * progress)) if self.settings.schedule == "cosine" else 1.0)
+
+    def averaging(self, size: float) -> float:
+        """The share of the new weights in their average after this step, 0 to 1; 0 leaves the average as it is.
+
+        Args:
+            size: of the batch, in those of the start: the average forgets by rows. It forgets the first weights
+                quickly, within a tenth of the steps so far.
+        """
+        if self.step % AVERAGE_STEPS:
+            return 0.0
+        return max(1 - self.settings.ema ** (AVERAGE_STEPS * size), 9 / (self.step + 9))
 
     def elapsed(self) -> float:
         """Wall-clock seconds, those before a resume included."""

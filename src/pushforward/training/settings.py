@@ -51,13 +51,16 @@ _FUNCTION: Rule = callable, "a function"
 _FUNCTION_OR_NONE: Rule = _optional(callable), "None or a function"
 
 
-def _about(rule: Rule, text: str) -> dict[str, Any]:
-    return {"is_good": rule[0], "range": rule[1], "help": text}
+def _about(rule: Rule, text: str, same_when_resumed: bool = False) -> dict[str, Any]:
+    return {"is_good": rule[0], "range": rule[1], "help": text, "same_when_resumed": same_when_resumed}
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """The settings of `train`; the metadata of each field are its `range` and `help`, in words, and `is_good`.
+    """The settings of `train`.
+
+    The metadata of each field are its `range` and `help` in words, `is_good` (whether a value is in range), and
+    `same_when_resumed` (whether a run that goes on from a checkpoint must have the value that it began with).
 
     Example:
         >>> next(f.metadata["help"] for f in fields(TrainSettings) if f.name == "steps")
@@ -92,34 +95,47 @@ class TrainSettings:
     ))  # fmt: skip
     batch: int | None = field(
         default=None, metadata=_about(_COUNT,
-            "rows of a step; None takes what `choose` would for the density's recipe and the number of rows"
+            "rows of a step; None takes what `choose` would for the density's recipe and the number of rows",
+            same_when_resumed=True,
     ))  # fmt: skip
     batch_growth: int | None = field(
         default=None, metadata=_about(_GROWTH,
             "how many times larger the batch is at the end, a power of 2: it doubles in parts of the run that grow, "
             "too, for many steps first and little noise last. None as for batch, but 1 where that or the epochs are "
-            "given: it needs a length in steps or seconds"
+            "given: it needs a length in steps or seconds",
+            same_when_resumed=True,
     ))  # fmt: skip
-    lr: float | None = field(default=None, metadata=_about(_POSITIVE, "the highest learning rate; None as for batch"))
-    weight_decay: float | None = field(default=None, metadata=_about(_NOT_NEGATIVE, "of AdamW; None as for batch"))
+    lr: float | None = field(
+        default=None, metadata=_about(_POSITIVE, "the highest learning rate; None as for batch", same_when_resumed=True)
+    )
+    weight_decay: float | None = field(
+        default=None, metadata=_about(_NOT_NEGATIVE, "of AdamW; None as for batch", same_when_resumed=True)
+    )
     noise: float | None = field(
         default=None, metadata=_about(_NOT_NEGATIVE,
             "standard deviation of the noise added to the rows each time they are drawn, in units of each column's "
             "spread. It smooths the density of few rows; None as for batch (none but for tables of few rows), 0 for "
-            "none"
+            "none",
+            same_when_resumed=True,
     ))  # fmt: skip
-    schedule: str = field(default="cosine", metadata=_about(_SCHEDULE, 'of the learning rate: "cosine" or "constant"'))
+    schedule: str = field(
+        default="cosine",
+        metadata=_about(_SCHEDULE, 'of the learning rate: "cosine" or "constant"', same_when_resumed=True),
+    )
     warmup: float = field(
         default=0.03, metadata=_about(_PART,
-            "the part of the run over which the rate rises from zero"
+            "the part of the run over which the rate rises from zero",
+            same_when_resumed=True,
     ))  # fmt: skip
     ema: float = field(
         default=0.995, metadata=_about(_BELOW_ONE,
-            "how much of the averaged weights is kept in a step; 0 keeps the last weights alone"
+            "how much of the averaged weights is kept in a step; 0 keeps the last weights alone",
+            same_when_resumed=True,
     ))  # fmt: skip
     clip: float | None = field(
         default=2.0, metadata=_about(_POSITIVE_OR_NONE,
-            "the largest gradient norm; None does not clip"
+            "the largest gradient norm; None does not clip",
+            same_when_resumed=True,
     ))  # fmt: skip
     patience: float | None = field(
         default=0.5, metadata=_about(_POSITIVE_OR_NONE,
@@ -141,9 +157,20 @@ class TrainSettings:
     ))  # fmt: skip
     seed: int = field(
         default=0, metadata=_about(_WHOLE,
-            "of the shuffling, of the held-out rows, and of the generator handed to a drawing function"
+            "of the shuffling, of the held-out rows, and of the generator handed to a drawing function",
+            same_when_resumed=True,
     ))  # fmt: skip
     compile: bool = field(default=False, metadata=_about(_TRUTH, "run the density through `torch.compile`"))
+
+    @property
+    def adamw(self) -> dict[str, Any]:
+        """The arguments of AdamW."""
+        return {"lr": self.lr or 0.0, "betas": (0.9, 0.98), "eps": 1e-8, "weight_decay": self.weight_decay or 0.0}
+
+    @property
+    def max_norm(self) -> float:
+        """The largest norm of the gradient."""
+        return math.inf if self.clip is None else self.clip
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> TrainSettings:

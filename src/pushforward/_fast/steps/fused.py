@@ -4,7 +4,7 @@ autograd, and one fused AdamW over all weights."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from ...density import Density
 from ...flow import Flow
 from .by_hand import GradientsByHand, has_rules
 from .weights import FlatWeights
+
+if TYPE_CHECKING:
+    from ...training.settings import TrainSettings
 
 
 class Rows(Protocol):
@@ -31,18 +34,18 @@ class FusedAdamW(FlatWeights):
     Args:
         densities: M that differ in their weights alone.
         losses: of a batch of each, for autograd.
+        settings: complete ones.
         by_hand: whether the losses are mean negative log-likelihoods, for which there are rules by hand.
-        lr: the highest learning rate.
-        weight_decay: of AdamW.
-        ema: how much of the average is kept in a step.
-        clip: the largest norm of a density's gradient.
     """
 
     def __init__(
-        self, densities: Sequence[Density], losses: Sequence[Callable[..., Tensor]], *, by_hand: bool, lr: float,
-        weight_decay: float, ema: float, clip: float,
-    ) -> None:  # fmt: skip
-        super().__init__(densities, lr=lr, weight_decay=weight_decay, ema=ema, clip=clip)
+        self,
+        densities: Sequence[Density],
+        losses: Sequence[Callable[..., Tensor]],
+        settings: TrainSettings,
+        by_hand: bool,
+    ) -> None:
+        super().__init__(densities, settings)
         flows = [density for density in densities if isinstance(density, Flow)]
         self._losses = losses
         self._by_hand = None
@@ -63,7 +66,7 @@ class FusedAdamW(FlatWeights):
 
 
 def fused(
-    densities: Sequence[Density], losses: Sequence[Callable[..., Tensor]], **settings: Any
+    densities: Sequence[Density], losses: Sequence[Callable[..., Tensor]], settings: TrainSettings, by_hand: bool
 ) -> list[FusedAdamW] | None:
     """Densities that differ in their weights alone together, others one by one; arguments as of `FusedAdamW`.
 
@@ -76,7 +79,9 @@ def fused(
         kinds = {(p.dtype, p.device) for k in group for p in densities[k].parameters() if p.requires_grad}
         if len(kinds) > 1:
             return None
-    return [FusedAdamW([densities[k] for k in group], [losses[k] for k in group], **settings) for group in groups]
+    return [
+        FusedAdamW([densities[k] for k in group], [losses[k] for k in group], settings, by_hand) for group in groups
+    ]
 
 
 def _differ_in_weights_alone(densities: Sequence[Density]) -> bool:

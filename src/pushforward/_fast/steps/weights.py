@@ -6,15 +6,17 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ...density import Density
 
+if TYPE_CHECKING:
+    from ...training.settings import TrainSettings
+
 fused_adamw: Any = torch.ops.aten._fused_adamw_.default
-AVERAGE_STEPS = 4  # the average takes in every fourth step: it needs no more, and each time is a pass over memory
 
 
 class Learned(NamedTuple):
@@ -33,10 +35,7 @@ class FlatWeights:
 
     Args:
         densities: M that differ in their weights alone.
-        lr: the highest learning rate.
-        weight_decay: of AdamW.
-        ema: how much of the average is kept in a step.
-        clip: the largest norm of a density's gradient.
+        settings: complete ones.
 
     Attributes:
         flat: (M, P), the weights.
@@ -44,9 +43,7 @@ class FlatWeights:
         rates: (M), what each learning rate is multiplied by.
     """
 
-    def __init__(
-        self, densities: Sequence[Density], *, lr: float = 1e-3, weight_decay: float, ema: float, clip: float
-    ) -> None:
+    def __init__(self, densities: Sequence[Density], settings: TrainSettings) -> None:
         named = [_side_by_side(density) for density in densities]
         self.names = [name for name, _ in named[0]]
         self.parameters = [[p for _, p in parameters] for parameters in named]
@@ -64,7 +61,7 @@ class FlatWeights:
             offset = part.stop
             for k, p in enumerate(same):
                 p.data, p.grad = self.flat[k, part].view(p.shape), self.gradient[k, part].view(p.shape)
-        self.lr, self.ema, self.clip, self.weight_decay = lr, ema, clip, weight_decay
+        self.lr, self.adamw, self.max_norm = settings.lr or 0.0, settings.adamw, settings.max_norm
         self.average = self.flat.clone()
         self.best: Tensor | None = None
         self.moments = torch.zeros_like(self.flat), torch.zeros_like(self.flat)
@@ -101,33 +98,31 @@ class FlatWeights:
         return Learned(*(t[0, whole].view(len(parameters), *shape) for t in (self.flat, self.gradient)))
 
     @torch.no_grad()
-    def step(self, losses: Tensor, schedule: float, count: int, size: float = 1.0) -> Tensor:
+    def step(self, losses: Tensor, schedule: float, averaging: float) -> Tensor:
         """One step of AdamW down the gradient; -> (M,), 1 where it or the loss was not finite and skipped, else 0.
 
         Args:
             losses: (M,).
             schedule: what the learning rate is multiplied by.
-            count: steps before this one; the average forgets the first weights quickly, within a tenth of the
-                steps so far.
-            size: of the batch, in those of the start: the average forgets by rows.
+            averaging: the share of the new weights in their average; 0 leaves the average as it is.
         """
         squares = torch.stack([torch.dot(g, g) for g in self.gradient])  # half the time of vector_norm
         total = squares + losses
         bad = (total - total).ne_(0).float()  # infinite or not a number
         # The fused kernel divides by grad_scale as it reads the gradient: clipping costs no pass over memory.
-        excess = (squares * (1 / self.clip**2)).clamp_(min=1.0).sqrt_().float()
+        excess = (squares * (1 / self.max_norm**2)).clamp_(min=1.0).sqrt_().float()
         self.counts += 1 - bad
-        lr = self.lr * schedule
+        beta1, beta2 = self.adamw["betas"]
         for state, rate, scale, skip in zip(self._of_adam, self.rates, excess.unbind(), bad.unbind(), strict=True):
             flat, gradient, first, second, steps = state
             # The kernel itself: under `torch.optim`, a step of 400,000 weights took .36 ms in place of .28.
             fused_adamw(
-                flat, gradient, first, second, [], steps, lr=lr * rate, beta1=0.9, beta2=0.98,
-                weight_decay=self.weight_decay, eps=1e-8, amsgrad=False, maximize=False, grad_scale=scale,
-                found_inf=skip,
+                flat, gradient, first, second, [], steps, lr=self.lr * schedule * rate, beta1=beta1, beta2=beta2,
+                weight_decay=self.adamw["weight_decay"], eps=self.adamw["eps"], amsgrad=False, maximize=False,
+                grad_scale=scale, found_inf=skip,
             )  # fmt: skip
-        if count % AVERAGE_STEPS == 0:
-            self.average.lerp_(self.flat, max(1 - self.ema ** (AVERAGE_STEPS * size), 9 / (count + 9)))
+        if averaging:
+            self.average.lerp_(self.flat, averaging)
         return bad
 
     @contextmanager
