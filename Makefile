@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PEERS ?= peers/bin/python
+# A process for each core, of one thread each.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
 
 .PHONY: demo test test-plain test-slow notebook lint format bench bench-full clean
 
@@ -10,16 +12,16 @@ demo: $(VENV)/.installed
 	$(BIN)/pushforward demo
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 # What calls fast code somewhere, in the textbook's form; the rest of the suite is the same in either.
 test-plain: $(VENV)/.installed
-	PUSHFORWARD_PLAIN=1 $(BIN)/python -m pytest -q -k "not compiles and not export" tests/test_elementwise.py tests/test_bases.py \
+	PUSHFORWARD_PLAIN=1 $(PYTEST) tests/test_elementwise.py tests/test_bases.py \
 		tests/test_flow.py tests/test_ensemble.py tests/test_models.py tests/test_golden.py tests/test_objectives.py \
 		src/pushforward/bijections src/pushforward/recipes src/pushforward/training
 
 test-slow: $(VENV)/.installed
-	$(BIN)/python -m pytest -q -m slow
+	$(PYTEST) -m slow
 
 notebook: $(VENV)/.installed
 	PUSHFORWARD_STEPS=60 $(BIN)/python -m pytest -q --nbmake notebooks

@@ -238,7 +238,7 @@ COLUMNS = [
     Column("Integer", lambda rng: rng.poisson(200, 400)),
     Column("Integer/missing", lambda rng: with_gaps(rng.poisson(200, 400))),
     Column("Circular", lambda rng: rng.uniform(0, 360, 400), "circular:360"),
-    Column("Circular/whole", lambda rng: rng.integers(0, 24, 400), "circular:24"),
+    Column("Circular/whole", lambda rng: rng.integers(0, 360, 400), "circular:360"),
     Column("Rounded", lambda rng: np.round(rng.normal(0, 1, 400), 1)),
     Column("Rounded/asked", lambda rng: rng.integers(0, 90, 400) * 0.5, "quantised:0.5"),
     Column("Bounded", lambda rng: rng.beta(0.5, 0.5, 400)),

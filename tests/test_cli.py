@@ -103,6 +103,7 @@ def test_toys_are_those_of_the_library() -> None:
     assert sorted(cli.TOYS) == sorted(TOYS)
 
 
+@pytest.mark.slow
 def test_demo_writes_its_figures_and_pictures(tmp_path: Path) -> None:
     figures = good("demo", "--toy", "banana", "--steps", 15, "--out", tmp_path / "new" / "demo", "--progress", "none")
     wanted = "test_nll entropy gap gap_se train_seconds steps roundtrip_max logdet_max out"

@@ -206,6 +206,7 @@ def test_old_models_are_shown_and_sampled(path: Path, tmp_path: Path) -> None:
     assert good("score", path, tmp_path / "s.csv", "--out", tmp_path / "t.csv")["rows"] == 5
 
 
+@pytest.mark.slow
 def test_a_table_larger_than_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pushforward.tables.drawing.MEMORY_CELLS", 100)
     rng = np.random.default_rng(0)

@@ -98,6 +98,7 @@ def test_its_features_are_finite(case: Column) -> None:
     assert np.isfinite(features).all()
 
 
+@pytest.mark.filterwarnings("ignore:column 'x' is left out", "ignore:rounded values are spread evenly")
 @columns
 def test_a_flow_learns_a_table_that_has_it(case: Column) -> None:
     rng = np.random.default_rng(0)

@@ -149,6 +149,7 @@ def test_clone_and_pickle(fitted: pf.FlowDensity) -> None:
     assert np.array_equal(loaded.sample(5, random_state=0), fitted.sample(5, random_state=0))
 
 
+@pytest.mark.slow
 def test_grid_search_over_depth_in_two_processes() -> None:
     search = GridSearchCV(small(steps=20), {"depth": [1, 3]}, cv=2, n_jobs=2).fit(normal_rows(200))
     assert search.best_params_["depth"] in (1, 3)

@@ -334,6 +334,7 @@ def test_clone_and_pickle(fitted: pf.FlowDensity) -> None:
     pd.testing.assert_frame_equal(loaded.sample(5, random_state=0), fitted.sample(5, random_state=0))
 
 
+@pytest.mark.slow
 def test_grid_search_and_cross_validation() -> None:
     frame = people(120)
     search = GridSearchCV(small(steps=5), {"depth": [1, 2]}, cv=2, n_jobs=2).fit(frame)

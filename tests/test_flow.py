@@ -417,6 +417,7 @@ def test_float64_rows_keep_their_digits_before_a_precondition() -> None:
     assert float(-log_prob.mean()) == pytest.approx(entropy, abs=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [pf.real_nvp, pf.spline_flow, pf.triangular_spline_flow])
 def test_a_flow_can_be_exported_for_any_number_of_rows(build) -> None:  # type: ignore[no-untyped-def]
     flow, x = trained_like(build(3, depth=2, width=8, seed=0)), torch.randn(8, 3)

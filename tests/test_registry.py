@@ -174,6 +174,7 @@ def test_state_dict_round_trip(case: Case) -> None:
         assert torch.equal(mine, theirs)
 
 
+@pytest.mark.slow
 @bijections
 def test_it_compiles_without_graph_breaks(case: Case) -> None:
     b, x = build(case, torch.float64), batch(case, torch.float64)
@@ -231,6 +232,7 @@ def test_second_derivatives_are_the_same_in_every_mode(case: Case, direction: st
     torch.testing.assert_close(torch.func.hessian(total)(x), expected, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 @bijections
 def test_it_can_be_exported_for_any_number_of_rows(case: Case) -> None:
     b, x = build(case, torch.float64), batch(case, torch.float64)

@@ -108,6 +108,7 @@ def test_a_sum_beyond_the_bounds_of_its_column_is_drawn_again() -> None:
     assert (drawn["b"] >= 0).all()
 
 
+@pytest.mark.slow
 @quiet
 def test_it_is_worth_what_the_cells_are_worth(density: Any) -> None:
     held = bills(1000, 2)

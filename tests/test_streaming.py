@@ -146,6 +146,7 @@ def test_row_groups_come_in_random_order_each_row_once(tmp_path: Path) -> None:
     assert sorted(left + part.column("x").numbers.tolist()) == sorted(plain)
 
 
+@pytest.mark.slow
 def test_a_folder_is_learned_without_being_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = folder(tmp_path / "f", 30_000, kinds=4)
     rare = pa.table({"kind": ["rare", "a"], "x": [0.0, 99.0], "count": pa.array([None, 3], pa.int64()), "y": [1.0, 2]})

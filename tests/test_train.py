@@ -49,6 +49,7 @@ def test_fit_recovers_a_gaussian_in_data_units() -> None:
     assert fit.summary["best_val_nll"] == pytest.approx(float(truth.entropy()), abs=0.15)
 
 
+@pytest.mark.slow
 def test_moons_are_learned_to_a_tenth_of_a_gaussians_gap() -> None:
     flow = pf.real_nvp(2, width=32, seed=0)
     pf.fit(flow, lambda n, g: TwoMoons().sample(n, generator=g), steps=600, progress="none")
@@ -464,6 +465,7 @@ def test_noise_follows_the_weighted_spread() -> None:
     assert float(flow.log_prob(x[:500]).detach().mean()) == pytest.approx(-3.03, abs=0.15)  # of N(0, 2) at N(0, 1)
 
 
+@pytest.mark.slow
 def test_few_rows_are_smoothed_unless_it_is_forbidden() -> None:
     x, fresh = moons(30), moons(5000, seed=1)
     scores = []
@@ -500,6 +502,7 @@ def test_a_long_time_for_few_rows_ends_before_they_are_learned_by_heart() -> Non
     assert fit.epochs[-1].lr < 1e-5  # the schedule came to its end
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own compiler uses what torch deprecates
 def test_every_recipe_compiles_whole_with_a_dynamic_batch(recipe: str) -> None:
