@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,35 +29,74 @@ ROWS_OF_FILE = 250_000
 
 
 def log_prob(folder: Path, small: bool) -> Callable[[], float]:
-    return _scoring(2_500 if small else 250_000)
+    return _scoring(_affine(2), 2_500 if small else 250_000, 2)
+
+
+def log_prob_43(folder: Path, small: bool) -> Callable[[], float]:
+    return _scoring(_affine(43), 500 if small else 50_000, 43)
+
+
+def log_prob_spline(folder: Path, small: bool) -> Callable[[], float]:
+    import pushforward as pf
+
+    return _scoring(pf.spline_flow(7, seed=0), 500 if small else 50_000, 7)
 
 
 def sampling(folder: Path, small: bool) -> Callable[[], float]:
-    import pushforward as pf
-
-    flow = pf.real_nvp(2, depth=6, width=256, seed=0)
+    flow = _affine(2)
     return _seconds(lambda: flow.sample(2_500 if small else 250_000))
 
 
+def sampling_43(folder: Path, small: bool) -> Callable[[], float]:
+    flow = _affine(43)
+    return _seconds(lambda: flow.sample(500 if small else 50_000))
+
+
 def step_100(folder: Path, small: bool) -> Callable[[], float]:
-    return _steps(100, 4 if small else 200, 2)
+    return _steps(_affine(2), 100, 4 if small else 200, 2)
 
 
 def step_4096(folder: Path, small: bool) -> Callable[[], float]:
-    return _steps(4096, 1 if small else 10, 2)
+    return _steps(_affine(2), 4096, 1 if small else 10, 2)
+
+
+def step_43(folder: Path, small: bool) -> Callable[[], float]:
+    return _steps(_affine(43), 512, 1 if small else 10, 43)
 
 
 def spline_step(folder: Path, small: bool) -> Callable[[], float]:
     import pushforward as pf
 
-    return _steps(256, 2 if small else 40, 7, pf.spline_flow(7, seed=0))
+    return _steps(pf.spline_flow(7, seed=0), 256, 2 if small else 40, 7)
 
 
 def members_step(folder: Path, small: bool) -> Callable[[], float]:
     import pushforward as pf
 
     flows = [pf.real_nvp(7, depth=8, width=64, seed=k) for k in range(8)]
-    return _steps(256, 2 if small else 20, 7, pf.Ensemble(flows))
+    return _steps(pf.Ensemble(flows), 256, 2 if small else 20, 7)
+
+
+def fit_table(folder: Path, small: bool) -> Callable[[], float]:
+    """From a frame to a fitted density: the schema, the mass function and the flow."""
+    import numpy as np
+
+    import pushforward as pf
+
+    rng = np.random.default_rng(0)
+    colour = rng.choice(["red", "green", "blue"], 2000)
+    size = rng.normal(size=2000) + (colour == "red")
+    table = {
+        "colour": colour, "size": size, "count": rng.poisson(4, 2000), "weight": np.exp(size + rng.normal(size=2000)),
+        "price": np.round(10 * rng.random(2000), 2),
+    }  # fmt: skip
+
+    def run() -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pf.fit_table(table, steps=2 if small else 200, progress="none")
+
+    return _seconds(run)
 
 
 def import_and_score(folder: Path, small: bool) -> Callable[[], float]:
@@ -85,12 +125,17 @@ def score_parquet(folder: Path, small: bool) -> Callable[[], float]:
 
 # what it is, the function, the unit
 TASKS: dict[str, tuple[str, Callable[[Path, bool], Callable[[], float]], str]] = {
-    "log_prob": ("log_prob of 250,000 x 2, 6 x 256", log_prob, "s"),
-    "sample": ("sampling 250,000 x 2, 6 x 256", sampling, "s"),
-    "step_100": ("training step, batch 100", step_100, "ms"),
-    "step_4096": ("training step, batch 4,096", step_4096, "ms"),
+    "log_prob": ("log_prob of 250,000, D = 2, 6 x 256", log_prob, "s"),
+    "sample": ("sampling 250,000, D = 2, 6 x 256", sampling, "s"),
+    "log_prob_43": ("log_prob of 50,000, D = 43, 10 x 512", log_prob_43, "s"),
+    "sample_43": ("sampling 50,000, D = 43, 10 x 512", sampling_43, "s"),
+    "log_prob_spline": ("log_prob of 50,000, spline_flow(7)", log_prob_spline, "s"),
+    "step_100": ("training step, D = 2, batch 100", step_100, "ms"),
+    "step_4096": ("training step, D = 2, batch 4,096", step_4096, "ms"),
+    "step_43": ("training step, D = 43, batch 512", step_43, "ms"),
     "spline_step": ("training step, spline_flow(7), batch 256", spline_step, "ms"),
-    "members_step": ("training step, 8 members, batch 256", members_step, "ms"),
+    "members_step": ("training step, 8 members, D = 7, batch 256", members_step, "ms"),
+    "fit_table": ("fit_table of 2,000 mixed rows, 200 steps", fit_table, "s"),
     "start": ("command line, 1,000 rows from its start", import_and_score, "s"),
     "score": ("command line, scoring a Parquet folder", score_parquet, "s"),
 }
@@ -105,12 +150,18 @@ def _seconds(function: Callable[[], object]) -> Callable[[], float]:
     return once
 
 
-def _scoring(points: int) -> Callable[[], float]:
-    import torch
-
+def _affine(features: int) -> Any:
+    """The flows of `peers.py`."""
     import pushforward as pf
 
-    flow, x = pf.real_nvp(2, depth=6, width=256, seed=0), torch.randn(points, 2)
+    depth, width = (6, 256) if features == 2 else (10, 512)
+    return pf.real_nvp(features, depth=depth, width=width, seed=0)
+
+
+def _scoring(flow: Any, points: int, features: int) -> Callable[[], float]:
+    import torch
+
+    x = torch.randn(points, features)
 
     def run() -> None:
         with torch.no_grad():
@@ -119,13 +170,12 @@ def _scoring(points: int) -> Callable[[], float]:
     return _seconds(run)
 
 
-def _steps(batch: int, steps: int, features: int, density: Any = None) -> Callable[[], float]:
+def _steps(density: Any, batch: int, steps: int, features: int) -> Callable[[], float]:
     """Seconds of a step of `train`, with all that it does; a turn is one pass over the rows."""
     import torch
 
     import pushforward as pf
 
-    density = pf.real_nvp(2, depth=6, width=256, seed=0) if density is None else density
     x = torch.randn(steps * batch, features)
     epochs = pf.train(density, x, batch=batch, epochs=100_000, val_fraction=0.0, patience=None, check=False)
     once = _seconds(lambda: next(epochs))
