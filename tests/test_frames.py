@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+import pushforward as pf
 from pushforward.io.frames import Column, Frame, concat, of_arrow, read
 
 
@@ -234,3 +236,23 @@ def test_lists_and_bytes_are_kept_but_are_nothing_to_model() -> None:
     assert frame.to_arrow().equals(source)
     with pytest.raises(ValueError, match=r"column 'l' holds list.*, which is no number"):
         frame.columns[0].require_numbers()
+
+
+def test_a_path_is_no_table_but_says_what_reads_it() -> None:
+    with pytest.raises(ValueError, match=r"expected a table, got the path 'rows.csv': read it with read_table"):
+        pf.fit_table("rows.csv")
+
+
+def test_a_frame_and_a_file_are_shown_in_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b\n1,x\n2,y\n")
+    assert repr(pf.read_table(path)) == "Frame(2 rows, columns=['a', 'b'])"
+    assert repr(pf.open_table(path)) == f"TableFile({str(path)!r}, columns=['a', 'b'])"
+
+
+@pytest.mark.parametrize(("start", "what"), [(b"PAR1", "a Parquet file"), (b"PK\x03\x04", "a zip archive")])
+def test_a_file_of_another_kind_than_its_name_says(tmp_path: Path, start: bytes, what: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(start + b"\x00\x15\x04" * 40)
+    with pytest.raises(ValueError, match=f"is no text but {what}"):
+        pf.read_table(path)

@@ -393,3 +393,13 @@ def test_a_training_does_not_load_torchs_compiler() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.split() == ["False"]
+
+
+def test_arguments_in_the_wrong_order_are_told() -> None:
+    with pytest.raises(ValueError, match="the first argument must be a density, the second its rows; got Tensor"):
+        pf.fit(moons(), small())  # type: ignore[arg-type]
+
+
+def test_a_record_is_shown_by_its_summary() -> None:
+    fit = pf.fit(small(), moons(50), steps=3, progress="none")
+    assert repr(fit) == f"Fit({fit.summary})"

@@ -331,4 +331,6 @@ def as_generator(generator: torch.Generator | int | None, device: torch.device |
         >>> as_generator(3).initial_seed()
         3
     """
+    if generator is not None and not isinstance(generator, int | torch.Generator):
+        raise ValueError(f"generator must be a torch.Generator, a seed or None, got {generator!r}")
     return torch.Generator(device).manual_seed(generator) if isinstance(generator, int) else generator

@@ -75,7 +75,8 @@ class Chain(Bijection):
         super().__init__()
         for b in bijections:
             if not isinstance(b, Bijection):
-                raise ValueError(f"Chain takes bijections, got {type(b).__name__}")
+                hint = ": give them one by one, as Chain(*layers)" if isinstance(b, list | tuple) else ""
+                raise ValueError(f"Chain takes bijections, got {type(b).__name__}{hint}")
         self.bijections = nn.ModuleList(bijections)
         self.takes_float64 = len(bijections) > 0 and bijections[0].takes_float64
 

@@ -138,7 +138,8 @@ def _tell(tally: Tally, reasons: list[str]) -> dict[str, Any]:
     median, (mean, se) = tally.median(), tally.mean()
     say("scored", f"{count(tally.rows, 'row')}: median log-density {median:.4f} nats per row")
     finite = " of the rows that have one" if tally.impossible else ""
-    say("mean", f"{plus_minus(mean, se)}{finite}, between {tally.lowest:.4g} and {tally.highest:.4g}")
+    if tally.rows > tally.impossible:
+        say("mean", f"{plus_minus(mean, se)}{finite}, between {tally.lowest:.4g} and {tally.highest:.4g}")
     if tally.impossible:
         say("impossible", f"{count(tally.impossible, 'row')} with log-density -inf: {listed(reasons, 5)}")
     if tally.extreme:

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,9 @@ class Frame:
     named: bool = True
     source: str = "the table"
     kind: str = "pyarrow"
+
+    def __repr__(self) -> str:
+        return f"Frame({len(self)} rows, columns={self.names})"
 
     def __len__(self) -> int:
         return len(self.columns[0])
@@ -330,6 +334,8 @@ def concat(frames: Sequence[Frame]) -> Frame:
 
 def _of_array(source: Any) -> Frame:
     """Numbers (N, D) as a frame without names."""
+    if isinstance(source, str | PathLike):
+        raise ValueError(f"expected a table, got the path {str(source)!r}: read it with read_table or open_table")
     values = _as_numpy(source)
     if values.ndim != 2 or values.dtype.kind not in "fiub":
         raise ValueError(

@@ -65,6 +65,9 @@ class TableFile(FrameSource):
         self._keep: tuple[Keep, ...] = ()
         self._without = np.empty(0, np.int64)  # numbers of rows that are left out
 
+    def __repr__(self) -> str:
+        return f"TableFile({self.path!r}, columns={list(self.names)})"
+
     @property
     def rows(self) -> int | None:
         """The number of rows, None where only reading them all would tell."""

@@ -35,6 +35,13 @@ _FREE_TEXT = (".csv", ".tsv", ".tab")  # where blanks are rather part of a cell 
 _COMMA_NUMBER = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
 _DECIMAL = (r"^(\s*[+-]?\d*),(\d+(?:[eE][+-]?\d+)?\s*)$", r"\1.\2")
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f]")  # characters that no text has
+_BINARY = {
+    b"PAR1": "a Parquet file (.parquet)",
+    b"ARROW1": "an Arrow file (.arrow)",
+    b"PK\x03\x04": "a zip archive or a workbook",
+    b"\x93NUMPY": "an array (.npy)",
+    b"SQLite format 3": "a SQLite file (.sqlite)",
+}  # how files begin that are no text
 _MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
           (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
 
@@ -153,6 +160,9 @@ class TextFile(Reader):
         """The encoding of the file, with a warning where it is not UTF-8."""
         with self._damage(), self._opened(decoded=False) as stream:
             chunk = stream.read(_HEAD)
+            for mark, what in _BINARY.items():
+                if chunk.startswith(mark):
+                    raise ValueError(f"{self._path} is no text but {what}: rename it")
             encoding = next((name for mark, name in _MARKS if chunk.startswith(mark)), None)
             read, decoder = 0, codecs.getincrementaldecoder("utf-8")()
             while encoding is None and chunk and read < _VALIDATED:
@@ -166,7 +176,8 @@ class TextFile(Reader):
                 chunk = following
         if encoding is not None:
             warnings.warn(
-                f"{self._path} is read as {encoding}, since it is no UTF-8; encoding= overrides", stacklevel=5
+                f"{self._path} is read as {encoding}, since it is no UTF-8; give the encoding where that is wrong",
+                stacklevel=5,
             )
         return encoding or "utf-8"
 

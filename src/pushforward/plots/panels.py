@@ -17,6 +17,7 @@ from ..density import Density
 from ..flow import Flow
 from ..io import frames
 from ..io.atomic import atomic
+from ..training.progress import Fit
 from . import style
 
 
@@ -192,14 +193,15 @@ def _image(ax: Axes, log_p: np.ndarray, spans: Sequence[tuple[float, float]], lo
 
 
 def history(
-    epochs: Sequence[Any], *, against: str = "step", floor: float | None = None, ax: Axes | None = None
+    epochs: Sequence[Any] | Fit, *, against: str = "step", floor: float | None = None, ax: Axes | None = None
 ) -> Axes:
     """A training's negative log-densities, in nats per row.
 
     A record of few steps, as at the end of a long pass, has a noisy mean: it is shown averaged with the one before.
 
     Args:
-        epochs: the records of `train`: objects with step, epoch, seconds, train_nll and val_nll (a number or None).
+        epochs: the records of `train`, or the `Fit` that has them: objects with step, epoch, seconds, train_nll and
+            val_nll (a number or None).
         against: "step", "epoch" or "seconds", the horizontal axis.
         floor: the entropy of the data where it is known, in nats: no model can come below it.
         ax: the axes to draw into.
@@ -207,6 +209,7 @@ def history(
     Raises:
         ValueError: there are no records, or `against` is another word.
     """
+    epochs = epochs.epochs if isinstance(epochs, Fit) else epochs
     if not epochs:
         raise ValueError("expected at least one record of a training, got none")
     if against not in ("step", "epoch", "seconds"):

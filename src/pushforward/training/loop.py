@@ -199,6 +199,8 @@ if train.__doc__:  # not under python -OO
 
 def _complete(given: TrainSettings, density: Density, data: Any) -> TrainSettings:
     """Takes from the rule what was left open."""
+    if not isinstance(density, Density):
+        raise ValueError(f"the first argument must be a density, the second its rows; got {type(density).__name__}")
     if data is None and given.steps is None and given.seconds is None:
         raise ValueError("without data, give the length of the training in steps or seconds")
     member = density.members[0]

@@ -64,7 +64,10 @@ class Fit:
 
     epochs: list[Epoch] = field(default_factory=list)
     stopped: str = "done"
-    density: Density | None = field(default=None, repr=False)
+    density: Density | None = None
+
+    def __repr__(self) -> str:
+        return f"Fit({self.summary})"
 
     @property
     def flow(self) -> Flow | Any:
