@@ -227,3 +227,11 @@ def test_buffers_that_a_file_does_not_hold_are_made_again(tmp_path: Path, monkey
 def test_a_density_whose_class_files_do_not_know_is_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Shifted cannot be saved: its class was not made known"):
         pf.save(Shifted(1.0), tmp_path / "model.safetensors")
+
+
+def test_densities_that_share_a_buffer_are_saved(tmp_path: Path) -> None:
+    frequencies = pf.baselines.Frequencies([2])
+    mixture = pf.Mixture([frequencies, pf.baselines.Frequencies([2], frequencies.log_mass)])
+    pf.save(mixture, tmp_path / "m.safetensors")
+    states = torch.tensor([[0], [1]])
+    assert torch.equal(pf.load(tmp_path / "m.safetensors").log_prob(states), mixture.log_prob(states))
