@@ -345,10 +345,10 @@ def test_ctrl_c_returns_the_best_weights_so_far() -> None:
         (lambda x: {"data": x, "weights": -torch.ones(len(x))}, "not negative"),
         (lambda x: {"data": x, "weights": torch.ones(3)}, r"expected weights of shape \(1000,\), got \(3,\)"),
         (lambda x: {"data": x, "epochs": 3, "seconds": 1.0}, "at most one of epochs, steps and seconds"),
-        (lambda x: {"data": x, "epochs": 0}, "epochs must be a positive whole number, got 0"),
-        (lambda x: {"data": x, "batch": 0}, "batch must be a whole number of at least 1, got 0"),
-        (lambda x: {"data": x, "epochs": 1.5}, "epochs must be a positive whole number, got 1.5"),
-        (lambda x: {"data": x, "seconds": "10"}, "seconds must be positive and finite, got '10'"),
+        (lambda x: {"data": x, "epochs": 0}, "epochs must be None or a whole number of at least 1, got 0"),
+        (lambda x: {"data": x, "batch": 0}, "batch must be None or a whole number of at least 1, got 0"),
+        (lambda x: {"data": x, "epochs": 1.5}, "epochs must be None or a whole number of at least 1, got 1.5"),
+        (lambda x: {"data": x, "seconds": "10"}, "seconds must be None or a positive finite number, got '10'"),
         (lambda x: {"data": x, "weight_decay": -1}, "weight_decay must be None or a number of at least 0, got -1"),
         (lambda x: {"data": x, "seed": 1.5}, "seed must be a whole number, got 1.5"),
         (
@@ -375,7 +375,7 @@ def test_wrong_input_is_told(change, message: str) -> None:  # type: ignore[no-u
 
 
 def test_settings_are_checked_before_a_flow_is_chosen() -> None:
-    with pytest.raises(ValueError, match="seconds must be positive and finite, got -1"):
+    with pytest.raises(ValueError, match="seconds must be None or a positive finite number, got -1"):
         pf.fit("auto", moons(), seconds=-1, progress="none")
 
 

@@ -68,9 +68,9 @@ class Request:
     cache: dict[str, Any] = field(default_factory=dict, init=False, compare=False)  # what kinds tried in turn share
 
 
-def fact(is_good: Callable[[Any], bool], default: Any = MISSING, *, of: type[Facts] | None = None) -> Any:
+def fact(is_valid: Callable[[Any], bool], default: Any = MISSING, *, of: type[Facts] | None = None) -> Any:
     """A field of a kind of column that stands in files, and what its value must be there; `of` facts of its own."""
-    return field(default=default, metadata={"is_good": is_good, "of": of})
+    return field(default=default, metadata={"is_valid": is_valid, "of": of})
 
 
 def is_text(value: Any) -> bool:
@@ -93,15 +93,15 @@ def is_positive(value: Any) -> bool:
     return is_number(value) and value > 0
 
 
-def optional(is_good: Callable[[Any], bool]) -> Callable[[Any], bool]:
+def optional(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
     """None, or what another check takes."""
-    return lambda value: value is None or is_good(value)
+    return lambda value: value is None or is_valid(value)
 
 
-def each(is_good: Callable[[Any], bool], size: int | None = None) -> Callable[[Any], bool]:
+def each(is_valid: Callable[[Any], bool], size: int | None = None) -> Callable[[Any], bool]:
     """A list (of a size) of what another check takes."""
     return lambda value: (
-        isinstance(value, list | tuple) and size in (None, len(value)) and all(is_good(v) for v in value)
+        isinstance(value, list | tuple) and size in (None, len(value)) and all(is_valid(v) for v in value)
     )
 
 
@@ -133,7 +133,7 @@ class Facts:
             for name, value in facts.items()
         }
         for name, value in facts.items():
-            if name not in known or not known[name].metadata["is_good"](value):
+            if name not in known or not known[name].metadata["is_valid"](value):
                 raise ValueError(f"{what}: bad value of {name!r}")
         absent = [name for name, f in known.items() if f.default is MISSING and name not in facts]
         if absent:
