@@ -100,14 +100,14 @@ class TableDensity(Density):
         if draws < 1:
             raise ValueError(f"draws must be at least 1, got {draws}")
         frame = self._with_given(read(x), context)
-        parts, trouble = [], {}
+        parts, errors = [], {}
         for part, what in in_order(lambda rows: self.scored(rows, draws), _pieces(frame), device=self.device):
             parts.append(part)
-            trouble.update(dict.fromkeys(what))
+            errors.update(dict.fromkeys(what))
         log_prob = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
         impossible = int(torch.isneginf(log_prob).sum())
-        if trouble:
-            shown = "; ".join(list(trouble)[:5])
+        if errors:
+            shown = "; ".join(list(errors)[:5])
             warnings.warn(f"{impossible:,} of {len(log_prob):,} rows have log-density -inf: {shown}", stacklevel=2)
         return log_prob
 
@@ -115,7 +115,7 @@ class TableDensity(Density):
     def scored(self, frame: Frame, draws: int = 1) -> tuple[Tensor, tuple[str, ...]]:
         """As `log_prob`, all rows at once: -> log-density (N,), what makes rows impossible, in words."""
         rows = self.space.rows(frame)
-        return self.log_prob_of(rows, draws), rows.trouble
+        return self.log_prob_of(rows, draws), rows.errors
 
     def log_prob_of(self, rows: EncodedRows, draws: int = 1) -> Tensor:
         """Log-density of encoded rows: -> (N,) float64."""
@@ -219,31 +219,31 @@ class TableDensity(Density):
     def _sample(self, n: int, given: Frame | None, seed: np.random.SeedSequence) -> Frame:
         torch_seed, numpy_seed = (int(s) for s in seed.generate_state(2, np.uint64))
         generator = torch.Generator(self.device).manual_seed(torch_seed % 2**63)
-        picks = np.random.default_rng(numpy_seed)
-        x, good = self._drawn(n, given, generator, picks)
+        rng = np.random.default_rng(numpy_seed)
+        x, good = self._drawn(n, given, generator, rng)
         for _ in range(_TRIES):
             again = np.flatnonzero(~good)
             if not len(again):
                 break
             x[again], good[again] = self._drawn(
-                len(again), None if given is None else given[again], generator, picks
+                len(again), None if given is None else given[again], generator, rng
             )  # fmt: skip
         if not good.all():
             warnings.warn(
                 f"{int((~good).sum()):,} of {n:,} sampled rows were beyond what may be sampled in each of {_TRIES} "
                 "tries: they were moved within the bounds of their columns", stacklevel=2,
             )  # fmt: skip
-        return self.space.decode(x, given, picks)[0]
+        return self.space.decode(x, given, rng)[0]
 
     @torch.no_grad()
     def _drawn(
-        self, n: int, given: Frame | None, generator: torch.Generator, picks: np.random.Generator
+        self, n: int, given: Frame | None, generator: torch.Generator, rng: np.random.Generator
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """n rows (n, M + C), and which of them may be sampled (n,)."""
         context = None if given is None else cast(Tensor, self.space.encode_given(given)).to(self.device)
         x = self.inner.sample(n if context is None else 1, context, generator=generator)
         rows = x.reshape(n, x.shape[-1]).double().cpu().numpy()
-        return rows, self.space.decode(rows, given, picks)[1]
+        return rows, self.space.decode(rows, given, rng)[1]
 
     @property
     def device(self) -> torch.device:

@@ -146,7 +146,7 @@ def _warn(columns: Sequence[Kind], asked: Mapping[str, Request]) -> None:
             _say(f"column {column.name!r} is left out: {column.note}")
     rounded = [
         f"{c.name!r} ({as_number(c).coarse.step if as_number(c).coarse else as_number(c).step:g})"  # type: ignore[union-attr]
-        for c in columns if c.kind == "quantised" and c.coded.flows and c.name not in asked
+        for c in columns if c.kind == "quantised" and c.coded.has_number and c.name not in asked
     ]  # fmt: skip
     if rounded:
         more = f" and {len(rounded) - 12} more" if len(rounded) > 12 else ""

@@ -32,14 +32,14 @@ class Cells:
             there is none.
         width: (N,) float64, the width of the cell that the number stands for, counted as base is; 0 where continuous.
         log_mass: (N,) float64, log-mass of the cell given its state, for what the inner density does not model.
-        trouble: what is impossible, in words, or "".
+        error: what is impossible, in words, or "".
     """
 
     state: States
     base: Values
     width: Values
     log_mass: Values
-    trouble: str = ""
+    error: str = ""
 
     @staticmethod
     def of_states(state: NDArray[np.integer]) -> Cells:
@@ -206,31 +206,31 @@ class Kind(ABC):
 
     @property
     @abstractmethod
-    def values(self) -> int:
+    def num_values(self) -> int:
         """How many states its cells have, but for missing."""
 
     @property
-    def states(self) -> int:
+    def num_states(self) -> int:
         """How many states its cells have; 1 means that there is nothing discrete to model."""
-        return self.values + self.missing
+        return self.num_values + self.missing
 
     @property
-    def in_mass(self) -> bool:
+    def is_discrete(self) -> bool:
         """Whether there is something discrete to model."""
-        return self.modelled and self.states > 1
+        return self.modelled and self.num_states > 1
 
     @property
-    def flows(self) -> bool:
+    def has_number(self) -> bool:
         """Whether cells of the first states have a number, which `marginal` maps."""
         return False
 
     @property
-    def numbered(self) -> int:
+    def num_numbered_states(self) -> int:
         """How many of the first states have a number."""
         return 0
 
     @property
-    def noisy(self) -> bool:
+    def is_dequantized(self) -> bool:
         """Whether numbers stand for cells, over which they are spread."""
         return False
 
@@ -258,14 +258,14 @@ class Kind(ABC):
         cells = self.encode_present(column)
         is_missing = column.is_missing
         if is_missing.any():
-            cells.state[is_missing] = self.values if self.missing else -1
+            cells.state[is_missing] = self.num_values if self.missing else -1
             cells.base[is_missing] = np.nan
             cells.log_mass[is_missing] = 0
         bad = cells.state < 0
         if not bad.any():
             return cells
-        strange = np.flatnonzero(bad & ~is_missing)
-        what = self.strange(column[strange]) if len(strange) else "missing cells, which it had not"
+        invalid = np.flatnonzero(bad & ~is_missing)
+        what = self.describe_invalid(column[invalid]) if len(invalid) else "missing cells, which it had not"
         return Cells(cells.state, cells.base, cells.width, cells.log_mass,
                      f"column {self.name!r}: {int(bad.sum()):,} with {what}")  # fmt: skip
 
@@ -274,17 +274,17 @@ class Kind(ABC):
         """As `encode`; what it gives for missing cells does not matter. The arrays are new ones."""
 
     @abstractmethod
-    def strange(self, column: Column) -> str:
+    def describe_invalid(self, column: Column) -> str:
         """What some impossible cells are, in words."""
 
     @abstractmethod
-    def decode(self, state: States, number: Values, picks: np.random.Generator) -> Column:
+    def decode(self, state: States, number: Values, rng: np.random.Generator) -> Column:
         """The inverse of `encode`: a column of the dtype, of valid cells whatever the numbers are.
 
         Args:
             state: (N,).
             number: (N,), as `marginal` takes it, used where the state has one.
-            picks: chooses where several cells share a state.
+            rng: chooses where several cells share a state.
         """
 
     def accepts(self, state: States, number: Values) -> Mask:
@@ -297,27 +297,27 @@ class Kind(ABC):
         return self.encode(columns[self.name])
 
     def decode_in(
-        self, state: States, number: Values, picks: np.random.Generator, columns: Mapping[str, Column]
+        self, state: States, number: Values, rng: np.random.Generator, columns: Mapping[str, Column]
     ) -> tuple[Column, Mask]:
         """As `decode` and `accepts`, among the columns that stand before it."""
-        return self.decode(state, number, picks), self.accepts(state, number)
+        return self.decode(state, number, rng), self.accepts(state, number)
 
-    def straight(self) -> Kind:
+    def without_spline(self) -> Kind:
         """The same without the bends of `marginal`: a line through its middle half."""
         return self
 
     @property
     def feature_names(self) -> list[tuple[str, bool]]:
         """The names of what `features` gives, and whether each is an indicator."""
-        return [(f"{self.name} = {self.state_name(state)}", True) for state in range(self.states)]
+        return [(f"{self.name} = {self.state_name(state)}", True) for state in range(self.num_states)]
 
     def features(self, column: Column) -> Values:
         """N cells as numbers (N, F) for classifiers and distances: by default indicators of their states."""
-        return (self.encode(column).state[:, None] == np.arange(self.states)).astype(np.float64)
+        return (self.encode(column).state[:, None] == np.arange(self.num_states)).astype(np.float64)
 
     def state_name(self, state: int) -> str:
         """A state, for people."""
-        return "(missing)" if state == self.values else str(state)
+        return "(missing)" if state == self.num_values else str(state)
 
     def parts(self) -> list[str]:
         """The facts, in words, but for missing cells and the note."""

@@ -169,10 +169,10 @@ def fitted(kind: Number, coarse: Lattice | None, values: NDArray[Any], gaussian:
     if coarse is not None:
         wrapped = WithCoarse(inner=replace(kind, knots=_PLACEHOLDER), coarse=coarse)
         bounds, width = wrapped.bounds, np.where(coarse.holds(values), wrapped.coarse_cell, kind.cell)
-    noisy = kind.noisy or coarse is not None
-    if noisy:  # a random place in each cell, the same at each call
+    is_dequantized = kind.is_dequantized or coarse is not None
+    if is_dequantized:  # a random place in each cell, the same at each call
         w = w + width * np.random.default_rng(0).uniform(size=len(w))
-    map = Marginal.of(w, *bounds, gaussian=False if gaussian is None and noisy else gaussian)
+    map = Marginal.of(w, *bounds, gaussian=False if gaussian is None and is_dequantized else gaussian)
     kind = kind.with_map(map.knots, map.heavy)
     return kind if coarse is None else WithCoarse(inner=kind, coarse=coarse)
 

@@ -103,7 +103,7 @@ class Number(Plain):
     @property
     def is_complete(self) -> bool:
         """Whether there is a map of the values."""
-        return self.flows
+        return self.has_number
 
     @property
     def step(self) -> float | None:
@@ -121,19 +121,19 @@ class Number(Plain):
         return ()
 
     @property
-    def values(self) -> int:
+    def num_values(self) -> int:
         """One state, of all values."""
         return 1
 
     @property
-    def flows(self) -> bool:
+    def has_number(self) -> bool:
         """Whether values have a number to model."""
         return bool(self.knots)
 
     @property
-    def numbered(self) -> int:
+    def num_numbered_states(self) -> int:
         """One state has a number."""
-        return int(self.flows)
+        return int(self.has_number)
 
     @property
     def cell(self) -> float:
@@ -141,7 +141,7 @@ class Number(Plain):
         return 0.0 if self.lattice is None else 1.0
 
     @property
-    def noisy(self) -> bool:
+    def is_dequantized(self) -> bool:
         """Whether numbers stand for cells."""
         return self.lattice is not None
 
@@ -225,16 +225,16 @@ class Number(Plain):
         """Values (N,), none missing, as cells."""
         w = self.count(values)
         good = self.fits(values, w, self.bounds)
-        base = np.where(good, w, np.nan) if self.flows else np.full(len(values), np.nan)
+        base = np.where(good, w, np.nan) if self.has_number else np.full(len(values), np.nan)
         return Cells(np.where(good, 0, -1), base, np.full(len(values), self.cell), np.zeros(len(values)))
 
-    def strange(self, column: Column) -> str:
+    def describe_invalid(self, column: Column) -> str:
         """The first of the impossible values."""
         return f"values it cannot have, such as {self.read(column)[0]:g}"
 
-    def decode(self, state: States, number: Values, picks: np.random.Generator) -> Column:
+    def decode(self, state: States, number: Values, rng: np.random.Generator) -> Column:
         """See `decode_values`."""
-        return self.write(self.decode_values(state, number), (state == self.values) & self.missing)
+        return self.write(self.decode_values(state, number), (state == self.num_values) & self.missing)
 
     def decode_values(self, state: States, w: Values) -> NDArray[Any]:
         """Values (N,) within the bounds and on the lattice, from any w (N,)."""
@@ -251,11 +251,11 @@ class Number(Plain):
 
     def accepts(self, state: States, number: Values) -> Mask:
         """Which drawn numbers lie within `reach`."""
-        if not self.flows:
+        if not self.has_number:
             return state != 0
         low, high = self.reach
         with np.errstate(invalid="ignore"):
-            return (state >= self.numbered) | ((number >= low) & (number <= high))
+            return (state >= self.num_numbered_states) | ((number >= low) & (number <= high))
 
     @property
     def feature_names(self) -> list[tuple[str, bool]]:
@@ -264,15 +264,15 @@ class Number(Plain):
 
     def features(self, column: Column) -> Values:
         """Values (N, 1), with missing cells in the middle; (N, 2) where there may be some, which are indicated."""
-        if self.flows:
+        if self.has_number:
             middle = float(self.decode_values(np.zeros(1, dtype=np.int64), self.marginal.inverse(np.zeros(1)))[0])
         else:
             middle = 0.0 if self.extent is None else sum(self.extent) / 2
         return with_indicator(self, self.read(column), column.is_missing, middle)
 
-    def straight(self) -> Kind:
+    def without_spline(self) -> Kind:
         """The same with a line in place of the spline."""
-        return replace(self, knots=self.marginal.straightened()) if self.flows else self
+        return replace(self, knots=self.marginal.straightened()) if self.has_number else self
 
     def parts(self) -> list[str]:
         """The extent, the bounds and the step."""

@@ -95,7 +95,7 @@ class Bounded(Number):
             if not look.bare or not _fills_unit(look.values):
                 return None
             kind = look.finished(cls(**look.facts, low=0.0, high=1.0))
-            return kind if kind.flows else None
+            return kind if kind.has_number else None
         (low, high), values = request.values, look.values
         if (values < low).any() or (values > high).any():
             raise ValueError(
