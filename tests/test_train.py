@@ -349,7 +349,10 @@ def test_ctrl_c_returns_the_best_weights_so_far() -> None:
         (lambda x: {"data": x, "batch": 0}, "batch must be None or a whole number of at least 1, got 0"),
         (lambda x: {"data": x, "epochs": 1.5}, "epochs must be None or a whole number of at least 1, got 1.5"),
         (lambda x: {"data": x, "seconds": "10"}, "seconds must be None or a positive finite number, got '10'"),
-        (lambda x: {"data": x, "weight_decay": -1}, "weight_decay must be None or a number of at least 0, got -1"),
+        (
+            lambda x: {"data": x, "weight_decay": -1},
+            "weight_decay must be None or a finite number of at least 0, got -1",
+        ),
         (lambda x: {"data": x, "seed": 1.5}, "seed must be a whole number, got 1.5"),
         (
             lambda x: {"data": x, "batch_growth": True},
