@@ -366,7 +366,10 @@ def test_ctrl_c_returns_the_best_weights_so_far() -> None:
         (lambda x: {"data": x + 1e9}, "subtract so large a value first: float32 rounds it"),
         (lambda x: {"data": lambda n, g: x[:7]}, "asked for 8,192 rows and returned 7"),
         (lambda x: {"data": x, "schedule": "linear"}, "cosine or constant, got 'linear'"),
-        (lambda x: {"data": x, "context": torch.zeros(len(x), 1)}, "takes no context, got one of width 1"),
+        (
+            lambda x: {"data": x, "context": torch.zeros(len(x), 1)},
+            r"expected no context, got a context of shape \(N, 1\)",
+        ),
         (lambda x: {"data": x, "progress": "loud"}, "auto, rich, plain or none"),
         (lambda x: {"data": lambda n, g: torch.full((n, 2), math.nan)}, "not finite numbers"),
     ],
