@@ -21,7 +21,7 @@ from pushforward.io.frames import Frame, read
 from pushforward.io.tables import read_table
 from pushforward.tables import Schema, TableDensity
 from pushforward.tables.columns import request_of
-from pushforward.tables.columns.marginal import Marginal
+from pushforward.tables.columns.marginal import MarginalTransform
 from pushforward.tables.mass import Embedder, MassFunction
 from pushforward.tables.widening import widen
 
@@ -199,7 +199,7 @@ def test_each_factor_sees_only_the_columns_before_it() -> None:
 def test_marginals_invert_and_know_their_slope(low: float | None, high: float | None, gaussian: bool) -> None:
     rng = np.random.default_rng(0)
     w = rng.beta(0.7, 3, 2000) * 8.9 + 0.05
-    map = Marginal.of(w, low, high, gaussian=gaussian)
+    map = MarginalTransform.of(w, low, high, gaussian=gaussian)
     at = np.concatenate([np.sort(w), [1e-3, 8.99] if low is not None or high is not None else [-40.0, 60.0]])
     y, log_slope = map.forward(at)
     assert np.allclose(map.inverse(y), at, rtol=1e-9, atol=1e-9)

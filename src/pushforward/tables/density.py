@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..density import Density, InnerFlow, as_generator
+from ..density import Density, InnerFlow, as_generator, check_count
 from ..io.frames import Frame, concat, read
 from ..io.models import Builder, describe, register
 from .noise import uniforms
@@ -30,14 +30,15 @@ class TableDensity(Density):
     """A density over the rows of a table with columns of any kind; `fit_table` makes one.
 
     Units: nats a row. A cell counts with its probability (mass) where its column is a category, integer, quantised, a
-    date, or where it is missing or an atom; with its probability density in the column's own unit where it is another
-    real, positive, bounded or circular number. Mass is in the unit of one cell: one integer, one step, one tick.
+    date, or where it is missing or a point mass; with its probability density in the column's own unit where it is
+    another real, positive, bounded or circular number. Mass is in the unit of one cell: one integer, one step, one tick.
 
     What is exact: the mass of all states, and the density of rows whose numbers are continuous and all there (or all
-    absent). What is a lower bound in expectation: numbers on a lattice are spread over their step by uniform noise, and
-    cells that hold no number may be filled with normal noise, whose density is subtracted; by Jensen's inequality
-    either can only lose, the less the better the flow. `log_prob(..., draws=k)` averages k draws and so tightens the
-    bound. The noise is a hash of the row, so that a row scores the same in any table (to rounding).
+    absent). What is a lower bound in expectation: numbers on a lattice are spread over their step by uniform noise
+    (uniform dequantization, Theis et al. 2016, arXiv 1511.01844), and cells that hold no number may be filled with
+    normal noise, whose density is subtracted; by Jensen's inequality either can only lose, the less the better the
+    flow. `log_prob(..., draws=k)` averages k draws and so tightens the bound. The noise is a hash of the row, so that a
+    row scores the same in any table (to rounding).
 
     Sampling is `log_prob` conditioned on rows that may be sampled. Others are drawn again, as a whole: those with a
     value never seen in a column of few values, with a number farther beyond those seen in training than they are apart
@@ -188,8 +189,7 @@ class TableDensity(Density):
         self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None
     ) -> Iterator[Frame]:
         """As `sample_batches`, as frames."""
-        if n < 0:
-            raise ValueError(f"the number of samples must be at least 0, got {n}")
+        check_count(n)
         given, count = self.space.expand_context(n, context)
         generator = as_generator(generator)
         seeds = np.random.SeedSequence(int(torch.randint(2**62, (), generator=generator)))

@@ -96,7 +96,7 @@ class Columns(Space):
         if unknown:
             raise ValueError(f"given column {unknown[0]!r} is none of the modelled ones: {', '.join(schema.names)}")
         self.targets: list[Kind] = [c for c in schema.modelled if c.name not in given]
-        # What is known is easier to learn from without bends.
+        # What is known is easier to learn from without splines.
         self.conditions: list[Kind] = [c.without_spline() for c in schema.modelled if c.name in given]
         if not self.targets:
             raise ValueError("every column is given: none is left to model")

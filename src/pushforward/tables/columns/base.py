@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...io.frames import Column
-from .marginal import Marginal
+from .marginal import MarginalTransform
 
 Values = NDArray[np.float64]
 States = NDArray[np.int64]
@@ -57,7 +57,7 @@ class Request:
         values: the numbers of the kind, such as the bounds in "bounded:0:1".
         named: whether the table has names.
         max_categories: how many categories have a state of their own.
-        gaussian: whether numbers are bent towards a normal; see `infer_schema`.
+        gaussian: whether numbers are gaussianized by quantiles; see `infer_schema`.
     """
 
     kind: str | None = None
@@ -231,11 +231,11 @@ class Kind(ABC):
 
     @property
     def is_dequantized(self) -> bool:
-        """Whether numbers stand for cells, over which they are spread."""
+        """Whether numbers stand for cells, over which they are spread (uniform dequantization, Theis et al. 2016)."""
         return False
 
     @property
-    def marginal(self) -> Marginal:
+    def marginal(self) -> MarginalTransform:
         """The map of the numbers to about a standard normal."""
         raise NotImplementedError(f"{type(self).__name__} has no numbers")
 
@@ -303,7 +303,7 @@ class Kind(ABC):
         return self.decode(state, number, rng), self.accepts(state, number)
 
     def without_spline(self) -> Kind:
-        """The same without the bends of `marginal`: a line through its middle half."""
+        """The same with a line through the middle half of `marginal` in place of its spline."""
         return self
 
     @property

@@ -16,7 +16,7 @@ from ...io.frames import Column
 from .base import Cells, Facts, Kind, Mask, Plain, Request, States, Values, each, fact, is_flag, is_number, is_positive
 from .base import optional as _optional
 from .lattice import spelled
-from .marginal import Marginal
+from .marginal import MarginalTransform
 
 _LARGEST = 2.0**62  # of the values that are given back as integers
 
@@ -73,11 +73,12 @@ class Number(Plain):
     Attributes:
         lattice: on which values lie; None where they are continuous.
         knots: of `marginal`; without any, the values have no number to model, but single values alone.
-        heavy: see `Marginal`.
+        heavy: see `MarginalTransform`.
         extent: the smallest and the largest value seen.
         low: lower bound of the values, None for none: a continuous one lies strictly above it.
         high: upper bound.
         on_lattice_alone: whether values beside the lattice are impossible, not rounded.
+        is_circular: whether the largest value lies next to the smallest.
     """
 
     lattice: Lattice | None = fact(lambda v: v is None or isinstance(v, Lattice), None, of=Lattice)
@@ -88,6 +89,7 @@ class Number(Plain):
     low: ClassVar[float | None] = None
     high: ClassVar[float | None] = None
     on_lattice_alone: ClassVar[bool] = False
+    is_circular: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod
@@ -151,9 +153,9 @@ class Number(Plain):
         return "density" if self.lattice is None else "mass"
 
     @property
-    def marginal(self) -> Marginal:
+    def marginal(self) -> MarginalTransform:
         """The map of values as `count` gives them to about a standard normal."""
-        return Marginal(*self.bounds, self.knots, self.heavy)
+        return MarginalTransform(*self.bounds, self.knots, self.heavy)
 
     @property
     def bounds(self) -> tuple[float | None, float | None]:

@@ -33,7 +33,7 @@ class Real(Number):
 
 @dataclass(frozen=True, kw_only=True)
 class Positive(Number):
-    """Sizes: numbers above zero, of which the logarithm is modelled. Zero itself is an atom, if it comes."""
+    """Sizes: numbers above zero, of which the logarithm is modelled. Zero itself is a point mass, if it comes."""
 
     tag = "positive"
     aliases = ("log",)
@@ -61,7 +61,7 @@ class Positive(Number):
 
 @dataclass(frozen=True, kw_only=True)
 class Bounded(Number):
-    """Numbers between two bounds, of which the logit is modelled. The bounds themselves are atoms, if they come.
+    """Numbers between two bounds, of which the logit is modelled. The bounds themselves are point masses, if they come.
 
     Attributes:
         low: the lower bound.

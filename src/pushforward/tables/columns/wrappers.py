@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...io.frames import Column
 from .base import Cells, Facts, Kind, Mask, Request, States, Values, each, fact, is_number
 from .lattice import spelled
-from .marginal import Marginal
+from .marginal import MarginalTransform
 from .number import Lattice, Number, as_number
 
 
@@ -86,7 +86,7 @@ class Wrapper(Facts, Kind):
         return self.inner.is_dequantized
 
     @property
-    def marginal(self) -> Marginal:
+    def marginal(self) -> MarginalTransform:
         """The map of the numbers."""
         return self.inner.marginal
 
@@ -221,9 +221,9 @@ class WithCoarse(NumberWrapper):
         return low, None if high is None else high - self.number.cell + self.coarse_cell
 
     @property
-    def marginal(self) -> Marginal:
+    def marginal(self) -> MarginalTransform:
         """The map of the numbers."""
-        return Marginal(*self.bounds, self.number.knots, self.number.heavy)
+        return MarginalTransform(*self.bounds, self.number.knots, self.number.heavy)
 
     @property
     def reach(self) -> tuple[float, float]:
@@ -295,7 +295,7 @@ class WithCoarse(NumberWrapper):
 
 @dataclass(frozen=True, kw_only=True)
 class WithAtoms(NumberWrapper):
-    """Numbers of which single values hold a large share of the rows: such an atom has a state of its own.
+    """Numbers of which single values hold a large share of the rows: such a point mass (atom) has its own state.
 
     Where all values that were seen are atoms, the inner kind has no numbers to model: values never seen have a little
     mass, which falls off far and wide, and are not sampled.
