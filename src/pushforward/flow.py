@@ -370,9 +370,11 @@ def _structure(flow: Flow) -> object:
 
 def _hidden_dtype(precision: str | None) -> torch.dtype | None:
     """The number format between hidden layers; None for that of the weights."""
-    if precision is not None and not fast:
+    if precision is None:
+        return None
+    if not fast:
         raise ValueError(f"precision={precision!r} needs the fast path, which PUSHFORWARD_PLAIN switches off")
-    return fast.hidden_dtype(precision) if fast else None
+    return fast.hidden_dtype(precision)
 
 
 def _in_words(shape: tuple[int, ...]) -> str:

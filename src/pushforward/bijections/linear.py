@@ -166,4 +166,4 @@ class Rotation(Bijection):
 
 def _once(layer: L, make: Callable[[L], T]) -> T:
     """make(layer), which depends on its weights alone: the fast path makes it once for many chunks of rows."""
-    return fast.once(layer, make) if fast else make(layer)
+    return fast.once(layer, make) if fast and fast.fast_ok() else make(layer)

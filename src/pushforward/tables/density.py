@@ -31,7 +31,7 @@ class TableDensity(Density):
 
     Units: nats a row. A cell counts with its probability (mass) where its column is a category, integer, quantised, a
     date, or where it is missing or a point mass; with its probability density in the column's own unit where it is
-    another real, positive, bounded or circular number. Mass is in the unit of one cell: one integer, one step, one tick.
+    another real, positive, bounded or circular number. Mass is in the unit of one cell: one integer, step or tick.
 
     What is exact: the mass of all states, and the density of rows whose numbers are continuous and all there (or all
     absent). What is a lower bound in expectation: numbers on a lattice are spread over their step by uniform noise

@@ -19,9 +19,9 @@ from ..switch import PLAIN
 from .objective import Batch, negative_log_likelihood, one_number
 from .settings import TrainSettings
 
-fused: Any = None
+fast: Any = None
 if not PLAIN:
-    from .._fast.steps.fused import fused
+    from .._fast.steps import fused as fast
 
 Loss = Callable[[Batch], Tensor]
 
@@ -283,9 +283,9 @@ def _loss(member: Density, settings: TrainSettings) -> Loss:
 def _steps(members: Sequence[Density], settings: TrainSettings) -> Sequence[Steps]:
     """The fast form where there is one, for all members together or one by one; else the plain one."""
     losses = [_loss(member, settings) for member in members]
-    if fused is not None and settings.optimizer is None:
+    if fast and settings.optimizer is None:
         by_hand = settings.objective is negative_log_likelihood and not settings.compile
-        fast = fused(members, losses, settings, by_hand=by_hand)
-        if fast is not None:
-            return fast
+        groups = fast.fused(members, losses, settings, by_hand=by_hand)
+        if groups is not None:
+            return groups
     return [TorchSteps(member, loss, settings) for member, loss in zip(members, losses, strict=True)]

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from . import fast_ok
+from . import fast_ok as fast_ok
 
 L = TypeVar("L")
 T = TypeVar("T")
@@ -136,6 +136,6 @@ def scratch() -> Scratch | None:
 
 
 def once(layer: L, make: Callable[[L], T]) -> T:
-    """make(layer), which depends on the layer's weights alone; within `in_chunks` it is called once."""
-    current = scratch() if fast_ok() else None
+    """make(layer), which depends on its weights alone; within `in_chunks` it is called once. Ask `fast_ok` first."""
+    current = scratch()
     return make(layer) if current is None else current.once(layer, make)
