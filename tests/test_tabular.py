@@ -425,7 +425,7 @@ HEADERS: dict[str, tuple[Any, str]] = {
     "no lattice": (lambda h: columns_of(h)[2].pop("lattice"), "contradict each other"),
     "unsteady knots": (lambda h: columns_of(h)[0]["knots"].reverse(), "contradict each other"),
     "no knots": (lambda h: columns_of(h)[0].update(knots=[]), "contradict each other"),
-    "more states": (lambda h: columns_of(h)[7].update(missing=True), "does not fit|context of width"),
+    "more states": (lambda h: columns_of(h)[7].update(missing=True), "does not fit|expected a context of shape"),
     "given unknown": (lambda h: settings_of(h).update(given=["zebra"]), "none of the modelled ones"),
     "given of a wrong kind": (lambda h: settings_of(h).update(given="abc"), "list of column names"),
     "all given": (lambda h: settings_of(h).update(given=[c["name"] for c in columns_of(h)]), "column is given"),

@@ -174,7 +174,8 @@ class Flow(Density):
         """As `sample`, with gradients to the flow's parameters and the context (reparametrised draws).
 
         Raises:
-            ValueError: the base has no reparametrised sample (a mixture picks a component).
+            ValueError: n is negative, the context has the wrong shape, or the base has no reparametrised sample (a
+                mixture picks a component).
         """
         if not self.base.has_rsample:
             raise ValueError(f"{type(self.base).__name__} has no reparametrised sample; use sample()")

@@ -188,7 +188,11 @@ class TableDensity(Density):
     def sample_frames(
         self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None
     ) -> Iterator[Frame]:
-        """As `sample_batches`, as frames."""
+        """As `sample_batches`, as frames.
+
+        Raises:
+            ValueError: as `sample`.
+        """
         check_count(n)
         given, count = self.space.expand_context(n, context)
         generator = as_generator(generator)
