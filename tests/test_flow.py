@@ -202,6 +202,7 @@ def test_any_width_at_any_distance(shape: int, mixing: str) -> None:
             r"expected no context, got a context of shape \(N, 1\)",
         ),
         (lambda f: f.sample(-1), "at least 0, got -1"),
+        (lambda f: f.sample(2.5), "must be a whole number, got 2.5"),
         (lambda f: f.log_prob(torch.zeros(3, 2), torch.zeros(4, 1)), "do not broadcast"),
         (lambda f: f.log_prob(torch.zeros(3, 2, device="meta")), "x is on meta and the density on cpu"),
     ],

@@ -18,17 +18,6 @@ if TYPE_CHECKING:
     from .flow import Flow
 
 
-def check_count(n: int) -> int:
-    """Checks a number of samples, and returns it.
-
-    Raises:
-        ValueError: it is negative.
-    """
-    if n < 0:
-        raise ValueError(f"the number of samples must be at least 0, got {n}")
-    return n
-
-
 def first_floating(*tensors: Iterable[Tensor]) -> Tensor:
     """The first tensor of floating point, which tells the dtype and the device of a density; an empty one of none."""
     return next((t for t in itertools.chain(*tensors) if t.is_floating_point()), torch.empty(0))
@@ -286,7 +275,7 @@ class Tensors(Space):
         Raises:
             ValueError: n is negative.
         """
-        check_count(n)
+        n = as_count(n)
         if context is None:
             return None, n
         context = torch.as_tensor(context)
@@ -351,6 +340,19 @@ class Vectors(Tensors):
         from .io import frames, tables
 
         tables.write_table(frames.of_array(rows.detach().cpu().numpy(), self.names), path)
+
+
+def as_count(n: Any) -> int:
+    """A number of samples, of any integer type.
+
+    Raises:
+        ValueError: it is no whole number, or negative.
+    """
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise ValueError(f"the number of samples must be a whole number, got {n!r}")
+    if n.__index__() < 0:
+        raise ValueError(f"the number of samples must be at least 0, got {n}")
+    return n.__index__()
 
 
 def as_generator(generator: torch.Generator | int | None, device: torch.device | str = "cpu") -> torch.Generator | None:

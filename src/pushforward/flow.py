@@ -13,7 +13,7 @@ from torch.distributions import Distribution, constraints
 from .bases import Base, as_base, as_shape
 from .bijections import Bijection
 from .chunks import in_chunks, map_rows, spans_of
-from .density import Density, InnerFlow, Tensors, Vectors, as_generator, as_numbers, check_count, first_floating
+from .density import Density, InnerFlow, Tensors, Vectors, as_count, as_generator, as_numbers, first_floating
 from .mixture import Mixture
 from .switch import PLAIN
 
@@ -181,7 +181,7 @@ class Flow(Density):
             raise ValueError(f"{type(self.base).__name__} has no reparametrised sample; use sample()")
         contexts, leading = self._contexts(context)
         embedded = self._embedded(contexts)
-        count = check_count(n) * math.prod(leading)
+        count = as_count(n) * math.prod(leading)
         z = self.base.sample(count, generator=as_generator(generator, self._like().device))
         x, _ = self.bijection.inverse(z, None if embedded is None else embedded.repeat(n, 1))
         return x.view(n, *leading, *self.shape)
@@ -224,7 +224,7 @@ class Flow(Density):
     ) -> tuple[Tensor, Tensor | None]:
         contexts, leading = self._contexts(context)
         embedded = self._embedded_in_chunks(contexts)
-        total = check_count(n) * math.prod(leading)
+        total = as_count(n) * math.prod(leading)
         device = self._like().device
         generator = as_generator(generator, device)
 

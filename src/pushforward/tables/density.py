@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..density import Density, InnerFlow, as_generator, check_count
+from ..density import Density, InnerFlow, as_count, as_generator
 from ..io.frames import Frame, concat, read
 from ..io.models import Builder, describe, register
 from .noise import uniforms
@@ -193,7 +193,7 @@ class TableDensity(Density):
         Raises:
             ValueError: as `sample`.
         """
-        check_count(n)
+        n = as_count(n)
         given, count = self.space.expand_context(n, context)
         generator = as_generator(generator)
         seeds = np.random.SeedSequence(int(torch.randint(2**62, (), generator=generator)))
