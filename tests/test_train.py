@@ -356,9 +356,12 @@ def test_ctrl_c_returns_the_best_weights_so_far() -> None:
         (lambda x: {"data": x, "seed": 1.5}, "seed must be a whole number, got 1.5"),
         (
             lambda x: {"data": x, "batch_growth": True},
-            "batch_growth must be a power of 2, from 1 to 1,048,576, got True",
+            "batch_growth must be None or a power of 2, from 1 to 1,048,576, got True",
         ),
-        (lambda x: {"data": x, "batch_growth": 3}, "batch_growth must be a power of 2, from 1 to 1,048,576, got 3"),
+        (
+            lambda x: {"data": x, "batch_growth": 3},
+            "batch_growth must be None or a power of 2, from 1 to 1,048,576, got 3",
+        ),
         (
             lambda x: {"data": x, "batch_growth": 2, "epochs": 1},
             "batch_growth needs a length in steps or seconds, got 2 with epochs=1",
