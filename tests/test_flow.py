@@ -371,7 +371,7 @@ def test_a_context_of_any_shape_is_embedded_once() -> None:
     assert flow.distribution(torch.randn(7, 3, 5, 4)).sample((2,)).shape == (2, 7, 2)
     with pytest.raises(ValueError, match=r"context of shape \(N, 3, 5, 4\), got a context of shape \(N, 3, 4, 4\)"):
         flow.sample(1, torch.randn(3, 4, 4))
-    with pytest.raises(ValueError, match="got none"):
+    with pytest.raises(ValueError, match="got no context"):
         flow.sample(1)
 
 
