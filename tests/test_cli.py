@@ -187,8 +187,8 @@ def test_fit_says_which_is_better(tmp_path: Path) -> None:
 def test_options_of_a_recipe_and_lengths_are_checked(data: Path, tmp_path: Path) -> None:
     out = ["--out", tmp_path / "m.safetensors", *TINY]
     assert "at most one of" in bad("fit", data, *out, "--seconds", 5)
-    assert "seconds must be positive and finite, got 0" in bad("fit", data, *out[:2], "--seconds", 0)
-    assert "batch_growth must be a power of 2" in bad("fit", data, *out, "--batch-growth", 3)
+    assert "seconds must be None or a positive finite number, got 0" in bad("fit", data, *out[:2], "--seconds", 0)
+    assert "batch_growth must be None or a power of 2" in bad("fit", data, *out, "--batch-growth", 3)
     assert "--bins is an option of spline_flow" in bad("fit", data, *out, "--recipe", "real_nvp", "--bins", 4)
     spline = good("fit", data, *out, "--recipe", "spline_flow", "--bins", 4, "--columns", "a,b")
     assert good("info", spline["out"])["recipe"]["arguments"]["bins"] == 4

@@ -50,9 +50,9 @@ def test_cells_come_back_from_their_code(case: Column) -> None:
     if not kind.modelled:
         pytest.skip("columns that are left out have no code")
     code = kind.encode(cells)
-    assert code.trouble == ""
-    assert ((code.state >= 0) & (code.state < kind.states)).all()
-    numbered = code.state < kind.numbered
+    assert code.error == ""
+    assert ((code.state >= 0) & (code.state < kind.num_states)).all()
+    numbered = code.state < kind.num_numbered_states
     assert (np.isfinite(code.base) == numbered).all()
     assert kind.accepts(code.state, code.base).all()
     back = kind.decode(code.state, code.base, np.random.default_rng(0))
@@ -67,9 +67,9 @@ def test_whatever_is_drawn_is_a_cell_that_can_be_scored(case: Column) -> None:
     if not kind.modelled:
         pytest.skip("columns that are left out are not drawn")
     rng = np.random.default_rng(1)
-    state = rng.integers(0, kind.states, 500)
+    state = rng.integers(0, kind.num_states, 500)
     numbers = np.full(500, np.nan)
-    if kind.flows:
+    if kind.has_number:
         numbers = kind.marginal.inverse(3 * rng.standard_normal(500))
     drawn = kind.decode(state, numbers, rng)
     code = kind.encode(drawn)
@@ -82,7 +82,7 @@ def test_whatever_is_drawn_is_a_cell_that_can_be_scored(case: Column) -> None:
 def test_it_is_written_and_read_back(case: Column) -> None:
     kind = kind_of(case)
     assert from_json(json.loads(json.dumps(kind.to_json()))) == kind
-    for text in (kind.describe(), kind.kind, *(kind.state_name(state) for state in range(min(kind.states, 5)))):
+    for text in (kind.describe(), kind.kind, *(kind.state_name(state) for state in range(min(kind.num_states, 5)))):
         assert isinstance(text, str)
     with pytest.raises(ValueError, match="bad value of 'flavour'"):
         from_json(kind.to_json() | {"flavour": 1})

@@ -22,10 +22,10 @@ SOURCE = Path(pf.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 # A module may import from lines below its own, and from its own line. The longest name that fits decides.
 ORDER = [
-    ("cli", "studio", "estimators", "__main__"),
+    ("cli", "estimators", "__main__"),
     ("checks",),
     ("plots",),
-    ("tables", "images"),
+    ("tables",),
     ("training",),
     ("_fast.steps",),
     ("io.models", "io.upgrade"),
@@ -45,7 +45,7 @@ LAZY = {"", "_api"}  # they hand on public names when one is first used, and so 
 STEPS_MAY_IMPORT = {"bijections", "bases", "nets", "flow", "density", "_fast.kernels", "_fast.steps", "switch"}
 HEAVY = {
     *("matplotlib", "pandas", "pyarrow", "rich", "sklearn", "PIL", "scipy", "IPython", "click", "polars", "pyod"),
-    *("duckdb", "narwhals", "jinja2", "python_calamine", "starlette", "uvicorn", "torchdiffeq"),
+    *("duckdb", "narwhals", "jinja2", "python_calamine"),
 }
 
 

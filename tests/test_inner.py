@@ -178,16 +178,16 @@ class Parity(Plain):
         return cls(name=column.name, dtype=column.dtype) if request.kind == cls.tag else None
 
     @property
-    def values(self) -> int:
+    def num_values(self) -> int:
         return 2
 
     def encode_present(self, column: Column) -> Cells:
         return Cells.of_states(column.require_numbers().astype(np.int64) % 2)
 
-    def strange(self, column: Column) -> str:
+    def describe_invalid(self, column: Column) -> str:
         return "nothing"
 
-    def decode(self, state: Any, number: Any, picks: Any) -> Column:
+    def decode(self, state: Any, number: Any, rng: Any) -> Column:
         return Column.of_numbers(self.name, state, None, self.dtype)
 
 

@@ -107,6 +107,33 @@ def test_the_best_validation_is_that_of_the_weights_that_stay() -> None:
     assert mean_nll(flow, val) == pytest.approx(before, abs=1e-5)
 
 
+def test_an_objective_of_the_wrong_shape_is_told() -> None:
+    def a_row_each(density: pf.Density, batch: Batch) -> torch.Tensor:
+        return -density.log_prob(batch.x, batch.context)
+
+    def no_tensor(density: pf.Density, batch: Batch) -> torch.Tensor:
+        return "low"  # type: ignore[return-value]
+
+    message = r"the objective must return a tensor of one number, got"
+    for val in (None, moons(100)):
+        with pytest.raises(ValueError, match=rf"{message} shape \(100,\)"):
+            pf.fit(small(), moons(), val, objective=a_row_each, val_fraction=0.0, batch=100, steps=2, progress="none")
+    with pytest.raises(ValueError, match=rf"{message} shape \(100,\)"):
+        pf.fit(small(), moons(), moons(100), metric=a_row_each, steps=2, progress="none")
+    with pytest.raises(ValueError, match=rf"{message} str"):
+        pf.fit(small(), moons(), objective=no_tensor, val_fraction=0.0, steps=2, progress="none")
+
+
+def test_a_loss_of_shape_1_is_one_number() -> None:
+    def loss(density: pf.Density, batch: Batch) -> torch.Tensor:
+        return negative_log_likelihood(density, batch)[None]
+
+    flow, same = small(), small()
+    pf.fit(flow, moons(), objective=loss, steps=5, progress="none")
+    pf.fit(same, moons(), objective=lambda d, b: negative_log_likelihood(d, b), steps=5, progress="none")
+    assert torch.equal(flow.log_prob(moons()), same.log_prob(moons()))
+
+
 # Optimizers
 
 
@@ -128,7 +155,9 @@ def test_any_optimizer_of_torch_trains(make: object, tmp_path: Path) -> None:
 
 
 def test_a_rate_beside_an_optimizer_is_refused() -> None:
-    for name in ("lr", "weight_decay"):
+    names = [field.name for field in dataclasses.fields(TrainSettings) if field.metadata["of_adamw"]]
+    assert set(names) <= TrainSettings().adamw.keys()
+    for name in names:
         with pytest.raises(ValueError, match=f"{name} is the optimizer's own"):
             pf.fit(small(), moons(), optimizer=torch.optim.Adam, progress="none", **{name: 0.1})  # type: ignore[arg-type]
 
@@ -153,7 +182,7 @@ def test_train_takes_every_setting_with_its_default() -> None:
     for field in dataclasses.fields(TrainSettings):
         assert f"\n        {field.name}: " in (pf.train.__doc__ or "")
         assert field.metadata["help"]
-        assert field.metadata["is_good"](field.default)
+        assert field.metadata["is_valid"](field.default)
 
 
 @pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(TrainSettings)])
@@ -379,7 +408,7 @@ def test_every_setting_takes_effect_and_a_checkpoint_keeps_it(name: str, tmp_pat
     assert torch.equal(densities[0], densities[2])
     assert not torch.allclose(densities[0], densities[1], rtol=1e-4, atol=1e-4)
     pf.fit(small(), x, val, **settings, checkpoint=tmp_path)
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(ValueError, match=rf"other settings: {{'{name}': [^,]*}}, now {{'{name}': [^,]*}}$"):
         pf.fit(small(), x, val, **settings | {name: ANOTHER[name]}, checkpoint=tmp_path)
 
 

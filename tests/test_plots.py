@@ -337,7 +337,10 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "density of two bounds": (lambda _: plots.density(small(), bounds=(0, 1)), "ymax.* got .0.0, 1.0"),
     "density of one cell": (lambda _: plots.density(small(), resolution=1), "at least 2, got 1"),
     "density with one name": (lambda _: plots.density(small(), columns=["a"]), "2 column names, got 1"),
-    "density without its context": (lambda _: plots.density(small(context_dim=2)), "context of width 2, got none"),
+    "density without its context": (
+        lambda _: plots.density(small(context_dim=2)),
+        r"context of shape \(N, 2\), got no context",
+    ),
     "history of nothing": (lambda _: plots.history([]), "at least one record"),
     "history against something": (lambda _: plots.history([record(1, 1, 1)], against="day"), "got 'day'"),
     "warped_grid of D = 1": (lambda _: plots.warped_grid(small(1)), r"shape \(2,\), got .* \(1,\)"),

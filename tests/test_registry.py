@@ -291,7 +291,7 @@ def test_elementwise_extremes_are_finite(h: pf.Elementwise, size: float) -> None
 def concrete_classes(base: type) -> set[str]:
     found = set()
     for info in pkgutil.walk_packages(pf.__path__, "pushforward."):
-        if info.name.rsplit(".", 1)[-1] in {"__main__", "cli"} or "plots" in info.name or "studio" in info.name:
+        if info.name.rsplit(".", 1)[-1] in {"__main__", "cli"} or "plots" in info.name:
             continue  # no mathematics there, and optional packages
         for _, value in inspect.getmembers(importlib.import_module(info.name), inspect.isclass):
             if issubclass(value, base) and not inspect.isabstract(value) and value.__module__.startswith("pushforward"):

@@ -97,7 +97,7 @@ def test_impossible_rows_are_counted_over_batches(density: TableDensity) -> None
     scores = Scores(density, [read(strange)[i : i + 2] for i in (0, 2)])
     assert [np.isneginf(v).tolist() for _, v in scores] == [[True, False]] * 2
     assert (scores.rows, scores.impossible) == (4, 2)
-    assert "never seen" in scores.trouble[0]
+    assert "never seen" in scores.errors[0]
 
 
 def test_an_error_in_a_later_batch_is_raised(density: TableDensity) -> None:

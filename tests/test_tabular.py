@@ -21,7 +21,7 @@ from pushforward.io.frames import Frame, read
 from pushforward.io.tables import read_table
 from pushforward.tables import Schema, TableDensity
 from pushforward.tables.columns import request_of
-from pushforward.tables.columns.marginal import Marginal
+from pushforward.tables.columns.marginal import MarginalTransform
 from pushforward.tables.mass import Embedder, MassFunction
 from pushforward.tables.widening import widen
 
@@ -199,7 +199,7 @@ def test_each_factor_sees_only_the_columns_before_it() -> None:
 def test_marginals_invert_and_know_their_slope(low: float | None, high: float | None, gaussian: bool) -> None:
     rng = np.random.default_rng(0)
     w = rng.beta(0.7, 3, 2000) * 8.9 + 0.05
-    map = Marginal.of(w, low, high, gaussian=gaussian)
+    map = MarginalTransform.of(w, low, high, gaussian=gaussian)
     at = np.concatenate([np.sort(w), [1e-3, 8.99] if low is not None or high is not None else [-40.0, 60.0]])
     y, log_slope = map.forward(at)
     assert np.allclose(map.inverse(y), at, rtol=1e-9, atol=1e-9)
@@ -227,7 +227,7 @@ def test_which_columns_are_bent() -> None:
     few = pf.infer_schema({"skewed": rng.gumbel(size=500)})
     assert len(few["skewed"].knots) == 2
     for column in schema.columns:  # as it is where it is given
-        straight, quartiles = column.straight(), np.array([-0.6745, 0.6745])
+        straight, quartiles = column.without_spline(), np.array([-0.6745, 0.6745])
         assert len(straight.knots) == 2
         assert np.allclose(straight.marginal.inverse(quartiles), column.marginal.inverse(quartiles))
 
@@ -425,7 +425,7 @@ HEADERS: dict[str, tuple[Any, str]] = {
     "no lattice": (lambda h: columns_of(h)[2].pop("lattice"), "contradict each other"),
     "unsteady knots": (lambda h: columns_of(h)[0]["knots"].reverse(), "contradict each other"),
     "no knots": (lambda h: columns_of(h)[0].update(knots=[]), "contradict each other"),
-    "more states": (lambda h: columns_of(h)[7].update(missing=True), "does not fit|context of width"),
+    "more states": (lambda h: columns_of(h)[7].update(missing=True), "does not fit|expected a context of shape"),
     "given unknown": (lambda h: settings_of(h).update(given=["zebra"]), "none of the modelled ones"),
     "given of a wrong kind": (lambda h: settings_of(h).update(given="abc"), "list of column names"),
     "all given": (lambda h: settings_of(h).update(given=[c["name"] for c in columns_of(h)]), "column is given"),

@@ -15,6 +15,7 @@ from torch.distributions import Distribution, Independent, Transform, constraint
 from torch.distributions.transforms import _InverseTransform
 
 from .bijections import sum_event
+from .bijections.elementwise import inverse_soft_clamp, soft_clamp
 
 _LOG_SCALE_CLAMP = 7.0
 
@@ -116,8 +117,10 @@ class GaussianMixture(Base):
             raise ValueError(f"means must have shape {size}, got {tuple(means.shape)}")
         log_scales = torch.as_tensor(1.0 if scales is None else scales, dtype=means.dtype).log()
         if scales is not None and not bool((log_scales.abs() < _LOG_SCALE_CLAMP).all()):
-            raise ValueError(f"scales must lie between exp(-7) and exp(7), got {scales}")
-        raw = torch.atanh(log_scales / _LOG_SCALE_CLAMP) * _LOG_SCALE_CLAMP
+            raise ValueError(
+                f"scales must lie between exp(-{_LOG_SCALE_CLAMP:g}) and exp({_LOG_SCALE_CLAMP:g}), got {scales}"
+            )
+        raw = inverse_soft_clamp(log_scales, _LOG_SCALE_CLAMP)
         weights = torch.ones(components) if weights is None else torch.as_tensor(weights, dtype=means.dtype)
         if weights.shape != (components,) or (weights.device.type != "meta" and not bool((weights > 0).all())):
             raise ValueError(f"weights must be {components} positive numbers, got {weights}")
@@ -136,7 +139,7 @@ class GaussianMixture(Base):
         return self._log_scales().exp()
 
     def _log_scales(self) -> Tensor:
-        return torch.tanh(self.raw_log_scales / _LOG_SCALE_CLAMP) * _LOG_SCALE_CLAMP
+        return soft_clamp(self.raw_log_scales, _LOG_SCALE_CLAMP)
 
     def _joint(self, z: Tensor) -> Tensor:
         """z (B, *shape) -> log p(z, k) (B, K)."""
@@ -156,11 +159,9 @@ class GaussianMixture(Base):
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draws n rows: (n, *shape)."""
-        return (
-            self._around(torch.multinomial(self.weights, n, True, generator=generator), generator)
-            if n
-            else (self.means[:0])
-        )
+        if n == 0:  # `multinomial` draws one number at least
+            return self.means[:0]
+        return self._around(torch.multinomial(self.weights, n, True, generator=generator), generator)
 
     def sample_component(self, component: int, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draws n rows of one component: (n, *shape).

@@ -23,17 +23,20 @@ def map_rows(
     rows: Tensor,
     context: Tensor | None = None,
     *,
-    hidden: torch.dtype | None = None,
+    hidden_dtype: torch.dtype | None = None,
 ) -> Sequence[Tensor]:
-    """fn(rows, context), whose results have a row a row; in chunks if there are no gradients; `hidden` as below."""
+    """fn(rows, context), whose results have a row a row; in chunks if there are no gradients.
+
+    Arguments as of `in_chunks`.
+    """
     spans = spans_of(len(rows), math.prod(rows.shape[1:]), rows.device)
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or (len(spans) == 1 and hidden is None):
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or (len(spans) == 1 and hidden_dtype is None):
         return fn(rows, context)
 
     def read(span: slice) -> Rows:
         return rows[span], None if context is None else context[span]
 
-    return in_chunks(fn, read, spans, rows.device, hidden=hidden)
+    return in_chunks(fn, read, spans, rows.device, hidden_dtype=hidden_dtype)
 
 
 def in_chunks(
@@ -42,7 +45,7 @@ def in_chunks(
     spans: Sequence[slice],
     device: torch.device,
     *,
-    hidden: torch.dtype | None = None,
+    hidden_dtype: torch.dtype | None = None,
 ) -> Sequence[Tensor]:
     """The results of fn(x, context), of all chunks one after the other; no gradients.
 
@@ -51,11 +54,11 @@ def in_chunks(
         read: a span -> its x and context; called in their order, one at a time.
         spans: which rows make a chunk, see `spans_of`.
         device: of the rows.
-        hidden: the number format of the products between hidden layers of each `MLP`; None for that of the weights.
-            Another one needs the fast path.
+        hidden_dtype: the number format of the products between hidden layers of each `MLP`; None for that of the
+            weights. Another one needs the fast path.
     """
     if fast and fast.fast_ok():
-        return fast.in_chunks(fn, read, spans, device, hidden)
+        return fast.in_chunks(fn, read, spans, device, hidden_dtype)
     return [torch.cat(parts) for parts in zip(*(fn(*read(span)) for span in spans), strict=True)]
 
 

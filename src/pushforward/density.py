@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +16,24 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from .flow import Flow
+
+
+def first_floating(*tensors: Iterable[Tensor]) -> Tensor:
+    """The first tensor of floating point, which tells the dtype and the device of a density; an empty one of none."""
+    return next((t for t in itertools.chain(*tensors) if t.is_floating_point()), torch.empty(0))
+
+
+def as_numbers(values: Any, name: str, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Numbers as a tensor on the device of another one, of a dtype or of the other one's.
+
+    Raises:
+        ValueError: they are complex, or a tensor on another device.
+    """
+    if isinstance(values, Tensor) and values.device != like.device:
+        raise ValueError(f"{name} is on {values.device} and the density on {like.device}: move one of them with .to()")
+    if "complex" in str(getattr(values, "dtype", "")):
+        raise ValueError(f"{name} must be real numbers, got {values.dtype}: give real and imaginary parts as columns")
+    return torch.as_tensor(values, dtype=dtype or like.dtype, device=like.device)
 
 
 class InnerFlow(NamedTuple):
@@ -256,8 +275,7 @@ class Tensors(Space):
         Raises:
             ValueError: n is negative.
         """
-        if n < 0:
-            raise ValueError(f"the number of samples must be at least 0, got {n}")
+        n = as_count(n)
         if context is None:
             return None, n
         context = torch.as_tensor(context)
@@ -322,6 +340,19 @@ class Vectors(Tensors):
         from .io import frames, tables
 
         tables.write_table(frames.of_array(rows.detach().cpu().numpy(), self.names), path)
+
+
+def as_count(n: Any) -> int:
+    """A number of samples, of any integer type.
+
+    Raises:
+        ValueError: it is no whole number, or negative.
+    """
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise ValueError(f"the number of samples must be a whole number, got {n!r}")
+    if n.__index__() < 0:
+        raise ValueError(f"the number of samples must be at least 0, got {n}")
+    return n.__index__()
 
 
 def as_generator(generator: torch.Generator | int | None, device: torch.device | str = "cpu") -> torch.Generator | None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +13,16 @@ from torch.distributions import Distribution, constraints
 from .bases import Base, as_base, as_shape
 from .bijections import Bijection
 from .chunks import in_chunks, map_rows, spans_of
-from .density import Density, InnerFlow, Tensors, Vectors, as_generator
+from .density import Density, InnerFlow, Tensors, Vectors, as_count, as_generator, as_numbers, first_floating
 from .mixture import Mixture
 from .switch import PLAIN
 
 fast: Any = None
 if not PLAIN:
     from ._fast.kernels import rounding as fast
+
+if TYPE_CHECKING:
+    from ._fast.kernels.rounding import Rounding
 
 
 class Flow(Density):
@@ -72,7 +74,7 @@ class Flow(Density):
         self.embed = embed
         self.context_dim = context_dim if context_dim is None or isinstance(context_dim, int) else tuple(context_dim)
         self.recipe: dict[str, Any] | None = None  # name and arguments, by which `save` and `load` rebuild the flow
-        self.rounding: Any = None
+        self.rounding: Rounding | None = None
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The hot path: x (B, *shape), context (B, K) -> log p(x) (B,), in nats. One batch axis, the flow's dtype."""
@@ -101,7 +103,17 @@ class Flow(Density):
 
     @torch.no_grad()
     def initialize(self, x: Any, context: Any = None) -> None:
-        """As the function `initialize`."""
+        """Sets data-dependent state (Standardize, ActNorm, the context's scale) from a batch, once.
+
+        Layers that were initialised before keep their state; whether they were is part of the state_dict.
+
+        Args:
+            x: (B, *shape), in data units.
+            context: (B, K).
+
+        Raises:
+            ValueError: a column is constant, or there are fewer than 2 rows.
+        """
         rows, contexts, _ = self._rows(x, context)
         if contexts is not None and hasattr(self.embed, "initialize"):
             cast(Any, self.embed).initialize(contexts)
@@ -155,19 +167,21 @@ class Flow(Density):
         self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None
     ) -> tuple[Tensor, Tensor]:
         """As `sample`, with the log-density of each row: -> x (n, *M, *shape), log p(x) (n, *M), in nats."""
-        return self._sample(n, context, generator, True, None)
+        x, log_prob = self._sample(n, context, generator, True, None)
+        return x, cast(Tensor, log_prob)
 
     def rsample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Tensor:
         """As `sample`, with gradients to the flow's parameters and the context (reparametrised draws).
 
         Raises:
-            ValueError: the base has no reparametrised sample (a mixture picks a component).
+            ValueError: n is negative, the context has the wrong shape, or the base has no reparametrised sample (a
+                mixture picks a component).
         """
         if not self.base.has_rsample:
             raise ValueError(f"{type(self.base).__name__} has no reparametrised sample; use sample()")
         contexts, leading = self._contexts(context)
         embedded = self._embedded(contexts)
-        count = _check_count(n) * math.prod(leading)
+        count = as_count(n) * math.prod(leading)
         z = self.base.sample(count, generator=as_generator(generator, self._like().device))
         x, _ = self.bijection.inverse(z, None if embedded is None else embedded.repeat(n, 1))
         return x.view(n, *leading, *self.shape)
@@ -198,7 +212,7 @@ class Flow(Density):
         got = (0,) if context is None else tuple(context.shape[1:])
         if wanted is None or got == wanted or (context is None and wanted == (0,)):
             return
-        raise ValueError(f"this flow takes {_in_words(wanted, 'a context')}, got {_in_words(got, 'one')}")
+        raise ValueError(f"expected {_in_words(wanted)}, got {_in_words(got)}")
 
     def _sample(
         self,
@@ -206,11 +220,11 @@ class Flow(Density):
         context: Any,
         generator: torch.Generator | int | None,
         with_log_prob: bool,
-        hidden: torch.dtype | None,
-    ) -> tuple[Tensor, Tensor]:
+        hidden_dtype: torch.dtype | None,
+    ) -> tuple[Tensor, Tensor | None]:
         contexts, leading = self._contexts(context)
         embedded = self._embedded_in_chunks(contexts)
-        total = _check_count(n) * math.prod(leading)
+        total = as_count(n) * math.prod(leading)
         device = self._like().device
         generator = as_generator(generator, device)
 
@@ -224,73 +238,62 @@ class Flow(Density):
             return (x, self.base.log_prob(z) - log_det) if with_log_prob else (x,)
 
         spans = spans_of(total, math.prod(self.shape), device)
-        x, *log_prob = in_chunks(to_data, draw, spans, device, hidden=hidden)
-        if hidden is not None:
-            self._measure_rounding(x, None if embedded is None else embedded.repeat(n, 1), hidden)
-        x = x.view(n, *leading, *self.shape)
-        return x, log_prob[0].view(n, *leading) if with_log_prob else x[:0]
+        x, *log_prob = in_chunks(to_data, draw, spans, device, hidden_dtype=hidden_dtype)
+        if hidden_dtype is not None:
+            self._measure_rounding(x, None if embedded is None else embedded.repeat(n, 1), hidden_dtype)
+        return x.view(n, *leading, *self.shape), log_prob[0].view(n, *leading) if log_prob else None
 
-    def _score(self, rows: Tensor, embedded: Tensor | None, hidden: torch.dtype | None = None) -> Tensor:
-        (log_prob,) = map_rows(lambda *chunk: (self._log_prob(*chunk),), rows, embedded, hidden=hidden)
+    def _score(self, rows: Tensor, embedded: Tensor | None, hidden_dtype: torch.dtype | None = None) -> Tensor:
+        (log_prob,) = map_rows(lambda *chunk: (self._log_prob(*chunk),), rows, embedded, hidden_dtype=hidden_dtype)
         return log_prob
 
-    def _measure_rounding(self, rows: Tensor, embedded: Tensor | None, hidden: torch.dtype) -> None:
+    def _measure_rounding(self, rows: Tensor, embedded: Tensor | None, hidden_dtype: torch.dtype) -> None:
         if not len(rows):
             return
         some = fast.some_rows(len(rows), rows.device)
         rows, embedded = rows[some], None if embedded is None else embedded[some]
-        exact, rounded = self._score(rows, embedded), self._score(rows, embedded, hidden)
+        exact, rounded = self._score(rows, embedded), self._score(rows, embedded, hidden_dtype)
         self.rounding = fast.compare(rounded, exact, warn=self.rounding is None)
 
     def _like(self) -> Tensor:
         """A tensor with the dtype and device of the flow."""
-        sources: Iterator[Tensor] = itertools.chain(self.parameters(), self.base.buffers(), self.buffers())
-        return next((t for t in sources if t.is_floating_point()), torch.empty(0))
-
-    def _tensor(self, values: Any, name: str, dtype: torch.dtype | None = None) -> Tensor:
-        """Numbers as a tensor on the flow's device, of a dtype or that of the flow."""
-        like = self._like()
-        if isinstance(values, Tensor) and values.device != like.device:
-            raise ValueError(f"{name} is on {values.device} and the flow on {like.device}: move one of them with .to()")
-        if "complex" in str(getattr(values, "dtype", "")):
-            raise ValueError(
-                f"{name} must be real numbers, got {values.dtype}: give real and imaginary parts as columns"
-            )
-        return torch.as_tensor(values, dtype=dtype or like.dtype, device=like.device)
+        return first_floating(self.parameters(), self.base.buffers(), self.buffers())
 
     def _rows(self, x: Any, context: Any, embed: bool = False) -> tuple[Tensor, Tensor | None, tuple[int, ...]]:
         """Flattens leading axes: -> x (B, *shape), contexts (B, K) or None, embedded if wanted, the leading axes."""
-        x = self._tensor(x, "x", torch.float64 if self.bijection.takes_float64 else None)
+        x = as_numbers(x, "x", self._like(), torch.float64 if self.bijection.takes_float64 else None)
         rank = len(self.shape)
         if x.ndim < rank or tuple(x.shape[x.ndim - rank :]) != self.shape:
             raise ValueError(f"expected x of shape (..., {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
         leading = tuple(x.shape[: x.ndim - rank])
-        contexts, shared = self._contexts(context)
+        contexts, context_leading = self._contexts(context)
         if contexts is not None:
             try:
-                leading = tuple(torch.broadcast_shapes(leading, shared))
+                leading = tuple(torch.broadcast_shapes(leading, context_leading))
             except RuntimeError:
                 raise ValueError(
-                    f"the leading axes of x {tuple(x.shape)} and of {math.prod(shared)} contexts {shared} do not "
-                    "broadcast; a context that is no vector needs its shape as the flow's context_dim"
+                    f"the leading axes of x {tuple(x.shape)} and of {math.prod(context_leading)} contexts "
+                    f"{context_leading} do not broadcast; a context that is no vector needs its shape as the flow's "
+                    "context_dim"
                 ) from None
             x = x.expand(*leading, *self.shape)
         contexts = self._embedded_in_chunks(contexts) if embed else contexts
         if contexts is not None:
-            one = contexts.shape[1:]
-            contexts = contexts.view(*shared, *one).expand(*leading, *one).reshape(-1, *one)
+            context_shape = contexts.shape[1:]
+            contexts = contexts.view(*context_leading, *context_shape).expand(*leading, *context_shape)
+            contexts = contexts.reshape(-1, *context_shape)
         return x.reshape(-1, *self.shape), contexts, leading
 
     def _contexts(self, context: Any) -> tuple[Tensor | None, tuple[int, ...]]:
         """context (*M, K) -> (M, K), the leading axes *M."""
         if context is None:
             return None, ()
-        context = self._tensor(context, "context")
+        context = as_numbers(context, "context", self._like())
         rank = len(self.context_dim) if isinstance(self.context_dim, tuple) else 1
         if context.ndim < rank:
             raise ValueError(f"expected a context with at least {rank} axes, got shape {tuple(context.shape)}")
-        leading, one = context.shape[: context.ndim - rank], context.shape[context.ndim - rank :]
-        return context.reshape(-1, *one), tuple(leading)
+        leading, context_shape = context.shape[: context.ndim - rank], context.shape[context.ndim - rank :]
+        return context.reshape(-1, *context_shape), tuple(leading)
 
     def _embedded_in_chunks(self, contexts: Tensor | None) -> Tensor | None:
         """As `_embedded`, for any number of contexts."""
@@ -330,22 +333,11 @@ class FlowDistribution(Distribution):
 
 
 def initialize(flow: Flow, x: Any, context: Any = None) -> None:
-    """Sets the data-dependent state of a flow (Standardize, ActNorm, the context's scale) from a batch, once.
-
-    Layers that were initialised before keep their state; whether they were is part of the state_dict.
-
-    Args:
-        flow: any flow.
-        x: (B, *shape), in data units.
-        context: (B, K).
-
-    Raises:
-        ValueError: a column is constant, or there are fewer than 2 rows.
-    """
+    """Calls `flow.initialize(x, context)`: see `Flow.initialize`."""
     flow.initialize(x, context)
 
 
-def Ensemble(flows: Sequence[Flow]) -> Mixture:  # noqa: N802  # it reads as the class that it once was
+def Ensemble(flows: Sequence[Flow]) -> Mixture:  # noqa: N802  # public name
     """The mixture, in equal parts, of flows that differ in their weights alone.
 
     `fit` trains such flows at once, in batched matrix products, which costs less than one after another.
@@ -377,20 +369,14 @@ def _structure(flow: Flow) -> object:
     return flow.shape, flow.context_dim, kinds, [(name, t.shape) for name, t in flow.state_dict().items()]
 
 
-def _check_count(n: int) -> int:
-    if n < 0:
-        raise ValueError(f"the number of samples must be at least 0, got {n}")
-    return n
-
-
 def _hidden_dtype(precision: str | None) -> torch.dtype | None:
     """The number format between hidden layers; None for that of the weights."""
-    if precision is not None and not fast:
+    if precision is None:
+        return None
+    if not fast:
         raise ValueError(f"precision={precision!r} needs the fast path, which PUSHFORWARD_PLAIN switches off")
-    return fast.hidden_dtype(precision) if fast else None
+    return fast.hidden_dtype(precision)
 
 
-def _in_words(shape: tuple[int, ...], noun: str) -> str:
-    if shape == (0,):
-        return "no context" if noun == "a context" else "none"
-    return f"{noun} of {f'width {shape[0]}' if len(shape) == 1 else f'shape {shape}'}"
+def _in_words(shape: tuple[int, ...]) -> str:
+    return "no context" if shape == (0,) else f"a context of shape ({', '.join(map(str, ('N', *shape)))})"

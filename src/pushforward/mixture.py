@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .density import Density, InnerFlow, Space, as_generator
+from .density import Density, InnerFlow, Space, as_count, as_generator
 
 
 class Mixture(Density):
@@ -88,9 +88,9 @@ class Mixture(Density):
         Raises:
             ValueError: as the densities' own.
         """
-        quiet = {name: value for name, value in settings.items() if name != "noise"}
+        without_noise = {name: value for name, value in settings.items() if name != "noise"}
         return self.combine(
-            torch.stack([d.log_prob(x, context, **(settings if d.takes_noise else quiet)) for d in self])
+            torch.stack([d.log_prob(x, context, **(settings if d.takes_noise else without_noise)) for d in self])
         )  # fmt: skip
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -118,8 +118,7 @@ class Mixture(Density):
         Raises:
             ValueError: n is negative, or as the densities' own.
         """
-        if n < 0:
-            raise ValueError(f"the number of samples must be at least 0, got {n}")
+        n = as_count(n)
         generator = as_generator(generator, self.weights.device)
         contexts, count = self.space.expand_context(n, context)
         device = self.weights.device if generator is None else generator.device
@@ -130,7 +129,7 @@ class Mixture(Density):
         parts, rows = [], []
         for k, density in enumerate(self):
             index = (chosen == k).nonzero()[:, 0]
-            if len(index) == 0 and (count or k):
+            if len(index) == 0 and (count or k):  # of no rows at all, the first density gives the kind
                 continue
             part = (
                 density.sample(len(index), generator=generator)

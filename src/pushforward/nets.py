@@ -79,7 +79,8 @@ class MLP(nn.Module):
 
     @torch.no_grad()
     def _reset(self, generator: torch.Generator | None) -> None:
-        # torch's own start of nn.Linear, U(-1/sqrt(fan_in), 1/sqrt(fan_in)): a last layer at zero learns slower.
+        # torch's own start of nn.Linear, U(-1/sqrt(fan_in), 1/sqrt(fan_in)), for the last layer, too: were it zero, no
+        # layer before it would have a gradient at first, and it learns slower. With C = 1 a layer may have no inputs.
         for weight, bias in zip(self.weights, self.biases, strict=True):
             bound = 1 / math.sqrt(max(weight.shape[1], 1))
             weight.uniform_(-bound, bound, generator=generator)

@@ -2,6 +2,13 @@
 
 `PLAIN` is true where the environment variable PUSHFORWARD_PLAIN is set to anything but 0, or where the package
 `_fast` was deleted. Then every map, loss and step runs in its textbook form. A broken `_fast` is an error.
+
+A module with a fast form imports it by these lines and asks `if fast and fast.fast_ok():` before it takes it; where
+nothing is computed yet, as for the steps of a training, it asks `if fast:`.
+
+    fast: Any = None
+    if not PLAIN:
+        from ._fast.kernels import vectors as fast
 """
 
 import os

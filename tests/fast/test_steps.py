@@ -16,7 +16,7 @@ from pushforward._fast.steps.fused import fused
 from pushforward._fast.steps.weights import FlatWeights
 from pushforward.recipes import RECIPES
 from pushforward.toys import TwoMoons
-from pushforward.training import Batch, TrainSettings, negative_log_likelihood
+from pushforward.training import Batch, TrainSettings, negative_log_likelihood, optimizer
 
 Settings = dict[str, object]
 ALONE = TrainSettings(lr=1e-2, weight_decay=0.0, clip=1.0)
@@ -264,9 +264,9 @@ def test_members_of_one_make_are_one_step_and_others_one_each() -> None:
     alike, unlike = members(2), [small(), pf.spline_flow(2, depth=2, width=8, seed=0)]
     for flows, steps in ((alike, 1), (unlike, 2)):
         losses = [partial(negative_log_likelihood, flow) for flow in flows]
-        units = fused(flows, losses, ALONE, by_hand=True)
-        assert units is not None
-        assert len(units) == steps
+        groups = fused(flows, losses, ALONE, by_hand=True)
+        assert groups is not None
+        assert len(groups) == steps
     assert fused([small(), small().double()], losses, ALONE, by_hand=True) is not None
     mixed = small()
     mixed.bijection.double()
@@ -278,7 +278,7 @@ def test_members_of_one_make_are_one_step_and_others_one_each() -> None:
 def test_a_training_equals_that_of_torchs_adamw(clip: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """In float64, where the order of operations does not show."""
     flows = [small().double(), small().double()]
-    for flow, form in zip(flows, (fused, None), strict=True):
-        monkeypatch.setattr("pushforward.training.optimizer.fused", form)
+    for flow, fast in zip(flows, (optimizer.fast, None), strict=True):
+        monkeypatch.setattr(optimizer, "fast", fast)
         pf.fit(flow, moons(), steps=60, batch=100, clip=clip, weight_decay=0.1, progress="none")
     torch.testing.assert_close(flows[0].log_prob(moons()), flows[1].log_prob(moons()), rtol=1e-5, atol=1e-5)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .elementwise import Elementwise
+from .elementwise import Elementwise, soft_clamp
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class CubicRational(Elementwise):
         free = 1 - self.min_slope
         # A logistic curve from -1 to 8 that is 0 at 0.
         amplitude = free * (9 * torch.sigmoid(amplitude - _LOG_8) - 1)
-        return amplitude, torch.exp(self.clamp * torch.tanh(k / self.clamp)), centre
+        return amplitude, soft_clamp(k, self.clamp).exp(), centre
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ class SinhArcsinh(Elementwise):
 
     def _constrain(self, params: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         shift, outer, inner, log_scale, centre = params.unbind(1)
-        outer, inner, log_scale = (self.clamp * torch.tanh(raw / self.clamp) for raw in (outer, inner, log_scale))
-        return _SHIFT * torch.tanh(shift / _SHIFT), outer, inner, log_scale.exp(), centre
+        outer, inner, log_scale = (soft_clamp(raw, self.clamp) for raw in (outer, inner, log_scale))
+        return soft_clamp(shift, _SHIFT), outer, inner, log_scale.exp(), centre
 
 
 _LOG_8 = 2.0794415416798357

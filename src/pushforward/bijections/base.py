@@ -23,9 +23,19 @@ def sum_event(values: Tensor) -> Tensor:
     return fast.sum_event(values) if fast and fast.fast_ok() else values.flatten(1).sum(1)
 
 
-def expand(log_det_of_site: Tensor, x: Tensor) -> Tensor:
+def log_det_of_sites(log_det_per_site: Tensor, x: Tensor) -> Tensor:
     """The scalar log-det of one site -> (B,), for all sites of x (B, C, *S)."""
-    return (log_det_of_site * math.prod(x.shape[2:])).expand(x.shape[0])
+    return (log_det_per_site * math.prod(x.shape[2:])).expand(x.shape[0])
+
+
+def check_channels(channels: int) -> None:
+    """Checks how many channels a layer is to have.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if channels < 1:
+        raise ValueError(f"channels must be at least 1, got {channels}")
 
 
 class Bijection(nn.Module, ABC):
@@ -151,7 +161,7 @@ class Rearrangement(ABC):
 
 
 class Within(Bijection):
-    """A bijection of rearranged elements, which are put back after it.
+    """A bijection of rearranged elements, which are put back after it: flowjax's `Sandwich`.
 
     Args:
         rearrangement: what the inner bijection sees the elements through.
@@ -186,7 +196,8 @@ class Within(Bijection):
 class OnHalf(Bijection):
     """A bijection of the second half of the channels; the first C // 2 pass unchanged.
 
-    Several scales are recursion: each leaves half of what it has to the next (Dinh et al. 2016, section 3.6).
+    It is a case of flowjax's `Partial`. Nest it for a multi-scale architecture: each scale leaves half of what it has
+    to the next (Dinh et al. 2016, section 3.6).
 
     Args:
         inner: over C - C // 2 channels.

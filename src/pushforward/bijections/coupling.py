@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..switch import PLAIN
-from .base import Bijection, sum_event
+from .base import Bijection, check_channels, sum_event
 from .elementwise import Elementwise
 
 fast: Any = None
@@ -27,7 +27,7 @@ class Coupling(Bijection):
     net must then take an input of width 0 (as `MLP` does).
 
     Args:
-        net: (half (B, C_cond, *S), context) -> (B, P * C_moved, *S), the parameters, P blocks of C_moved channels each.
+        net: (half (B, C_given, *S), context) -> (B, P * C_moved, *S), the parameters, P blocks of C_moved channels.
         elementwise: the map h, with P parameters an element.
         flip: False moves the second half, True the first.
 
@@ -51,17 +51,14 @@ class Coupling(Bijection):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S), context (B, K) -> z (B, C, *S), log_det (B,)."""
         given, moved = _halves(x, self.flip)
-        moved, log_slope = self.elementwise.forward(moved, self._params(given, moved, context))
+        moved, log_slope = self.elementwise.forward(moved, _params(self, given, moved, context))
         return _joined(given, moved, self.flip), sum_event(log_slope)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latent to data: z (B, C, *S), context (B, K) -> x (B, C, *S), log_det (B,)."""
         given, moved = _halves(z, self.flip)
-        moved, log_slope = self.elementwise.inverse(moved, self._params(given, moved, context))
+        moved, log_slope = self.elementwise.inverse(moved, _params(self, given, moved, context))
         return _joined(given, moved, self.flip), sum_event(log_slope)
-
-    def _params(self, given: Tensor, moved: Tensor, context: Tensor | None) -> Tensor:
-        return _blocks(self.net(given, context), self.elementwise.num_params, moved.shape[1])
 
 
 class TriangularCoupling(Bijection):
@@ -76,8 +73,9 @@ class TriangularCoupling(Bijection):
         elementwise: the map h, with P parameters an element.
         channels: C, of which the first half holds C // 2.
         flip: False conditions the second half on the first, True the first on the second.
-        own: None for P learned numbers a channel, which start at zero; or (nothing (B, 0, *S), context) ->
-            (B, P * C_given, *S), for parameters that follow the context.
+        own: the parameters of the map of a, which nflows calls the unconditional transform. None for P learned numbers
+            a channel, which start at zero; or (nothing (B, 0, *S), context) -> (B, P * C_given, *S), for parameters
+            that follow the context.
 
     Raises:
         ValueError: `channels` is below 1; in use, when a net returns another number of channels.
@@ -99,8 +97,7 @@ class TriangularCoupling(Bijection):
         own: Callable[..., Tensor] | None = None,
     ) -> None:
         super().__init__()
-        if channels < 1:
-            raise ValueError(f"channels must be at least 1, got {channels}")
+        check_channels(channels)
         self.net = net
         self.elementwise = elementwise
         self.channels = channels
@@ -111,7 +108,7 @@ class TriangularCoupling(Bijection):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S), context (B, K) -> z (B, C, *S), log_det (B,)."""
         given, moved = _halves(x, self.flip)
-        moved, log_slope_moved = self.elementwise.forward(moved, self._params(given, moved, context))
+        moved, log_slope_moved = self.elementwise.forward(moved, _params(self, given, moved, context))
         given, log_slope_given = self.elementwise.forward(given, self._own_params(given, context))
         return _joined(given, moved, self.flip), sum_event(log_slope_given) + sum_event(log_slope_moved)
 
@@ -119,11 +116,8 @@ class TriangularCoupling(Bijection):
         """Latent to data: z (B, C, *S), context (B, K) -> x (B, C, *S), log_det (B,)."""
         given, moved = _halves(z, self.flip)
         given, log_slope_given = self.elementwise.inverse(given, self._own_params(given, context))
-        moved, log_slope_moved = self.elementwise.inverse(moved, self._params(given, moved, context))
+        moved, log_slope_moved = self.elementwise.inverse(moved, _params(self, given, moved, context))
         return _joined(given, moved, self.flip), sum_event(log_slope_given) + sum_event(log_slope_moved)
-
-    def _params(self, given: Tensor, moved: Tensor, context: Tensor | None) -> Tensor:
-        return _blocks(self.net(given, context), self.elementwise.num_params, moved.shape[1])
 
     def _own_params(self, given: Tensor, context: Tensor | None) -> Tensor:
         num_params, channels = self.elementwise.num_params, given.shape[1]
@@ -195,6 +189,11 @@ def _joined(given: Tensor, moved: Tensor, flip: bool) -> Tensor:
     """The inverse of `_halves`."""
     first, second = (moved, given) if flip else (given, moved)
     return fast.joined(first, second) if fast and fast.fast_ok() else torch.cat([first, second], 1)
+
+
+def _params(layer: Coupling | TriangularCoupling, given: Tensor, moved: Tensor, context: Tensor | None) -> Tensor:
+    """The parameters (B, P, C_moved, *S) of what is moved, given the rest."""
+    return _blocks(layer.net(given, context), layer.elementwise.num_params, moved.shape[1])
 
 
 def _blocks(params: Tensor, num_params: int, channels: int) -> Tensor:

@@ -9,6 +9,16 @@ import torch
 from torch import Tensor
 
 
+def soft_clamp(raw: Tensor, bound: float) -> Tensor:
+    """bound * tanh(raw / bound): within (-bound, bound), and close to raw where that is small."""
+    return bound * torch.tanh(raw / bound)
+
+
+def inverse_soft_clamp(value: Tensor, bound: float) -> Tensor:
+    """The raw parameter of a value within (-bound, bound)."""
+    return bound * torch.atanh(value / bound)
+
+
 class Elementwise(ABC):
     """An invertible scalar map y = h(x; params) applied to every element on its own.
 
@@ -76,7 +86,7 @@ class Affine(Elementwise):
 
     def log_scale(self, raw: Tensor) -> Tensor:
         """Raw parameter -> log-scale in (-clamp, clamp), of the same shape."""
-        return self.clamp * torch.tanh(raw / self.clamp)
+        return soft_clamp(raw, self.clamp)
 
     def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, C, *S), params (B, 2, C, *S) -> y = x exp(s) + t (B, C, *S), s (B, C, *S)."""

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..switch import PLAIN
-from .base import Bijection, expand
+from .base import Bijection, check_channels, log_det_of_sites
+from .elementwise import soft_clamp
 
 fast: Any = None
 if not PLAIN:
@@ -65,6 +66,9 @@ class LULinear(Bijection):
     Args:
         channels: C, at least 1.
 
+    Raises:
+        ValueError: `channels` is below 1.
+
     Example:
         >>> LULinear(3)(torch.ones(1, 3))[0].tolist()
         [[1.0, 1.0, 1.0]]
@@ -74,30 +78,29 @@ class LULinear(Bijection):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        if channels < 1:
-            raise ValueError(f"channels must be at least 1, got {channels}")
+        check_channels(channels)
         # Both triangles in one matrix, the diagonal being the log-diagonal of U.
         self.factors = nn.Parameter(torch.zeros(channels, channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S) -> z (B, C, *S), log_det (B,)."""
-        matrix, log_det_of_site = _once(self, LULinear._matrix)
+        matrix, log_det_per_site = _once(self, LULinear._matrix)
         z = F.linear(x.movedim(1, -1), matrix, self.bias).movedim(-1, 1)
-        return z, expand(log_det_of_site, x)
+        return z, log_det_of_sites(log_det_per_site, x)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latent to data: z (B, C, *S) -> x (B, C, *S), log_det (B,)."""
-        lower, upper, log_det_of_site = _once(self, LULinear._triangles)
+        lower, upper, log_det_per_site = _once(self, LULinear._triangles)
         rows = z.movedim(1, -1) - self.bias
         flat = rows.reshape(-1, rows.shape[-1])
         flat = torch.linalg.solve_triangular(lower.mT, flat, upper=True, left=False, unitriangular=True)
         flat = torch.linalg.solve_triangular(upper.mT, flat, upper=False, left=False)
-        return flat.view(rows.shape).movedim(-1, 1), expand(-log_det_of_site, z)
+        return flat.view(rows.shape).movedim(-1, 1), log_det_of_sites(-log_det_per_site, z)
 
     def _triangles(self) -> tuple[Tensor, Tensor, Tensor]:
         """L, U, and the log-det of one site."""
-        log_diagonal = torch.tanh(self.factors.diagonal() / self.clamp) * self.clamp
+        log_diagonal = soft_clamp(self.factors.diagonal(), self.clamp)
         eye = torch.eye(len(self.bias), dtype=self.bias.dtype, device=self.bias.device)
         lower = self.factors.tril(-1) + eye
         upper = self.factors.triu(1) + torch.diag(log_diagonal.exp())
@@ -105,8 +108,8 @@ class LULinear(Bijection):
 
     def _matrix(self) -> tuple[Tensor, Tensor]:
         """L U, and the log-det of one site."""
-        lower, upper, log_det_of_site = self._triangles()
-        return lower @ upper, log_det_of_site
+        lower, upper, log_det_per_site = self._triangles()
+        return lower @ upper, log_det_per_site
 
 
 class Rotation(Bijection):
@@ -130,8 +133,7 @@ class Rotation(Bijection):
 
     def __init__(self, channels: int, angle: float = 0.0) -> None:
         super().__init__()
-        if channels < 1:
-            raise ValueError(f"channels must be at least 1, got {channels}")
+        check_channels(channels)
         if angle and channels != 2:
             raise ValueError(f"an angle turns 2 channels, got channels = {channels}")
         self.channels = channels
@@ -164,4 +166,4 @@ class Rotation(Bijection):
 
 def _once(layer: L, make: Callable[[L], T]) -> T:
     """make(layer), which depends on its weights alone: the fast path makes it once for many chunks of rows."""
-    return fast.once(layer, make) if fast else make(layer)
+    return fast.once(layer, make) if fast and fast.fast_ok() else make(layer)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .base import Bijection, expand
+from .base import Bijection, check_channels, log_det_of_sites
+from .elementwise import inverse_soft_clamp, soft_clamp
 
 _FAR = 1e5  # beyond it float32 holds steps of a hundredth and more
 
@@ -17,6 +18,9 @@ class Standardize(Bijection):
 
     Args:
         channels: C, at least 1.
+
+    Raises:
+        ValueError: `channels` is below 1.
 
     Example:
         >>> layer = Standardize(1)
@@ -31,8 +35,7 @@ class Standardize(Bijection):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        if channels < 1:
-            raise ValueError(f"channels must be at least 1, got {channels}")
+        check_channels(channels)
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
         self.register_buffer("initialized", torch.tensor(False))
@@ -40,12 +43,12 @@ class Standardize(Bijection):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S) -> z (B, C, *S), log_det (B,)."""
         mean, std = _per_channel(self.mean, x), _per_channel(self.std, x)
-        return (x - mean) / std, expand(-self.std.log().sum(), x)
+        return (x - mean) / std, log_det_of_sites(-self.std.log().sum(), x)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latent to data: z (B, C, *S) -> x (B, C, *S), log_det (B,)."""
         mean, std = _per_channel(self.mean, z), _per_channel(self.std, z)
-        return z * std + mean, expand(self.std.log().sum(), z)
+        return z * std + mean, log_det_of_sites(self.std.log().sum(), z)
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -71,6 +74,9 @@ class ActNorm(Bijection):
     Args:
         channels: C, at least 1.
 
+    Raises:
+        ValueError: `channels` is below 1.
+
     Example:
         >>> layer = ActNorm(1)
         >>> layer.initialize(torch.tensor([[1.0], [3.0]])).flatten()
@@ -82,27 +88,26 @@ class ActNorm(Bijection):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        if channels < 1:
-            raise ValueError(f"channels must be at least 1, got {channels}")
+        check_channels(channels)
         self.raw_log_scale = nn.Parameter(torch.zeros(channels))
         self.shift = nn.Parameter(torch.zeros(channels))
         self.register_buffer("initialized", torch.tensor(False))
 
     def log_scale(self) -> Tensor:
         """s (C,), bounded."""
-        return torch.tanh(self.raw_log_scale / self.clamp) * self.clamp
+        return soft_clamp(self.raw_log_scale, self.clamp)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S) -> z (B, C, *S), log_det (B,)."""
         log_scale = self.log_scale()
         z = x * _per_channel(log_scale.exp(), x) + _per_channel(self.shift, x)
-        return z, expand(log_scale.sum(), x)
+        return z, log_det_of_sites(log_scale.sum(), x)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latent to data: z (B, C, *S) -> x (B, C, *S), log_det (B,)."""
         log_scale = -self.log_scale()
         x = (z - _per_channel(self.shift, z)) * _per_channel(log_scale.exp(), z)
-        return x, expand(log_scale.sum(), z)
+        return x, log_det_of_sites(log_scale.sum(), z)
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -114,7 +119,7 @@ class ActNorm(Bijection):
         if not self.initialized:
             mean, std = _moments(x)
             log_scale = (-std.log()).clamp(-0.99 * self.clamp, 0.99 * self.clamp)
-            self.raw_log_scale.copy_(torch.atanh(log_scale / self.clamp) * self.clamp)
+            self.raw_log_scale.copy_(inverse_soft_clamp(log_scale, self.clamp))
             self.shift.copy_(-mean * log_scale.exp())
             self.initialized.fill_(True)
         return self(x)[0]

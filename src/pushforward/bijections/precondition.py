@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from .base import Bijection, expand
+from .base import Bijection, check_channels, log_det_of_sites, sum_event
 
 _FOLD = 4.0  # spreads, up to which nothing is folded
 _SOFT = 3.0  # spreads beyond that over which a line bends into a logarithm: less makes wild samples
@@ -20,12 +20,15 @@ _NORMAL_QUARTILES = 1.349  # between the quartiles of a standard normal
 class Precondition(Bijection):
     """z = fold(L (x - centre)) with a lower triangular L, both in float64 whatever the dtype of the flow.
 
-    fold is the identity up to 4 and sign(y) (4 + 3 log(1 + (|y| - 4) / 3)) beyond. z has the dtype of the flow; the
-    log-determinant is a float64, so that columns with condition numbers of 1e12 are scored well by float32 networks. It
-    starts as the fold alone; `initialize` measures centre and L.
+    fold gives logarithmic tails beyond +-4: it is the identity up to 4, and sign(y) (4 + 3 log(1 + (|y| - 4) / 3)) from
+    there on. z has the dtype of the flow; the log-determinant is a float64, so that columns with condition numbers of
+    1e12 are scored well by float32 networks. It starts as the fold alone; `initialize` measures centre and L.
 
     Args:
         channels: C, at least 1.
+
+    Raises:
+        ValueError: `channels` is below 1.
 
     Example:
         >>> layer = Precondition(1)
@@ -41,8 +44,7 @@ class Precondition(Bijection):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        if channels < 1:
-            raise ValueError(f"channels must be at least 1, got {channels}")
+        check_channels(channels)
         self.register_buffer("centre", torch.zeros(channels, dtype=torch.float64))
         self.register_buffer("matrix", torch.eye(channels, dtype=torch.float64))
         self.register_buffer("initialized", torch.tensor(False))
@@ -53,7 +55,7 @@ class Precondition(Bijection):
         y = (x.double().movedim(1, -1) - self.centre) @ self.matrix.mT
         beyond = (y.abs() - _FOLD).clamp_min(0) / _SOFT
         z = torch.where(beyond > 0, y.sign() * (_FOLD + _SOFT * beyond.log1p()), y)
-        log_det = -beyond.log1p().flatten(1).sum(1) + expand(self.matrix.diagonal().log().sum(), x)
+        log_det = -sum_event(beyond.log1p()) + log_det_of_sites(self.matrix.diagonal().log().sum(), x)
         return z.movedim(-1, 1).to(self._dtype_of_flow.dtype), log_det
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -62,7 +64,7 @@ class Precondition(Bijection):
         beyond = ((rows.abs() - _FOLD).clamp_min(0) / _SOFT).clamp_max(_FARTHEST)
         y = torch.where(beyond > 0, rows.sign() * (_FOLD + _SOFT * beyond.expm1()), rows)
         flat = torch.linalg.solve_triangular(self.matrix.mT, y.reshape(-1, y.shape[-1]), upper=True, left=False)
-        log_det = beyond.flatten(1).sum(1) - expand(self.matrix.diagonal().log().sum(), z)
+        log_det = sum_event(beyond) - log_det_of_sites(self.matrix.diagonal().log().sum(), z)
         return (flat.view(y.shape) + self.centre).movedim(-1, 1).to(z.dtype), log_det
 
     @torch.no_grad()

@@ -267,7 +267,7 @@ def _check_constants(estimator: FlowDensity, rows: WeightedRows) -> None:
 
 def _count_numbers(table: TableDensity) -> int:
     """How many of the modelled columns of a table have numbers."""
-    return sum(c.coded.flows for c in table.schema.modelled if c.name not in table.given)
+    return sum(c.coded.has_number for c in table.schema.modelled if c.name not in table.given)
 
 
 def _joined(x: Frame, context: Frame) -> Frame:

@@ -58,8 +58,9 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         steps: the length in optimiser steps.
         batch: rows of a step; None takes 512.
         lr: the highest learning rate; None takes 5e-3, and 1e-3 in `partial_fit`.
-        val_fraction: the part of the distinct rows held out to keep the best weights and to stop early; not below 20.
-        patience: stop when validation has not improved for this part of the run; None never stops early.
+        val_fraction: the fraction of the distinct rows held out to keep the best weights and to stop early; not
+            below 20.
+        patience: stop when validation has not improved for this fraction of the run; None never stops early.
         noise: standard deviation of the noise added to the training rows each time they are drawn, in units of each
             column's spread. It smooths a density of few rows; None takes a rule in their number, 0 none.
         training: further settings of `pushforward.train` by name, as {"weight_decay": 0.1}.

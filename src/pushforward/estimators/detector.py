@@ -26,7 +26,7 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
     but where they lie close together it learns them.
 
     Args:
-        contamination: the part of the training rows to call outliers, above 0 and at most 0.5.
+        contamination: the fraction of the training rows to call outliers, above 0 and at most 0.5.
         recipe, depth, width, members, seconds, epochs, steps, batch, lr, val_fraction, patience, noise, training,
             kinds, warm_start, verbose, device, random_state: as `FlowDensity`, which does the work.
 

@@ -33,7 +33,7 @@ def _make() -> Any:
         """A `pyod.models.base.BaseDetector` whose anomaly score is the negative log-density under a flow, in nats.
 
         Args:
-            contamination: the part of the training rows to label as outliers, above 0 and at most 0.5.
+            contamination: the fraction of the training rows to label as outliers, above 0 and at most 0.5.
             density: an unfitted `FlowDensity`; None takes the defaults. It is cloned, never changed.
 
         Attributes:

@@ -12,11 +12,12 @@ import torch
 from ..bases import GaussianMixture, as_shape
 from ..bijections import ActNorm, Bijection, Chain, LULinear, Permute, Rotation, Standardize
 from ..flow import Flow
-from ..nets import StandardizeContext
+from ..nets import MLP, StandardizeContext
 
 RECIPES: dict[str, Callable[..., Flow]] = {}  # what a model file may name; `load` builds nothing else
 MIXINGS = ("auto", "flip", "permute", "lu")
 P = ParamSpec("P")
+Conditioner = Callable[[int, int], MLP]  # features in, features out -> the network of a layer
 
 
 def recipe(
@@ -37,7 +38,7 @@ def recipe(
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
             given = bound.arguments
-            for name, size in sizes(*_vector(given["shape"])).items() if sizes else ():
+            for name, size in sizes(_features(given["shape"])).items() if sizes else ():
                 if given[name] is None:
                     given[name] = size
             flow = build(*bound.args, **bound.kwargs)
@@ -53,22 +54,37 @@ def recipe(
 
 def stack(
     shape: int | tuple[int, ...],
-    layer: Callable[[int, int, bool, torch.Generator | None], Bijection],
-    depth: int,
+    layer: Callable[[int, int, bool, Conditioner], Bijection],
+    *,
+    depth: int | None,
+    width: int | None,
+    hidden_layers: int,
+    activation: str = "relu",
+    residual: bool = False,
     mixing: str,
-    mixings: tuple[str, ...],
+    mixings: tuple[str, ...] = MIXINGS,
     context_dim: int,
-    components: int,
+    components: int | None,
     standardize: bool,
     seed: int | None,
 ) -> Flow:
-    """A flow of layers (given, moved, flip, generator) that take turns in which half they condition on."""
-    (features,) = _vector(shape)
+    """A flow of layers (given, moved, flip, conditioner) that take turns in which half they condition on.
+
+    Raises:
+        ValueError: the shape is none of vectors, a size is out of range, or the mixing is unknown.
+    """
+    features = _features(shape)
+    depth, components = check_size("depth", depth), check_size("components", components)
+    context_dim = check_size("context_dim", context_dim)
     if mixing not in mixings:
         raise ValueError(f"mixing must be {', '.join(mixings[:-1])} or {mixings[-1]}, got {mixing!r}")
     if mixing == "auto":
         mixing = "lu" if features > 2 else "flip"
     generator = None if seed is None else torch.Generator().manual_seed(seed)
+    conditioner = functools.partial(
+        MLP, width=check_size("width", width), hidden_layers=check_size("hidden_layers", hidden_layers),
+        activation=activation, residual=residual, context_dim=context_dim, generator=generator,
+    )  # fmt: skip
     layers: list[Bijection] = [Standardize(features)] if standardize else []
     for i in range(depth):
         flip = i % 2 == 1
@@ -80,22 +96,19 @@ def stack(
             layers.append(LULinear(features))
         first, second = features // 2, features - features // 2
         given, moved = (second, first) if flip else (first, second)
-        layers.append(layer(given, moved, flip, generator))
+        layers.append(layer(given, moved, flip, conditioner))
     layers.append(ActNorm(features))
-    return Flow(
-        Chain(*layers),
-        features,
-        GaussianMixture(features, components, generator=generator) if components else None,
-        StandardizeContext(context_dim) if context_dim and standardize else None,
-        context_dim=context_dim,
-    )
+    base = GaussianMixture(features, components, generator=generator) if components else None
+    embed = StandardizeContext(context_dim) if context_dim and standardize else None
+    return Flow(Chain(*layers), features, base, embed, context_dim=context_dim)
 
 
-def _vector(shape: int | tuple[int, ...]) -> tuple[int, ...]:
+def _features(shape: int | tuple[int, ...]) -> int:
+    """D, of the shape D or (D,) of vectors."""
     sizes = as_shape(shape)
     if len(sizes) != 1:
         raise ValueError(f"this recipe is for vectors: expected shape D or (D,), got {sizes}")
-    return sizes
+    return sizes[0]
 
 
 _RANGES = {
@@ -113,9 +126,3 @@ def check_size(name: str, value: int | None) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ValueError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
     return value
-
-
-def check_sizes(**sizes: int | None) -> None:
-    """As `check_size`, for several."""
-    for name, value in sizes.items():
-        check_size(name, value)

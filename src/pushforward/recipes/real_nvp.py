@@ -11,8 +11,7 @@ from torch.distributions import Distribution
 from ..bases import Base
 from ..bijections import Affine, Chain, Coupling, MaskedCoupling
 from ..flow import Flow
-from ..nets import MLP
-from .build import MIXINGS, check_size, check_sizes, recipe, stack
+from .build import Conditioner, recipe, stack
 
 
 def _affine_sizes(features: int) -> dict[str, int]:
@@ -68,26 +67,16 @@ def real_nvp(
         >>> flow.sample(5).shape
         torch.Size([5, 2])
     """
-    units, couplings, gaussians = (
-        check_size(name, value) for name, value in (("width", width), ("depth", depth), ("components", components))
-    )
-    check_sizes(hidden_layers=hidden_layers, context_dim=context_dim)
-    elementwise = Affine(clamp)
+    affine = Affine(clamp)
 
-    def coupling(given: int, moved: int, flip: bool, generator: torch.Generator | None) -> Coupling:
-        net = MLP(
-            given,
-            elementwise.num_params * moved,
-            width=units,
-            hidden_layers=hidden_layers,
-            activation=activation,
-            residual=residual,
-            context_dim=context_dim,
-            generator=generator,
-        )
-        return Coupling(net, elementwise, flip)
+    def coupling(given: int, moved: int, flip: bool, conditioner: Conditioner) -> Coupling:
+        return Coupling(conditioner(given, affine.num_params * moved), affine, flip)
 
-    return stack(shape, coupling, couplings, mixing, MIXINGS, context_dim, gaussians, standardize, seed)
+    return stack(
+        shape, coupling, depth=depth, width=width, hidden_layers=hidden_layers, activation=activation,
+        residual=residual, mixing=mixing, context_dim=context_dim, components=components, standardize=standardize,
+        seed=seed,
+    )  # fmt: skip
 
 
 def real_nvp_from_networks(

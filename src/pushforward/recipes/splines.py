@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-
 from ..bases import as_shape
 from ..bijections import Coupling, RationalQuadratic, TriangularCoupling
 from ..flow import Flow
-from ..nets import MLP
-from .build import MIXINGS, check_sizes, recipe, stack
+from .build import MIXINGS, Conditioner, recipe, stack
 
 
 @recipe()
@@ -54,11 +51,13 @@ def spline_flow(
     """
     spline = RationalQuadratic(bins, bound)
 
-    def coupling(given: int, moved: int, flip: bool, generator: torch.Generator | None) -> Coupling:
-        return Coupling(_spline_net(given, moved, spline, width, hidden_layers, context_dim, generator), spline, flip)
+    def coupling(given: int, moved: int, flip: bool, conditioner: Conditioner) -> Coupling:
+        return Coupling(conditioner(given, spline.num_params * moved), spline, flip)
 
-    check_sizes(depth=depth, width=width, hidden_layers=hidden_layers, context_dim=context_dim, components=components)
-    return stack(shape, coupling, depth, mixing, MIXINGS, context_dim, components, standardize, seed)
+    return stack(
+        shape, coupling, depth=depth, width=width, hidden_layers=hidden_layers, mixing=mixing, context_dim=context_dim,
+        components=components, standardize=standardize, seed=seed,
+    )  # fmt: skip
 
 
 @recipe()
@@ -110,33 +109,15 @@ def triangular_spline_flow(
     """
     spline = RationalQuadratic(bins, bound)
 
-    def coupling(given: int, moved: int, flip: bool, generator: torch.Generator | None) -> TriangularCoupling:
-        net = _spline_net(given, moved, spline, width, hidden_layers, context_dim, generator)
-        own = None
-        if context_dim:
-            own = _spline_net(0, given, spline, width, hidden_layers, context_dim, generator)
+    def coupling(given: int, moved: int, flip: bool, conditioner: Conditioner) -> TriangularCoupling:
+        net = conditioner(given, spline.num_params * moved)
+        own = conditioner(0, spline.num_params * given) if context_dim else None
         return TriangularCoupling(net, spline, given + moved, flip, own)
 
-    check_sizes(depth=depth, width=width, hidden_layers=hidden_layers, context_dim=context_dim, components=components)
     if mixing == "auto" and as_shape(shape) == (2,):
         mixing = "rotation"
-    return stack(shape, coupling, depth, mixing, (*MIXINGS, "rotation"), context_dim, components, standardize, seed)
-
-
-def _spline_net(
-    given: int,
-    moved: int,
-    spline: RationalQuadratic,
-    width: int,
-    hidden_layers: int,
-    context_dim: int,
-    generator: torch.Generator | None,
-) -> MLP:
-    return MLP(
-        given,
-        spline.num_params * moved,
-        width=width,
-        hidden_layers=hidden_layers,
-        context_dim=context_dim,
-        generator=generator,
-    )
+    return stack(
+        shape, coupling, depth=depth, width=width, hidden_layers=hidden_layers, mixing=mixing,
+        mixings=(*MIXINGS, "rotation"), context_dim=context_dim, components=components, standardize=standardize,
+        seed=seed,
+    )  # fmt: skip

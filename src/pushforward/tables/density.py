@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..density import Density, InnerFlow, as_generator
+from ..density import Density, InnerFlow, as_count, as_generator
 from ..io.frames import Frame, concat, read
 from ..io.models import Builder, describe, register
 from .noise import uniforms
@@ -30,14 +30,15 @@ class TableDensity(Density):
     """A density over the rows of a table with columns of any kind; `fit_table` makes one.
 
     Units: nats a row. A cell counts with its probability (mass) where its column is a category, integer, quantised, a
-    date, or where it is missing or an atom; with its probability density in the column's own unit where it is another
-    real, positive, bounded or circular number. Mass is in the unit of one cell: one integer, one step, one tick.
+    date, or where it is missing or a point mass; with its probability density in the column's own unit where it is
+    another real, positive, bounded or circular number. Mass is in the unit of one cell: one integer, step or tick.
 
     What is exact: the mass of all states, and the density of rows whose numbers are continuous and all there (or all
-    absent). What is a lower bound in expectation: numbers on a lattice are spread over their step by uniform noise, and
-    cells that hold no number may be filled with normal noise, whose density is subtracted; by Jensen's inequality
-    either can only lose, the less the better the flow. `log_prob(..., draws=k)` averages k draws and so tightens the
-    bound. The noise is a hash of the row, so that a row scores the same in any table (to rounding).
+    absent). What is a lower bound in expectation: numbers on a lattice are spread over their step by uniform noise
+    (uniform dequantization, Theis et al. 2016, arXiv 1511.01844), and cells that hold no number may be filled with
+    normal noise, whose density is subtracted; by Jensen's inequality either can only lose, the less the better the
+    flow. `log_prob(..., draws=k)` averages k draws and so tightens the bound. The noise is a hash of the row, so that a
+    row scores the same in any table (to rounding).
 
     Sampling is `log_prob` conditioned on rows that may be sampled. Others are drawn again, as a whole: those with a
     value never seen in a column of few values, with a number farther beyond those seen in training than they are apart
@@ -100,14 +101,14 @@ class TableDensity(Density):
         if draws < 1:
             raise ValueError(f"draws must be at least 1, got {draws}")
         frame = self._with_given(read(x), context)
-        parts, trouble = [], {}
+        parts, errors = [], {}
         for part, what in in_order(lambda rows: self.scored(rows, draws), _pieces(frame), device=self.device):
             parts.append(part)
-            trouble.update(dict.fromkeys(what))
+            errors.update(dict.fromkeys(what))
         log_prob = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
         impossible = int(torch.isneginf(log_prob).sum())
-        if trouble:
-            shown = "; ".join(list(trouble)[:5])
+        if errors:
+            shown = "; ".join(list(errors)[:5])
             warnings.warn(f"{impossible:,} of {len(log_prob):,} rows have log-density -inf: {shown}", stacklevel=2)
         return log_prob
 
@@ -115,7 +116,7 @@ class TableDensity(Density):
     def scored(self, frame: Frame, draws: int = 1) -> tuple[Tensor, tuple[str, ...]]:
         """As `log_prob`, all rows at once: -> log-density (N,), what makes rows impossible, in words."""
         rows = self.space.rows(frame)
-        return self.log_prob_of(rows, draws), rows.trouble
+        return self.log_prob_of(rows, draws), rows.errors
 
     def log_prob_of(self, rows: EncodedRows, draws: int = 1) -> Tensor:
         """Log-density of encoded rows: -> (N,) float64."""
@@ -187,9 +188,12 @@ class TableDensity(Density):
     def sample_frames(
         self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None
     ) -> Iterator[Frame]:
-        """As `sample_batches`, as frames."""
-        if n < 0:
-            raise ValueError(f"the number of samples must be at least 0, got {n}")
+        """As `sample_batches`, as frames.
+
+        Raises:
+            ValueError: as `sample`.
+        """
+        n = as_count(n)
         given, count = self.space.expand_context(n, context)
         generator = as_generator(generator)
         seeds = np.random.SeedSequence(int(torch.randint(2**62, (), generator=generator)))
@@ -219,31 +223,31 @@ class TableDensity(Density):
     def _sample(self, n: int, given: Frame | None, seed: np.random.SeedSequence) -> Frame:
         torch_seed, numpy_seed = (int(s) for s in seed.generate_state(2, np.uint64))
         generator = torch.Generator(self.device).manual_seed(torch_seed % 2**63)
-        picks = np.random.default_rng(numpy_seed)
-        x, good = self._drawn(n, given, generator, picks)
+        rng = np.random.default_rng(numpy_seed)
+        x, good = self._drawn(n, given, generator, rng)
         for _ in range(_TRIES):
             again = np.flatnonzero(~good)
             if not len(again):
                 break
             x[again], good[again] = self._drawn(
-                len(again), None if given is None else given[again], generator, picks
+                len(again), None if given is None else given[again], generator, rng
             )  # fmt: skip
         if not good.all():
             warnings.warn(
                 f"{int((~good).sum()):,} of {n:,} sampled rows were beyond what may be sampled in each of {_TRIES} "
                 "tries: they were moved within the bounds of their columns", stacklevel=2,
             )  # fmt: skip
-        return self.space.decode(x, given, picks)[0]
+        return self.space.decode(x, given, rng)[0]
 
     @torch.no_grad()
     def _drawn(
-        self, n: int, given: Frame | None, generator: torch.Generator, picks: np.random.Generator
+        self, n: int, given: Frame | None, generator: torch.Generator, rng: np.random.Generator
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """n rows (n, M + C), and which of them may be sampled (n,)."""
         context = None if given is None else cast(Tensor, self.space.encode_given(given)).to(self.device)
         x = self.inner.sample(n if context is None else 1, context, generator=generator)
         rows = x.reshape(n, x.shape[-1]).double().cpu().numpy()
-        return rows, self.space.decode(rows, given, picks)[1]
+        return rows, self.space.decode(rows, given, rng)[1]
 
     @property
     def device(self) -> torch.device:

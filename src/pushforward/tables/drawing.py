@@ -91,10 +91,10 @@ def foreseeing(file: TableFile, sample: Frame, kinds: Mapping[str, Any] | None) 
         odd: list[Frame] = []
         rows = 0
 
-        def strange(batch: Frame, space: Columns = space) -> tuple[int, Frame]:
+        def impossible_rows(batch: Frame, space: Columns = space) -> tuple[int, Frame]:
             return len(batch), batch[np.flatnonzero(space.impossible(batch))]
 
-        for size, part in in_order(strange, file.batches()):
+        for size, part in in_order(impossible_rows, file.batches()):
             rows += size
             if len(part) and sum(map(len, odd)) < _ODD_ROWS:
                 odd.append(part)

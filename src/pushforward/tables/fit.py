@@ -354,13 +354,13 @@ def _split(
 
 def _possible(density: TableDensity, frame: Frame, what: str) -> EncodedRows:
     rows = density.space.rows(frame)
-    if rows.trouble:
-        raise ValueError(f"{what} does not fit the schema: {'; '.join(rows.trouble[:3])}")
+    if rows.errors:
+        raise ValueError(f"{what} does not fit the schema: {'; '.join(rows.errors[:3])}")
     return rows
 
 
 def _check_bounded(space: Columns, rows: EncodedRows) -> None:
     """Warns of columns with a number in each cell and no lattice that others determine."""
-    plain = [i for i, c in enumerate(space.numbers) if not c.noisy and not np.isnan(rows.base[:, i]).any()]
+    plain = [i for i, c in enumerate(space.numbers) if not c.is_dequantized and not np.isnan(rows.base[:, i]).any()]
     names = [space.numbers[i].name for i in plain]
     warn_of_unbounded(rows.base[:, plain], names, "Leave them out: the others already say what they hold.")

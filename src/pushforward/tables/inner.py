@@ -45,11 +45,16 @@ class StatesThenNumbers(Density):
         if mass is None and flow is None:
             raise ValueError("there are neither states nor numbers to model")
         self.mass, self.flow = mass, flow
-        self.sizes = () if mass is None else mass.sizes
+        sizes = () if mass is None else mass.sizes
         self.numbers = 0 if flow is None else self.flows[0].shape[0]
         self.precondition = Precondition(self.numbers) if self.numbers else None
-        self.space = Vectors(len(self.sizes) + self.numbers)  # type: ignore[override]
-        self.space.sizes = self.sizes
+        self.space = Vectors(len(sizes) + self.numbers)  # type: ignore[override]
+        self.space.sizes = sizes
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many values each of the M states has."""
+        return self.space.sizes
 
     @property
     def flows(self) -> list[Flow]:
@@ -128,8 +133,9 @@ class StatesThenNumbers(Density):
             states = self.mass.sample(count if given is None else 1, given, generator=generator)
             x[:, : len(self.sizes)] = states.reshape(count, len(self.sizes)).double()
         if self.flow is not None and self.precondition is not None:
-            told = self._contexts(x, contexts)
-            z = self.flow.sample(count if told is None else 1, told, generator=generator).reshape(count, self.numbers)
+            flow_contexts = self._contexts(x, contexts)
+            z = self.flow.sample(count if flow_contexts is None else 1, flow_contexts, generator=generator)
+            z = z.reshape(count, self.numbers)
             x[:, len(self.sizes) :] = self.precondition.inverse(z.double())[0]
         return self.space.unflatten_samples(x, n, context)
 

@@ -38,7 +38,7 @@ def related(columns: Sequence[Kind], frame: Frame, asked: Sequence[str] = ()) ->
     sample = frame[np.linspace(0, len(frame) - 1, min(len(frame), _LOOKED_AT)).astype(np.int64)]
     out = {c.name: c for c in columns}
     for k, column in enumerate(usable):
-        if not column.flows or column.name in asked:
+        if not column.has_number or column.name in asked:
             continue
         parts = _parts(column, usable[:k], sample)
         if parts is not None:

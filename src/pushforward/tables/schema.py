@@ -101,8 +101,8 @@ def infer_schema(
 
     Strings, booleans and Arrow dictionaries are categories; whole numbers are integers; decimals with many ties at a
     fixed step are quantised; numbers over a decade or more above zero are positive; text in ISO form and Arrow's times
-    are dates; the rest is real. Values that hold a large share of a column become atoms; a number with at most 32
-    values, each frequent, has atoms alone. Unique strings and row numbers are left out, with a warning.
+    are dates; the rest is real. Values that hold a large share of a column become point masses (atoms); a number with
+    at most 32 values, each frequent, has atoms alone. Unique strings and row numbers are left out, with a warning.
 
     Of 1,000 rows and more, a rounded number may turn out to be a sum or difference of others before it but for a few
     values, as a total is of its parts and taxes: then what it is more than the sum is modelled in its place.
@@ -112,8 +112,8 @@ def infer_schema(
         kinds: overrides by column name: "real", "integer", "quantised" (or "quantised:0.5"), "positive",
             "bounded:0:1", "circular:360", "date", "category" or "drop".
         max_categories: how many categories of a column have a state of their own; the rarest others share one.
-        gaussian: bend each number towards a normal by its quantiles, or only shift and scale it and fold its heavy
-            tails. None bends continuous columns of 1,000 rows and more, but for symmetric ones of heavy tails: skewed
+        gaussian: gaussianize each number by its quantiles, or only shift and scale it and fold its heavy tails. None
+            gaussianizes continuous columns of 1,000 rows and more, but for symmetric ones of heavy tails: skewed
             columns gain by it, while rounded ones, and those that share their scale, lose.
 
     Raises:
@@ -146,7 +146,7 @@ def _warn(columns: Sequence[Kind], asked: Mapping[str, Request]) -> None:
             _say(f"column {column.name!r} is left out: {column.note}")
     rounded = [
         f"{c.name!r} ({as_number(c).coarse.step if as_number(c).coarse else as_number(c).step:g})"  # type: ignore[union-attr]
-        for c in columns if c.kind == "quantised" and c.coded.flows and c.name not in asked
+        for c in columns if c.kind == "quantised" and c.coded.has_number and c.name not in asked
     ]  # fmt: skip
     if rounded:
         more = f" and {len(rounded) - 12} more" if len(rounded) > 12 else ""

@@ -34,7 +34,7 @@ class EncodedRows:
         width: (N, C) float64, the width of the cells over which noise spreads them, 0 for none.
         given: (N, G) float32, what the density is conditional on, None where it is not.
         log_mass: (N,) float64, log-mass of cells given their states; -inf for impossible rows.
-        trouble: what is impossible, in words.
+        errors: what is impossible, in words.
     """
 
     states: NDArray[np.int64]
@@ -42,7 +42,7 @@ class EncodedRows:
     width: NDArray[np.float64]
     given: NDArray[np.float32] | None
     log_mass: NDArray[np.float64]
-    trouble: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.states)
@@ -53,7 +53,7 @@ class EncodedRows:
         return None if self.given is None else torch.from_numpy(self.given)
 
     def take(self, index: NDArray[np.integer[Any]]) -> EncodedRows:
-        """The rows with these numbers, copied; `trouble` is not theirs."""
+        """The rows with these numbers, copied; `errors` is not theirs."""
         given = None if self.given is None else self.given[index]
         return EncodedRows(self.states[index], self.base[index], self.width[index], given, self.log_mass[index])
 
@@ -98,16 +98,16 @@ class Columns(Space):
         if unknown:
             raise ValueError(f"given column {unknown[0]!r} is none of the modelled ones: {', '.join(schema.names)}")
         self.targets: list[Kind] = [c for c in schema.modelled if c.name not in given]
-        # What is known is easier to learn from without bends.
-        self.conditions: list[Kind] = [c.straight() for c in schema.modelled if c.name in given]
+        # What is known is easier to learn from without splines.
+        self.conditions: list[Kind] = [c.without_spline() for c in schema.modelled if c.name in given]
         if not self.targets:
             raise ValueError("every column is given: none is left to model")
         coded = [c.coded for c in self.targets]
         self.names = tuple(schema.names)
-        self.sizes = tuple(c.states for c in coded if c.in_mass)
-        self.numbers = [c for c in coded if c.flows]
-        self.given_sizes = tuple(c.states for c in self.conditions if c.in_mass)
-        self.given_numbers = sum(c.flows for c in self.conditions)
+        self.sizes = tuple(c.num_states for c in coded if c.is_discrete)
+        self.numbers = [c for c in coded if c.has_number]
+        self.given_sizes = tuple(c.num_states for c in self.conditions if c.is_discrete)
+        self.given_numbers = sum(c.has_number for c in self.conditions)
 
     def describe(self) -> str:
         """What each column is, a line for each."""
@@ -179,19 +179,19 @@ class Columns(Space):
         log_mass = np.zeros(n)
         states = np.zeros((n, len(self.sizes)), dtype=np.int64)
         base, width = np.empty((2, n, len(self.numbers)))
-        trouble, m, c = [], 0, 0
+        errors, m, c = [], 0, 0
         for target in self.targets:
             cells = target.encode_in(columns)
             log_mass += np.where(cells.state < 0, -np.inf, cells.log_mass)
-            trouble += [cells.trouble] if cells.trouble else []
-            if target.coded.in_mass:
+            errors += [cells.error] if cells.error else []
+            if target.coded.is_discrete:
                 states[:, m] = np.maximum(cells.state, 0)
                 m += 1
-            if target.coded.flows:
+            if target.coded.has_number:
                 base[:, c], width[:, c] = cells.base, cells.width
                 c += 1
         given = self._conditions(columns, n) if self.conditions else None
-        return EncodedRows(states, base, width, given, log_mass, tuple(trouble))
+        return EncodedRows(states, base, width, given, log_mass, tuple(errors))
 
     def encode(self, rows: Frame) -> Tensor:
         """N rows as states and numbers (N, M + C) float64, as `tensor` gives them for the noise of each row."""
@@ -220,17 +220,17 @@ class Columns(Space):
 
     def is_noisy(self, rows: EncodedRows) -> bool:
         """Whether any cell needs noise."""
-        return any(kind.noisy for kind in self.numbers) or bool(np.isnan(rows.base).any())
+        return any(kind.is_dequantized for kind in self.numbers) or bool(np.isnan(rows.base).any())
 
     def decode(
-        self, x: NDArray[np.float64], given: Frame | None, picks: np.random.Generator
+        self, x: NDArray[np.float64], given: Frame | None, rng: np.random.Generator
     ) -> tuple[Frame, NDArray[np.bool_]]:
         """The inverse of `encode`: all modelled columns, in the order of the schema; which rows may be sampled (N,).
 
         Args:
             x: (N, M + C).
             given: N rows of the given columns.
-            picks: which of the rare categories that share a state.
+            rng: which of the rare categories that share a state.
         """
         columns = {c.name: self._typed(c) for c in (() if given is None else given.columns)}
         states, numbers = iter(x[:, : len(self.sizes)].T.astype(np.int64)), iter(x[:, len(self.sizes) :].T)
@@ -238,9 +238,9 @@ class Columns(Space):
         nothing, first = np.full(len(x), np.nan), np.zeros(len(x), dtype=np.int64)
         for target in self.targets:
             coded = target.coded
-            state = next(states) if coded.in_mass else first
-            number = coded.marginal.inverse(next(numbers)) if coded.flows else nothing
-            columns[target.name], accepted = target.decode_in(state, number, picks, columns)
+            state = next(states) if coded.is_discrete else first
+            number = coded.marginal.inverse(next(numbers)) if coded.has_number else nothing
+            columns[target.name], accepted = target.decode_in(state, number, rng, columns)
             good &= accepted
         named = given.named if given is not None else self.schema.named
         return Frame(tuple(columns[name] for name in self.names), named), good
@@ -303,11 +303,11 @@ class Columns(Space):
         states, numbers = [np.zeros((n, 0))], [np.zeros((n, 0))]
         for kind in self.conditions:
             cells = kind.encode(columns[kind.name])
-            if cells.trouble:
-                warnings.warn(f"given {cells.trouble}: taken as unknown", stacklevel=5)
-            if kind.in_mass:
-                states.append(np.where(cells.state < 0, kind.states, cells.state)[:, None])
-            if kind.flows:
+            if cells.error:
+                warnings.warn(f"given {cells.error}: taken as unknown", stacklevel=5)
+            if kind.is_discrete:
+                states.append(np.where(cells.state < 0, kind.num_states, cells.state)[:, None])
+            if kind.has_number:
                 y, _ = _mapped(kind, cells.base, cells.width, np.full(n, 0.5))
                 numbers.append(np.clip(np.nan_to_num(y), -_FARTHEST, _FARTHEST)[:, None])
         return np.concatenate(states + numbers, 1).astype(np.float32)
@@ -318,8 +318,8 @@ def _mapped(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Numbers base (N,), NaN for none, cells of width (N,) and noise u (N,) -> y (N,), the log-density to add (N,)."""
     absent = np.isnan(base)
-    w = base + width * u if kind.noisy else base
-    of_cell = np.log(np.where(width > 0, width, 1.0)) if kind.noisy else width  # or zeros
+    w = base + width * u if kind.is_dequantized else base
+    of_cell = np.log(np.where(width > 0, width, 1.0)) if kind.is_dequantized else width  # or zeros
     if not absent.any():
         y, log_slope = kind.marginal.forward(w)
         return y, log_slope + of_cell

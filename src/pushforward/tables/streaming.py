@@ -26,7 +26,7 @@ class Scores:
     Attributes:
         rows: how many were scored so far.
         impossible: how many of them have log-density -inf.
-        trouble: what made them so, in words.
+        errors: what made them so, in words.
 
     Example:
         >>> from pushforward import fit_table
@@ -43,15 +43,15 @@ class Scores:
             raise ValueError(f"draws must be at least 1, got {draws}")
         self.density, self.batches, self.draws = density, batches, draws
         self.rows = self.impossible = 0
-        self.trouble: list[str] = []
+        self.errors: list[str] = []
 
     def __iter__(self) -> Iterator[tuple[Frame, NDArray[np.float64]]]:
         def scored(batch: Frame) -> tuple[Frame, Tensor, tuple[str, ...]]:
             return batch, *self.density.scored(batch, self.draws)
 
-        for batch, log_prob, trouble in in_order(scored, self.batches, device=self.density.device):
+        for batch, log_prob, errors in in_order(scored, self.batches, device=self.density.device):
             log_density = log_prob.numpy()
             self.rows += len(log_density)
             self.impossible += int(np.isneginf(log_density).sum())
-            self.trouble += [t for t in trouble if t not in self.trouble][: 5 - len(self.trouble)]
+            self.errors += [t for t in errors if t not in self.errors][: 5 - len(self.errors)]
             yield batch, log_density

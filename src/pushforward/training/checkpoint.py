@@ -47,8 +47,11 @@ class Checkpoint:
         header, tensors = read_tensors(self.path)
         if header.get("format_version") != VERSION:
             raise ValueError(f"{self.path} is of another version of pushforward: begin again in another folder")
-        if header.get("setup") != self.setup:
-            raise ValueError(f"{self.path} is of a run with other settings: {header.get('setup')}, now {self.setup}")
+        before = header.get("setup") or {}
+        if before != self.setup:
+            differ = [name for name in self.setup | before if before.get(name) != self.setup.get(name)]
+            then, now = ({name: setup.get(name) for name in differ} for setup in (before, self.setup))
+            raise ValueError(f"{self.path} is of a run with other settings: {then}, now {now}")
         buffers = dict(density.named_buffers())
         shapes = {f"buffer/{k}": t.shape for k, t in buffers.items()}
         shapes |= {f"member/{k}": t.shape for k, t in members.state().items() if k.split("/")[1] == "weights"}

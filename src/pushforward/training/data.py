@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..density import Density, Tensors
+from ..density import Density, Tensors, as_numbers, first_floating
 from .auto import UNLIMITED
 from .objective import Batch
 
@@ -100,8 +100,7 @@ class Stream:
 
 def like(density: Density) -> Tensor:
     """A tensor of the dtype and on the device of a density."""
-    tensors = (t for part in (density.parameters(), density.buffers()) for t in part if t.is_floating_point())
-    return next(tensors, torch.empty(0))
+    return first_floating(density.parameters(), density.buffers())
 
 
 def as_rows(density: Density, x: Any, context: Any = None, weights: Any = None, name: str = "x") -> Batch:
@@ -112,7 +111,7 @@ def as_rows(density: Density, x: Any, context: Any = None, weights: Any = None, 
     """
     check_no_table(x, name)
     reference, shape = like(density), row_shape(density)
-    rows = _tensor(x, name, reference)
+    rows = as_numbers(x, name, reference)
     if rows.shape[1:] != shape or rows.ndim != len(shape) + 1:
         expected = ", ".join(("N", *map(str, shape)))
         raise ValueError(f"expected {name} of shape ({expected}), got {tuple(rows.shape)}")
@@ -121,7 +120,7 @@ def as_rows(density: Density, x: Any, context: Any = None, weights: Any = None, 
     _check_finite(rows, name, x)
     contexts = None
     if context is not None:
-        contexts = _tensor(context, "context", reference)
+        contexts = as_numbers(context, "context", reference)
         if contexts.ndim < 2 or len(contexts) == 1:  # one for all
             contexts = contexts.reshape(1, *contexts.shape[-1:] if contexts.ndim < 2 else contexts.shape[1:])
             contexts = contexts.expand(len(rows), *contexts.shape[1:])
@@ -129,7 +128,7 @@ def as_rows(density: Density, x: Any, context: Any = None, weights: Any = None, 
             raise ValueError(f"expected a context for each of the {len(rows):,} rows of {name}, got {len(contexts):,}")
         _check_finite(contexts, "context", context)
     if weights is not None:
-        weights = checked_weights(_tensor(weights, "weights", reference), len(rows))
+        weights = checked_weights(as_numbers(weights, "weights", reference), len(rows))
     return Batch(rows.contiguous(), contexts, weights)
 
 
@@ -266,16 +265,6 @@ def endless(
     """The batches of one pass after another, as of `Dataset.batches`."""
     while True:
         yield from rows.batches(size, generator, members, growth)
-
-
-def _tensor(values: Any, name: str, reference: Tensor) -> Tensor:
-    if isinstance(values, Tensor) and values.device != reference.device:
-        raise ValueError(
-            f"{name} is on {values.device} and the density on {reference.device}: move one of them with .to()"
-        )
-    if "complex" in str(getattr(values, "dtype", "")):
-        raise ValueError(f"{name} must be real numbers, got {values.dtype}: give real and imaginary parts as columns")
-    return torch.as_tensor(values, dtype=reference.dtype, device=reference.device)
 
 
 def _check_finite(values: Tensor, name: str, given: Any) -> None:

@@ -109,7 +109,7 @@ def train(
     saved = None
     if checkpoint is not None:
         lasting = None if count_rows(data) == auto.UNLIMITED else first
-        saved = Checkpoint(checkpoint, _setup(settings, members.form, len(rows), lasting))
+        saved = Checkpoint(checkpoint, _setup(settings, members.optimizer_name, len(rows), lasting))
     try:
         if saved is not None:
             run.resume(saved.read(density, members, generator))
@@ -122,9 +122,9 @@ def train(
                 while not run.is_due():
                     part = next(batches)
                     losses = members.losses(part)
-                    rate = run.schedule()
-                    bad = members.step(losses, rate, run.averaging(part.x.shape[1] / size))
-                    run.count(losses, bad, part.x.shape[1], rate)
+                    lr_factor = run.lr_factor()
+                    bad = members.step(losses, lr_factor, run.ema_weight(part.x.shape[1] / size))
+                    run.count(losses, bad, part.x.shape[1], lr_factor)
                 epoch = run.record()
             if run.step == 0:
                 warnings.warn(f"{seconds:g} s were over before the first step: the flow is not trained", stacklevel=2)
@@ -222,11 +222,11 @@ def _with_length(settings: TrainSettings, batch: int, rows: int, given_rows: int
     return replace(settings, batch=batch, steps=steps)
 
 
-def _setup(settings: TrainSettings, form: str, rows: int, first: Batch | None) -> dict[str, Any]:
+def _setup(settings: TrainSettings, optimizer_name: str, rows: int, first: Batch | None) -> dict[str, Any]:
     """What a checkpoint's run must have in common with the one that goes on."""
     same = (setting.name for setting in fields(settings) if setting.metadata["same_when_resumed"])
     return {name: getattr(settings, name) for name in same} | {
-        "rows": rows, "data": None if first is None else digest(first), "optimizer": form,
+        "rows": rows, "data": None if first is None else digest(first), "optimizer": optimizer_name,
         "objective": _identity(settings.objective),
     }  # fmt: skip
 

@@ -48,12 +48,27 @@ class Batch:
         return Batch(self.x[index], context, weights)
 
     def mean(self, values: Tensor) -> Tensor:
-        """The weighted mean over the rows: values (..., B) -> (...)."""
+        """mean(weight * value), an estimate of the weighted mean over all rows: values (..., B) -> (...).
+
+        The weights have mean 1 over all rows, not over those of the batch.
+        """
         return (values if self.weights is None else values * self.weights).mean(-1)
 
 
 Objective = Callable[[Density, Batch], Tensor]
 """The loss of a batch: a tensor of one number, whose gradient trains the density's parameters."""
+
+
+def one_number(value: Tensor) -> Tensor:
+    """Checks what an objective returned: a tensor of one number, of any number of axes -> ().
+
+    Raises:
+        ValueError: it is no tensor, or one of more or fewer numbers.
+    """
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"the objective must return a tensor of one number, got {got}")
+    return value.reshape(()) if value.ndim else value
 
 
 def negative_log_likelihood(density: Density, batch: Batch) -> Tensor:
@@ -63,10 +78,14 @@ def negative_log_likelihood(density: Density, batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def evaluate(metric: Objective, density: Density, batch: Batch) -> tuple[float, list[float]]:
-    """-> the metric of a density on validation rows, and of each of its members."""
+    """-> the metric of a density on validation rows, and of each of its members.
+
+    Raises:
+        ValueError: the metric is not one number.
+    """
     if metric is negative_log_likelihood:  # a mixture needs its members' densities once, and `log_prob` works in chunks
         log_probs = torch.stack([member.log_prob(batch.x, batch.context) for member in density.members])
         return float(-batch.mean(density.combine(log_probs))), (-batch.mean(log_probs)).tolist()
-    whole = float(metric(density, batch))
-    members = density.members
-    return whole, [whole] if len(members) == 1 else [float(metric(member, batch)) for member in members]
+    densities = [density] if len(density.members) == 1 else [density, *density.members]
+    values = [float(one_number(torch.as_tensor(metric(each, batch)))) for each in densities]
+    return values[0], values[1:] or values

@@ -1,26 +1,27 @@
 """How the weights of densities move in a training: AdamW or any optimizer of torch, their average, and the best seen.
 
-Here the fast steps are switched in: without them, each density is one `Trainee`, written with ordinary torch.
+Here the fast steps are switched in: without them, each density is one `TorchSteps`, written with ordinary torch.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ..density import Density
 from ..switch import PLAIN
-from .objective import Batch, negative_log_likelihood
+from .objective import Batch, negative_log_likelihood, one_number
 from .settings import TrainSettings
 
-fused: Any = None
+fast: Any = None
 if not PLAIN:
-    from .._fast.steps.fused import fused
+    from .._fast.steps import fused as fast
 
 Loss = Callable[[Batch], Tensor]
 
@@ -29,24 +30,26 @@ class Steps(Protocol):
     """The optimizer of one density, or of M that take their steps together.
 
     Attributes:
-        rates: what each density's learning rate is multiplied by: it is halved by each `rollback`.
+        lr_factors: what each density's learning rate is multiplied by: it is halved by each `rollback`.
         lr: the highest learning rate.
+        optimizer_name: stands in checkpoints, whose state only the same optimizer can take up.
     """
 
-    rates: list[float]
+    optimizer_name: ClassVar[str]
+    lr_factors: list[float]
     lr: float
 
     def losses(self, batch: Batch) -> Tensor:
         """-> (M,), and sets the gradients. The batch has a leading axis of M, unless M is 1."""
         ...
 
-    def step(self, losses: Tensor, schedule: float, averaging: float) -> Tensor:
+    def step(self, losses: Tensor, lr_factor: float, ema_weight: float) -> Tensor:
         """One step down the gradient; -> (M,), 1 where it or the loss was not finite and skipped, else 0.
 
         Args:
             losses: (M,).
-            schedule: what the learning rate is multiplied by, 0 to 1.
-            averaging: the share of the new weights in their average, 0 to 1; 0 leaves the average as it is.
+            lr_factor: what the learning rate is multiplied by, 0 to 1.
+            ema_weight: the share of the new weights in their average, 0 to 1; 0 leaves the average as it is.
         """
         ...
 
@@ -79,14 +82,16 @@ class Steps(Protocol):
         ...
 
 
-class Trainee:
-    """One density in training, by an optimizer of torch (see `Steps`).
+class TorchSteps:
+    """The steps of one density by an optimizer of torch (see `Steps`).
 
     Args:
         density: with at least one trainable parameter.
         loss: of a batch.
         settings: complete ones.
     """
+
+    optimizer_name: ClassVar[str] = "Trainee"  # the name by which its checkpoints have always known it
 
     def __init__(self, density: Density, loss: Loss, settings: TrainSettings) -> None:
         self.parameters = {name: p for name, p in density.named_parameters() if p.requires_grad}
@@ -96,7 +101,7 @@ class Trainee:
         self.max_norm = settings.max_norm
         self.optimizer = self._make(list(self.parameters.values()))
         self.highest = [group["lr"] for group in self.optimizer.param_groups]
-        self.lr, self.rates = self.highest[0], [1.0]
+        self.lr, self.lr_factors = self.highest[0], [1.0]
         self.average = self._copy()
         self.best: dict[str, Tensor] | None = None
         self._good = self._copy(), self._copy()
@@ -109,17 +114,17 @@ class Trainee:
         return loss.detach()[None]
 
     @torch.no_grad()
-    def step(self, losses: Tensor, schedule: float, averaging: float) -> Tensor:
+    def step(self, losses: Tensor, lr_factor: float, ema_weight: float) -> Tensor:
         """One step down the gradient; -> (1,)."""
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.max_norm)
         bad = not bool(torch.isfinite(norm + losses[0]))
         if not bad:
             for group, lr in zip(self.optimizer.param_groups, self.highest, strict=True):
-                group["lr"] = lr * schedule * self.rates[0]
+                group["lr"] = lr * lr_factor * self.lr_factors[0]
             self.optimizer.step()
-        if averaging:
+        if ema_weight:
             for name, p in self.parameters.items():
-                self.average[name].lerp_(p, averaging)
+                self.average[name].lerp_(p, ema_weight)
         return losses.new_full((1,), float(bad))
 
     @contextmanager
@@ -146,7 +151,7 @@ class Trainee:
         self._set(weights)
         self.average = {name: t.clone() for name, t in average.items()}
         self.optimizer = self._make(list(self.parameters.values()))
-        self.rates[0] /= 2
+        self.lr_factors[0] /= 2
 
     def release(self) -> None:
         """Leaves the density with the best weights, or the average if none was named."""
@@ -160,7 +165,7 @@ class Trainee:
         for name, p in self.parameters.items():
             for key, value in self.optimizer.state[p].items():
                 state[f"optimizer.{key}/{name}"] = torch.as_tensor(value)
-        return state | {"rate": torch.tensor(self.rates[0], dtype=torch.float64)}
+        return state | {"rate": torch.tensor(self.lr_factors[0], dtype=torch.float64)}
 
     def restore(self, member: int, state: dict[str, Tensor]) -> None:
         """The inverse of `state`."""
@@ -172,7 +177,7 @@ class Trainee:
         self._set(kinds["weights"])
         self.average = {name: t.clone().to(device) for name, t in kinds["average"].items()}
         self.best = {name: t.clone().to(device) for name, t in kinds["best"].items()} if "best" in kinds else None
-        self.rates = [float(state["rate"])]
+        self.lr_factors = [float(state["rate"])]
         places = {name: i for i, name in enumerate(self.parameters)}
         groups = self.optimizer.state_dict()["param_groups"]
         of_parameter: dict[int, dict[str, Tensor]] = {}
@@ -200,14 +205,11 @@ class Members:
     """
 
     def __init__(self, density: Density, settings: TrainSettings) -> None:
-        self.units = _steps(density.members, settings)
-        sizes = [len(unit.rates) for unit in self.units]
-        self._places = [(unit, k) for unit, size in zip(self.units, sizes, strict=True) for k in range(size)]
-        self._parts: list[int | slice] = []
-        for size in sizes:
-            start = sum(sizes[: len(self._parts)])
-            self._parts.append(start if size == 1 else slice(start, start + size))
-        self.form = type(self.units[0]).__name__
+        self.groups = _steps(density.members, settings)
+        sizes = [len(group.lr_factors) for group in self.groups]
+        self._places = [(group, k) for group, size in zip(self.groups, sizes, strict=True) for k in range(size)]
+        self._parts = [slice(end - n, end) for n, end in zip(sizes, itertools.accumulate(sizes), strict=True)]
+        self.optimizer_name = self.groups[0].optimizer_name
 
     def __len__(self) -> int:
         return len(self._places)
@@ -215,81 +217,75 @@ class Members:
     @property
     def lr(self) -> float:
         """The highest learning rate of any member, before the schedule."""
-        return max(unit.lr * max(unit.rates) for unit in self.units)
+        return max(group.lr * max(group.lr_factors) for group in self.groups)
 
-    def rate(self, member: int) -> float:
-        """What a member's learning rate is multiplied by."""
-        unit, k = self._places[member]
-        return unit.rates[k]
+    def lr_factor(self, member: int) -> float:
+        """What a member's learning rate is multiplied by, beside the schedule's factor."""
+        group, k = self._places[member]
+        return group.lr_factors[k]
 
     def losses(self, batch: Batch) -> Tensor:
         """Rows x (M, B, *shape) -> the loss of each member (M,), and sets the gradients."""
-        return _joined([unit.losses(batch[part]) for unit, part in zip(self.units, self._parts, strict=True)])
+        batches = [batch[part.start] if part.stop - part.start == 1 else batch[part] for part in self._parts]
+        return torch.cat([group.losses(rows) for group, rows in zip(self.groups, batches, strict=True)])
 
-    def step(self, losses: Tensor, schedule: float, averaging: float) -> Tensor:
+    def step(self, losses: Tensor, lr_factor: float, ema_weight: float) -> Tensor:
         """A step of each member, as of `Steps.step`."""
-        if len(self.units) == 1:
-            return self.units[0].step(losses, schedule, averaging)
-        parts = [slice(part, part + 1) if isinstance(part, int) else part for part in self._parts]
-        return torch.cat(
-            [unit.step(losses[part], schedule, averaging) for unit, part in zip(self.units, parts, strict=True)]
-        )
+        parts = [losses[part] for part in self._parts]
+        bad = [group.step(part, lr_factor, ema_weight) for group, part in zip(self.groups, parts, strict=True)]
+        return torch.cat(bad)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Within, all members have their averaged weights."""
         with ExitStack() as stack:
-            for unit in self.units:
-                stack.enter_context(unit.averaged())
+            for group in self.groups:
+                stack.enter_context(group.averaged())
             yield
 
     def keep_best(self, member: int) -> None:
         """The averaged weights of a member are the best so far."""
-        unit, k = self._places[member]
-        unit.keep_best(k)
+        group, k = self._places[member]
+        group.keep_best(k)
 
     def keep_good(self, member: int) -> None:
         """The current weights of a member are sound."""
-        unit, k = self._places[member]
-        unit.keep_good(k)
+        group, k = self._places[member]
+        group.keep_good(k)
 
     def rollback(self, member: int) -> None:
         """Takes a member back to the last sound weights."""
-        unit, k = self._places[member]
-        unit.rollback(k)
+        group, k = self._places[member]
+        group.rollback(k)
 
     def release(self) -> None:
         """Leaves all members with their best weights."""
-        for unit in self.units:
-            unit.release()
+        for group in self.groups:
+            group.release()
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, by `member/kind/parameter's name`."""
-        return {f"{m}/{key}": t for m, (unit, k) in enumerate(self._places) for key, t in unit.state(k).items()}
+        return {f"{m}/{key}": t for m, (group, k) in enumerate(self._places) for key, t in group.state(k).items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """The inverse of `state`."""
-        for m, (unit, k) in enumerate(self._places):
+        for m, (group, k) in enumerate(self._places):
             prefix = f"{m}/"
-            unit.restore(k, {key.removeprefix(prefix): t for key, t in state.items() if key.startswith(prefix)})
-
-
-def _joined(parts: Sequence[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+            group.restore(k, {key.removeprefix(prefix): t for key, t in state.items() if key.startswith(prefix)})
 
 
 def _loss(member: Density, settings: TrainSettings) -> Loss:
     """The objective of a member, as a function of the batch."""
     called: Any = torch.compile(member, dynamic=True) if settings.compile else member
-    return partial(settings.objective, called)
+    return lambda batch: one_number(settings.objective(called, batch))
 
 
 def _steps(members: Sequence[Density], settings: TrainSettings) -> Sequence[Steps]:
     """The fast form where there is one, for all members together or one by one; else the plain one."""
     losses = [_loss(member, settings) for member in members]
-    if fused is not None and settings.optimizer is None:
+    if fast and settings.optimizer is None:
         by_hand = settings.objective is negative_log_likelihood and not settings.compile
-        fast = fused(members, losses, settings, by_hand=by_hand)
-        if fast is not None:
-            return fast
-    return [Trainee(member, loss, settings) for member, loss in zip(members, losses, strict=True)]
+        groups = fast.fused(members, losses, settings, by_hand=by_hand)
+        if groups is not None:
+            return groups
+    return [TorchSteps(member, loss, settings) for member, loss in zip(members, losses, strict=True)]

@@ -24,7 +24,7 @@ class Epoch:
         epoch: passes over the training rows so far.
         step: optimizer steps so far.
         seconds: wall-clock time so far.
-        progress: the part of the whole run that is done, 0 to 1.
+        progress: the fraction of the whole run that is done, 0 to 1.
         train_nll: mean of the objective over the batches of this record: by default the negative log-density, nats per
             row in data units. Of a mixture, the mean of its members'.
         val_nll: the metric on the validation rows with the averaged weights, by default the same as above; None where

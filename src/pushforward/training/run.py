@@ -72,7 +72,7 @@ class Run:
         self.last_losses: Tensor | None = None
 
     def progress(self) -> float:
-        """The part of the run that is done, in steps or in time; the latter leaves some for the last validation."""
+        """The fraction of the run that is done, in steps or in time; the latter leaves some for the last validation."""
         steps, seconds = self.settings.steps, self.settings.seconds
         in_steps = 0.0 if steps is None else self.step / max(steps, 1)
         in_time = 0.0 if seconds is None else (self.elapsed() + self.validation_seconds) / seconds
@@ -85,13 +85,13 @@ class Run:
         whole = math.sqrt(2) ** (doublings + 1) - 1
         return 2 ** min(int(2 * math.log2(1 + self.progress() * whole)), doublings)
 
-    def schedule(self) -> float:
+    def lr_factor(self) -> float:
         """What the learning rate is multiplied by: a rise, and then a cosine's fall or none."""
         progress, warmup = self.progress(), self.settings.warmup
         rise = min(1.0, (progress + 1e-3) / warmup) if warmup else 1.0
         return rise * (0.5 * (1 + math.cos(math.pi * progress)) if self.settings.schedule == "cosine" else 1.0)
 
-    def averaging(self, size: float) -> float:
+    def ema_weight(self, size: float) -> float:
         """The share of the new weights in their average after this step, 0 to 1; 0 leaves the average as it is.
 
         Args:
@@ -115,11 +115,11 @@ class Run:
         """Whether all rows of a pass were seen."""
         return self.seen == self.pass_rows
 
-    def count(self, losses: Tensor, bad: Tensor, rows: int, schedule: float) -> None:
+    def count(self, losses: Tensor, bad: Tensor, rows: int, lr_factor: float) -> None:
         """Adds a step, of losses and bad (M,), on so many rows; the device is waited for every `CHECK_STEPS` only."""
         self.bad += bad
         self.loss_sum += torch.where(bad > 0, 0.0, losses)
-        self.last_losses, self.lr = losses, schedule * self.members.lr
+        self.last_losses, self.lr = losses, lr_factor * self.members.lr
         self.step += 1
         self.seen += rows
         self.since_check += 1
@@ -141,7 +141,8 @@ class Run:
                 reason = "; the density is 0 at some rows: they fall outside the support of the base" if outside else ""
                 warnings.warn(
                     f"{bad} of the last {steps} batches had a loss or a gradient that is not finite: back to the "
-                    f"last good weights, with a factor of {self.members.rate(member):g} on the learning rate{reason}",
+                    f"last good weights, with a factor of {self.members.lr_factor(member):g} on the learning rate"
+                    f"{reason}",
                     stacklevel=4,
                 )
             elif bad == 0:

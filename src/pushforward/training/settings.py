@@ -23,44 +23,55 @@ LARGEST_GROWTH = 2**20
 Rule = tuple[Callable[[Any], bool], str]  # whether a value is in range, and the range in words
 
 
-def _number(is_good: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, Real) and not isinstance(value, bool) and is_good(value)
+def _number(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, Real) and not isinstance(value, bool) and is_valid(value)
 
 
-def _optional(is_good: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: value is None or is_good(value)
+def _whole(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return _number(lambda v: isinstance(v, Integral) and is_valid(v))
 
 
-_whole = _number(lambda v: isinstance(v, Integral))
-_WHOLE: Rule = _whole, "a whole number"
-_LENGTH: Rule = _optional(lambda v: _whole(v) and v >= 1), "a positive whole number"
-_COUNT: Rule = _optional(lambda v: _whole(v) and v >= 1), "a whole number of at least 1"
-_GROWTH: Rule = (
-    _optional(lambda v: _whole(v) and 1 <= v <= LARGEST_GROWTH and int(v).bit_count() == 1),
+def _or_none(rule: Rule) -> Rule:
+    is_valid, words = rule
+    return lambda value: value is None or is_valid(value), f"None or {words}"
+
+
+_WHOLE: Rule = _whole(lambda v: True), "a whole number"
+_COUNT: Rule = _or_none((_whole(lambda v: v >= 1), "a whole number of at least 1"))
+_GROWTH: Rule = _or_none((
+    _whole(lambda v: 1 <= v <= LARGEST_GROWTH and int(v).bit_count() == 1),
     f"a power of 2, from 1 to {LARGEST_GROWTH:,}",
-)
-_POSITIVE: Rule = _optional(_number(lambda v: 0 < v < math.inf)), "positive and finite"
-_NOT_NEGATIVE: Rule = _optional(_number(lambda v: 0 <= v < math.inf)), "None or a number of at least 0"
-_POSITIVE_OR_NONE: Rule = _optional(_number(lambda v: v > 0)), "positive or None"
-_PART: Rule = _number(lambda v: 0 <= v <= 1), "between 0 and 1"
+))  # fmt: skip
+_POSITIVE_FINITE: Rule = _or_none((_number(lambda v: 0 < v < math.inf), "a positive finite number"))
+_POSITIVE: Rule = _or_none((_number(lambda v: v > 0), "a positive number"))
+_NOT_NEGATIVE: Rule = _or_none((_number(lambda v: 0 <= v < math.inf), "a finite number of at least 0"))
+_FRACTION: Rule = _number(lambda v: 0 <= v <= 1), "between 0 and 1"
 _BELOW_ONE: Rule = _number(lambda v: 0 <= v < 1), "from 0 to below 1"
-_SCHEDULE: Rule = lambda v: v in ("cosine", "constant"), "cosine or constant"
-_TRUTH: Rule = lambda v: isinstance(v, bool), "True or False"
-_FOLDER: Rule = lambda v: v is None or isinstance(v, str | PathLike), "None or the path of a folder"
+_SCHEDULE: Rule = (lambda v: v in ("cosine", "constant")), "cosine or constant"
+_BOOL: Rule = (lambda v: isinstance(v, bool)), "True or False"
+_FOLDER: Rule = _or_none(((lambda v: isinstance(v, str | PathLike)), "the path of a folder"))
 _FUNCTION: Rule = callable, "a function"
-_FUNCTION_OR_NONE: Rule = _optional(callable), "None or a function"
+_FUNCTION_OR_NONE: Rule = _or_none(_FUNCTION)
 
 
-def _about(rule: Rule, text: str, same_when_resumed: bool = False) -> dict[str, Any]:
-    return {"is_good": rule[0], "range": rule[1], "help": text, "same_when_resumed": same_when_resumed}
+def _metadata(rule: Rule, text: str, *, same_when_resumed: bool = False, of_adamw: bool = False) -> dict[str, Any]:
+    is_valid, words = rule
+    return {
+        "is_valid": is_valid, "range": words, "help": text, "same_when_resumed": same_when_resumed,
+        "of_adamw": of_adamw,
+    }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class TrainSettings:
     """The settings of `train`.
 
-    The metadata of each field are its `range` and `help` in words, `is_good` (whether a value is in range), and
-    `same_when_resumed` (whether a run that goes on from a checkpoint must have the value that it began with).
+    The metadata of each field are its `range` and `help` in words, `is_valid` (whether a value is in range),
+    `same_when_resumed` (whether a run that goes on from a checkpoint must have the value that it began with), and
+    `of_adamw` (whether it is an argument of AdamW, which another optimizer does not take).
+
+    The command line reads this source without importing it: each field has its `default` first, then its `metadata`,
+    and both the default of an option and the text of its help are literals.
 
     Example:
         >>> next(f.metadata["help"] for f in fields(TrainSettings) if f.name == "steps")
@@ -68,51 +79,56 @@ class TrainSettings:
     """
 
     objective: Objective = field(
-        default=negative_log_likelihood, metadata=_about(_FUNCTION,
+        default=negative_log_likelihood, metadata=_metadata(_FUNCTION,
             "the loss of a batch, a function (density, `Batch`) -> a tensor of one number. The members of a mixture "
-            "are trained each by their own. Negative log-likelihood, the default, has a fast form."
+            "are trained each by their own. Negative log-likelihood, the default, has a fast form. On a CPU it is "
+            "called once more before the first step, to count its operations"
     ))  # fmt: skip
     metric: Objective | None = field(
-        default=None, metadata=_about(_FUNCTION_OR_NONE,
+        default=None, metadata=_metadata(_FUNCTION_OR_NONE,
             "what is measured on the validation rows, of which the lowest is best: as `objective`, which it is when "
             "None. It is called without gradients"
     ))  # fmt: skip
     optimizer: Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer] | None = field(
-        default=None, metadata=_about(_FUNCTION_OR_NONE,
+        default=None, metadata=_metadata(_FUNCTION_OR_NONE,
             "a function of the parameters that makes an optimizer of torch, such as a class or a `functools.partial` "
             "of it, whose learning rate is the highest; None takes AdamW with `lr` and `weight_decay`"
     ))  # fmt: skip
     epochs: int | None = field(
-        default=None, metadata=_about(_LENGTH,
+        default=None, metadata=_metadata(_COUNT,
             "the length of the run in passes over the rows. Give at most one of epochs, steps and seconds; with none,"
             " it is 100 passes up to 10,000 steps, but 400 up to 6,000, and for few rows 3 steps a row"
     ))  # fmt: skip
-    steps: int | None = field(default=None, metadata=_about(_LENGTH, "the length of the run in optimizer steps"))
+    steps: int | None = field(default=None, metadata=_metadata(_COUNT, "the length of the run in optimizer steps"))
     seconds: float | None = field(
-        default=None, metadata=_about(_POSITIVE,
+        default=None, metadata=_metadata(_POSITIVE_FINITE,
             "the length of the run in wall-clock time, set-up and validation included. It ends earlier after so many "
             "passes (100 at least) that more would learn the rows by heart"
     ))  # fmt: skip
     batch: int | None = field(
-        default=None, metadata=_about(_COUNT,
+        default=None, metadata=_metadata(_COUNT,
             "rows of a step; None takes what `choose` would for the density's recipe and the number of rows",
             same_when_resumed=True,
     ))  # fmt: skip
     batch_growth: int | None = field(
-        default=None, metadata=_about(_GROWTH,
+        default=None, metadata=_metadata(_GROWTH,
             "how many times larger the batch is at the end, a power of 2: it doubles in parts of the run that grow, "
             "too, for many steps first and little noise last. None as for batch, but 1 where that or the epochs are "
             "given: it needs a length in steps or seconds",
             same_when_resumed=True,
     ))  # fmt: skip
     lr: float | None = field(
-        default=None, metadata=_about(_POSITIVE, "the highest learning rate; None as for batch", same_when_resumed=True)
-    )
+        default=None, metadata=_metadata(_POSITIVE_FINITE,
+            "the highest learning rate; None as for batch",
+            same_when_resumed=True, of_adamw=True,
+    ))  # fmt: skip
     weight_decay: float | None = field(
-        default=None, metadata=_about(_NOT_NEGATIVE, "of AdamW; None as for batch", same_when_resumed=True)
-    )
+        default=None, metadata=_metadata(_NOT_NEGATIVE,
+            "of AdamW; None as for batch",
+            same_when_resumed=True, of_adamw=True,
+    ))  # fmt: skip
     noise: float | None = field(
-        default=None, metadata=_about(_NOT_NEGATIVE,
+        default=None, metadata=_metadata(_NOT_NEGATIVE,
             "standard deviation of the noise added to the rows each time they are drawn, in units of each column's "
             "spread. It smooths the density of few rows; None as for batch (none but for tables of few rows), 0 for "
             "none",
@@ -120,47 +136,47 @@ class TrainSettings:
     ))  # fmt: skip
     schedule: str = field(
         default="cosine",
-        metadata=_about(_SCHEDULE, 'of the learning rate: "cosine" or "constant"', same_when_resumed=True),
+        metadata=_metadata(_SCHEDULE, 'of the learning rate: "cosine" or "constant"', same_when_resumed=True),
     )
     warmup: float = field(
-        default=0.03, metadata=_about(_PART,
-            "the part of the run over which the rate rises from zero",
+        default=0.03, metadata=_metadata(_FRACTION,
+            "the fraction of the run over which the rate rises from zero",
             same_when_resumed=True,
     ))  # fmt: skip
     ema: float = field(
-        default=0.995, metadata=_about(_BELOW_ONE,
+        default=0.995, metadata=_metadata(_BELOW_ONE,
             "how much of the averaged weights is kept in a step; 0 keeps the last weights alone",
             same_when_resumed=True,
     ))  # fmt: skip
     clip: float | None = field(
-        default=2.0, metadata=_about(_POSITIVE_OR_NONE,
+        default=2.0, metadata=_metadata(_POSITIVE,
             "the largest gradient norm; None does not clip",
             same_when_resumed=True,
     ))  # fmt: skip
     patience: float | None = field(
-        default=0.5, metadata=_about(_POSITIVE_OR_NONE,
-            "stop when validation has not improved for this part of the run; None never stops early"
+        default=0.5, metadata=_metadata(_POSITIVE,
+            "stop when validation has not improved for this fraction of the run; None never stops early"
     ))  # fmt: skip
     val_fraction: float = field(
-        default=0.1, metadata=_about(_BELOW_ONE,
-            "the part of the data to hold out, at most 20,000 rows; fewer than 20 rows are not split"
+        default=0.1, metadata=_metadata(_BELOW_ONE,
+            "the fraction of the data to hold out, at most 20,000 rows; fewer than 20 rows are not split"
     ))  # fmt: skip
     checkpoint: str | PathLike[str] | None = field(
-        default=None, metadata=_about(_FOLDER,
+        default=None, metadata=_metadata(_FOLDER,
             "a folder where the state is written after each pass and read from when present: a run that was stopped "
             "goes on as if it had not been. Only its length may be another"
     ))  # fmt: skip
     check: bool = field(
-        default=True, metadata=_about(_TRUTH,
+        default=True, metadata=_metadata(_BOOL,
             "where there is no noise, warn of columns over which a density can grow without bound: those that repeat "
             "one value or are a linear function of others. A sample of the rows is looked at"
     ))  # fmt: skip
     seed: int = field(
-        default=0, metadata=_about(_WHOLE,
+        default=0, metadata=_metadata(_WHOLE,
             "of the shuffling, of the held-out rows, and of the generator handed to a drawing function",
             same_when_resumed=True,
     ))  # fmt: skip
-    compile: bool = field(default=False, metadata=_about(_TRUTH, "run the density through `torch.compile`"))
+    compile: bool = field(default=False, metadata=_metadata(_BOOL, "run the density through `torch.compile`"))
 
     @property
     def adamw(self) -> dict[str, Any]:
@@ -193,15 +209,15 @@ def check_settings(given: Mapping[str, Any]) -> None:
     if len(lengths) > 1:
         raise ValueError(f"give at most one of epochs, steps and seconds, got {lengths}")
     for setting in fields(TrainSettings):
-        if setting.name in given and not setting.metadata["is_good"](given[setting.name]):
+        if setting.name in given and not setting.metadata["is_valid"](given[setting.name]):
             raise ValueError(f"{setting.name} must be {setting.metadata['range']}, got {given[setting.name]!r}")
     growth = given.get("batch_growth") or 1
     if "epochs" in lengths and growth > 1:
         raise ValueError(f"batch_growth needs a length in steps or seconds, got {growth} with epochs={given['epochs']}")
     if given.get("optimizer") is not None:
-        for name in ("lr", "weight_decay"):
-            if given.get(name) is not None:
-                raise ValueError(f"{name} is the optimizer's own: give it to the function that makes it")
+        for setting in fields(TrainSettings):
+            if setting.metadata["of_adamw"] and given.get(setting.name, setting.default) != setting.default:
+                raise ValueError(f"{setting.name} is the optimizer's own: give it to the function that makes it")
 
 
 def described() -> str:

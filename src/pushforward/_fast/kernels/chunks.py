@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from . import fast_ok
+from . import fast_ok as fast_ok
 
 L = TypeVar("L")
 T = TypeVar("T")
@@ -22,7 +22,7 @@ def in_chunks(
     read: Callable[[slice], tuple[Tensor, Tensor | None]],
     spans: Sequence[slice],
     device: torch.device,
-    hidden: torch.dtype | None,
+    hidden_dtype: torch.dtype | None,
 ) -> Sequence[Tensor]:
     """As `chunks.in_chunks`, in threads.
 
@@ -49,7 +49,7 @@ def in_chunks(
             output[span] = result
 
     def work() -> None:
-        with Scratch(shared, hidden):
+        with Scratch(shared, hidden_dtype):
             while (taken := take()) is not None:
                 span, x, context = taken
                 if x.ndim == 2:
@@ -96,11 +96,11 @@ class Scratch:
 
     Args:
         shared: what was made once, the same for all threads.
-        hidden: the number format of the products between hidden layers; None for that of the weights.
+        hidden_dtype: the number format of the products between hidden layers; None for that of the weights.
     """
 
-    def __init__(self, shared: dict[object, Any], hidden: torch.dtype | None = None) -> None:
-        self.hidden = hidden
+    def __init__(self, shared: dict[object, Any], hidden_dtype: torch.dtype | None = None) -> None:
+        self.hidden_dtype = hidden_dtype
         self._shared = shared
         self._buffers: dict[tuple[int, int, torch.dtype, torch.device], Tensor] = {}
 
@@ -136,6 +136,6 @@ def scratch() -> Scratch | None:
 
 
 def once(layer: L, make: Callable[[L], T]) -> T:
-    """make(layer), which depends on the layer's weights alone; within `in_chunks` it is called once."""
-    current = scratch() if fast_ok() else None
+    """make(layer), which depends on its weights alone; within `in_chunks` it is called once. Ask `fast_ok` first."""
+    current = scratch()
     return make(layer) if current is None else current.once(layer, make)

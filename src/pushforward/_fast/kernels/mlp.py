@@ -71,7 +71,7 @@ def _weights(net: MLP) -> tuple[list[tuple[Tensor, Tensor]], tuple[Tensor, Tenso
     *hidden, (weight, bias) = zip(net.weights, net.biases, strict=True)
     buffers = scratch()
     # The input of the first layer is no place to round: an error there is one of the data.
-    dtypes = [None, *[buffers and buffers.hidden] * (len(hidden) - 1)]
+    dtypes = [None, *[buffers and buffers.hidden_dtype] * (len(hidden) - 1)]
     return [(w.t().to(d), b.to(d)) for d, (w, b) in zip(dtypes, hidden, strict=False)], (weight, bias[:, None])
 
 

@@ -27,19 +27,19 @@ class Rounding(NamedTuple):
     rows: int
 
 
-def hidden_dtype(precision: str | None) -> torch.dtype | None:
-    """The number format between hidden layers that a user's precision stands for; None for that of the weights.
+def hidden_dtype(precision: str) -> torch.dtype:
+    """The number format between hidden layers that a user's precision stands for.
 
     Raises:
         ValueError: the precision is unknown, gradients are on, or no fast form may stand for the plain one.
     """
-    if precision not in (None, "bf16"):
+    if precision != "bf16":
         raise ValueError(f"precision must be None or 'bf16', got {precision!r}")
-    if precision and torch.is_grad_enabled():
+    if torch.is_grad_enabled():
         raise ValueError("precision='bf16' scores without gradients: call it under torch.no_grad()")
-    if precision and not fast_ok():
+    if not fast_ok():
         raise ValueError("precision='bf16' works neither under compilation nor under transforms of torch.func")
-    return torch.bfloat16 if precision else None
+    return torch.bfloat16
 
 
 def some_rows(count: int, device: torch.device) -> Tensor:

@@ -40,7 +40,7 @@ class FlatWeights:
     Attributes:
         flat: (M, P), the weights.
         gradient: (M, P), of each density's loss in them.
-        rates: (M), what each learning rate is multiplied by.
+        lr_factors: (M), what each learning rate is multiplied by.
     """
 
     def __init__(self, densities: Sequence[Density], settings: TrainSettings) -> None:
@@ -66,7 +66,7 @@ class FlatWeights:
         self.best: Tensor | None = None
         self.moments = torch.zeros_like(self.flat), torch.zeros_like(self.flat)
         self.counts = torch.zeros(len(densities), device=self.flat.device)
-        self.rates = [1.0] * len(densities)  # each is halved by a rollback of its member
+        self.lr_factors = [1.0] * len(densities)  # each is halved by a rollback of its member
         self._of_adam = [
             tuple([t] for t in tensors)
             for tensors in zip(self.flat, self.gradient, *self.moments, self.counts, strict=True)
@@ -98,13 +98,13 @@ class FlatWeights:
         return Learned(*(t[0, whole].view(len(parameters), *shape) for t in (self.flat, self.gradient)))
 
     @torch.no_grad()
-    def step(self, losses: Tensor, schedule: float, averaging: float) -> Tensor:
+    def step(self, losses: Tensor, lr_factor: float, ema_weight: float) -> Tensor:
         """One step of AdamW down the gradient; -> (M,), 1 where it or the loss was not finite and skipped, else 0.
 
         Args:
             losses: (M,).
-            schedule: what the learning rate is multiplied by.
-            averaging: the share of the new weights in their average; 0 leaves the average as it is.
+            lr_factor: what the learning rate is multiplied by.
+            ema_weight: the share of the new weights in their average; 0 leaves the average as it is.
         """
         squares = torch.stack([torch.dot(g, g) for g in self.gradient])  # half the time of vector_norm
         total = squares + losses
@@ -113,16 +113,18 @@ class FlatWeights:
         excess = (squares * (1 / self.max_norm**2)).clamp_(min=1.0).sqrt_().float()
         self.counts += 1 - bad
         beta1, beta2 = self.adamw["betas"]
-        for state, rate, scale, skip in zip(self._of_adam, self.rates, excess.unbind(), bad.unbind(), strict=True):
+        for state, own_factor, scale, skip in zip(
+            self._of_adam, self.lr_factors, excess.unbind(), bad.unbind(), strict=True
+        ):
             flat, gradient, first, second, steps = state
             # The kernel itself: under `torch.optim`, a step of 400,000 weights took .36 ms in place of .28.
             fused_adamw(
-                flat, gradient, first, second, [], steps, lr=self.lr * schedule * rate, beta1=beta1, beta2=beta2,
+                flat, gradient, first, second, [], steps, lr=self.lr * lr_factor * own_factor, beta1=beta1, beta2=beta2,
                 weight_decay=self.adamw["weight_decay"], eps=self.adamw["eps"], amsgrad=False, maximize=False,
                 grad_scale=scale, found_inf=skip,
             )  # fmt: skip
-        if averaging:
-            self.average.lerp_(self.flat, averaging)
+        if ema_weight:
+            self.average.lerp_(self.flat, ema_weight)
         return bad
 
     @contextmanager
@@ -152,7 +154,7 @@ class FlatWeights:
             now[member] = good[member]
         for t in (*self.moments, self.counts):
             t[member] = 0
-        self.rates[member] /= 2
+        self.lr_factors[member] /= 2
 
     def release(self) -> None:
         """Leaves the densities with the best weights (the average if none was named), each in memory of its own."""
@@ -167,7 +169,7 @@ class FlatWeights:
             f"{kind}/{name}": values[member, place].view(p.shape)
             for kind, values in self._kinds().items()
             for name, p, place in zip(self.names, self.parameters[0], self._places.values(), strict=True)
-        } | {"rate": torch.tensor(self.rates[member], dtype=torch.float64), "count": self.counts[member]}
+        } | {"rate": torch.tensor(self.lr_factors[member], dtype=torch.float64), "count": self.counts[member]}
 
     def restore(self, member: int, state: dict[str, Tensor]) -> None:
         """The inverse of `state`."""
@@ -176,7 +178,7 @@ class FlatWeights:
         for kind, values in self._kinds().items():
             for name, place in zip(self.names, self._places.values(), strict=True):
                 values[member, place] = state[f"{kind}/{name}"].reshape(-1).to(values)
-        self.rates[member], self.counts[member] = float(state["rate"]), state["count"]
+        self.lr_factors[member], self.counts[member] = float(state["rate"]), state["count"]
         self.keep_good(member)
 
     def _kinds(self) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...io.frames import Column
-from .marginal import Marginal
+from .marginal import MarginalTransform
 
 Values = NDArray[np.float64]
 States = NDArray[np.int64]
@@ -32,14 +32,14 @@ class Cells:
             there is none.
         width: (N,) float64, the width of the cell that the number stands for, counted as base is; 0 where continuous.
         log_mass: (N,) float64, log-mass of the cell given its state, for what the inner density does not model.
-        trouble: what is impossible, in words, or "".
+        error: what is impossible, in words, or "".
     """
 
     state: States
     base: Values
     width: Values
     log_mass: Values
-    trouble: str = ""
+    error: str = ""
 
     @staticmethod
     def of_states(state: NDArray[np.integer]) -> Cells:
@@ -57,7 +57,7 @@ class Request:
         values: the numbers of the kind, such as the bounds in "bounded:0:1".
         named: whether the table has names.
         max_categories: how many categories have a state of their own.
-        gaussian: whether numbers are bent towards a normal; see `infer_schema`.
+        gaussian: whether numbers are gaussianized by quantiles; see `infer_schema`.
     """
 
     kind: str | None = None
@@ -68,9 +68,9 @@ class Request:
     cache: dict[str, Any] = field(default_factory=dict, init=False, compare=False)  # what kinds tried in turn share
 
 
-def fact(is_good: Callable[[Any], bool], default: Any = MISSING, *, of: type[Facts] | None = None) -> Any:
+def fact(is_valid: Callable[[Any], bool], default: Any = MISSING, *, of: type[Facts] | None = None) -> Any:
     """A field of a kind of column that stands in files, and what its value must be there; `of` facts of its own."""
-    return field(default=default, metadata={"is_good": is_good, "of": of})
+    return field(default=default, metadata={"is_valid": is_valid, "of": of})
 
 
 def is_text(value: Any) -> bool:
@@ -93,15 +93,15 @@ def is_positive(value: Any) -> bool:
     return is_number(value) and value > 0
 
 
-def optional(is_good: Callable[[Any], bool]) -> Callable[[Any], bool]:
+def optional(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
     """None, or what another check takes."""
-    return lambda value: value is None or is_good(value)
+    return lambda value: value is None or is_valid(value)
 
 
-def each(is_good: Callable[[Any], bool], size: int | None = None) -> Callable[[Any], bool]:
+def each(is_valid: Callable[[Any], bool], size: int | None = None) -> Callable[[Any], bool]:
     """A list (of a size) of what another check takes."""
     return lambda value: (
-        isinstance(value, list | tuple) and size in (None, len(value)) and all(is_good(v) for v in value)
+        isinstance(value, list | tuple) and size in (None, len(value)) and all(is_valid(v) for v in value)
     )
 
 
@@ -133,7 +133,7 @@ class Facts:
             for name, value in facts.items()
         }
         for name, value in facts.items():
-            if name not in known or not known[name].metadata["is_good"](value):
+            if name not in known or not known[name].metadata["is_valid"](value):
                 raise ValueError(f"{what}: bad value of {name!r}")
         absent = [name for name, f in known.items() if f.default is MISSING and name not in facts]
         if absent:
@@ -206,36 +206,36 @@ class Kind(ABC):
 
     @property
     @abstractmethod
-    def values(self) -> int:
+    def num_values(self) -> int:
         """How many states its cells have, but for missing."""
 
     @property
-    def states(self) -> int:
+    def num_states(self) -> int:
         """How many states its cells have; 1 means that there is nothing discrete to model."""
-        return self.values + self.missing
+        return self.num_values + self.missing
 
     @property
-    def in_mass(self) -> bool:
+    def is_discrete(self) -> bool:
         """Whether there is something discrete to model."""
-        return self.modelled and self.states > 1
+        return self.modelled and self.num_states > 1
 
     @property
-    def flows(self) -> bool:
+    def has_number(self) -> bool:
         """Whether cells of the first states have a number, which `marginal` maps."""
         return False
 
     @property
-    def numbered(self) -> int:
+    def num_numbered_states(self) -> int:
         """How many of the first states have a number."""
         return 0
 
     @property
-    def noisy(self) -> bool:
-        """Whether numbers stand for cells, over which they are spread."""
+    def is_dequantized(self) -> bool:
+        """Whether numbers stand for cells, over which they are spread (uniform dequantization, Theis et al. 2016)."""
         return False
 
     @property
-    def marginal(self) -> Marginal:
+    def marginal(self) -> MarginalTransform:
         """The map of the numbers to about a standard normal."""
         raise NotImplementedError(f"{type(self).__name__} has no numbers")
 
@@ -258,14 +258,14 @@ class Kind(ABC):
         cells = self.encode_present(column)
         is_missing = column.is_missing
         if is_missing.any():
-            cells.state[is_missing] = self.values if self.missing else -1
+            cells.state[is_missing] = self.num_values if self.missing else -1
             cells.base[is_missing] = np.nan
             cells.log_mass[is_missing] = 0
         bad = cells.state < 0
         if not bad.any():
             return cells
-        strange = np.flatnonzero(bad & ~is_missing)
-        what = self.strange(column[strange]) if len(strange) else "missing cells, which it had not"
+        invalid = np.flatnonzero(bad & ~is_missing)
+        what = self.describe_invalid(column[invalid]) if len(invalid) else "missing cells, which it had not"
         return Cells(cells.state, cells.base, cells.width, cells.log_mass,
                      f"column {self.name!r}: {int(bad.sum()):,} with {what}")  # fmt: skip
 
@@ -274,17 +274,17 @@ class Kind(ABC):
         """As `encode`; what it gives for missing cells does not matter. The arrays are new ones."""
 
     @abstractmethod
-    def strange(self, column: Column) -> str:
+    def describe_invalid(self, column: Column) -> str:
         """What some impossible cells are, in words."""
 
     @abstractmethod
-    def decode(self, state: States, number: Values, picks: np.random.Generator) -> Column:
+    def decode(self, state: States, number: Values, rng: np.random.Generator) -> Column:
         """The inverse of `encode`: a column of the dtype, of valid cells whatever the numbers are.
 
         Args:
             state: (N,).
             number: (N,), as `marginal` takes it, used where the state has one.
-            picks: chooses where several cells share a state.
+            rng: chooses where several cells share a state.
         """
 
     def accepts(self, state: States, number: Values) -> Mask:
@@ -297,27 +297,27 @@ class Kind(ABC):
         return self.encode(columns[self.name])
 
     def decode_in(
-        self, state: States, number: Values, picks: np.random.Generator, columns: Mapping[str, Column]
+        self, state: States, number: Values, rng: np.random.Generator, columns: Mapping[str, Column]
     ) -> tuple[Column, Mask]:
         """As `decode` and `accepts`, among the columns that stand before it."""
-        return self.decode(state, number, picks), self.accepts(state, number)
+        return self.decode(state, number, rng), self.accepts(state, number)
 
-    def straight(self) -> Kind:
-        """The same without the bends of `marginal`: a line through its middle half."""
+    def without_spline(self) -> Kind:
+        """The same with a line through the middle half of `marginal` in place of its spline."""
         return self
 
     @property
     def feature_names(self) -> list[tuple[str, bool]]:
         """The names of what `features` gives, and whether each is an indicator."""
-        return [(f"{self.name} = {self.state_name(state)}", True) for state in range(self.states)]
+        return [(f"{self.name} = {self.state_name(state)}", True) for state in range(self.num_states)]
 
     def features(self, column: Column) -> Values:
         """N cells as numbers (N, F) for classifiers and distances: by default indicators of their states."""
-        return (self.encode(column).state[:, None] == np.arange(self.states)).astype(np.float64)
+        return (self.encode(column).state[:, None] == np.arange(self.num_states)).astype(np.float64)
 
     def state_name(self, state: int) -> str:
         """A state, for people."""
-        return "(missing)" if state == self.values else str(state)
+        return "(missing)" if state == self.num_values else str(state)
 
     def parts(self) -> list[str]:
         """The facts, in words, but for missing cells and the note."""

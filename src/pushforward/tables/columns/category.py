@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ...io.arrow import views_of
 from ...io.frames import Column
 from .base import Cells, Kind, Plain, Request, States, Values, each, fact, is_text
 
@@ -48,7 +45,7 @@ class Category(Plain):
         """
         if request.kind not in (None, cls.tag) or (request.kind is None and not _reads_as_texts(column)):
             return None
-        codes, labels = _texts_of(column)
+        codes, labels = column.as_texts()
         counts = np.bincount(codes[codes >= 0], minlength=len(labels))
         used = np.flatnonzero(counts)
         names = {i: labels[i] for i in used.tolist()}
@@ -71,13 +68,13 @@ class Category(Plain):
         return self.own < len(self.categories)
 
     @property
-    def values(self) -> int:
+    def num_values(self) -> int:
         """A state for each category of its own, and one for all others."""
         return self.own + self.grouped
 
     def encode_present(self, column: Column) -> Cells:
         """States are places in `categories`; a rare one has its share of the mass of their state."""
-        codes, labels = _texts_of(column)
+        codes, labels = column.as_texts()
         if self.dtype == "bool":
             labels = [label.strip().lower() for label in labels]
         known = {name: place for place, name in enumerate(self.categories)}
@@ -89,19 +86,19 @@ class Category(Plain):
             cells.log_mass[rare] = np.log(counts[places[rare]] / counts[self.own :].sum())
         return cells
 
-    def strange(self, column: Column) -> str:
+    def describe_invalid(self, column: Column) -> str:
         """The first of the unknown texts."""
-        codes, labels = _texts_of(column)
+        codes, labels = column.as_texts()
         first = dict.fromkeys(labels[code] for code in codes[:1000])
         return f"a category never seen ({', '.join(map(repr, list(first)[:3]))})"
 
-    def decode(self, state: States, number: Values, picks: np.random.Generator) -> Column:
+    def decode(self, state: States, number: Values, rng: np.random.Generator) -> Column:
         """Rare categories by their frequencies."""
-        codes = np.where(state < self.values, state, -1)
+        codes = np.where(state < self.num_values, state, -1)
         if self.grouped:
             rare = state == self.own
             counts = np.asarray(self.counts[self.own :], dtype=np.float64)
-            codes[rare] = self.own + picks.choice(len(counts), int(rare.sum()), p=counts / counts.sum())
+            codes[rare] = self.own + rng.choice(len(counts), int(rare.sum()), p=counts / counts.sum())
         return Column.of_texts(self.name, codes, self.categories, self.dtype)
 
     @property
@@ -113,7 +110,7 @@ class Category(Plain):
     def features(self, column: Column) -> Values:
         """Indicators (N, F), of which one is 1 in each row."""
         state = self.encode(column).state
-        hot = (state[:, None] == [*range(self._hot), *[self.values] * self.missing]).astype(np.float64)
+        hot = (state[:, None] == [*range(self._hot), *[self.num_values] * self.missing]).astype(np.float64)
         return np.hstack([hot, 1 - hot.sum(1, keepdims=True)])
 
     @property
@@ -144,7 +141,7 @@ class Empty(Plain):
         return cls(name=column.name, dtype=dtype, missing=True, note="no cell holds anything")
 
     @property
-    def values(self) -> int:
+    def num_values(self) -> int:
         """None: a cell is missing."""
         return 0
 
@@ -156,11 +153,11 @@ class Empty(Plain):
         """Any value is impossible."""
         return Cells.of_states(np.full(len(column), -1))
 
-    def strange(self, column: Column) -> str:
+    def describe_invalid(self, column: Column) -> str:
         """Any value is."""
         return "a value in a column that had none"
 
-    def decode(self, state: States, number: Values, picks: np.random.Generator) -> Column:
+    def decode(self, state: States, number: Values, rng: np.random.Generator) -> Column:
         """Missing cells."""
         return Column(self.name, "nothing", self.dtype, np.ones(len(state), dtype=bool))
 
@@ -201,7 +198,7 @@ class Dropped(Plain):
         return False
 
     @property
-    def values(self) -> int:
+    def num_values(self) -> int:
         """One, of which nothing is said."""
         return 1
 
@@ -214,11 +211,11 @@ class Dropped(Plain):
         """All cells alike."""
         return Cells.of_states(np.zeros(len(column), dtype=np.int64))
 
-    def strange(self, column: Column) -> str:
+    def describe_invalid(self, column: Column) -> str:
         """No cell is."""
         return ""
 
-    def decode(self, state: States, number: Values, picks: np.random.Generator) -> Column:
+    def decode(self, state: States, number: Values, rng: np.random.Generator) -> Column:
         """Missing cells."""
         return Column(self.name, "nothing", self.dtype, np.ones(len(state), dtype=bool))
 
@@ -261,16 +258,6 @@ def _reads_as_texts(column: Column) -> bool:
     except ValueError as error:
         raise ValueError(f"{error}; mend them, or say that it is a category") from None
     return True
-
-
-def _texts_of(column: Column) -> tuple[NDArray[np.int32], Sequence[str]]:
-    """Cells of any kind as places in labels, -1 where missing."""
-    if column.codes is not None:
-        return column.codes, column.labels
-    if column.holds == "other":
-        raise ValueError(f"column {column.name!r} holds {column.dtype}, which is no category")
-    views = views_of(column.to_arrow().cast("string"), False)
-    return np.where(column.is_missing, -1, views["codes"]), views["labels"]
 
 
 def _dtype(column: Column) -> str:

@@ -27,6 +27,7 @@ class Circular(Number):
 
     tag = "circular"
     aliases = ("periodic",)
+    is_circular = True
     usage = "circular:PERIOD"
     arity = (1,)
 

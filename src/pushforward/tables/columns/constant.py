@@ -56,7 +56,7 @@ class Constant(Plain):
         return Real(name=self.name, dtype=self.dtype, missing=self.missing)
 
     @property
-    def values(self) -> int:
+    def num_values(self) -> int:
         """One state."""
         return 1
 
@@ -64,11 +64,11 @@ class Constant(Plain):
         """Any other value is impossible."""
         return Cells.of_states(np.where(self.number.read(column) == self.value, 0, -1))
 
-    def strange(self, column: Column) -> str:
+    def describe_invalid(self, column: Column) -> str:
         """The first of the other values."""
-        return self.number.strange(column)
+        return self.number.describe_invalid(column)
 
-    def decode(self, state: States, number: Values, picks: np.random.Generator) -> Column:
+    def decode(self, state: States, number: Values, rng: np.random.Generator) -> Column:
         """The value."""
         value: NDArray[Any] = np.full(len(state), self.value)
         return self.number.write(value, (state == 1) & self.missing)

@@ -112,12 +112,12 @@ class Date(Number):
             cells.state[lost > 0] = -1
         return cells
 
-    def strange(self, column: Column) -> str:
+    def describe_invalid(self, column: Column) -> str:
         """A time of day where there were days, or the first of the impossible times."""
         lost = self._read(column)[1]
         if self.time_unit == "D" and lost.any():
             return "a time of day, where it had dates alone"
-        return super().strange(column)
+        return super().describe_invalid(column)
 
     def steps(self) -> list[str]:
         """The step, where it is not a second."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ...io.frames import Column
 from .base import Kind, Request
 from .lattice import find_atoms, find_coarse, find_finer, find_lattice, snapped, spelled
-from .marginal import Marginal
+from .marginal import MarginalTransform
 from .number import Lattice, Number
 from .wrappers import WithAtoms, WithCoarse
 
@@ -98,7 +98,7 @@ class Look:
             coarse: a coarser lattice that many values keep to.
             free: whether it may be bounded below by zero, where sizes are: it then has a field `low`.
         """
-        circular = bool(getattr(kind, "period", None))
+        circular = kind.is_circular
         ends = (None, None) if circular else (kind.low, kind.high)
         step, origin = (None, 0) if kind.lattice is None else (kind.lattice.step, kind.lattice.origin)
         origin = origin if coarse is None else coarse.origin
@@ -139,7 +139,7 @@ class Look:
         Values that were scaled and then written as decimals lie on their lattice to the last digit only.
         """
         lattice = kind.lattice or coarse
-        if lattice is None or self.whole or getattr(kind, "period", None):
+        if lattice is None or self.whole or kind.is_circular:
             return kind, coarse
         digits = _digits(lattice, self.values if kind.lattice else self.values[lattice.holds(self.values)], kind)
         if digits is None:
@@ -169,10 +169,10 @@ def fitted(kind: Number, coarse: Lattice | None, values: NDArray[Any], gaussian:
     if coarse is not None:
         wrapped = WithCoarse(inner=replace(kind, knots=_PLACEHOLDER), coarse=coarse)
         bounds, width = wrapped.bounds, np.where(coarse.holds(values), wrapped.coarse_cell, kind.cell)
-    noisy = kind.noisy or coarse is not None
-    if noisy:  # a random place in each cell, the same at each call
+    is_dequantized = kind.is_dequantized or coarse is not None
+    if is_dequantized:  # a random place in each cell, the same at each call
         w = w + width * np.random.default_rng(0).uniform(size=len(w))
-    map = Marginal.of(w, *bounds, gaussian=False if gaussian is None and noisy else gaussian)
+    map = MarginalTransform.of(w, *bounds, gaussian=False if gaussian is None and is_dequantized else gaussian)
     kind = kind.with_map(map.knots, map.heavy)
     return kind if coarse is None else WithCoarse(inner=kind, coarse=coarse)
 

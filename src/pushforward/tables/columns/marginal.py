@@ -17,13 +17,13 @@ _HEAVY = 5.0  # spreads from the middle at which the straight continuation of th
 _BULK = 3.0  # spreads, the part of a straight map before its tails
 _SOFT = 3.0  # how far beyond the last knot a line bends into a logarithm
 _MIN_ROWS_OF_KNOT = 5
-_BENT_ROWS = 1_000
+_GAUSSIANIZED_ROWS = 1_000
 _QUARTILE = 0.6745  # of a standard normal
 _SKEW, _TAILS = 0.1, 1.5
 
 
 @dataclass(frozen=True)
-class Marginal:
+class MarginalTransform:
     """An increasing map w -> y of one column, with y about standard normal on the training rows.
 
     Attributes:
@@ -33,7 +33,7 @@ class Marginal:
         heavy: whether the map goes on as a logarithm, not a line, beyond the (first, last) knot.
 
     Example:
-        >>> map = Marginal.of(np.arange(1.0, 100.0), low=0.0)
+        >>> map = MarginalTransform.of(np.arange(1.0, 100.0), low=0.0)
         >>> y, log_slope = map.forward(np.array([1.0, 50.0]))
         >>> bool(np.allclose(map.inverse(y), [1.0, 50.0]))
         True
@@ -45,20 +45,22 @@ class Marginal:
     heavy: tuple[bool, bool] = (False, False)
 
     @staticmethod
-    def of(w: Values, low: float | None = None, high: float | None = None, *, gaussian: bool | None = True) -> Marginal:
+    def of(
+        w: Values, low: float | None = None, high: float | None = None, *, gaussian: bool | None = True
+    ) -> MarginalTransform:
         """The map for training values w (N,) strictly within the bounds, at least two of them distinct.
 
         Args:
             w: the values.
             low: lower bound, or None.
             high: upper bound, or None.
-            gaussian: bend the column towards a normal by its quantiles; False only shifts and scales it, and None
-                bends it if it has 1,000 rows and is not both symmetric and of heavy tails.
+            gaussian: gaussianize the column by its quantiles; False only shifts and scales it, and None gaussianizes it
+                if it has 1,000 rows and is not both symmetric and of heavy tails.
         """
         t, _ = _unbound(w, low, high)
-        knots = _knots(t, _is_bent(t) if gaussian is None else gaussian)
-        y = Marginal(None, None, knots)._spline(np.array([t.min(), t.max()]))[0]
-        return Marginal(low, high, knots, (bool(y[0] < -_HEAVY), bool(y[1] > _HEAVY)))
+        knots = _knots(t, _is_gaussianized(t) if gaussian is None else gaussian)
+        y = MarginalTransform(None, None, knots)._spline(np.array([t.min(), t.max()]))[0]
+        return MarginalTransform(low, high, knots, (bool(y[0] < -_HEAVY), bool(y[1] > _HEAVY)))
 
     def forward(self, w: Values) -> tuple[Values, Values]:
         """w (N,) -> y (N,), log dy/dw (N,); w must lie within the bounds."""
@@ -87,7 +89,7 @@ class Marginal:
         """The knots of a line through the middle half of the map."""
         if len(self.knots) == 2:
             return self.knots
-        lower, upper = Marginal(None, None, self.knots).inverse(np.array([-_QUARTILE, _QUARTILE]))
+        lower, upper = MarginalTransform(None, None, self.knots).inverse(np.array([-_QUARTILE, _QUARTILE]))
         return _line(float(lower + upper) / 2, float(upper - lower) / (2 * _QUARTILE))
 
     def _spline(self, t: Values) -> tuple[Values, Values]:
@@ -137,14 +139,14 @@ def _rebound(t: Values, low: float | None, high: float | None) -> Values:
     return t if high is None else high - np.exp(np.minimum(-t, 700.0))
 
 
-def _is_bent(t: Values) -> bool:
+def _is_gaussianized(t: Values) -> bool:
     """Whether to follow the quantiles.
 
     Columns that are symmetric and of heavy tails, as those of image patches, are so together: where all are large, the
     patch has contrast. Bends hide that (bsds300 lost 6.3 nats), where skewed columns gain.
     """
     far, near, middle, upper, last = np.quantile(t, [0.01, 0.25, 0.5, 0.75, 0.99])
-    if len(t) < _BENT_ROWS or not upper > near:
+    if len(t) < _GAUSSIANIZED_ROWS or not upper > near:
         return False
     skew = abs(last + far - 2 * middle) / (last - far)
     tails = (last - far) / (upper - near) / 3.449  # as those of a normal are 1

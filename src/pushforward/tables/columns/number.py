@@ -16,7 +16,7 @@ from ...io.frames import Column
 from .base import Cells, Facts, Kind, Mask, Plain, Request, States, Values, each, fact, is_flag, is_number, is_positive
 from .base import optional as _optional
 from .lattice import spelled
-from .marginal import Marginal
+from .marginal import MarginalTransform
 
 _LARGEST = 2.0**62  # of the values that are given back as integers
 
@@ -73,11 +73,12 @@ class Number(Plain):
     Attributes:
         lattice: on which values lie; None where they are continuous.
         knots: of `marginal`; without any, the values have no number to model, but single values alone.
-        heavy: see `Marginal`.
+        heavy: see `MarginalTransform`.
         extent: the smallest and the largest value seen.
         low: lower bound of the values, None for none: a continuous one lies strictly above it.
         high: upper bound.
         on_lattice_alone: whether values beside the lattice are impossible, not rounded.
+        is_circular: whether the largest value lies next to the smallest.
     """
 
     lattice: Lattice | None = fact(lambda v: v is None or isinstance(v, Lattice), None, of=Lattice)
@@ -88,6 +89,7 @@ class Number(Plain):
     low: ClassVar[float | None] = None
     high: ClassVar[float | None] = None
     on_lattice_alone: ClassVar[bool] = False
+    is_circular: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod
@@ -103,7 +105,7 @@ class Number(Plain):
     @property
     def is_complete(self) -> bool:
         """Whether there is a map of the values."""
-        return self.flows
+        return self.has_number
 
     @property
     def step(self) -> float | None:
@@ -121,19 +123,19 @@ class Number(Plain):
         return ()
 
     @property
-    def values(self) -> int:
+    def num_values(self) -> int:
         """One state, of all values."""
         return 1
 
     @property
-    def flows(self) -> bool:
+    def has_number(self) -> bool:
         """Whether values have a number to model."""
         return bool(self.knots)
 
     @property
-    def numbered(self) -> int:
+    def num_numbered_states(self) -> int:
         """One state has a number."""
-        return int(self.flows)
+        return int(self.has_number)
 
     @property
     def cell(self) -> float:
@@ -141,7 +143,7 @@ class Number(Plain):
         return 0.0 if self.lattice is None else 1.0
 
     @property
-    def noisy(self) -> bool:
+    def is_dequantized(self) -> bool:
         """Whether numbers stand for cells."""
         return self.lattice is not None
 
@@ -151,9 +153,9 @@ class Number(Plain):
         return "density" if self.lattice is None else "mass"
 
     @property
-    def marginal(self) -> Marginal:
+    def marginal(self) -> MarginalTransform:
         """The map of values as `count` gives them to about a standard normal."""
-        return Marginal(*self.bounds, self.knots, self.heavy)
+        return MarginalTransform(*self.bounds, self.knots, self.heavy)
 
     @property
     def bounds(self) -> tuple[float | None, float | None]:
@@ -225,16 +227,16 @@ class Number(Plain):
         """Values (N,), none missing, as cells."""
         w = self.count(values)
         good = self.fits(values, w, self.bounds)
-        base = np.where(good, w, np.nan) if self.flows else np.full(len(values), np.nan)
+        base = np.where(good, w, np.nan) if self.has_number else np.full(len(values), np.nan)
         return Cells(np.where(good, 0, -1), base, np.full(len(values), self.cell), np.zeros(len(values)))
 
-    def strange(self, column: Column) -> str:
+    def describe_invalid(self, column: Column) -> str:
         """The first of the impossible values."""
         return f"values it cannot have, such as {self.read(column)[0]:g}"
 
-    def decode(self, state: States, number: Values, picks: np.random.Generator) -> Column:
+    def decode(self, state: States, number: Values, rng: np.random.Generator) -> Column:
         """See `decode_values`."""
-        return self.write(self.decode_values(state, number), (state == self.values) & self.missing)
+        return self.write(self.decode_values(state, number), (state == self.num_values) & self.missing)
 
     def decode_values(self, state: States, w: Values) -> NDArray[Any]:
         """Values (N,) within the bounds and on the lattice, from any w (N,)."""
@@ -251,11 +253,11 @@ class Number(Plain):
 
     def accepts(self, state: States, number: Values) -> Mask:
         """Which drawn numbers lie within `reach`."""
-        if not self.flows:
+        if not self.has_number:
             return state != 0
         low, high = self.reach
         with np.errstate(invalid="ignore"):
-            return (state >= self.numbered) | ((number >= low) & (number <= high))
+            return (state >= self.num_numbered_states) | ((number >= low) & (number <= high))
 
     @property
     def feature_names(self) -> list[tuple[str, bool]]:
@@ -264,15 +266,15 @@ class Number(Plain):
 
     def features(self, column: Column) -> Values:
         """Values (N, 1), with missing cells in the middle; (N, 2) where there may be some, which are indicated."""
-        if self.flows:
+        if self.has_number:
             middle = float(self.decode_values(np.zeros(1, dtype=np.int64), self.marginal.inverse(np.zeros(1)))[0])
         else:
             middle = 0.0 if self.extent is None else sum(self.extent) / 2
         return with_indicator(self, self.read(column), column.is_missing, middle)
 
-    def straight(self) -> Kind:
+    def without_spline(self) -> Kind:
         """The same with a line in place of the spline."""
-        return replace(self, knots=self.marginal.straightened()) if self.flows else self
+        return replace(self, knots=self.marginal.straightened()) if self.has_number else self
 
     def parts(self) -> list[str]:
         """The extent, the bounds and the step."""

@@ -33,7 +33,7 @@ class Real(Number):
 
 @dataclass(frozen=True, kw_only=True)
 class Positive(Number):
-    """Sizes: numbers above zero, of which the logarithm is modelled. Zero itself is an atom, if it comes."""
+    """Sizes: numbers above zero, of which the logarithm is modelled. Zero itself is a point mass, if it comes."""
 
     tag = "positive"
     aliases = ("log",)
@@ -61,7 +61,7 @@ class Positive(Number):
 
 @dataclass(frozen=True, kw_only=True)
 class Bounded(Number):
-    """Numbers between two bounds, of which the logit is modelled. The bounds themselves are atoms, if they come.
+    """Numbers between two bounds, of which the logit is modelled. The bounds themselves are point masses, if they come.
 
     Attributes:
         low: the lower bound.
@@ -95,7 +95,7 @@ class Bounded(Number):
             if not look.bare or not _fills_unit(look.values):
                 return None
             kind = look.finished(cls(**look.facts, low=0.0, high=1.0))
-            return kind if kind.flows else None
+            return kind if kind.has_number else None
         (low, high), values = request.values, look.values
         if (values < low).any() or (values > high).any():
             raise ValueError(

@@ -50,7 +50,7 @@ class Related(NumberWrapper):
         """Whether the column, and its rest, can be counted in its grain."""
         lattice, rest = self.number.lattice, self.rest
         return (
-            super().is_consistent() and lattice is not None and self.inner.flows and not self.inner.missing
+            super().is_consistent() and lattice is not None and self.inner.has_number and not self.inner.missing
             and is_part(self.inner) and lattice.step >= 0.5 * self.grain
             and is_whole(lattice.step / self.grain) and is_whole(lattice.origin / self.grain)
             and not isinstance(rest, Related) and rest.name == self.name and rest.dtype == "int64" and not rest.missing
@@ -76,23 +76,23 @@ class Related(NumberWrapper):
         cells = self.rest.encode(Column.of_numbers(self.name, rest, is_missing, "int64"))
         possible = own.state >= 0
         lost, broken = possible & is_missing, possible & ~is_missing & (cells.state < 0)
-        trouble = own.trouble
-        if not trouble and broken.any():
-            trouble = f"column {self.name!r}: {int(broken.sum()):,} that are not {self.formula}, as all were"
-        elif not trouble and lost.any():
-            trouble = f"column {self.name!r}: {int(lost.sum()):,} without a part of {self.formula}"
-        return replace(cells, state=np.where(possible, cells.state, -1), trouble=trouble)
+        error = own.error
+        if not error and broken.any():
+            error = f"column {self.name!r}: {int(broken.sum()):,} that are not {self.formula}, as all were"
+        elif not error and lost.any():
+            error = f"column {self.name!r}: {int(lost.sum()):,} without a part of {self.formula}"
+        return replace(cells, state=np.where(possible, cells.state, -1), error=error)
 
     def decode_in(
-        self, state: States, number: Values, picks: np.random.Generator, columns: Mapping[str, Column]
+        self, state: States, number: Values, rng: np.random.Generator, columns: Mapping[str, Column]
     ) -> tuple[Column, Mask]:
         """The sum of the parts and the rest, within the bounds of the column; where it lay within them (N,)."""
-        rest = self.rest.decode(state, number, picks)
+        rest = self.rest.decode(state, number, rng)
         assert rest.numbers is not None
         places = rest.numbers.astype(np.float64) + self._total(columns)[0]
         low, high = self.number.bounds
         within = (places >= (-np.inf if low is None else low)) & (places < (np.inf if high is None else high))
-        whole = self.inner.decode(np.zeros(len(places), dtype=np.int64), places, picks)
+        whole = self.inner.decode(np.zeros(len(places), dtype=np.int64), places, rng)
         return whole, within & self.rest.accepts(state, number)
 
     def _total(self, columns: Mapping[str, Column]) -> tuple[Values, Mask]:
@@ -104,9 +104,9 @@ class Related(NumberWrapper):
             is_missing = is_missing | column.is_missing
         return rounded_down(self.number, total, self.grain), is_missing
 
-    def straight(self) -> Kind:
+    def without_spline(self) -> Kind:
         """The column by itself: where it is given, its parts may not be."""
-        return self.inner.straight()
+        return self.inner.without_spline()
 
     @property
     def formula(self) -> str:
@@ -118,8 +118,8 @@ class Related(NumberWrapper):
         values = [f"{value * step:.6g}" for value in sorted(few)]
         if len(values) == 1:
             return shown if values == ["0"] else f"{shown} + {values[0]}".replace("+ -", "- ")
-        if rest.flows or len(values) > _SHOWN:
-            return f"{shown} + {'mostly ' if rest.flows else ''}one of {len(values)} values"
+        if rest.has_number or len(values) > _SHOWN:
+            return f"{shown} + {'mostly ' if rest.has_number else ''}one of {len(values)} values"
         return f"{shown} + ({', '.join(values[:-1])} or {values[-1]})"
 
     def parts(self) -> list[str]:

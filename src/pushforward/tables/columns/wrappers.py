@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...io.frames import Column
 from .base import Cells, Facts, Kind, Mask, Request, States, Values, each, fact, is_number
 from .lattice import spelled
-from .marginal import Marginal
+from .marginal import MarginalTransform
 from .number import Lattice, Number, as_number
 
 
@@ -66,27 +66,27 @@ class Wrapper(Facts, Kind):
         return self.inner.kind
 
     @property
-    def values(self) -> int:
+    def num_values(self) -> int:
         """How many states its cells have, but for missing."""
-        return self.inner.values
+        return self.inner.num_values
 
     @property
-    def flows(self) -> bool:
+    def has_number(self) -> bool:
         """Whether cells of the first states have a number."""
-        return self.inner.flows
+        return self.inner.has_number
 
     @property
-    def numbered(self) -> int:
+    def num_numbered_states(self) -> int:
         """How many of the first states have a number."""
-        return self.inner.numbered
+        return self.inner.num_numbered_states
 
     @property
-    def noisy(self) -> bool:
+    def is_dequantized(self) -> bool:
         """Whether numbers stand for cells."""
-        return self.inner.noisy
+        return self.inner.is_dequantized
 
     @property
-    def marginal(self) -> Marginal:
+    def marginal(self) -> MarginalTransform:
         """The map of the numbers."""
         return self.inner.marginal
 
@@ -99,21 +99,21 @@ class Wrapper(Facts, Kind):
         """As the inner kind."""
         return self.inner.encode_present(column)
 
-    def strange(self, column: Column) -> str:
+    def describe_invalid(self, column: Column) -> str:
         """As the inner kind."""
-        return self.inner.strange(column)
+        return self.inner.describe_invalid(column)
 
-    def decode(self, state: States, number: Values, picks: np.random.Generator) -> Column:
+    def decode(self, state: States, number: Values, rng: np.random.Generator) -> Column:
         """As the inner kind."""
-        return self.inner.decode(state, number, picks)
+        return self.inner.decode(state, number, rng)
 
     def accepts(self, state: States, number: Values) -> Mask:
         """As the inner kind."""
         return self.inner.accepts(state, number)
 
-    def straight(self) -> Kind:
+    def without_spline(self) -> Kind:
         """The same around a straight inner kind."""
-        return replace(self, inner=self.inner.straight())
+        return replace(self, inner=self.inner.without_spline())
 
     @property
     def feature_names(self) -> list[tuple[str, bool]]:
@@ -157,9 +157,9 @@ class NumberWrapper(Wrapper):
         """As the inner kind."""
         return self.number.encode_values(values)
 
-    def decode(self, state: States, number: Values, picks: np.random.Generator) -> Column:
+    def decode(self, state: States, number: Values, rng: np.random.Generator) -> Column:
         """See `decode_values`."""
-        return self.number.write(self.decode_values(state, number), (state == self.values) & self.missing)
+        return self.number.write(self.decode_values(state, number), (state == self.num_values) & self.missing)
 
     def decode_values(self, state: States, w: Values) -> NDArray[Any]:
         """As the inner kind."""
@@ -187,20 +187,20 @@ class WithCoarse(NumberWrapper):
 
     def is_consistent(self) -> bool:
         """Whether the inner kind is one of numbers that are modelled."""
-        return super().is_consistent() and isinstance(self.inner, Number) and self.inner.flows
+        return super().is_consistent() and isinstance(self.inner, Number) and self.inner.has_number
 
     @property
-    def values(self) -> int:
+    def num_values(self) -> int:
         """Two states: of finer values, and of coarse ones."""
         return 2
 
     @property
-    def numbered(self) -> int:
+    def num_numbered_states(self) -> int:
         """Both have numbers."""
         return 2
 
     @property
-    def noisy(self) -> bool:
+    def is_dequantized(self) -> bool:
         """Numbers stand for cells."""
         return True
 
@@ -221,9 +221,9 @@ class WithCoarse(NumberWrapper):
         return low, None if high is None else high - self.number.cell + self.coarse_cell
 
     @property
-    def marginal(self) -> Marginal:
+    def marginal(self) -> MarginalTransform:
         """The map of the numbers."""
-        return Marginal(*self.bounds, self.number.knots, self.number.heavy)
+        return MarginalTransform(*self.bounds, self.number.knots, self.number.heavy)
 
     @property
     def reach(self) -> tuple[float, float]:
@@ -295,7 +295,7 @@ class WithCoarse(NumberWrapper):
 
 @dataclass(frozen=True, kw_only=True)
 class WithAtoms(NumberWrapper):
-    """Numbers of which single values hold a large share of the rows: such an atom has a state of its own.
+    """Numbers of which single values hold a large share of the rows: such a point mass (atom) has its own state.
 
     Where all values that were seen are atoms, the inner kind has no numbers to model: values never seen have a little
     mass, which falls off far and wide, and are not sampled.
@@ -311,12 +311,12 @@ class WithAtoms(NumberWrapper):
 
     def is_consistent(self) -> bool:
         """Whether there are atoms, all different, and more than one where there is nothing else."""
-        return super().is_consistent() and len(set(self.atoms)) == len(self.atoms) > (0 if self.flows else 1)
+        return super().is_consistent() and len(set(self.atoms)) == len(self.atoms) > (0 if self.has_number else 1)
 
     @property
-    def values(self) -> int:
+    def num_values(self) -> int:
         """Those of the inner kind, then one for each atom."""
-        return self.inner.values + len(self.atoms)
+        return self.inner.num_values + len(self.atoms)
 
     @property
     def unit(self) -> str:
@@ -325,31 +325,31 @@ class WithAtoms(NumberWrapper):
 
     def encode_values(self, values: NDArray[Any]) -> Cells:
         """Values (N,), none missing, as cells."""
-        cells, first = self.number.encode_values(values), self.inner.values
+        cells, first = self.number.encode_values(values), self.inner.num_values
         keys = self.number.key(values)
         state = cells.state
         for i, atom in enumerate(self.number.key(np.asarray(self.atoms))):
             state[keys == atom] = first + i
         cells.base[state >= first] = np.nan
         log_mass = cells.log_mass
-        if not self.flows:
+        if not self.has_number:
             rest = state == 0
             log_mass[rest] = self._log_elsewhere(values[rest].astype(np.float64))
         return Cells(state, cells.base, cells.width, log_mass)
 
     def decode_values(self, state: States, w: Values) -> NDArray[Any]:
         """Values (N,) of the inner kind, and atoms."""
-        at, atoms = state - self.inner.values, np.asarray(self.atoms)
+        at, atoms = state - self.inner.num_values, np.asarray(self.atoms)
         values = atoms[np.clip(at, 0, len(atoms) - 1)]
-        return np.where(at < 0, self.number.decode_values(state, w), values) if self.flows else values
+        return np.where(at < 0, self.number.decode_values(state, w), values) if self.has_number else values
 
     def accepts(self, state: States, number: Values) -> Mask:
         """What the inner kind does, but for numbers that stand for the cell of an atom."""
-        rest = state < self.inner.values
-        if not self.flows:
+        rest = state < self.inner.num_values
+        if not self.has_number:
             return ~rest
         good = self.inner.accepts(state, number)
-        if self.noisy:
+        if self.is_dequantized:
             keys = self.number.key(self.number.decode_values(np.where(rest, state, 0), number))
             good &= ~np.isin(keys, self.number.key(np.asarray(self.atoms)))
         return ~rest | good
@@ -363,7 +363,7 @@ class WithAtoms(NumberWrapper):
 
     def parts(self) -> list[str]:
         """The first atoms, or how many values there are."""
-        if not self.flows:
+        if not self.has_number:
             return [*self.inner.parts(), f"{len(self.atoms)} values"]
         shown = ", ".join(self.show(a) for a in self.atoms[:4])
         more = ", ..." if len(self.atoms) > 4 else ""
