@@ -421,7 +421,7 @@ def test_rows_of_a_space_that_checks_do_not_know() -> None:
     for section in report:
         assert section.verdict == (GOOD if section.name != "exactness" else "cannot tell"), section
     assert report["likelihood"].figures["mean"] == pytest.approx(float(truth.log_prob(test).mean()))
-    assert list(report["likelihood"].figures["baselines"]) == ["gaussian", "mixture"]
+    assert list(report["likelihood"].figures["baselines"]) == ["gaussian", "mixture", "classes", "kernel"]
     assert report["likelihood"].figures["baselines"]["gaussian"]["gain"] > 0.1  # which follows no kind
     compared = {f["column"]: f["ks"] for f in report["columns"].figures["columns"]}
     assert set(compared) == {"kind = a", "kind = b", "size", "size missing"}

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from .base import COUNTS
-from .em import EM, sum_of_rows
+from .em import EM, Parameters, sum_of_rows
 from .gaussian import draw_normals, log_normals
-from .mixed import MixedRows, fitted_rows
+from .mixed import FittedRows, MixedRows, fitted_rows
 
 _LEAST = 8  # rows a class
 
@@ -89,10 +89,11 @@ def fit_latent_classes(
         ValueError: there are fewer than 2 rows, values are infinite, or the context does not fit the rows.
     """
     data = fitted_rows(x, sizes, context, context_sizes)
+    varying = data._replace(numbers=data.numbers[:, data.varies])
     generator = torch.Generator().manual_seed(seed)
     best, lowest = None, math.inf
     for is_full in (False, True):
-        em = EM(data, is_full)
+        em = EM(varying, is_full)
         if is_full and not em.can_be_full(1):
             break
         lowest_of_form, worse = math.inf, 0
@@ -106,12 +107,27 @@ def fit_latent_classes(
             if best is None or bic < lowest:
                 best, lowest = parameters, bic
     assert best is not None  # one class is always fitted
-    std, form = data.std, "latent classes"
-    spread = std.square()
-    if best.covariances.ndim == 3:
-        spread, form = std[:, None] * std, "latent classes, full covariances"
-    given = 0 if context is None else torch.as_tensor(context).shape[1] - len(context_sizes)
+    means, covariances = _in_units(best, data)
+    form = "latent classes, full covariances" if covariances.ndim == 3 else "latent classes"
+    given = len(data.mean) - (torch.as_tensor(x).shape[1] - len(sizes))
     return LatentClasses(
-        sizes, best.log_weights.exp(), best.log_mass, best.means * std + data.mean, best.covariances * spread,
-        context_sizes=context_sizes, context_numbers=given, label=f"{form}, K = {len(best.log_weights)}",
+        sizes, best.log_weights.exp(), best.log_mass, means, covariances, context_sizes=context_sizes,
+        context_numbers=given, label=f"{form}, K = {len(best.log_weights)}",
     )  # fmt: skip
+
+
+def _in_units(p: Parameters, data: FittedRows) -> tuple[Tensor, Tensor]:
+    """Means (K, D) and covariances, (K, D, D) or (K, D), of all columns of numbers, in their units.
+
+    Those that are constant have unit variance and are independent of all others, as in every baseline.
+    """
+    k, d, varying, std = len(p.log_weights), len(data.mean), data.varies.nonzero()[:, 0], data.std
+    means = torch.zeros(k, d).double()
+    means[:, varying] = p.means
+    if p.covariances.ndim == 2:
+        covariances, spread = torch.ones(k, d).double(), std.square()
+        covariances[:, varying] = p.covariances
+    else:
+        covariances, spread = torch.eye(d).double().repeat(k, 1, 1), std[:, None] * std
+        covariances[:, varying[:, None], varying] = p.covariances
+    return means * std + data.mean, covariances * spread

@@ -61,7 +61,7 @@ class EM:
     a few rows with the frequencies, the mean and the covariance of all rows, shrunk by Ledoit and Wolf's rule.
 
     Args:
-        data: the rows.
+        data: the rows; each of their numbers varies.
         is_full: whether covariances are full; numbers that are not there then count by their conditional moments
             given those that are.
 
@@ -79,8 +79,7 @@ class EM:
         self.patterns = list(patterns(data.numbers.isnan())) if is_full and self.width else []
         self.prior = torch.ones(self.width).double()
         if is_full and self.width:
-            shrunk = torch.from_numpy(ledoit_wolf(self.filled.numpy(), assume_centered=True)[0])
-            self.prior = shrunk + torch.diag((~data.varies).double())
+            self.prior = torch.from_numpy(ledoit_wolf(self.filled.numpy(), assume_centered=True)[0])
         # The rows in which each state stands, one state after another.
         self.sorted = data.states.flatten().argsort(stable=True) // max(data.states.shape[1], 1)
         counts = torch.bincount(data.states.flatten(), minlength=int(data.offsets[-1]) + 1)
@@ -122,7 +121,11 @@ class EM:
             from sklearn.cluster import KMeans
 
             seed = int(torch.randint(2**31, (), generator=generator))
-            labels = KMeans(count, n_init=1, max_iter=30, random_state=seed).fit(self.filled.numpy()).labels_
+            labels = (
+                KMeans(count, init="k-means++", n_init="auto", max_iter=30, random_state=seed)
+                .fit(self.filled.numpy())
+                .labels_
+            )
             return 0.9 * torch.eye(count).double()[torch.from_numpy(labels).long()] + 0.1 / count
         chosen = torch.randperm(self.rows, generator=generator)[:count]
         distance = torch.cdist(self.filled, self.filled[chosen]).square() / 2

@@ -81,7 +81,7 @@ class MixedKernel(MixedRows):
         label = f"mixed kernel density, h = {bandwidth:.2g}"
         super().__init__(sizes, len(mean) - context_numbers, context_sizes, context_numbers, label)
         self.bandwidth, self.share = bandwidth, share
-        self.register_buffer("weights", log_mass.new_full((len(states),), 1 / len(states)), persistent=False)
+        self.register_buffer("weights", log_mass.new_full((len(states),), 1 / len(states)))
         self.register_buffer("states", states)
         self.register_buffer("centres", numbers)
         self.register_buffer("is_present", is_present)
@@ -90,10 +90,8 @@ class MixedKernel(MixedRows):
         self.register_buffer("std", std)
 
     def components(self, states: Tensor, numbers: Tensor) -> Tensor:
-        """log of the kernel around each row, over n: (N, n)."""
-        return (
-            self.of_states(states, self.share) + self.of_numbers(numbers, self.bandwidth) - math.log(len(self.states))
-        )
+        """log w_k + log of the kernel around each row: (N, n)."""
+        return self.weights.log() + self.of_states(states, self.share) + self.of_numbers(numbers, self.bandwidth)
 
     def of_states(self, states: Tensor, share: float) -> Tensor:
         """The states' part of the log-kernels (N, n): states (N, M + M')."""
@@ -155,17 +153,17 @@ def fit_mixed_kernel(
     Raises:
         ValueError: there are fewer than 2 rows, values are infinite, or the context does not fit the rows.
     """
-    rows = torch.as_tensor(x)
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:_KERNELS]
-    given = None if context is None else torch.as_tensor(context)[order.to(torch.as_tensor(context).device)]
-    data = fitted_rows(rows[order.to(rows.device)], sizes, given, context_sizes)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:_KERNELS]
+    data = fitted_rows(x, sizes, context, context_sizes, order)
+    context_numbers = data.numbers.shape[1] - (torch.as_tensor(x).shape[1] - len(sizes))
     numbers = data.numbers * data.std + data.mean
+    is_present = ~numbers.isnan() & data.varies  # around a constant there is unit variance, as in every baseline
 
     def density(bandwidth: float, share: float) -> MixedKernel:
         return MixedKernel(
-            sizes, data.states, numbers.nan_to_num(0.0), ~numbers.isnan(), data.frequencies.log(), data.mean, data.std,
+            sizes, data.states, numbers.nan_to_num(0.0), is_present, data.frequencies.log(), data.mean, data.std,
             bandwidth=bandwidth, share=share, context_sizes=context_sizes,
-            context_numbers=0 if given is None else given.shape[1] - len(context_sizes),
+            context_numbers=context_numbers,
         )  # fmt: skip
 
     kernel = density(_BANDWIDTHS[5], _SHARES[2])

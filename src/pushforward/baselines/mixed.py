@@ -139,7 +139,7 @@ class FittedRows(NamedTuple):
 
 
 def fitted_rows(
-    x: Any, sizes: Sequence[int], context: Any = None, context_sizes: Sequence[int] = (), most: int | None = None
+    x: Any, sizes: Sequence[int], context: Any = None, context_sizes: Sequence[int] = (), chosen: Tensor | None = None
 ) -> FittedRows:
     """Rows x (N, M + C) and their context (N, M' + G'), standardised.
 
@@ -148,17 +148,19 @@ def fitted_rows(
         sizes: the number of states of the M columns.
         context: given states, then given numbers; None for nothing.
         context_sizes: of the M' columns.
-        most: how many rows are kept, the first ones; None for all.
+        chosen: the numbers of the rows that are kept; None for all.
 
     Raises:
         ValueError: there are fewer than 2 rows, or rows and context do not fit each other.
     """
-    rows = torch.as_tensor(x).to("cpu", torch.float64)[:most]
-    given = rows[:, :0] if context is None else torch.as_tensor(context).to("cpu", torch.float64)[:most]
+    rows = torch.as_tensor(x).to("cpu", torch.float64)
+    given = rows[:, :0] if context is None else torch.as_tensor(context).to("cpu", torch.float64)
     if rows.ndim != 2 or len(rows) < 2 or given.ndim != 2 or len(given) != len(rows):
         raise ValueError(
             f"expected 2 rows or more and a context for each, got {tuple(rows.shape)}, {tuple(given.shape)}"
         )
+    if chosen is not None:
+        rows, given = rows[chosen], given[chosen]
     m, m_given = len(sizes), len(context_sizes)
     offsets = torch.tensor([0, *sizes, *context_sizes]).cumsum(0)
     states = place(torch.cat([rows[:, :m], given[:, :m_given]], 1), offsets)
