@@ -10,13 +10,14 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from .base import WORK
-from .gaussian import log_normals, patterns
+from .gaussian import log_normals, patterns, shrunk_covariance
 from .mixed import FittedRows
 
 _SHORT, _LONG = 12, 100  # steps of each start, and of the best of them
 _CLOSE = 1e-4  # nats a row that a step must gain
 _STARTS = 2
 _PATTERNS = 40  # of numbers that are not there, beyond which full covariances would take long
+_MOST = 0.75  # share of the rows
 _PRIOR_STATES, _PRIOR_MEAN, _PRIOR_SPREAD = 2.0, 1.0, 0.15  # rows that the prior of each class counts as
 
 
@@ -58,7 +59,7 @@ class EM:
     """Fits K classes to rows by the expectation-maximisation of Dempster, Laird and Rubin (1977).
 
     Each class has a weak prior (so that this is maximal a posteriori, and a class cannot fall onto repeated values):
-    a few rows with the frequencies, the mean and the covariance of all rows, shrunk by Ledoit and Wolf's rule.
+    a few rows with the frequencies, the mean and the covariance of all rows, shrunk as `shrunk_covariance` does.
 
     Args:
         data: the rows; each of their numbers varies.
@@ -70,8 +71,6 @@ class EM:
     """
 
     def __init__(self, data: FittedRows, is_full: bool) -> None:
-        from sklearn.covariance import ledoit_wolf
-
         self.data, self.is_full = data, is_full
         self.present = (~data.numbers.isnan()).double()
         self.filled = data.numbers.nan_to_num(0.0)
@@ -79,7 +78,9 @@ class EM:
         self.patterns = list(patterns(data.numbers.isnan())) if is_full and self.width else []
         self.prior = torch.ones(self.width).double()
         if is_full and self.width:
-            self.prior = torch.from_numpy(ledoit_wolf(self.filled.numpy(), assume_centered=True)[0])
+            # A row that lacks a number would seem to break what holds between columns.
+            whole = self.filled[self.present.bool().all(1)]
+            self.prior = shrunk_covariance(whole if len(whole) >= _MOST * self.rows else self.filled, 0)
         # The rows in which each state stands, one state after another.
         self.sorted = data.states.flatten().argsort(stable=True) // max(data.states.shape[1], 1)
         counts = torch.bincount(data.states.flatten(), minlength=int(data.offsets[-1]) + 1)
@@ -90,7 +91,8 @@ class EM:
         """Whether so many classes of full covariances are fitted in seconds and differ from diagonal ones."""
         d = self.width
         each = self.rows + len(self.patterns) * d
-        return d > 1 and len(self.patterns) <= _PATTERNS and each * count * d * d <= WORK / 10
+        is_little = len(self.patterns) <= _PATTERNS and each * count * d * d <= WORK / 10
+        return d > 1 and is_little and (count == 1 or self.rows >= 2 * count * d)
 
     def fit(self, count: int, generator: torch.Generator) -> tuple[Parameters, float]:
         """The best of some starts: -> parameters, BIC (Schwarz 1978)."""

@@ -65,7 +65,8 @@ def _of_numbers(
     try:
         if len(joint) < _FEW * joint.shape[1]:
             fitted["gaussian"] = fit_shrunk_gaussian(joint, seed, context_dim)
-        fitted["mixture"] = fit_gaussian_mixture(joint, seed, context_dim=context_dim)
+        if len(joint) > joint.shape[1]:
+            fitted["mixture"] = fit_gaussian_mixture(joint, seed, context_dim=context_dim)
         is_constant = bool((own == own[0]).all(0).any())
         if own.shape[1] <= _KERNEL_COLUMNS and alone and context is None and not is_constant:
             fitted["kde"] = fit_kernel(own, seed)
