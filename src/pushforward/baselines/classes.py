@@ -15,6 +15,7 @@ from .gaussian import draw_normals, log_normals
 from .mixed import FittedRows, MixedRows, fitted_rows
 
 _LEAST = 8  # rows a class
+_SEARCH_ROWS = 4000  # from which the number of classes and their form are chosen
 
 
 class LatentClasses(MixedRows):
@@ -74,7 +75,8 @@ def fit_latent_classes(
 
     Each is fitted by EM (Dempster, Laird and Rubin 1977) with a weak prior, which keeps frequencies from 0 and
     variances from collapsing; numbers that are not there are integrated out. The search for a form ends after two
-    numbers of classes that are worse. Full covariances are left out where they would take long: see `EM.can_be_full`.
+    numbers of classes that are worse, and takes 4,000 of the rows; the best is then fitted to all. Full covariances are
+    left out where they would take long: see `EM.can_be_full`.
 
     Args:
         x: (N, M + C), M states, then C numbers, NaN where there is none.
@@ -89,16 +91,18 @@ def fit_latent_classes(
         ValueError: there are fewer than 2 rows, values are infinite, or the context does not fit the rows.
     """
     data = fitted_rows(x, sizes, context, context_sizes)
-    varying = data._replace(numbers=data.numbers[:, data.varies])
     generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(data.states), generator=generator)
+    every = data._replace(states=data.states[order], numbers=data.numbers[order][:, data.varies])
+    some = every._replace(states=every.states[:_SEARCH_ROWS], numbers=every.numbers[:_SEARCH_ROWS])
     best, lowest = None, math.inf
     for is_full in (False, True):
-        em = EM(varying, is_full)
+        em = EM(some, is_full)
         if is_full and not em.can_be_full(1):
             break
         lowest_of_form, worse = math.inf, 0
         for count in COUNTS:
-            too_many = count > most or len(data.states) < _LEAST * count or (is_full and not em.can_be_full(count))
+            too_many = count > most or len(some.states) < _LEAST * count or (is_full and not em.can_be_full(count))
             if (count > 1 and too_many) or worse == 2:
                 break
             parameters, bic = em.fit(count, generator)
@@ -107,6 +111,8 @@ def fit_latent_classes(
             if best is None or bic < lowest:
                 best, lowest = parameters, bic
     assert best is not None  # one class is always fitted
+    if len(order) > _SEARCH_ROWS:
+        best = EM(every, best.covariances.ndim == 3).go_on(best)
     means, covariances = _in_units(best, data)
     form = "latent classes, full covariances" if covariances.ndim == 3 else "latent classes"
     given = len(data.mean) - (torch.as_tensor(x).shape[1] - len(sizes))

@@ -14,7 +14,7 @@ from .gaussian import log_normals, patterns, shrunk_covariance
 from .mixed import FittedRows
 
 _SHORT, _LONG = 12, 100  # steps of each start, and of the best of them
-_CLOSE = 1e-4  # nats a row that a step must gain
+_CLOSE = 2e-4  # nats a row that a step must gain
 _STARTS = 2
 _PATTERNS = 40  # of numbers that are not there, beyond which full covariances would take long
 _MOST = 0.75  # share of the rows
@@ -106,6 +106,10 @@ class EM:
         free = self.width + (self.width * (self.width + 1) // 2 if self.is_full else self.width)
         free += len(self.data.frequencies) - self.data.states.shape[1]
         return parameters, (count - 1 + count * free) * math.log(self.rows) - 2 * log_prob
+
+    def go_on(self, parameters: Parameters) -> Parameters:
+        """A few more steps, for parameters that were fitted to a part of the rows."""
+        return self._run(parameters, _SHORT)[0]
 
     def _run(self, parameters: Parameters, steps: int) -> tuple[Parameters, float]:
         """Steps until they gain little: -> parameters, their log-likelihood."""

@@ -102,8 +102,7 @@ class MixedKernel(MixedRows):
             is_there = own != nothing
             other = (log_p[own] + math.log(share)) * is_there
             same = (log_p[own].exp() * share + 1 - share).log() * is_there
-            log_kernels += other[:, None]
-            log_kernels += (own[:, None] == centre) * (same - other)[:, None]
+            log_kernels += torch.where(own[:, None] == centre, same[:, None], other[:, None])
             if bool((centre == nothing).any()):  # there its column's frequencies count
                 log_kernels -= math.log(share) * (is_there[:, None] & (centre == nothing))
         return log_kernels

@@ -14,7 +14,7 @@ from ..density import as_generator
 from .base import Baseline, choose
 from .frequencies import PSEUDO_COUNT
 
-_CELLS = 2**19  # rows x components that are held at a time, which a cache holds
+_CELLS = 2**17  # rows x components that are held at a time, which a cache holds
 
 
 class MixedRows(Baseline):
