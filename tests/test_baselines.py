@@ -306,6 +306,14 @@ def test_latent_classes_are_recovered() -> None:
     np.testing.assert_allclose(classes.covariances[order].sqrt().numpy(), [[1, 20], [1, 20]], rtol=0.1)
 
 
+def test_classes_that_were_chosen_on_a_part_are_fitted_to_all_rows() -> None:
+    x = class_rows(9000, 0)
+    classes = fit_latent_classes(x, [2, 3], 0)
+    assert classes.label == "latent classes, K = 2"
+    whole = classes.log_mass[:2].exp() @ classes.weights  # at its optimum EM keeps the frequencies of all rows
+    assert float(whole[1]) == pytest.approx(float(x[:, 0].mean()), abs=2e-3)
+
+
 def test_latent_classes_are_a_sum_of_products() -> None:
     x = class_rows(400, 0)
     classes = fit_latent_classes(x, [2, 3], 0)
