@@ -16,7 +16,14 @@ import torch
 from torch import Tensor, nn
 
 import pushforward as pf
-from pushforward.baselines import Frequencies, GaussianMixtureDensity, Independent, fit_baselines
+from pushforward.baselines import (
+    Frequencies,
+    GaussianMixtureDensity,
+    Independent,
+    LatentClasses,
+    MixedKernel,
+    fit_baselines,
+)
 from pushforward.tables.mass import MassFunction
 
 Proposal = Callable[[pf.Density, int], tuple[Any, Tensor]]
@@ -147,6 +154,44 @@ def frequencies() -> Frequencies:
     return Frequencies([2, 3], torch.tensor([0.2, 0.8, 0.1, 0.6, 0.3]).double().log())
 
 
+def latent_classes(is_full: bool = False, given: bool = False) -> LatentClasses:
+    """Three classes over states of 2 and 3 and two numbers; given are a column of 4 states and a number."""
+    generator = torch.Generator().manual_seed(0)
+    sizes, d = ([2, 3, 4], 3) if given else ([2, 3], 2)
+    mass = [torch.randn(size, 3, generator=generator).double().log_softmax(0) for size in sizes]
+    root = torch.randn(3, d, d, generator=generator).double()
+    covariances = root @ root.mT + 0.5 * torch.eye(d).double()
+    return LatentClasses(
+        [2, 3],
+        torch.tensor([0.5, 0.3, 0.2]).double(),
+        torch.cat(mass),
+        2 * torch.randn(3, d, generator=generator).double(),
+        covariances if is_full else covariances.diagonal(dim1=1, dim2=2).clone(),
+        context_sizes=sizes[2:],
+        context_numbers=d - 2,
+    )
+
+
+def mixed_kernel(given: bool = False) -> MixedKernel:
+    """Twenty rows of the same columns, some without a state or a number."""
+    generator = torch.Generator().manual_seed(0)
+    sizes, d = ([2, 3, 4], 3) if given else ([2, 3], 2)
+    starts = torch.tensor([0, *sizes]).cumsum(0)
+    states = torch.stack([torch.randint(k, (20,), generator=generator) for k in sizes], 1) + starts[:-1]
+    states[:2, 0] = starts[-1]
+    states[1:3, -1] = starts[-1]
+    numbers = 3 * torch.randn(20, d, generator=generator).double() + 5
+    mass = [torch.randn(size, generator=generator).double().log_softmax(0) for size in sizes]
+    is_present = torch.rand(20, d, generator=generator) < 0.8
+    return MixedKernel(
+        [2, 3], states, numbers, is_present, torch.cat(mass), torch.full((d,), 5.0).double(),
+        torch.full((d,), 3.0).double(), bandwidth=0.5, share=0.3, context_sizes=sizes[2:], context_numbers=d - 2,
+    )  # fmt: skip
+
+
+GIVEN = torch.tensor([[2.0, 0.5], [0.0, 4.0], [3.0, -1.0], [4.0, 6.0]]).double()  # the last state is unknown
+
+
 def states_and_numbers(*sizes: int, context: Tensor | None = None) -> Proposal:
     """States drawn with equal chances, numbers around those of the density."""
 
@@ -254,6 +299,27 @@ DENSITIES = [
     Line("GaussianMixtureDensity", gaussians),
     Line("GaussianMixtureDensity/conditional", lambda: gaussians(2), contexts=contexts(2).double()),
     Line("Independent", lambda: Independent([frequencies(), gaussians()]), propose=states_and_numbers(2, 3)),
+    Line("LatentClasses", latent_classes, propose=states_and_numbers(2, 3)),
+    Line("LatentClasses/full", lambda: latent_classes(is_full=True), propose=states_and_numbers(2, 3)),
+    Line(
+        "LatentClasses/conditional",
+        lambda: latent_classes(given=True),
+        contexts=GIVEN,
+        propose=states_and_numbers(2, 3, context=GIVEN[:1]),
+    ),
+    Line(
+        "LatentClasses/full conditional",
+        lambda: latent_classes(is_full=True, given=True),
+        contexts=GIVEN,
+        propose=states_and_numbers(2, 3, context=GIVEN[:1]),
+    ),
+    Line("MixedKernel", mixed_kernel, propose=states_and_numbers(2, 3)),
+    Line(
+        "MixedKernel/conditional",
+        lambda: mixed_kernel(given=True),
+        contexts=GIVEN,
+        propose=states_and_numbers(2, 3, context=GIVEN[:1]),
+    ),
     Line(
         "MassFunction", lambda: stirred(MassFunction([2, 3], seed=0)), propose=states_and_numbers(2, 3), in_files=False
     ),

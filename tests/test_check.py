@@ -269,6 +269,20 @@ def test_a_constant_column_is_told() -> None:
     assert "flat" in report["likelihood"].why
 
 
+@pytest.mark.parametrize("constant", [["x"], [7]])
+def test_a_constant_column_of_a_table_leaves_the_others_to_be_compared(constant: list) -> None:
+    rng = RNG(0)
+    rows = {"same": constant * 800, "v": rng.normal(size=800), "w": rng.normal(size=800) + 5}
+    density = pf.fit_table(rows, steps=60, depth=2, width=8, progress="none")
+    section, _ = held_out_likelihood(density, rows, rows)
+    other, _ = held_out_likelihood(
+        pf.fit_table({"v": rows["v"], "w": rows["w"]}, steps=60, depth=2, width=8, progress="none"), rows, rows
+    )
+    assert section.verdict == other.verdict == GOOD
+    for name, figures in section.figures["baselines"].items():
+        assert figures["mean"] == pytest.approx(other.figures["baselines"][name]["mean"], abs=0.02)
+
+
 def test_repeated_values_are_told() -> None:
     report = check(scaled(2), normal(1000, 2).round(1), columns=["a", "b"])
     assert "values repeat in a, b" in report["likelihood"].why
@@ -361,7 +375,7 @@ def test_a_flow_trained_on_moons_is_better_than_one_hardly_trained() -> None:
 class KindAndSize(Tensors):
     """Rows of a kind, 0 for "a" and 1 for "b", and a size, NaN where it is missing."""
 
-    names, sizes = ("kind", "size"), (2,)
+    names, sizes = ("kind", "size"), (2, 2)
 
     def __init__(self) -> None:
         super().__init__((2,))
@@ -381,8 +395,30 @@ class KindAndSize(Tensors):
         kind, size = rows.double().numpy().T
         return np.stack([1 - kind, kind, np.nan_to_num(size), np.isnan(size)], 1)
 
+    def encode(self, rows: Tensor) -> Tensor:
+        """The kind, whether the size is missing, the size."""
+        return torch.stack([rows[:, 0], rows[:, 1].isnan(), rows[:, 1]], 1)
+
+    def wrap(self, inner: pf.Density) -> pf.Density:
+        return Encoded(inner, self)
+
     def matches(self, other: pf.Space) -> bool:
         return isinstance(other, KindAndSize)
+
+
+class Encoded(pf.Density):
+    """The density of rows whose encoding has some density."""
+
+    def __init__(self, inner: pf.Density, space: pf.Space) -> None:
+        super().__init__()
+        self.inner, self.space = inner, space
+
+    def log_prob(self, x: Any, context: Any = None) -> Tensor:
+        return self.inner.log_prob(self.space.encode(x), context)
+
+    def sample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Tensor:
+        drawn = self.inner.sample(n, context, generator=generator)
+        return torch.stack([drawn[:, 0], drawn[:, 2].where(drawn[:, 1] == 0, math.nan)], 1)
 
 
 class Mixed(pf.Density):
@@ -421,7 +457,7 @@ def test_rows_of_a_space_that_checks_do_not_know() -> None:
     for section in report:
         assert section.verdict == (GOOD if section.name != "exactness" else "cannot tell"), section
     assert report["likelihood"].figures["mean"] == pytest.approx(float(truth.log_prob(test).mean()))
-    assert list(report["likelihood"].figures["baselines"]) == ["gaussian", "mixture"]
+    assert list(report["likelihood"].figures["baselines"]) == ["gaussian", "mixture", "classes", "kernel"]
     assert report["likelihood"].figures["baselines"]["gaussian"]["gain"] > 0.1  # which follows no kind
     compared = {f["column"]: f["ks"] for f in report["columns"].figures["columns"]}
     assert set(compared) == {"kind = a", "kind = b", "size", "size missing"}

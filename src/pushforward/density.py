@@ -132,11 +132,13 @@ class Space(ABC):
         names: of the columns, the given ones of a conditional table among them.
         given: names of the columns that are conditioned on and are part of a row.
         sizes: the number of states of each of the M discrete columns of `encode`.
+        given_sizes: that of each of the first columns of `encode_given`; all others of it are numbers.
     """
 
     names: tuple[str, ...]
     given: tuple[str, ...] = ()
     sizes: tuple[int, ...] = ()
+    given_sizes: tuple[int, ...] = ()
 
     def describe(self) -> str:
         """What the columns are, for people: a line, or a line for each."""

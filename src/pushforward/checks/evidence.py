@@ -117,23 +117,29 @@ class Evidence:
 
     @cached_property
     def constant(self) -> list[str]:
-        """The modelled columns that are constant among the real rows."""
-        varying = {feature.column for feature in self.varying_features}
-        return [name for i, name in enumerate(self.names) if i not in varying and name not in self.density.space.given]
+        """Columns of numbers that are constant among the real rows, on which a continuous density has no bound.
+
+        What is constant and no number, such as a category, has mass 1 under every density.
+        """
+        columns = self._numbers(self.test if self.train is None else self.train)
+        return [name for name, values in columns if len(values) > 1 and (values == values[0]).all()]
 
     @cached_property
     def tied(self) -> list[str]:
         """Columns of numbers most of whose values repeat: a continuous density can grow without bound on them."""
-        space = self.density.space
-        numbers = as_array(space.encode(self.test.values))[:, len(space.sizes) :].T
-        names = self.names if len(numbers) == len(self.names) else [f"number {i + 1}" for i in range(len(numbers))]
         tied = []
-        for name, values in zip(names, numbers, strict=True):
-            values = values[~np.isnan(values)]
+        for name, values in self._numbers(self.test):
             counts = np.unique(values, return_counts=True)[1]
             if len(counts) > 1 and counts[counts > 1].sum() > _TIED * len(values):
                 tied.append(name)
         return tied
+
+    def _numbers(self, rows: Rows) -> list[tuple[str, Array]]:
+        """The name of each column of numbers, and those that are there."""
+        space = self.density.space
+        numbers = as_array(space.encode(rows.values))[:, len(space.sizes) :].T
+        names = self.names if len(numbers) == len(self.names) else [f"number {i + 1}" for i in range(len(numbers))]
+        return [(name, values[~np.isnan(values)]) for name, values in zip(names, numbers, strict=True)]
 
     @cached_property
     def log_test(self) -> Array:

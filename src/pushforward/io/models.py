@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from ..baselines import Baseline, Frequencies, GaussianMixtureDensity, Independent
+from ..baselines import Baseline, Frequencies, GaussianMixtureDensity, Independent, LatentClasses, MixedKernel
 from ..density import Density, Vectors
 from ..flow import Flow
 from ..mixture import Mixture
@@ -244,10 +244,67 @@ def _build_gaussian(settings: dict[str, Any], builder: Builder) -> GaussianMixtu
 
 
 def _build_frequencies(settings: dict[str, Any], builder: Builder) -> Frequencies:
-    sizes = settings.get("sizes")
-    if not isinstance(sizes, list) or not sizes or not all(type(size) is int and size > 0 for size in sizes):
-        raise ValueError(f"expected the numbers of states, got {sizes!r}")
+    sizes = _sizes(settings, "sizes")
+    if not sizes:
+        raise ValueError("expected the numbers of states of one column at least, got none")
     return Frequencies(sizes)
+
+
+def _mixed_settings(density: LatentClasses | MixedKernel) -> dict[str, Any]:
+    return {
+        "sizes": list(density.sizes), "numbers": density.numbers, "context_sizes": list(density.context_sizes),
+        "context_numbers": density.context_numbers, "components": len(density.weights),
+    }  # fmt: skip
+
+
+def _classes_settings(density: LatentClasses) -> dict[str, Any]:
+    return _mixed_settings(density) | {"full": density.covariances.ndim == 3, "label": density.label}
+
+
+def _build_classes(settings: dict[str, Any], builder: Builder) -> LatentClasses:
+    sizes, given, k, own, context_numbers = _mixed(settings)
+    d = own + context_numbers
+    zeros, ones = torch.zeros(k, d, dtype=torch.float64), torch.ones(k, dtype=torch.float64)
+    covariances = torch.eye(d, dtype=torch.float64).repeat(k, 1, 1) if settings.get("full") else zeros + 1
+    log_mass = torch.zeros(sum(sizes) + sum(given), k, dtype=torch.float64)
+    return LatentClasses(
+        sizes, ones, log_mass, zeros, covariances, context_sizes=given, context_numbers=context_numbers,
+        label=str(settings.get("label", "")),
+    )  # fmt: skip
+
+
+def _kernel_settings(density: MixedKernel) -> dict[str, Any]:
+    return _mixed_settings(density) | {"bandwidth": density.bandwidth, "share": density.share}
+
+
+def _build_kernel(settings: dict[str, Any], builder: Builder) -> MixedKernel:
+    sizes, given, n, own, context_numbers = _mixed(settings)
+    bandwidth, share = settings.get("bandwidth"), settings.get("share")
+    if not isinstance(bandwidth, float) or not isinstance(share, float) or not 0 < share < 1 or not bandwidth > 0:
+        raise ValueError(f"expected a bandwidth above 0 and a share within 0 and 1, got {bandwidth!r}, {share!r}")
+    numbers = torch.zeros(n, own + context_numbers, dtype=torch.float64)
+    states = torch.zeros(n, len(sizes) + len(given), dtype=torch.int64)
+    log_mass = torch.zeros(sum(sizes) + sum(given), dtype=torch.float64)
+    return MixedKernel(
+        sizes, states, numbers, numbers == 0, log_mass, numbers.sum(0), numbers.sum(0) + 1, bandwidth=bandwidth,
+        share=share, context_sizes=given, context_numbers=context_numbers,
+    )  # fmt: skip
+
+
+def _mixed(settings: dict[str, Any]) -> tuple[list[int], list[int], int, int, int]:
+    """-> sizes, sizes of the context, components, numbers, numbers of the context."""
+    sizes, given = _sizes(settings, "sizes"), _sizes(settings, "context_sizes")
+    k, own, context_numbers = (_integer(settings, name) for name in ("components", "numbers", "context_numbers"))
+    if k == 0 or len(sizes) + own == 0:
+        raise ValueError(f"expected a component and a column at least, got {k} and {len(sizes) + own}")
+    return sizes, given, k, own, context_numbers
+
+
+def _sizes(settings: dict[str, Any], name: str) -> list[int]:
+    sizes = settings.get(name)
+    if not isinstance(sizes, list) or not all(type(size) is int and size > 0 for size in sizes):
+        raise ValueError(f"expected the numbers of states, got {sizes!r}")
+    return sizes
 
 
 def _build_independent(settings: dict[str, Any], builder: Builder) -> Independent:
@@ -271,6 +328,8 @@ register("flow", Flow, _flow_settings, _build_flow)
 register("mixture", Mixture, lambda mixture: {"densities": [describe(d) for d in mixture]}, _build_mixture)
 register("frequencies", Frequencies, lambda density: {"sizes": list(density.sizes)}, _build_frequencies)
 register("gaussian_mixture", GaussianMixtureDensity, _gaussian_settings, _build_gaussian)
+register("latent_classes", LatentClasses, _classes_settings, _build_classes)
+register("mixed_kernel", MixedKernel, _kernel_settings, _build_kernel)
 register(
     "independent",
     Independent,

@@ -1,0 +1,58 @@
+"""Frequencies: independent columns of states."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..density import as_generator
+from .base import Baseline, choose
+
+PSEUDO_COUNT = 0.5  # added to each count (Krichevsky and Trofimov 1981)
+
+
+class Frequencies(Baseline):
+    """Independent columns of states, P(s) = prod_m p_m(s_m), whatever the context is.
+
+    Args:
+        sizes: K_m, the number of states of each of the M columns.
+        log_mass: log p_m of all columns, one after another (sum K_m,); uniform when None.
+
+    Example:
+        >>> Frequencies([2, 5]).log_prob(torch.tensor([[0, 3]])).exp()
+        tensor([0.1000], dtype=torch.float64)
+    """
+
+    log_mass: Tensor
+
+    def __init__(self, sizes: Sequence[int], log_mass: Tensor | None = None) -> None:
+        super().__init__(len(sizes), "independent frequencies")
+        self.sizes = self.space.sizes = tuple(sizes)
+        uniform = torch.cat([torch.full((size,), -math.log(size), dtype=torch.float64) for size in self.sizes])
+        self.register_buffer("log_mass", uniform if log_mass is None else log_mass)
+
+    def log_prob(self, x: Any, context: Any = None) -> Tensor:
+        """Log-mass of states x (N, M) -> (N,), in nats."""
+        states = torch.as_tensor(x, device=self.log_mass.device).long()
+        columns = self.log_mass.split(list(self.sizes))
+        each = [log_p[s.clamp(0, len(log_p) - 1)] for log_p, s in zip(columns, states.unbind(1), strict=True)]
+        return torch.stack(each).sum(0)
+
+    @torch.no_grad()
+    def sample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Tensor:
+        """Draws n rows: (n, M); n for each context (*B, G): (n, *B, M)."""
+        generator = as_generator(generator, self.log_mass.device)
+        _, count = self.space.expand_context(n, context)
+        drawn = [choose(log_p.expand(count, -1), generator) for log_p in self.log_mass.split(list(self.sizes))]
+        return self.space.unflatten_samples(torch.stack(drawn, 1).to(self.log_mass.dtype), n, context)
+
+
+def fit_frequencies(states: Tensor, sizes: Sequence[int]) -> Frequencies:
+    """Smoothed frequencies of states (N, M), of which there are `sizes`."""
+    counts = [torch.bincount(s.long().cpu(), minlength=k)[:k] for s, k in zip(states.unbind(1), sizes, strict=True)]
+    masses = [(c + PSEUDO_COUNT).double() / (c + PSEUDO_COUNT).sum() for c in counts]
+    return Frequencies(sizes, torch.cat(masses).log())

@@ -1,0 +1,43 @@
+"""Independent: a product of simple densities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..density import as_generator
+from .base import Baseline
+
+
+class Independent(Baseline):
+    """Independent densities of consecutive columns, such as `Frequencies` of states and a Gaussian of numbers.
+
+    Args:
+        densities: of the first columns, of the next, and so on, states before numbers; each sees the whole context.
+        label: what it is, for people.
+    """
+
+    def __init__(self, densities: Sequence[Baseline], label: str = "") -> None:
+        super().__init__(sum(len(d.space.names) for d in densities), label, max(d.context_dim for d in densities))
+        self.densities = nn.ModuleList(densities)
+        self.space.sizes = tuple(size for density in densities for size in density.space.sizes)
+
+    @property
+    def parts(self) -> list[Baseline]:
+        """The densities, in order."""
+        return cast("list[Baseline]", list(self.densities))
+
+    def log_prob(self, x: Any, context: Any = None) -> Tensor:
+        """Log-density of each row, x (N, D) -> (N,), in nats."""
+        columns = torch.as_tensor(x).flatten(1).split([len(part.space.names) for part in self.parts], 1)
+        each = [part.log_prob(values, context) for part, values in zip(self.parts, columns, strict=True)]
+        return torch.stack(each).sum(0)
+
+    @torch.no_grad()
+    def sample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Tensor:
+        """Draws n rows: (n, D); n for each context (*B, G): (n, *B, D)."""
+        generator = as_generator(generator, next(self.buffers()).device)
+        return torch.cat([part.sample(n, context, generator=generator) for part in self.parts], -1)
