@@ -256,8 +256,7 @@ class Tensors(Space):
         Raises:
             ValueError: n is negative.
         """
-        if n < 0:
-            raise ValueError(f"the number of samples must be at least 0, got {n}")
+        n = as_count(n)
         if context is None:
             return None, n
         context = torch.as_tensor(context)
@@ -322,6 +321,19 @@ class Vectors(Tensors):
         from .io import frames, tables
 
         tables.write_table(frames.of_array(rows.detach().cpu().numpy(), self.names), path)
+
+
+def as_count(n: Any) -> int:
+    """A number of samples, of any integer type.
+
+    Raises:
+        ValueError: it is no whole number, or negative.
+    """
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise ValueError(f"the number of samples must be a whole number, got {n!r}")
+    if n.__index__() < 0:
+        raise ValueError(f"the number of samples must be at least 0, got {n}")
+    return n.__index__()
 
 
 def as_generator(generator: torch.Generator | int | None, device: torch.device | str = "cpu") -> torch.Generator | None:

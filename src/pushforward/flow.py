@@ -9,12 +9,13 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution
 
 from .bases import Base, as_base, as_shape
-from .bijections import Bijection
+from .bijections import Bijection, checked
 from .chunks import in_chunks, map_rows, spans_of
-from .density import Density, InnerFlow, Tensors, Vectors, as_generator
+from .density import Density, InnerFlow, Tensors, Vectors, as_count, as_generator
+from .distribution import FlowDistribution
 from .mixture import Mixture
 from .switch import PLAIN
 
@@ -124,13 +125,13 @@ class Flow(Density):
     def g(self, z: Any, context: Any = None) -> Tensor:
         """Latent to data, the inverse of f: z (*N, *shape), context (*N, K) -> x (*N, *shape)."""
         rows, embedded, leading = self._rows(z, context, embed=True)
-        x, _ = map_rows(self.bijection.inverse, rows, embedded)
+        x, _ = map_rows(self._to_data, rows, embedded)
         return x.view(*leading, *self.shape)
 
     @torch.no_grad()
     def sample(
         self,
-        n: int,
+        n: int | Sequence[int],
         context: Any = None,
         *,
         generator: torch.Generator | int | None = None,
@@ -139,7 +140,7 @@ class Flow(Density):
         """Draws n rows for each context: -> (n, *shape); context (*M, K) -> (n, *M, *shape).
 
         Args:
-            n: how many, at least 0.
+            n: how many, at least 0; a tuple stands for several leading axes in its place.
             context: one context (K,), or many (*M, K), each of which gets n rows.
             generator: the source of randomness, or a seed; torch's global one when None.
             precision: as in `log_prob`: "bf16" draws from the rounded density, whose difference to the exact one is
@@ -152,12 +153,14 @@ class Flow(Density):
 
     @torch.no_grad()
     def sample_with_log_prob(
-        self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None
+        self, n: int | Sequence[int], context: Any = None, *, generator: torch.Generator | int | None = None
     ) -> tuple[Tensor, Tensor]:
         """As `sample`, with the log-density of each row: -> x (n, *M, *shape), log p(x) (n, *M), in nats."""
         return self._sample(n, context, generator, True, None)
 
-    def rsample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Tensor:
+    def rsample(
+        self, n: int | Sequence[int], context: Any = None, *, generator: torch.Generator | int | None = None
+    ) -> Tensor:
         """As `sample`, with gradients to the flow's parameters and the context (reparametrised draws).
 
         Raises:
@@ -167,10 +170,12 @@ class Flow(Density):
             raise ValueError(f"{type(self.base).__name__} has no reparametrised sample; use sample()")
         contexts, leading = self._contexts(context)
         embedded = self._embedded(contexts)
-        count = _check_count(n) * math.prod(leading)
+        shape = _as_leading(n)
+        each = math.prod(shape)
+        count = each * math.prod(leading)
         z = self.base.sample(count, generator=as_generator(generator, self._like().device))
-        x, _ = self.bijection.inverse(z, None if embedded is None else embedded.repeat(n, 1))
-        return x.view(n, *leading, *self.shape)
+        x, _ = self._to_data(z, None if embedded is None else embedded.repeat(each, 1))
+        return x.view(*shape, *leading, *self.shape)
 
     def distribution(self, context: Any = None) -> Distribution:
         """The flow as a `torch.distributions.Distribution`, of batch shape (*M,) for a context (*M, K)."""
@@ -182,7 +187,10 @@ class Flow(Density):
     def _to_latent(self, x: Tensor, embedded: Tensor | None) -> tuple[Tensor, Tensor]:
         if x.shape[1:] != self.shape:
             raise ValueError(f"expected x of shape (B, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
-        return self.bijection(x, embedded)
+        return checked(self.bijection(x, embedded), x, self.bijection)
+
+    def _to_data(self, z: Tensor, embedded: Tensor | None) -> tuple[Tensor, Tensor]:
+        return checked(self.bijection.inverse(z, embedded), z, self.bijection)
 
     def _log_prob(self, x: Tensor, embedded: Tensor | None) -> Tensor:
         z, log_det = self._to_latent(x, embedded)
@@ -202,7 +210,7 @@ class Flow(Density):
 
     def _sample(
         self,
-        n: int,
+        n: int | Sequence[int],
         context: Any,
         generator: torch.Generator | int | None,
         with_log_prob: bool,
@@ -210,7 +218,9 @@ class Flow(Density):
     ) -> tuple[Tensor, Tensor]:
         contexts, leading = self._contexts(context)
         embedded = self._embedded_in_chunks(contexts)
-        total = _check_count(n) * math.prod(leading)
+        shape = _as_leading(n)
+        each = math.prod(shape)
+        total = each * math.prod(leading)
         device = self._like().device
         generator = as_generator(generator, device)
 
@@ -220,15 +230,15 @@ class Flow(Density):
             return z, None if embedded is None else embedded[index % len(embedded)]
 
         def to_data(z: Tensor, embedded: Tensor | None) -> Sequence[Tensor]:
-            x, log_det = self.bijection.inverse(z, embedded)
+            x, log_det = self._to_data(z, embedded)
             return (x, self.base.log_prob(z) - log_det) if with_log_prob else (x,)
 
         spans = spans_of(total, math.prod(self.shape), device)
         x, *log_prob = in_chunks(to_data, draw, spans, device, hidden=hidden)
         if hidden is not None:
-            self._measure_rounding(x, None if embedded is None else embedded.repeat(n, 1), hidden)
-        x = x.view(n, *leading, *self.shape)
-        return x, log_prob[0].view(n, *leading) if with_log_prob else x[:0]
+            self._measure_rounding(x, None if embedded is None else embedded.repeat(each, 1), hidden)
+        x = x.view(*shape, *leading, *self.shape)
+        return x, log_prob[0].view(*shape, *leading) if with_log_prob else x[:0]
 
     def _score(self, rows: Tensor, embedded: Tensor | None, hidden: torch.dtype | None = None) -> Tensor:
         (log_prob,) = map_rows(lambda *chunk: (self._log_prob(*chunk),), rows, embedded, hidden=hidden)
@@ -299,36 +309,6 @@ class Flow(Density):
         return map_rows(lambda part, _: (cast(Tensor, self._embedded(part)),), contexts)[0]
 
 
-class FlowDistribution(Distribution):
-    """What `Flow.distribution` returns: the flow given one context (*M, K), or none."""
-
-    arg_constraints = {}  # noqa: RUF012  # type: ignore[assignment]  # the form torch.distributions asks for
-
-    def __init__(self, flow: Flow, context: Tensor | None, batch_shape: tuple[int, ...]) -> None:
-        self._flow, self._context = flow, context
-        self.has_rsample = flow.base.has_rsample
-        super().__init__(torch.Size(batch_shape), torch.Size(flow.shape), validate_args=False)
-
-    @property
-    def support(self) -> constraints.Constraint:
-        """All real numbers."""
-        return constraints.independent(constraints.real, len(self.event_shape))
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density of each row, in nats; see `Flow.log_prob`."""
-        return self._flow.log_prob(value, self._context)
-
-    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Rows of the given leading shape."""
-        x = self._flow.sample(math.prod(sample_shape), self._context)
-        return x.view(*sample_shape, *self.batch_shape, *self.event_shape)
-
-    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """As `sample`, with gradients."""
-        x = self._flow.rsample(math.prod(sample_shape), self._context)
-        return x.view(*sample_shape, *self.batch_shape, *self.event_shape)
-
-
 def initialize(flow: Flow, x: Any, context: Any = None) -> None:
     """Sets the data-dependent state of a flow (Standardize, ActNorm, the context's scale) from a batch, once.
 
@@ -377,10 +357,9 @@ def _structure(flow: Flow) -> object:
     return flow.shape, flow.context_dim, kinds, [(name, t.shape) for name, t in flow.state_dict().items()]
 
 
-def _check_count(n: int) -> int:
-    if n < 0:
-        raise ValueError(f"the number of samples must be at least 0, got {n}")
-    return n
+def _as_leading(n: int | Sequence[int]) -> tuple[int, ...]:
+    """How many samples, or the shape of their leading axes -> that shape."""
+    return tuple(map(as_count, n)) if isinstance(n, tuple | list) else (as_count(n),)
 
 
 def _hidden_dtype(precision: str | None) -> torch.dtype | None:

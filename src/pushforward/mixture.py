@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .density import Density, InnerFlow, Space, as_generator
+from .density import Density, InnerFlow, Space, as_count, as_generator
 
 
 class Mixture(Density):
@@ -118,8 +118,7 @@ class Mixture(Density):
         Raises:
             ValueError: n is negative, or as the densities' own.
         """
-        if n < 0:
-            raise ValueError(f"the number of samples must be at least 0, got {n}")
+        n = as_count(n)
         generator = as_generator(generator, self.weights.device)
         contexts, count = self.space.expand_context(n, context)
         device = self.weights.device if generator is None else generator.device

@@ -8,6 +8,7 @@ from .base import Inverse as Inverse
 from .base import OnHalf as OnHalf
 from .base import Rearrangement as Rearrangement
 from .base import Within as Within
+from .base import checked as checked
 from .base import sum_event as sum_event
 from .coupling import Coupling as Coupling
 from .coupling import MaskedCoupling as MaskedCoupling

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..density import Density, InnerFlow, as_generator
+from ..density import Density, InnerFlow, as_count, as_generator
 from ..io.frames import Frame, concat, read
 from ..io.models import Builder, describe, register
 from .noise import uniforms
@@ -188,8 +188,7 @@ class TableDensity(Density):
         self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None
     ) -> Iterator[Frame]:
         """As `sample_batches`, as frames."""
-        if n < 0:
-            raise ValueError(f"the number of samples must be at least 0, got {n}")
+        n = as_count(n)
         given, count = self.space.expand_context(n, context)
         generator = as_generator(generator)
         seeds = np.random.SeedSequence(int(torch.randint(2**62, (), generator=generator)))
