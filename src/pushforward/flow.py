@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from .bases import Base, as_base, as_shape
-from .bijections import Bijection, checked
+from .bijections import Bijection, checked, reads_context, warn_of_rounding
 from .chunks import in_chunks, map_rows, spans_of
 from .density import Density, InnerFlow, Tensors, Vectors, as_count, as_generator
 from .distribution import FlowDistribution
-from .mixture import Mixture
-from .switch import PLAIN
+from .switch import PLAIN, is_eager
 
 fast: Any = None
 if not PLAIN:
@@ -27,8 +26,10 @@ if not PLAIN:
 class Flow(Density):
     """A density over x of a fixed shape, given by a bijection from x to z and a base density of z.
 
-    All methods take any leading axes, convert numbers to the flow's dtype, and work in the data's units. Without
-    gradients (`torch.no_grad()`), rows are worked on in chunks by all threads, so memory stays flat in their number.
+    All methods take any leading axes, convert numbers to the flow's dtype, and work in the data's units. Float64 rows
+    keep their digits up to the first layer where that is a `Standardize` or a `Precondition`; else a rounding that
+    shows is warned of, once. Without gradients (`torch.no_grad()`), rows are worked on in chunks by all threads, so
+    memory stays flat in their number.
 
     Args:
         bijection: maps x (B, C, *S) to z of the same shape.
@@ -72,15 +73,23 @@ class Flow(Density):
         self.base = as_base(base, self.shape)
         self.embed = embed
         self.context_dim = context_dim if context_dim is None or isinstance(context_dim, int) else tuple(context_dim)
+        self._reads_context = False  # whether it was seen to
+        self._rounding_seen = False
         self.recipe: dict[str, Any] | None = None  # name and arguments, by which `save` and `load` rebuild the flow
         self.rounding: Any = None
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The hot path: x (B, *shape), context (B, K) -> log p(x) (B,), in nats. One batch axis, the flow's dtype."""
-        return self._log_prob(x, self._embedded(context))
+        embedded = self._embedded(context)
+        if embedded is not None and not self._reads_context:
+            self._check_reader(embedded)
+        return self._log_prob(x, embedded)
 
     def log_prob(self, x: Any, context: Any = None, *, precision: str | None = None) -> Tensor:
         """Log-density of each row: x (*N, *shape), context (*N, K) or broadcast to it -> log p(x) (*N,), in nats.
+
+        With gradients and more than 32,768 rows (131,072 on a GPU), the backward pass evaluates chunks of them again,
+        in place of a graph of some 50 kB a row; `forward` never does.
 
         Args:
             x: the rows, in data units.
@@ -106,7 +115,9 @@ class Flow(Density):
         rows, contexts, _ = self._rows(x, context)
         if contexts is not None and hasattr(self.embed, "initialize"):
             cast(Any, self.embed).initialize(contexts)
-        self.bijection.initialize(rows, self._embedded(contexts))
+        embedded = self._embedded(contexts)
+        self.bijection.initialize(rows, embedded)
+        self._check_reader(embedded)
 
     def latent(self, x: Any, context: Any = None) -> Tensor:
         """x (*N, *shape), context (*N, K) -> z (*N, *shape), of the density `base`."""
@@ -119,13 +130,13 @@ class Flow(Density):
     def f(self, x: Any, context: Any = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (*N, *shape), context (*N, K) -> z (*N, *shape), log|det dz/dx| (*N,)."""
         rows, embedded, leading = self._rows(x, context, embed=True)
-        z, log_det = map_rows(self._to_latent, rows, embedded)
+        z, log_det = map_rows(self._to_latent, rows, embedded, module=self)
         return z.view(*leading, *self.shape), log_det.view(leading)
 
     def g(self, z: Any, context: Any = None) -> Tensor:
         """Latent to data, the inverse of f: z (*N, *shape), context (*N, K) -> x (*N, *shape)."""
-        rows, embedded, leading = self._rows(z, context, embed=True)
-        x, _ = map_rows(self._to_data, rows, embedded)
+        rows, embedded, leading = self._rows(z, context, embed=True, latent=True)
+        x, _ = map_rows(self._to_data, rows, embedded, module=self)
         return x.view(*leading, *self.shape)
 
     @torch.no_grad()
@@ -170,6 +181,7 @@ class Flow(Density):
             raise ValueError(f"{type(self.base).__name__} has no reparametrised sample; use sample()")
         contexts, leading = self._contexts(context)
         embedded = self._embedded(contexts)
+        self._check_reader(embedded)
         shape = _as_leading(n)
         each = math.prod(shape)
         count = each * math.prod(leading)
@@ -241,7 +253,7 @@ class Flow(Density):
         return x, log_prob[0].view(*shape, *leading) if with_log_prob else x[:0]
 
     def _score(self, rows: Tensor, embedded: Tensor | None, hidden: torch.dtype | None = None) -> Tensor:
-        (log_prob,) = map_rows(lambda *chunk: (self._log_prob(*chunk),), rows, embedded, hidden=hidden)
+        (log_prob,) = map_rows(lambda *chunk: (self._log_prob(*chunk),), rows, embedded, hidden=hidden, module=self)
         return log_prob
 
     def _measure_rounding(self, rows: Tensor, embedded: Tensor | None, hidden: torch.dtype) -> None:
@@ -268,13 +280,23 @@ class Flow(Density):
             )
         return torch.as_tensor(values, dtype=dtype or like.dtype, device=like.device)
 
-    def _rows(self, x: Any, context: Any, embed: bool = False) -> tuple[Tensor, Tensor | None, tuple[int, ...]]:
-        """Flattens leading axes: -> x (B, *shape), contexts (B, K) or None, embedded if wanted, the leading axes."""
-        x = self._tensor(x, "x", torch.float64 if self.bijection.takes_float64 else None)
+    def _rows(
+        self, x: Any, context: Any, embed: bool = False, latent: bool = False
+    ) -> tuple[Tensor, Tensor | None, tuple[int, ...]]:
+        """Flattens leading axes: -> x (B, *shape), contexts (B, K) or None, embedded if wanted, the leading axes.
+
+        Rows, not latents, of other numbers than the flow's stay float64 where the first layer takes that; else a first
+        loss of digits that shows is told.
+        """
+        given, keeps = x, self.bijection.takes_float64 and not latent
+        x = self._tensor(x, "x", torch.float64 if keeps and not _holds(x, self._like().dtype) else None)
         rank = len(self.shape)
         if x.ndim < rank or tuple(x.shape[x.ndim - rank :]) != self.shape:
             raise ValueError(f"expected x of shape (..., {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
         leading = tuple(x.shape[: x.ndim - rank])
+        if not (keeps or latent or self._rounding_seen) and _holds(given, torch.float64) and is_eager():
+            self._rounding_seen = True
+            warn_of_rounding(given, x.detach().reshape(-1, math.prod(self.shape)))
         contexts, shared = self._contexts(context)
         if contexts is not None:
             try:
@@ -305,8 +327,23 @@ class Flow(Density):
     def _embedded_in_chunks(self, contexts: Tensor | None) -> Tensor | None:
         """As `_embedded`, for any number of contexts."""
         if contexts is None or self.embed is None:
-            return self._embedded(contexts)
-        return map_rows(lambda part, _: (cast(Tensor, self._embedded(part)),), contexts)[0]
+            embedded = self._embedded(contexts)
+        else:
+            (embedded,) = map_rows(lambda part, _: (cast(Tensor, self._embedded(part)),), contexts, module=self.embed)
+        self._check_reader(embedded)
+        return embedded
+
+    def _check_reader(self, embedded: Tensor | None) -> None:
+        """Raises ValueError, at the first context, if no layer reads it: the flow would be an unconditional one."""
+        if embedded is None or self._reads_context or not len(embedded) or not is_eager():
+            return
+        row = torch.zeros(1, *self.shape, dtype=embedded.dtype, device=embedded.device)
+        if not reads_context(self.bijection, row, embedded[:1]):
+            raise ValueError(
+                f"a context of shape {tuple(embedded.shape[1:])} came, but no layer of this flow reads one: give the "
+                "layers' networks a context_dim, or leave the context out"
+            )
+        self._reads_context = True
 
 
 def initialize(flow: Flow, x: Any, context: Any = None) -> None:
@@ -325,41 +362,14 @@ def initialize(flow: Flow, x: Any, context: Any = None) -> None:
     flow.initialize(x, context)
 
 
-def Ensemble(flows: Sequence[Flow]) -> Mixture:  # noqa: N802  # it reads as the class that it once was
-    """The mixture, in equal parts, of flows that differ in their weights alone.
-
-    `fit` trains such flows at once, in batched matrix products, which costs less than one after another.
-
-    Args:
-        flows: at least one, all of the same layers and sizes, such as those of one recipe with other seeds.
-
-    Raises:
-        ValueError: there is no flow, they differ in more than weights, or share parameters.
-
-    Example:
-        >>> from pushforward import real_nvp
-        >>> ensemble = Ensemble([real_nvp(2, depth=2, width=8, seed=k) for k in range(3)])
-        >>> ensemble.log_prob(torch.zeros(5, 2)).shape, ensemble.sample(4).shape
-        (torch.Size([5]), torch.Size([4, 2]))
-    """
-    if not flows:
-        raise ValueError("an ensemble needs at least one flow, got none")
-    first, *others = (_structure(flow) for flow in flows)
-    for k, other in enumerate(others, 1):
-        if other != first:
-            raise ValueError(f"the flows of an ensemble must be of one shape: flow {k} differs from flow 0")
-    return Mixture(flows)
-
-
-def _structure(flow: Flow) -> object:
-    """What flows that differ in their weights alone have in common."""
-    kinds = [type(module) for module in flow.modules()]
-    return flow.shape, flow.context_dim, kinds, [(name, t.shape) for name, t in flow.state_dict().items()]
-
-
 def _as_leading(n: int | Sequence[int]) -> tuple[int, ...]:
     """How many samples, or the shape of their leading axes -> that shape."""
     return tuple(map(as_count, n)) if isinstance(n, tuple | list) else (as_count(n),)
+
+
+def _holds(values: Any, dtype: torch.dtype) -> bool:
+    """Whether a tensor or an array has a dtype."""
+    return str(getattr(values, "dtype", None)).removeprefix("torch.") == str(dtype).removeprefix("torch.")
 
 
 def _hidden_dtype(precision: str | None) -> torch.dtype | None:
