@@ -31,6 +31,7 @@ from .bijections import TriangularCoupling as TriangularCoupling
 from .bijections import Within as Within
 from .checks import Report as Report
 from .checks import check as check
+from .checks import check_bijection as check_bijection
 from .density import Density as Density
 from .density import Space as Space
 from .density import Tensors as Tensors

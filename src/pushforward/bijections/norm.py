@@ -19,7 +19,7 @@ _FAR = 1e5  # beyond it float32 holds steps of a hundredth and more
 class Standardize(Bijection):
     """z = (x - mean) / std with mean and std of each channel taken from the training data, once.
 
-    It is the identity until `initialize` saw data, and warns once where training rows are far from unit scale then. With
+    It is the identity until `initialize` saw data, and warns once where training rows are far from unit scale. With
     it inside the flow, densities are in data units. Rows in float64 are shifted and scaled in float64, and leave in the
     layer's dtype, so that little is lost of large numbers that vary little.
 
