@@ -41,6 +41,7 @@ class Flow(Density):
             context. 0 refuses any context, None takes vectors (K,) of any width.
 
     Attributes:
+        kept_apart: names of its attributes that a density around it sets and keeps in files, whatever the recipe says.
         rounding: how far the last call with `precision="bf16"` was from exact (`mean` and `largest` difference in
             log p, in nats); None before the first.
 
@@ -55,6 +56,7 @@ class Flow(Density):
     """
 
     has_map = True
+    kept_apart: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -207,17 +207,23 @@ def _flow_settings(flow: Flow) -> dict[str, Any]:
 
 def _changed(flow: Flow, recipe: dict[str, Any]) -> str | None:
     """In what a flow differs from what its recipe builds, beside weights; None for nothing."""
-    shapes = {name: tuple(t.shape) for name, t in flow.state_dict().items()}
+    shapes = _shapes(flow)
     try:
         same = _build_flow({"recipe": recipe}, Builder("", _MANY, 0))
     except ValueError as error:
         return str(error)
-    wanted = {name: tuple(t.shape) for name, t in same.state_dict().items()}
+    same.kept_apart = flow.kept_apart
+    wanted = _shapes(same)
     changed = difference(structure(flow), structure(same))
     if changed is None and shapes != wanted:
         name = next(name for name in [*shapes, *wanted] if shapes.get(name) != wanted.get(name))
         return f"{name} has shape {shapes.get(name)}, not {wanted.get(name)}"
     return changed
+
+
+def _shapes(flow: Flow) -> dict[str, tuple[int, ...]]:
+    tensors = flow.state_dict().items()
+    return {name: tuple(t.shape) for name, t in tensors if name.partition(".")[0] not in flow.kept_apart}
 
 
 def _check_structure(path: Path_, header: dict[str, Any], into: Density) -> None:

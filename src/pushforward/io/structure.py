@@ -13,14 +13,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Transform
 
 _OURS = ("pushforward", "torch")
-_NO_MATTER = {
-    "recipe",
-    "rounding",
-    "space",
-    "training_summary",
-    "about",
-    "training",
-}  # not of the density, or kept elsewhere
+# What is not of the density, or kept elsewhere in a file.
+_NO_MATTER = {"recipe", "rounding", "space", "training_summary", "about", "training", "kept_apart"}
 _DEPTH = 8
 
 Structure = dict[str, dict[str, str]]
@@ -31,7 +25,11 @@ def structure(flow: nn.Module) -> Structure:
 
     Of a class that is not of pushforward or torch, numbers and collections are left out: they may be counters.
     """
-    return {name: _settings(module) for name, module in flow.named_modules()}
+    parts = {name: _settings(module) for name, module in flow.named_modules()}
+    for apart in getattr(flow, "kept_apart", ()):
+        parts[""].pop(apart, None)
+        parts = {name: part for name, part in parts.items() if name.partition(".")[0] != apart}
+    return parts
 
 
 def difference(one: Mapping[str, Mapping[str, str]], other: Mapping[str, Mapping[str, str]]) -> str | None:
