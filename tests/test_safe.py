@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import pushforward as pf
+from commands import run
 from pushforward import chunks
 
 
@@ -189,3 +192,89 @@ def test_batch_normalisation_sees_all_rows_at_once(small_chunks: None) -> None:
     assert embed.running_mean is not None
     assert float(embed.running_mean) == pytest.approx(49.5)
     assert np.isfinite(flow.log_prob(torch.randn(100, 2), context).detach().numpy()).all()
+
+
+class Modes(nn.Module):
+    """Dropout and batch normalisation, which note in which mode each call was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(1, 4), nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 1))
+        self.seen: list[tuple[bool, bool]] = []  # in training mode, with gradients
+
+    def forward(self, context: Tensor) -> Tensor:
+        self.seen.append((self.training, torch.is_grad_enabled()))
+        return self.net(context)
+
+
+@pytest.mark.parametrize("mixture", [False, True])
+def test_embed_is_in_training_mode_in_steps_alone(mixture: bool) -> None:
+    flows = [pf.Flow(couplings(1), 2, embed=Modes()) for _ in range(2 if mixture else 1)]
+    density = pf.Mixture(flows) if mixture else flows[0]
+    x, context = torch.randn(400, 2), torch.randn(400, 1)
+    for _ in pf.train(density, x, context=context, steps=20, batch=100):
+        assert not any(module.training for module in density.modules())
+    assert not any(module.training for module in density.modules())
+    for flow in flows:
+        embed = flow.embed
+        assert isinstance(embed, Modes)
+        assert {(True, True), (False, False)} == set(embed.seen)
+    assert torch.equal(density.log_prob(x, context), density.log_prob(x, context))
+    row = density.log_prob(x[:1], context[:1])
+    assert torch.allclose(row, density.log_prob(x, context)[:1], atol=1e-5)
+
+
+def test_a_training_of_impossible_rows_alone_diverged() -> None:
+    base = torch.distributions.LogNormal(torch.zeros(2), torch.ones(2))
+    flow = pf.Flow(pf.Chain(pf.Coupling(pf.MLP(1, 2), pf.Affine())), 2, base=base)
+    with pytest.warns(UserWarning, match="outside the support of the base"):
+        result = pf.fit(flow, torch.randn(2000, 2), steps=60, progress="none")
+    assert result.summary["stopped"] == "diverged"
+
+
+def test_a_closed_loop_leaves_the_best_weights() -> None:
+    flow, x, val = pf.real_nvp(2, depth=2, width=8, seed=0), torch.randn(400, 2), torch.randn(300, 2)
+    with contextlib.closing(pf.train(flow, x, val, steps=200, batch=64, lr=0.05)) as epochs:
+        last = next(epoch for epoch in epochs if epoch.val_nll is not None and epoch.step >= 50)
+    assert last.best_val_nll is not None
+    assert -float(flow.log_prob(val).mean().detach()) == pytest.approx(last.best_val_nll, abs=1e-4)
+
+
+def test_best_weights_keep_their_batch_statistics() -> None:
+    embed = nn.Sequential(nn.Linear(1, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    flow = pf.Flow(couplings(1), 2, embed=embed)
+    x, context, val = torch.randn(200, 2), torch.randn(200, 1), (torch.randn(100, 2), torch.randn(100, 1))
+    result = pf.fit(flow, x, val, context=context, steps=300, batch=50, lr=0.1, patience=None, progress="none")
+    best = result.summary["best_val_nll"]
+    assert result.epochs[-1].val_nll != best  # it was not the last
+    assert -float(flow.log_prob(*val).mean().detach()) == pytest.approx(best, abs=1e-5)
+
+
+def test_the_best_of_a_history_is_that_of_the_file() -> None:
+    from pushforward.cli.on_fit import CURVE_POINTS, _thinned
+    from pushforward.plots import history
+
+    values = [5.0 + abs(i - 333) / 100 for i in range(10 * CURVE_POINTS + 7)]
+    epochs = [pf.Epoch(i, i, i, 0.5, value, value, 0.1, 0, None, min(values)) for i, value in enumerate(values)]
+    curve = _thinned(epochs)
+    assert min(curve["val_nll"]) == 5.0 == curve["best_val_nll"]
+    label = history(epochs).get_legend_handles_labels()[1][1]
+    assert label == "validation, best 5"
+    worse = [pf.Epoch(i, i, i, 0.5, 2.0, 2.0 + i, 0.1, 0, None, 1.5) for i in range(3)]
+    assert history(worse).get_legend_handles_labels()[1][1] == "validation, best 2 (1.5 before training)"
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"a": ["x", "y", "z", "x"] * 20, "b": ["u", "v"] * 40},
+        {"when": np.datetime64("2020-01-01") + np.arange(80) % 37 * np.timedelta64(1, "D"), "a": ["x"] * 80},
+        {"a": ["x"] * 80, "v": np.random.default_rng(0).normal(size=80)},
+    ],
+)
+def test_info_of_a_table_that_was_saved_from_python(table: Any, tmp_path: Path) -> None:
+    density = pf.fit_table(table, steps=5, progress="none")
+    pf.save(density, tmp_path / "m.safetensors", training=density.training_summary, about={"note": "mine"})
+    result = run("info", tmp_path / "m.safetensors")
+    assert result.exit_code == 0, result.output
+    assert "best_val_nll" in result.output
