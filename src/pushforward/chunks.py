@@ -45,8 +45,10 @@ def map_rows(
         hidden: as of `in_chunks`.
         module: what fn evaluates. With batch normalisation in training mode rows depend on each other: no chunks then.
     """
+    if torch.compiler.is_compiling():  # the number of rows may be a symbol
+        return fn(rows, context)
     spans = _spans(rows)
-    if (len(spans) == 1 and hidden is None) or torch.compiler.is_compiling() or _mixes_rows(module):
+    if (len(spans) == 1 and hidden is None) or _mixes_rows(module):
         return fn(rows, context)
 
     def read(span: slice) -> Rows:

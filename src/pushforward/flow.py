@@ -337,7 +337,7 @@ class Flow(Density):
 
     def _check_reader(self, embedded: Tensor | None) -> None:
         """Raises ValueError, at the first context, if no layer reads it: the flow would be an unconditional one."""
-        if embedded is None or self._reads_context or not len(embedded) or not is_eager():
+        if embedded is None or self._reads_context or not is_eager() or not len(embedded):
             return
         row = torch.zeros(1, *self.shape, dtype=embedded.dtype, device=embedded.device)
         if not reads_context(self.bijection, row, embedded[:1]):

@@ -49,7 +49,7 @@ class Standardize(Bijection):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S) -> z (B, C, *S), log_det (B,)."""
-        if not self._looked and torch.is_grad_enabled() and len(x) > 1 and is_eager():
+        if not self._looked and torch.is_grad_enabled() and is_eager() and len(x) > 1:
             self._looked = True
             self._warn_of_scale(x)
         mean, std = _per_channel(self.mean, x), _per_channel(self.std, x)

@@ -178,7 +178,7 @@ def _recorder(report: Callable[[Epoch], None], curves: list[list[Epoch]]) -> Cal
     return show
 
 
-def _thinned(curve: list[Epoch]) -> dict[str, list[Any]]:
+def _thinned(curve: list[Epoch]) -> dict[str, Any]:
     """A training curve, JSON-able, of not too many points."""
     places = set(np.linspace(0, len(curve) - 1, CURVE_POINTS).round().astype(int).tolist())
     measured = [i for i, e in enumerate(curve) if e.val_nll is not None and math.isfinite(e.val_nll)]

@@ -56,7 +56,7 @@ def _settings(module: nn.Module) -> dict[str, str]:
     values |= {key: module._buffers[key] for key in module._non_persistent_buffers_set if not key.startswith("_")}
     if type(module).__module__.partition(".")[0] not in _OURS:
         values = {k: v for k, v in values.items() if v is None or isinstance(v, bool | float | str) or callable(v)}
-    values["hooks"] = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
+    values |= {"hooks": [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]}
     return {"class": type(module).__name__} | {key: _text(value) for key, value in sorted(values.items())}
 
 
