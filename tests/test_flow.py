@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -178,6 +180,7 @@ def test_float64_flow_is_exact_to_1e_12(flow: pf.Flow) -> None:
     assert flow.sample(3).dtype == torch.float64
 
 
+@pytest.mark.filterwarnings("ignore:Standardize saw no data")
 @pytest.mark.parametrize("shape", [1, 2, 3, 5, 8])
 @pytest.mark.parametrize("mixing", ["auto", "flip", "permute", "lu"])
 def test_any_width_at_any_distance(shape: int, mixing: str) -> None:
@@ -405,6 +408,106 @@ def test_a_wrong_log_determinant_names_its_layer() -> None:
         flow.log_prob(torch.zeros(3, 2))
     with pytest.raises(ValueError, match="layer 1 of the chain, PerElement"):
         flow.sample(3)
+
+
+class Turned(pf.Rearrangement):
+    """The columns in the opposite order."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flip(1)
+
+    def inverse(self, y: torch.Tensor) -> torch.Tensor:
+        return y.flip(1)
+
+
+class Broken(Recorder):
+    """The identity, which returns something else than it must."""
+
+    def __init__(self, returned: Callable[[torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.returned = returned
+
+    def forward(self, x: torch.Tensor, context: torch.Tensor | None = None) -> Any:
+        return self.returned(x)
+
+    def inverse(self, z: torch.Tensor, context: torch.Tensor | None = None) -> Any:
+        return self.returned(z)
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (lambda x: (x, torch.zeros(len(x), 1)), r"Broken.* log-determinant of shape \(3,\), .* got \(3, 1\)"),
+        (lambda x: (x, x.new_zeros(())), r"Broken.* log-determinant of shape \(3,\), .* got \(\)"),
+        (lambda x: (x, x.sum(0)), r"Broken.* log-determinant of shape \(3,\), .* got \(2,\)"),
+        (lambda x: (x[:, :1], x[:, 0]), r"Broken.* must keep the shape \(3, 2\) of its input, got \(3, 1\)"),
+        (lambda x: x, r"Broken.* must return a pair \(z, log_det\), got Tensor"),
+    ],
+)
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda layer: layer,
+        pf.Chain,
+        pf.Inverse,
+        lambda layer: pf.Chain(pf.ActNorm(2), pf.Inverse(pf.Chain(layer))),
+        lambda layer: pf.Within(Turned(), layer),
+    ],
+)
+def test_a_layer_that_breaks_the_contract_is_named_wherever_it_stands(
+    wrap: Callable[[pf.Bijection], pf.Bijection], returned: Callable[[torch.Tensor], Any], message: str
+) -> None:
+    flow = pf.Flow(wrap(Broken(returned)), 2)
+    for call in (lambda: flow.log_prob(torch.zeros(3, 2)), lambda: flow(torch.zeros(3, 2)), lambda: flow.sample(3)):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_samples_of_several_leading_axes() -> None:
+    flow = pf.real_nvp(2, context_dim=1, seed=0)
+    assert flow.sample((2, 3), torch.zeros(4, 1)).shape == (2, 3, 4, 2)
+    assert flow.rsample([5], torch.zeros(1)).shape == (5, 2)
+    x, log_prob = flow.sample_with_log_prob((), torch.zeros(4, 1))
+    assert x.shape == (4, 2)
+    assert log_prob.shape == (4,)
+    assert torch.equal(flow.sample((6,), torch.zeros(1), generator=1), flow.sample(6, torch.zeros(1), generator=1))
+
+
+@pytest.mark.parametrize("n", [2.5, "3", None, True, (2, 2.5)])
+def test_a_number_of_samples_is_a_whole_number(n: Any) -> None:
+    with pytest.raises(ValueError, match="number of samples must be a whole number, got"):
+        pf.real_nvp(2, seed=0).sample(n)
+
+
+def test_a_distribution_expands() -> None:
+    flow = pf.real_nvp(2, context_dim=1, seed=0)
+    d = flow.distribution(torch.zeros(3, 1)).expand((4, 3))
+    assert d.batch_shape == (4, 3)
+    x = d.sample((5,))
+    assert x.shape == (5, 4, 3, 2)
+    assert torch.allclose(d.log_prob(x), flow.log_prob(x, torch.zeros(1)))
+    single = pf.real_nvp(2, seed=0)
+    alone = single.distribution().expand((3,))
+    x = alone.sample((5,))
+    assert x.shape == (5, 3, 2)
+    assert torch.equal(alone.log_prob(x), single.log_prob(x))
+    assert torch.equal(alone.log_prob(x[0, 0]), single.log_prob(x[0, 0]).expand(3))
+
+
+def test_what_a_distribution_does_not_know_it_says() -> None:
+    d = pf.real_nvp(1, seed=0).distribution()
+    normal = torch.distributions.Normal(0.0, 1.0)
+    calls = [
+        lambda: d.cdf(torch.zeros(1)),
+        lambda: d.icdf(torch.zeros(1)),
+        lambda: d.entropy(),
+        lambda: torch.distributions.kl_divergence(d, d),
+        lambda: torch.distributions.kl_divergence(d, normal),
+        lambda: torch.distributions.kl_divergence(normal, d),
+    ]
+    for call in calls:
+        with pytest.raises(NotImplementedError, match="no closed form: "):
+            call()
 
 
 def test_float64_rows_keep_their_digits_before_a_precondition() -> None:

@@ -34,7 +34,7 @@ ORDER = [
         "flow",
         "mixture",
     ),
-    ("density",),
+    ("density", "distribution"),
     ("bases", "bijections", "toys"),
     ("nets", "chunks"),
     ("io",),

@@ -31,11 +31,11 @@ from .bijections import TriangularCoupling as TriangularCoupling
 from .bijections import Within as Within
 from .checks import Report as Report
 from .checks import check as check
+from .checks import check_bijection as check_bijection
 from .density import Density as Density
 from .density import Space as Space
 from .density import Tensors as Tensors
 from .density import Vectors as Vectors
-from .flow import Ensemble as Ensemble
 from .flow import Flow as Flow
 from .flow import initialize as initialize
 from .io.models import load as load
@@ -43,6 +43,7 @@ from .io.models import save as save
 from .io.tables import open_table as open_table
 from .io.tables import read_table as read_table
 from .io.tables import write_table as write_table
+from .mixture import Ensemble as Ensemble
 from .mixture import Mixture as Mixture
 from .nets import MLP as MLP
 from .nets import StandardizeContext as StandardizeContext

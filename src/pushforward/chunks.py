@@ -1,4 +1,4 @@
-"""Work on many rows without gradients, in chunks: memory stays flat in their number."""
+"""Work on many rows in chunks: without gradients memory stays flat in their number, with them it grows slowly."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
-from .switch import PLAIN
+from .switch import PLAIN, is_eager
 
 fast: Any = None
 if not PLAIN:
     from ._fast.kernels import chunks as fast
+
+# Rows above which gradients are found by recomputation, and rows of a chunk, on a CPU and on other devices. A row's
+# graph takes some 50 kB (16 couplings of width 32).
+_RECOMPUTED = {True: (2**15, 2**13), False: (2**17, 2**15)}
 
 Rows = tuple[Tensor, Tensor | None]  # x (B, *shape), context (B, K)
 
@@ -24,18 +30,33 @@ def map_rows(
     context: Tensor | None = None,
     *,
     hidden_dtype: torch.dtype | None = None,
+    module: nn.Module | None = None,
 ) -> Sequence[Tensor]:
-    """fn(rows, context), whose results have a row a row; in chunks if there are no gradients.
+    """fn(rows, context), whose results have a row a row; in chunks where there are many.
 
-    Arguments as of `in_chunks`.
+    With gradients, chunks keep no graph: their backward pass evaluates them again (`torch.utils.checkpoint`). The
+    gradients are the same, of any order; under a transform of `torch.func` and in forward mode all rows are worked on
+    at once.
+
+    Args:
+        fn: (x (B, *shape), context (B, ...) or None) -> tensors with a row a row.
+        rows: x (N, *shape).
+        context: (N, ...), or None.
+        hidden_dtype: as of `in_chunks`.
+        module: what fn evaluates. With batch normalisation in training mode rows depend on each other: no chunks then.
     """
-    spans = spans_of(len(rows), math.prod(rows.shape[1:]), rows.device)
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or (len(spans) == 1 and hidden_dtype is None):
+    if torch.compiler.is_compiling():  # the number of rows may be a symbol
+        return fn(rows, context)
+    spans = _spans(rows)
+    if (len(spans) == 1 and hidden_dtype is None) or _mixes_rows(module):
         return fn(rows, context)
 
     def read(span: slice) -> Rows:
         return rows[span], None if context is None else context[span]
 
+    if torch.is_grad_enabled():
+        parts = [checkpoint(fn, *read(span), use_reentrant=False) for span in spans]
+        return [torch.cat(part) for part in zip(*parts, strict=True)]
     return in_chunks(fn, read, spans, rows.device, hidden_dtype=hidden_dtype)
 
 
@@ -71,3 +92,18 @@ def spans_of(count: int, numel: int, device: torch.device) -> list[slice]:
     most, together = (2048, 2**17) if device.type == "cpu" else (2**16, 2**23)
     size = max(16, min(most, together // numel // 16 * 16))
     return [slice(start, min(start + size, count)) for start in range(0, max(count, 1), size)]
+
+
+def _spans(rows: Tensor) -> list[slice]:
+    """The chunks of rows (N, *shape), with or without gradients."""
+    if not torch.is_grad_enabled():
+        return spans_of(len(rows), math.prod(rows.shape[1:]), rows.device)
+    most, size = _RECOMPUTED[rows.device.type == "cpu"]
+    if len(rows) <= most or not is_eager():
+        return [slice(0, len(rows))]
+    return [slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
+
+
+def _mixes_rows(module: nn.Module | None) -> bool:
+    """Whether a row's output depends on the other rows."""
+    return module is not None and any(isinstance(part, _BatchNorm) and part.training for part in module.modules())

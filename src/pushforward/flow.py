@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution
 
 from .bases import Base, as_base, as_shape
-from .bijections import Bijection
+from .bijections import Bijection, checked, reads_context, warn_of_rounding
 from .chunks import in_chunks, map_rows, spans_of
 from .density import Density, InnerFlow, Tensors, Vectors, as_count, as_generator, as_numbers, first_floating
-from .mixture import Mixture
-from .switch import PLAIN
+from .distribution import FlowDistribution
+from .switch import PLAIN, is_eager
 
 fast: Any = None
 if not PLAIN:
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 class Flow(Density):
     """A density over x of a fixed shape, given by a bijection from x to z and a base density of z.
 
-    All methods take any leading axes, convert numbers to the flow's dtype, and work in the data's units. Without
-    gradients (`torch.no_grad()`), rows are worked on in chunks by all threads, so memory stays flat in their number.
+    All methods take any leading axes, convert numbers to the flow's dtype, and work in the data's units. Float64 rows
+    keep their digits up to the first layer where that is a `Standardize` or a `Precondition`; else a rounding that
+    shows is warned of, once. Without gradients (`torch.no_grad()`), rows are worked on in chunks by all threads, so
+    memory stays flat in their number.
 
     Args:
         bijection: maps x (B, C, *S) to z of the same shape.
@@ -41,6 +43,7 @@ class Flow(Density):
             context. 0 refuses any context, None takes vectors (K,) of any width.
 
     Attributes:
+        kept_apart: names of its attributes that a density around it sets and keeps in files, whatever the recipe says.
         rounding: how far the last call with `precision="bf16"` was from exact (`mean` and `largest` difference in
             log p, in nats); None before the first.
 
@@ -55,6 +58,7 @@ class Flow(Density):
     """
 
     has_map = True
+    kept_apart: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -73,15 +77,23 @@ class Flow(Density):
         self.base = as_base(base, self.shape)
         self.embed = embed
         self.context_dim = context_dim if context_dim is None or isinstance(context_dim, int) else tuple(context_dim)
+        self._reads_context = False  # whether it was seen to
+        self._rounding_seen = False
         self.recipe: dict[str, Any] | None = None  # name and arguments, by which `save` and `load` rebuild the flow
         self.rounding: Rounding | None = None
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The hot path: x (B, *shape), context (B, K) -> log p(x) (B,), in nats. One batch axis, the flow's dtype."""
-        return self._log_prob(x, self._embedded(context))
+        embedded = self._embedded(context)
+        if embedded is not None and not self._reads_context:
+            self._check_reader(embedded)
+        return self._log_prob(x, embedded)
 
     def log_prob(self, x: Any, context: Any = None, *, precision: str | None = None) -> Tensor:
         """Log-density of each row: x (*N, *shape), context (*N, K) or broadcast to it -> log p(x) (*N,), in nats.
+
+        With gradients and more than 32,768 rows (131,072 on a GPU), the backward pass evaluates chunks of them again,
+        in place of a graph of some 50 kB a row; `forward` never does.
 
         Args:
             x: the rows, in data units.
@@ -117,7 +129,9 @@ class Flow(Density):
         rows, contexts, _ = self._rows(x, context)
         if contexts is not None and hasattr(self.embed, "initialize"):
             cast(Any, self.embed).initialize(contexts)
-        self.bijection.initialize(rows, self._embedded(contexts))
+        embedded = self._embedded(contexts)
+        self.bijection.initialize(rows, embedded)
+        self._check_reader(embedded)
 
     def latent(self, x: Any, context: Any = None) -> Tensor:
         """x (*N, *shape), context (*N, K) -> z (*N, *shape), of the density `base`."""
@@ -130,19 +144,19 @@ class Flow(Density):
     def f(self, x: Any, context: Any = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (*N, *shape), context (*N, K) -> z (*N, *shape), log|det dz/dx| (*N,)."""
         rows, embedded, leading = self._rows(x, context, embed=True)
-        z, log_det = map_rows(self._to_latent, rows, embedded)
+        z, log_det = map_rows(self._to_latent, rows, embedded, module=self)
         return z.view(*leading, *self.shape), log_det.view(leading)
 
     def g(self, z: Any, context: Any = None) -> Tensor:
         """Latent to data, the inverse of f: z (*N, *shape), context (*N, K) -> x (*N, *shape)."""
-        rows, embedded, leading = self._rows(z, context, embed=True)
-        x, _ = map_rows(self.bijection.inverse, rows, embedded)
+        rows, embedded, leading = self._rows(z, context, embed=True, latent=True)
+        x, _ = map_rows(self._to_data, rows, embedded, module=self)
         return x.view(*leading, *self.shape)
 
     @torch.no_grad()
     def sample(
         self,
-        n: int,
+        n: int | Sequence[int],
         context: Any = None,
         *,
         generator: torch.Generator | int | None = None,
@@ -151,7 +165,7 @@ class Flow(Density):
         """Draws n rows for each context: -> (n, *shape); context (*M, K) -> (n, *M, *shape).
 
         Args:
-            n: how many, at least 0.
+            n: how many, at least 0; a tuple stands for several leading axes in its place.
             context: one context (K,), or many (*M, K), each of which gets n rows.
             generator: the source of randomness, or a seed; torch's global one when None.
             precision: as in `log_prob`: "bf16" draws from the rounded density, whose difference to the exact one is
@@ -164,13 +178,15 @@ class Flow(Density):
 
     @torch.no_grad()
     def sample_with_log_prob(
-        self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None
+        self, n: int | Sequence[int], context: Any = None, *, generator: torch.Generator | int | None = None
     ) -> tuple[Tensor, Tensor]:
         """As `sample`, with the log-density of each row: -> x (n, *M, *shape), log p(x) (n, *M), in nats."""
         x, log_prob = self._sample(n, context, generator, True, None)
         return x, cast(Tensor, log_prob)
 
-    def rsample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Tensor:
+    def rsample(
+        self, n: int | Sequence[int], context: Any = None, *, generator: torch.Generator | int | None = None
+    ) -> Tensor:
         """As `sample`, with gradients to the flow's parameters and the context (reparametrised draws).
 
         Raises:
@@ -181,10 +197,13 @@ class Flow(Density):
             raise ValueError(f"{type(self.base).__name__} has no reparametrised sample; use sample()")
         contexts, leading = self._contexts(context)
         embedded = self._embedded(contexts)
-        count = as_count(n) * math.prod(leading)
+        self._check_reader(embedded)
+        shape = _as_leading(n)
+        each = math.prod(shape)
+        count = each * math.prod(leading)
         z = self.base.sample(count, generator=as_generator(generator, self._like().device))
-        x, _ = self.bijection.inverse(z, None if embedded is None else embedded.repeat(n, 1))
-        return x.view(n, *leading, *self.shape)
+        x, _ = self._to_data(z, None if embedded is None else embedded.repeat(each, 1))
+        return x.view(*shape, *leading, *self.shape)
 
     def distribution(self, context: Any = None) -> Distribution:
         """The flow as a `torch.distributions.Distribution`, of batch shape (*M,) for a context (*M, K)."""
@@ -196,7 +215,10 @@ class Flow(Density):
     def _to_latent(self, x: Tensor, embedded: Tensor | None) -> tuple[Tensor, Tensor]:
         if x.shape[1:] != self.shape:
             raise ValueError(f"expected x of shape (B, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
-        return self.bijection(x, embedded)
+        return checked(self.bijection(x, embedded), x, self.bijection)
+
+    def _to_data(self, z: Tensor, embedded: Tensor | None) -> tuple[Tensor, Tensor]:
+        return checked(self.bijection.inverse(z, embedded), z, self.bijection)
 
     def _log_prob(self, x: Tensor, embedded: Tensor | None) -> Tensor:
         z, log_det = self._to_latent(x, embedded)
@@ -216,7 +238,7 @@ class Flow(Density):
 
     def _sample(
         self,
-        n: int,
+        n: int | Sequence[int],
         context: Any,
         generator: torch.Generator | int | None,
         with_log_prob: bool,
@@ -224,7 +246,9 @@ class Flow(Density):
     ) -> tuple[Tensor, Tensor | None]:
         contexts, leading = self._contexts(context)
         embedded = self._embedded_in_chunks(contexts)
-        total = as_count(n) * math.prod(leading)
+        shape = _as_leading(n)
+        each = math.prod(shape)
+        total = each * math.prod(leading)
         device = self._like().device
         generator = as_generator(generator, device)
 
@@ -234,17 +258,20 @@ class Flow(Density):
             return z, None if embedded is None else embedded[index % len(embedded)]
 
         def to_data(z: Tensor, embedded: Tensor | None) -> Sequence[Tensor]:
-            x, log_det = self.bijection.inverse(z, embedded)
+            x, log_det = self._to_data(z, embedded)
             return (x, self.base.log_prob(z) - log_det) if with_log_prob else (x,)
 
         spans = spans_of(total, math.prod(self.shape), device)
         x, *log_prob = in_chunks(to_data, draw, spans, device, hidden_dtype=hidden_dtype)
         if hidden_dtype is not None:
-            self._measure_rounding(x, None if embedded is None else embedded.repeat(n, 1), hidden_dtype)
-        return x.view(n, *leading, *self.shape), log_prob[0].view(n, *leading) if log_prob else None
+            self._measure_rounding(x, None if embedded is None else embedded.repeat(each, 1), hidden_dtype)
+        x = x.view(*shape, *leading, *self.shape)
+        return x, log_prob[0].view(*shape, *leading) if log_prob else None
 
     def _score(self, rows: Tensor, embedded: Tensor | None, hidden_dtype: torch.dtype | None = None) -> Tensor:
-        (log_prob,) = map_rows(lambda *chunk: (self._log_prob(*chunk),), rows, embedded, hidden_dtype=hidden_dtype)
+        (log_prob,) = map_rows(
+            lambda *chunk: (self._log_prob(*chunk),), rows, embedded, hidden_dtype=hidden_dtype, module=self
+        )
         return log_prob
 
     def _measure_rounding(self, rows: Tensor, embedded: Tensor | None, hidden_dtype: torch.dtype) -> None:
@@ -259,13 +286,23 @@ class Flow(Density):
         """A tensor with the dtype and device of the flow."""
         return first_floating(self.parameters(), self.base.buffers(), self.buffers())
 
-    def _rows(self, x: Any, context: Any, embed: bool = False) -> tuple[Tensor, Tensor | None, tuple[int, ...]]:
-        """Flattens leading axes: -> x (B, *shape), contexts (B, K) or None, embedded if wanted, the leading axes."""
-        x = as_numbers(x, "x", self._like(), torch.float64 if self.bijection.takes_float64 else None)
+    def _rows(
+        self, x: Any, context: Any, embed: bool = False, latent: bool = False
+    ) -> tuple[Tensor, Tensor | None, tuple[int, ...]]:
+        """Flattens leading axes: -> x (B, *shape), contexts (B, K) or None, embedded if wanted, the leading axes.
+
+        Rows, not latents, of other numbers than the flow's stay float64 where the first layer takes that; else a first
+        loss of digits that shows is told.
+        """
+        given, keeps = x, self.bijection.takes_float64 and not latent
+        x = as_numbers(x, "x", self._like(), torch.float64 if keeps and not _holds(x, self._like().dtype) else None)
         rank = len(self.shape)
         if x.ndim < rank or tuple(x.shape[x.ndim - rank :]) != self.shape:
             raise ValueError(f"expected x of shape (..., {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
         leading = tuple(x.shape[: x.ndim - rank])
+        if not (keeps or latent or self._rounding_seen) and _holds(given, torch.float64) and is_eager():
+            self._rounding_seen = True
+            warn_of_rounding(given, x.detach().reshape(-1, math.prod(self.shape)))
         contexts, context_leading = self._contexts(context)
         if contexts is not None:
             try:
@@ -298,38 +335,23 @@ class Flow(Density):
     def _embedded_in_chunks(self, contexts: Tensor | None) -> Tensor | None:
         """As `_embedded`, for any number of contexts."""
         if contexts is None or self.embed is None:
-            return self._embedded(contexts)
-        return map_rows(lambda part, _: (cast(Tensor, self._embedded(part)),), contexts)[0]
+            embedded = self._embedded(contexts)
+        else:
+            (embedded,) = map_rows(lambda part, _: (cast(Tensor, self._embedded(part)),), contexts, module=self.embed)
+        self._check_reader(embedded)
+        return embedded
 
-
-class FlowDistribution(Distribution):
-    """What `Flow.distribution` returns: the flow given one context (*M, K), or none."""
-
-    arg_constraints = {}  # noqa: RUF012  # type: ignore[assignment]  # the form torch.distributions asks for
-
-    def __init__(self, flow: Flow, context: Tensor | None, batch_shape: tuple[int, ...]) -> None:
-        self._flow, self._context = flow, context
-        self.has_rsample = flow.base.has_rsample
-        super().__init__(torch.Size(batch_shape), torch.Size(flow.shape), validate_args=False)
-
-    @property
-    def support(self) -> constraints.Constraint:
-        """All real numbers."""
-        return constraints.independent(constraints.real, len(self.event_shape))
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density of each row, in nats; see `Flow.log_prob`."""
-        return self._flow.log_prob(value, self._context)
-
-    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Rows of the given leading shape."""
-        x = self._flow.sample(math.prod(sample_shape), self._context)
-        return x.view(*sample_shape, *self.batch_shape, *self.event_shape)
-
-    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """As `sample`, with gradients."""
-        x = self._flow.rsample(math.prod(sample_shape), self._context)
-        return x.view(*sample_shape, *self.batch_shape, *self.event_shape)
+    def _check_reader(self, embedded: Tensor | None) -> None:
+        """Raises ValueError, at the first context, if no layer reads it: the flow would be an unconditional one."""
+        if embedded is None or self._reads_context or not is_eager() or not len(embedded):
+            return
+        row = torch.zeros(1, *self.shape, dtype=embedded.dtype, device=embedded.device)
+        if not reads_context(self.bijection, row, embedded[:1]):
+            raise ValueError(
+                f"a context of shape {tuple(embedded.shape[1:])} came, but no layer of this flow reads one: give the "
+                "layers' networks a context_dim, or leave the context out"
+            )
+        self._reads_context = True
 
 
 def initialize(flow: Flow, x: Any, context: Any = None) -> None:
@@ -337,36 +359,14 @@ def initialize(flow: Flow, x: Any, context: Any = None) -> None:
     flow.initialize(x, context)
 
 
-def Ensemble(flows: Sequence[Flow]) -> Mixture:  # noqa: N802  # public name
-    """The mixture, in equal parts, of flows that differ in their weights alone.
-
-    `fit` trains such flows at once, in batched matrix products, which costs less than one after another.
-
-    Args:
-        flows: at least one, all of the same layers and sizes, such as those of one recipe with other seeds.
-
-    Raises:
-        ValueError: there is no flow, they differ in more than weights, or share parameters.
-
-    Example:
-        >>> from pushforward import real_nvp
-        >>> ensemble = Ensemble([real_nvp(2, depth=2, width=8, seed=k) for k in range(3)])
-        >>> ensemble.log_prob(torch.zeros(5, 2)).shape, ensemble.sample(4).shape
-        (torch.Size([5]), torch.Size([4, 2]))
-    """
-    if not flows:
-        raise ValueError("an ensemble needs at least one flow, got none")
-    first, *others = (_structure(flow) for flow in flows)
-    for k, other in enumerate(others, 1):
-        if other != first:
-            raise ValueError(f"the flows of an ensemble must be of one shape: flow {k} differs from flow 0")
-    return Mixture(flows)
+def _as_leading(n: int | Sequence[int]) -> tuple[int, ...]:
+    """How many samples, or the shape of their leading axes -> that shape."""
+    return tuple(map(as_count, n)) if isinstance(n, tuple | list) else (as_count(n),)
 
 
-def _structure(flow: Flow) -> object:
-    """What flows that differ in their weights alone have in common."""
-    kinds = [type(module) for module in flow.modules()]
-    return flow.shape, flow.context_dim, kinds, [(name, t.shape) for name, t in flow.state_dict().items()]
+def _holds(values: Any, dtype: torch.dtype) -> bool:
+    """Whether a tensor or an array has a dtype."""
+    return str(getattr(values, "dtype", None)).removeprefix("torch.") == str(dtype).removeprefix("torch.")
 
 
 def _hidden_dtype(precision: str | None) -> torch.dtype | None:

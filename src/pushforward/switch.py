@@ -1,4 +1,4 @@
-"""The switch between the plain and the fast forms of the maths.
+"""The switch between the plain and the fast forms of the maths, and whether torch runs operators one by one.
 
 `PLAIN` is true where the environment variable PUSHFORWARD_PLAIN is set to anything but 0, or where the package
 `_fast` was deleted. Then every map, loss and step runs in its textbook form. A broken `_fast` is an error.
@@ -13,5 +13,21 @@ nothing is computed yet, as for the steps of a training, it asks `if fast:`.
 
 import os
 from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad
+
+_torch: Any = torch._C
+_in_transform = _torch._are_functorch_transforms_active
+_forward_ad: Any = forward_ad
 
 PLAIN: bool = os.environ.get("PUSHFORWARD_PLAIN", "0") not in ("", "0") or find_spec("pushforward._fast") is None
+
+
+def is_eager() -> bool:
+    """Whether operators run one by one on ordinary tensors, whose values may be looked at.
+
+    They do not under compilation or export, under a transform of `torch.func`, nor in forward mode.
+    """
+    return not (torch.compiler.is_compiling() or _in_transform() or _forward_ad._current_level >= 0)

@@ -8,6 +8,7 @@ from .base import Inverse as Inverse
 from .base import OnHalf as OnHalf
 from .base import Rearrangement as Rearrangement
 from .base import Within as Within
+from .base import checked as checked
 from .base import sum_event as sum_event
 from .coupling import Coupling as Coupling
 from .coupling import MaskedCoupling as MaskedCoupling
@@ -20,7 +21,9 @@ from .linear import Permute as Permute
 from .linear import Rotation as Rotation
 from .norm import ActNorm as ActNorm
 from .norm import Standardize as Standardize
+from .norm import warn_of_rounding as warn_of_rounding
 from .precondition import Precondition as Precondition
+from .probe import reads_context as reads_context
 from .rearrange import Checkerboard as Checkerboard
 from .rearrange import Squeeze as Squeeze
 from .spline import RationalQuadratic as RationalQuadratic

@@ -38,6 +38,32 @@ def check_channels(channels: int) -> None:
         raise ValueError(f"channels must be at least 1, got {channels}")
 
 
+def checked(
+    result: tuple[Tensor, Tensor], x: Tensor, layer: nn.Module, place: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """What a layer made of x (B, C, *S), if its shapes are z (B, C, *S) and log_det (B,); no value is looked at.
+
+    Args:
+        result: of `forward` or `inverse`.
+        x: what the layer was given.
+        layer: named in the message.
+        place: its number in a chain, for the message.
+
+    Raises:
+        ValueError: it is no pair of such tensors. Another log-determinant would be broadcast to a wrong density.
+    """
+    if type(result) is tuple and len(result) == 2 and result[0].shape == x.shape and result[1].shape == x.shape[:1]:
+        return result
+    name = type(layer).__name__ if place is None else f"layer {place} of the chain, {type(layer).__name__},"
+    if type(result) is not tuple or len(result) != 2:
+        raise ValueError(f"{name} must return a pair (z, log_det), got {type(result).__name__}")
+    if result[0].shape != x.shape:
+        raise ValueError(f"{name} must keep the shape {tuple(x.shape)} of its input, got {tuple(result[0].shape)}")
+    raise ValueError(
+        f"{name} must return a log-determinant of shape ({x.shape[0]},), one for each row; got {tuple(result[1].shape)}"
+    )
+
+
 class Bijection(nn.Module, ABC):
     """An invertible map that keeps the shape (B, C, *S) of its input and knows its log-determinant.
 
@@ -100,8 +126,7 @@ class Chain(Bijection):
         """Data to latent: x (B, C, *S), context (B, K) -> z (B, C, *S), log_det (B,)."""
         total = None
         for i, bijection in enumerate(self.bijections):
-            x, log_det = bijection(x, context)
-            _check(log_det, x, bijection, i)
+            x, log_det = checked(bijection(x, context), x, bijection, i)
             total = log_det if total is None else total + log_det
         return x, x.new_zeros(x.shape[0]) if total is None else total
 
@@ -109,8 +134,7 @@ class Chain(Bijection):
         """Latent to data: z (B, C, *S), context (B, K) -> x (B, C, *S), log_det (B,)."""
         total = None
         for i in reversed(range(len(self))):
-            z, log_det = self[i].inverse(z, context)
-            _check(log_det, z, self[i], i)
+            z, log_det = checked(self[i].inverse(z, context), z, self[i], i)
             total = log_det if total is None else total + log_det
         return z, z.new_zeros(z.shape[0]) if total is None else total
 
@@ -138,11 +162,11 @@ class Inverse(Bijection):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The inner inverse: x (B, C, *S), context (B, K) -> z (B, C, *S), log_det (B,)."""
-        return self.bijection.inverse(x, context)
+        return checked(self.bijection.inverse(x, context), x, self.bijection)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The inner forward: z (B, C, *S), context (B, K) -> x (B, C, *S), log_det (B,)."""
-        return self.bijection(z, context)
+        return checked(self.bijection(z, context), z, self.bijection)
 
 
 class Rearrangement(ABC):
@@ -180,12 +204,14 @@ class Within(Bijection):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S), context (B, K) -> z (B, C, *S), log_det (B,)."""
-        z, log_det = self.inner(self.rearrangement.forward(x), context)
+        rearranged = self.rearrangement.forward(x)
+        z, log_det = checked(self.inner(rearranged, context), rearranged, self.inner)
         return self.rearrangement.inverse(z), log_det
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latent to data: z (B, C, *S), context (B, K) -> x (B, C, *S), log_det (B,)."""
-        x, log_det = self.inner.inverse(self.rearrangement.forward(z), context)
+        rearranged = self.rearrangement.forward(z)
+        x, log_det = checked(self.inner.inverse(rearranged, context), rearranged, self.inner)
         return self.rearrangement.inverse(x), log_det
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -215,24 +241,16 @@ class OnHalf(Bijection):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S), context (B, K) -> z (B, C, *S), log_det (B,)."""
         first, second = x.tensor_split([x.shape[1] // 2], 1)
-        second, log_det = self.inner(second, context)
+        second, log_det = checked(self.inner(second, context), second, self.inner)
         return torch.cat([first, second], 1), log_det
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latent to data: z (B, C, *S), context (B, K) -> x (B, C, *S), log_det (B,)."""
         first, second = z.tensor_split([z.shape[1] // 2], 1)
-        second, log_det = self.inner.inverse(second, context)
+        second, log_det = checked(self.inner.inverse(second, context), second, self.inner)
         return torch.cat([first, second], 1), log_det
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Initialises the inner bijection from the second half of x (B, C, *S); returns z (B, C, *S)."""
         first, second = x.tensor_split([x.shape[1] // 2], 1)
         return torch.cat([first, self.inner.initialize(second, context)], 1)
-
-
-def _check(log_det: Tensor, x: Tensor, layer: nn.Module, place: int) -> None:
-    if log_det.ndim != 1 or log_det.shape[0] != x.shape[0]:
-        raise ValueError(
-            f"layer {place} of the chain, {type(layer).__name__}, must return a log-determinant of shape "
-            f"({x.shape[0]},), one for each row; got {tuple(log_det.shape)}"
-        )

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from ..switch import is_eager
 from .base import Bijection, check_channels, log_det_of_sites
 from .elementwise import inverse_soft_clamp, soft_clamp
 
+_UNIT = (0.1, 10.0)  # root mean squares of a column that need no scale
+_SHOWS = 1e-3  # standard deviations, a rounding that is told
 _FAR = 1e5  # beyond it float32 holds steps of a hundredth and more
 
 
 class Standardize(Bijection):
     """z = (x - mean) / std with mean and std of each channel taken from the training data, once.
 
-    It is the identity until `initialize` saw data. With it inside the flow, densities are in data units.
+    It is the identity until `initialize` saw data, and warns once where training rows are far from unit scale. With
+    it inside the flow, densities are in data units. Rows in float64 are shifted and scaled in float64, and leave in the
+    layer's dtype, so that little is lost of large numbers that vary little.
 
     Args:
         channels: C, at least 1.
@@ -29,9 +37,11 @@ class Standardize(Bijection):
         tensor([[1.]])
     """
 
+    takes_float64 = True
     mean: Tensor
     std: Tensor
     initialized: Tensor
+    _looked = False  # whether the first rows were looked at
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -42,8 +52,11 @@ class Standardize(Bijection):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S) -> z (B, C, *S), log_det (B,)."""
+        if not self._looked and torch.is_grad_enabled() and is_eager() and len(x) > 1:
+            self._looked = True
+            self._warn_of_scale(x)
         mean, std = _per_channel(self.mean, x), _per_channel(self.std, x)
-        return (x - mean) / std, log_det_of_sites(-self.std.log().sum(), x)
+        return ((x - mean) / std).to(self.std.dtype), log_det_of_sites(-self.std.log().sum(), x)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latent to data: z (B, C, *S) -> x (B, C, *S), log_det (B,)."""
@@ -63,6 +76,23 @@ class Standardize(Bijection):
             self.std.copy_(std)
             self.initialized.fill_(True)
         return self(x)[0]
+
+    @torch.no_grad()
+    def _warn_of_scale(self, x: Tensor) -> None:
+        """Warns where no scale was measured and x (B, C, *S) has another than 1."""
+        if self.initialized:
+            return
+        values = x.double().transpose(0, 1).flatten(1)
+        size = values.square().mean(1).sqrt()
+        far = ((size > _UNIT[1]) | ((size < _UNIT[0]) & (size > 0))).nonzero().flatten().tolist()
+        if far:
+            mean, std = float(values[far[0]].mean()), float(values[far[0]].std(correction=0))
+            warnings.warn(
+                "Standardize saw no data and is the identity, but the rows are far from unit scale (column "
+                f"{far[0]}: mean {mean:.3g}, standard deviation {std:.3g}): before a training loop of your own call "
+                "flow.initialize(x), as fit and train do",
+                stacklevel=2,
+            )
 
 
 class ActNorm(Bijection):
@@ -123,6 +153,25 @@ class ActNorm(Bijection):
             self.shift.copy_(-mean * log_scale.exp())
             self.initialized.fill_(True)
         return self(x)[0]
+
+
+def warn_of_rounding(given: Any, rounded: Tensor) -> None:
+    """Warns where numbers lost digits that show, a thousandth of a column's standard deviation.
+
+    Args:
+        given: float64 numbers (N, *shape), a tensor or an array.
+        rounded: the same as (N, D), in another dtype.
+    """
+    exact = torch.as_tensor(given).detach().reshape(rounded.shape).to(rounded.device)
+    lost, spread = (exact - rounded.double()).abs().amax(0), exact.std(0, correction=0)
+    column = int((lost / spread.clamp_min(1e-300)).argmax()) if len(exact) > 1 else -1
+    if column >= 0 and float(lost[column]) > _SHOWS * float(spread[column]) > 0:
+        warnings.warn(
+            f"float64 rows are rounded to the flow's {str(rounded.dtype).removeprefix('torch.')}: column {column} by "
+            f"up to {float(lost[column]):.2g} at a standard deviation of {float(spread[column]):.2g}. Make Standardize "
+            "or Precondition the first layer, or use flow.double()",
+            stacklevel=4,
+        )
 
 
 def _per_channel(values: Tensor, x: Tensor) -> Tensor:

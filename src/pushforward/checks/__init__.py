@@ -1,5 +1,8 @@
 """Checks of a density: exactness, baselines to beat, calibration, two-sample tests, and a verdict from all of them."""
 
+from .bijection import BijectionCheck as BijectionCheck
+from .bijection import BijectionReport as BijectionReport
+from .bijection import check_bijection as check_bijection
 from .exact import exactness as exactness
 from .report import Report as Report
 from .report import Section as Section

@@ -178,11 +178,16 @@ def _recorder(report: Callable[[Epoch], None], curves: list[list[Epoch]]) -> Cal
     return show
 
 
-def _thinned(curve: list[Epoch]) -> dict[str, list[Any]]:
+def _thinned(curve: list[Epoch]) -> dict[str, Any]:
     """A training curve, JSON-able, of not too many points."""
-    some = [curve[i] for i in np.unique(np.linspace(0, len(curve) - 1, CURVE_POINTS).round().astype(int))]
+    places = set(np.linspace(0, len(curve) - 1, CURVE_POINTS).round().astype(int).tolist())
+    measured = [i for i, e in enumerate(curve) if e.val_nll is not None and math.isfinite(e.val_nll)]
+    best = min(measured, key=lambda i: curve[i].val_nll or 0.0, default=0)  # what is kept shows what the file tells
+    some = [curve[i] for i in sorted(places | {best})]
     rounded = {"train_nll": [e.train_nll for e in some], "val_nll": [e.val_nll for e in some]}
     finite = {k: [round(v, 5) if v is not None and math.isfinite(v) else None for v in vs] for k, vs in rounded.items()}
+    lowest = curve[-1].best_val_nll
+    finite |= {} if lowest is None or not math.isfinite(lowest) else {"best_val_nll": round(lowest, 5)}
     return {"step": [e.step for e in some], "seconds": [round(e.seconds, 2) for e in some], **finite}
 
 

@@ -148,7 +148,13 @@ def _history(curves: list[dict[str, Any]]) -> Any:
     for ax, curve in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves, strict=True):
         points = zip(*(curve[k] for k in ("step", "seconds", "train_nll", "val_nll")), strict=True)
         epochs = [
-            SimpleNamespace(step=step, seconds=seconds, train_nll=np.nan if train is None else train, val_nll=val)
+            SimpleNamespace(
+                step=step,
+                seconds=seconds,
+                train_nll=np.nan if train is None else train,
+                val_nll=val,
+                best_val_nll=curve.get("best_val_nll"),
+            )
             for step, seconds, train, val in points
         ]
         plots.history(epochs, ax=ax).set_title(curve.get("of", ""), fontsize=11, loc="left")

@@ -12,8 +12,9 @@ import torch
 from sklearn.utils.validation import validate_data
 
 from ..density import Density, Vectors
-from ..flow import Ensemble, Flow
+from ..flow import Flow
 from ..io.frames import Frame
+from ..mixture import Ensemble
 from ..tables import TableDensity, fit_table, infer_schema
 from ..training import Fit, fit
 from ..training.auto import choose, steps_for

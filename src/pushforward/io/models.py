@@ -7,7 +7,8 @@ The header names the kind of the density and its settings, from which the densit
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from os import PathLike
@@ -21,11 +22,13 @@ from ..density import Density, Vectors
 from ..flow import Flow
 from ..mixture import Mixture
 from ..recipes import RECIPES
+from .structure import difference, structure
 from .tensors import FORMAT_VERSION, read_tensors, write_tensors
 from .upgrade import upgraded
 
 Path_ = str | PathLike[str]
 D = TypeVar("D", bound=Density)
+_MANY = 1_000_000  # tensors, a bound for what does not come from a file
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,9 @@ def save(
 ) -> None:
     """Writes a density to one file, atomically: the path holds the old file or the whole new one, never a part.
 
-    `load` rebuilds it. A flow that was composed by hand is saved as weights, and `load(path, into=...)` puts them into
-    the same composition.
+    `load` rebuilds it. A flow that was composed by hand, or whose base, layers, networks or `embed` are no longer those
+    of its recipe, is saved as weights beside a description of its parts, and `load(path, into=...)` puts them into the
+    same composition.
 
     Args:
         density: a flow, a mixture, the density of a table, ...
@@ -137,7 +141,7 @@ def load(path: Path_, *, into: Density | None = None, device: str | torch.device
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is damaged, is no pushforward model, or does not fit `into`.
+        ValueError: it is damaged, is no pushforward model, or does not fit `into`, by its tensors or by its parts.
 
     Example:
         >>> import tempfile, pathlib
@@ -165,6 +169,7 @@ def load(path: Path_, *, into: Density | None = None, device: str | torch.device
         density.load_state_dict(tensors, assign=True)
     else:
         _check_tensors(path, density.state_dict(), tensors)
+        _check_structure(path, header, density)
         density.load_state_dict(tensors)
     density.training_summary, density.about = header.get("training"), header.get("about")
     return density.to(device) if into is None else density
@@ -187,7 +192,66 @@ def _built(path: Path_, header: dict[str, Any], tensors: Mapping[str, Tensor], s
 
 def _flow_settings(flow: Flow) -> dict[str, Any]:
     names = flow.space.names if isinstance(flow.space, Vectors) else None
-    return {"recipe": flow.recipe, "names": None if names is None else list(names)}
+    own, recipe = structure(flow), flow.recipe
+    changed = None if recipe is None else _changed(flow, recipe)
+    if recipe is not None and changed is not None:
+        warnings.warn(
+            f"this flow is not the one that its recipe {recipe.get('name')} builds ({changed}): it is saved as one "
+            "that was composed by hand, and load(path, into=flow) puts its weights into the same composition",
+            stacklevel=4,
+        )
+        recipe = None
+    settings = {"recipe": recipe, "names": None if names is None else list(names)}
+    return settings if recipe is not None else settings | {"structure": own}
+
+
+def _changed(flow: Flow, recipe: dict[str, Any]) -> str | None:
+    """In what a flow differs from what its recipe builds, beside weights; None for nothing."""
+    shapes = _shapes(flow)
+    try:
+        same = _build_flow({"recipe": recipe}, Builder("", _MANY, 0))
+    except ValueError as error:
+        return str(error)
+    same.kept_apart = flow.kept_apart
+    wanted = _shapes(same)
+    changed = difference(structure(flow), structure(same))
+    if changed is None and shapes != wanted:
+        name = next(name for name in [*shapes, *wanted] if shapes.get(name) != wanted.get(name))
+        return f"{name} has shape {shapes.get(name)}, not {wanted.get(name)}"
+    return changed
+
+
+def _shapes(flow: Flow) -> dict[str, tuple[int, ...]]:
+    tensors = flow.state_dict().items()
+    return {name: tuple(t.shape) for name, t in tensors if name.partition(".")[0] not in flow.kept_apart}
+
+
+def _check_structure(path: Path_, header: dict[str, Any], into: Density) -> None:
+    """Raises ValueError where a flow inside `into` is another composition than that in the file."""
+    flows = [module for module in into.modules() if isinstance(module, Flow)]
+    told = list(_flow_descriptions({"kind": header.get("kind"), "settings": header.get("settings")}))
+    if len(flows) != len(told):
+        return  # their tensors differ, too
+    for flow, settings in zip(flows, told, strict=True):
+        expected, recipe = settings.get("structure"), settings.get("recipe")
+        if isinstance(recipe, dict):
+            changed = _changed(flow, recipe)
+        else:
+            changed = difference(structure(flow), expected) if isinstance(expected, dict) else None
+        if changed is not None:
+            raise ValueError(f"{path} was saved from another composition than that of `into`: {changed}")
+
+
+def _flow_descriptions(description: Any) -> Iterator[dict[str, Any]]:
+    """The settings of the flows in the description of a density, in order."""
+    if isinstance(description, list):
+        for part in description:
+            yield from _flow_descriptions(part)
+    elif isinstance(description, dict) and isinstance(description.get("settings"), dict):
+        if description.get("kind") == "flow":
+            yield description["settings"]
+        for part in description["settings"].values():
+            yield from _flow_descriptions(part)
 
 
 def _build_flow(settings: dict[str, Any], builder: Builder) -> Flow:

@@ -223,7 +223,11 @@ def history(
     ax.plot(at, train, color=style.DATA, linewidth=1.1, alpha=0.65, marker=marker, markersize=3, label="training")
     if measured.any():
         best = int(np.nanargmin(np.where(measured, validation, math.nan)))
-        label = f"validation, best {validation[best]:.4g}"
+        kept = getattr(epochs[-1], "best_val_nll", None)
+        if kept is None or not math.isfinite(kept) or kept >= validation[best]:
+            label = f"validation, best {validation[best]:.4g}"
+        else:  # the validation before the first step is no record
+            label = f"validation, best {validation[best]:.4g} ({kept:.4g} before training)"
         line = {"color": style.MODEL, "linewidth": 1.6, "marker": marker, "markersize": 3, "label": label}
         ax.plot(at[measured], validation[measured], **line)
         ax.plot(at[best], validation[best], "o", color=style.MODEL, markersize=6, markeredgecolor="white")

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..density import Density
-from ..flow import Ensemble, Flow
+from ..flow import Flow
 from ..io.frames import Frame, read
 from ..io.tables import TableFile
-from ..mixture import Mixture
+from ..mixture import Ensemble, Mixture
 from ..recipes import RECIPES
 from ..training import Epoch, Fit, fit
 from ..training.auto import Choice, choose, whitens

@@ -168,6 +168,7 @@ def embedded(flow: Flow, embed: Embedder | None) -> Flow:
     """Gives a flow that a recipe built for the embedded context the embedding of the raw one."""
     if embed is not None:
         flow.embed, flow.context_dim = embed, embed.features_in
+        flow.kept_apart = ("embed", "context_dim")
     return flow
 
 

@@ -84,6 +84,10 @@ def train(
         weights: (N,), not negative: how much each row counts.
         {settings}
 
+    Within the loop the density has the weights of the last step. A loop that is left early gives the best ones back
+    when the generator is closed, at the latest when nothing refers to it: `with contextlib.closing(train(...)) as
+    epochs` closes it in time.
+
     Yields:
         An `Epoch` after each pass over the data, and every 500 steps of longer passes.
 

@@ -210,6 +210,9 @@ class Members:
         self._places = [(group, k) for group, size in zip(self.groups, sizes, strict=True) for k in range(size)]
         self._parts = [slice(end - n, end) for n, end in zip(sizes, itertools.accumulate(sizes), strict=True)]
         self.optimizer_name = self.groups[0].optimizer_name
+        self._densities = list(density.members)
+        # Buffers that go with the best weights of each member: batch normalisation changes some in training.
+        self._buffers: list[dict[str, Tensor]] = [{} for _ in self._densities]
 
     def __len__(self) -> int:
         return len(self._places)
@@ -247,6 +250,7 @@ class Members:
         """The averaged weights of a member are the best so far."""
         group, k = self._places[member]
         group.keep_best(k)
+        self._buffers[member] = {name: b.clone() for name, b in self._densities[member].named_buffers()}
 
     def keep_good(self, member: int) -> None:
         """The current weights of a member are sound."""
@@ -262,16 +266,23 @@ class Members:
         """Leaves all members with their best weights."""
         for group in self.groups:
             group.release()
+        for density, kept in zip(self._densities, self._buffers, strict=True):
+            for name, buffer in density.named_buffers():
+                if name in kept:
+                    buffer.copy_(kept[name])
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, by `member/kind/parameter's name`."""
-        return {f"{m}/{key}": t for m, (group, k) in enumerate(self._places) for key, t in group.state(k).items()}
+        state = {f"{m}/{key}": t for m, (group, k) in enumerate(self._places) for key, t in group.state(k).items()}
+        return state | {f"{m}/buffers/{key}": t for m, kept in enumerate(self._buffers) for key, t in kept.items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """The inverse of `state`."""
         for m, (group, k) in enumerate(self._places):
             prefix = f"{m}/"
-            group.restore(k, {key.removeprefix(prefix): t for key, t in state.items() if key.startswith(prefix)})
+            own = {key.removeprefix(prefix): t for key, t in state.items() if key.startswith(prefix)}
+            self._buffers[m] = {k.removeprefix("buffers/"): t for k, t in own.items() if k.startswith("buffers/")}
+            group.restore(k, {key: t for key, t in own.items() if not key.startswith("buffers/")})
 
 
 def _loss(member: Density, settings: TrainSettings) -> Loss:

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
+
+from ...switch import is_eager
 
 _torch: Any = torch._C
-_in_transform, _is_vectorized = _torch._are_functorch_transforms_active, _torch._functorch.is_legacy_batchedtensor
-_forward_ad: Any = forward_ad
+_is_vectorized = _torch._functorch.is_legacy_batchedtensor
 
 
 def fast_ok(*gradients: Tensor | None) -> bool:
@@ -19,6 +19,6 @@ def fast_ok(*gradients: Tensor | None) -> bool:
     It may not under compilation or export, under a transform of `torch.func`, in forward mode, nor where gradients that
     came back are those of many outputs at once (`vectorize=True`).
     """
-    if torch.compiler.is_compiling() or _in_transform() or _forward_ad._current_level >= 0:
+    if not is_eager():
         return False
     return not (gradients and any(g is not None and _is_vectorized(g) for g in gradients))
