@@ -128,7 +128,7 @@ def _scores(e: Evidence, fit: Rows, rows: Rows) -> dict[str, tuple[str, Array]]:
     """By name the label and the log-densities of rows, in data units, of what `fit_baselines` fits to others."""
     space = e.density.space
     given = space.encode_given(fit.values) if fit.context is None else fit.context
-    fitted = fit_baselines(space.encode(fit.values), space.sizes, given, e.seed)
+    fitted = fit_baselines(space.encode(fit.values, e.seed), space.sizes, given, e.seed)
     return {
         name: (baseline.label, as_array(space.wrap(baseline).log_prob(rows.values, rows.context)))
         for name, baseline in fitted.items()

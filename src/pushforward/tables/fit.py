@@ -158,8 +158,9 @@ def fit_table(
 
 def _stack(density: TableDensity, rows: _Rows, val_rows: _Rows, seed: int) -> None:
     """Mixes simple densities with the trained one."""
-    (x, context, _), (val, val_context, noise) = rows.tensors(), val_rows.tensors()
-    density.inner, weights = stacked(density.inner, x, context, val, val_context, noise, seed)
+    generator = torch.Generator().manual_seed(seed)
+    x, context, _ = rows.tensors(generator)
+    density.inner, weights = stacked(density.inner, x, context, *val_rows.tensors(generator), seed)
     density.training_summary = (density.training_summary or {}) | {"stack": weights}
 
 
@@ -213,10 +214,13 @@ class _Rows:
         rows = self.rows
         return numbers_of(self.space, self.inner, rows, torch.from_numpy(uniforms(rows.states, rows.base, 0)))
 
-    def tensors(self) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Rows (N, M + C), their context, and the noise of each row (N, C)."""
-        noise = uniforms(self.rows.states, self.rows.base, 0)
-        return self.space.tensor(self.rows, noise)[0], self.rows.context, torch.from_numpy(noise)
+    def tensors(self, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Rows (N, M + C), their context, and the noise of each row (N, C), or fresh noise."""
+        if generator is None:
+            noise = torch.from_numpy(uniforms(self.rows.states, self.rows.base, 0))
+        else:
+            noise = random_noise(self.rows.base.shape, generator)
+        return self.space.tensor(self.rows, noise.numpy())[0], self.rows.context, noise
 
     @property
     def states(self) -> Tensor:

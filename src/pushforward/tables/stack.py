@@ -45,11 +45,12 @@ def stacked(
         the weights by name.
     """
     sizes = inner.space.sizes
-    simple = fit_baselines(x, sizes, context, seed)
+    fitted = fit_baselines(x, sizes, context, seed)
     settings = {"noise": noise} if inner.takes_noise else {}
     own = inner.log_prob(val, val_context, **settings).double()
-    log_probs = torch.stack([own, *(d.log_prob(val, val_context).double() for d in simple.values())])
-    weights = mixing_weights(log_probs)
+    scores = {name: density.log_prob(val, val_context).double() for name, density in fitted.items()}
+    simple = [name for k, name in enumerate(scores) if not _is_among(scores[name], list(scores.values())[:k])]
+    weights = mixing_weights(torch.stack([own, *(scores[name] for name in simple)]))
     kept = {name: w for name, w in zip(simple, weights[1:].tolist(), strict=True) if w >= _LEAST}
     if not kept:
         return inner, {"flow": 1.0}
@@ -60,6 +61,11 @@ def stacked(
     total = sum(shares)
     mixture = Mixture([inner, *(every[name] for name in kept)], shares)
     return mixture, {"flow": shares[0] / total} | {name: w / total for name, w in kept.items()}
+
+
+def _is_among(scores: Tensor, others: list[Tensor]) -> bool:
+    """Whether a density is one of others, as a Gaussian mixture of one component is a Gaussian."""
+    return any(torch.allclose(scores, other, rtol=1e-3, atol=1e-3) for other in others)
 
 
 def mixing_weights(log_probs: Tensor) -> Tensor:
