@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
@@ -24,8 +25,9 @@ def write_tensors(path: str | PathLike[str], tensors: Mapping[str, Tensor], head
         text = json.dumps(header)
     except TypeError as error:
         raise ValueError(f"the header of a model file must be JSON-able: {error}") from None
-    # Views of one buffer are cut apart: a file holds each tensor by itself.
-    data = serialize({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata={_KEY: text})
+    # What shares memory is cut apart: a file holds each tensor by itself.
+    alone = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
+    data = serialize(alone, metadata={_KEY: text})
     with atomic(path) as part:
         part.write_bytes(data)
 
