@@ -70,7 +70,7 @@ register_density(
 
 @pytest.fixture(scope="module")
 def fitted() -> pf.TableDensity:
-    return pf.fit_table(mixed(1500, 0), steps=80, depth=2, width=16, progress="none")
+    return pf.fit_table(mixed(1500, 0), steps=80, depth=2, width=16, stack=False, progress="none")
 
 
 @quiet

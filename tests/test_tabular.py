@@ -161,7 +161,7 @@ def test_the_mass_of_integers_is_one() -> None:
 
 def test_few_values_are_exact_and_unseen_ones_rare() -> None:
     values = np.repeat([0, 1, 2, 5], [400, 300, 200, 100])
-    density = pf.fit_table({"k": values}, steps=5, progress="none")
+    density = pf.fit_table({"k": values}, steps=5, stack=False, progress="none")
     assert density.inner.flow is None
     p = density.log_prob({"k": [0, 1, 2, 5, 3]}).exp()
     assert torch.allclose(p[:4], torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64), atol=0.01)
@@ -258,7 +258,8 @@ def frame() -> pd.DataFrame:
 def wide() -> TableDensity:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return pf.fit_table(frame(), kinds={"angle": "circular:360"}, steps=20, depth=2, width=16, progress="none")
+        settings: dict[str, Any] = {"steps": 20, "depth": 2, "width": 16, "stack": False, "progress": "none"}
+        return pf.fit_table(frame(), kinds={"angle": "circular:360"}, **settings)
 
 
 def test_kinds_of_a_frame(wide: TableDensity) -> None:
@@ -366,7 +367,7 @@ def test_conditional_densities(tmp_path: Path) -> None:
 @quiet
 def test_members_are_averaged(tmp_path: Path) -> None:
     table, _ = synthetic(400, 0)
-    density = pf.fit_table(table, kinds=KINDS, members=3, steps=5, given=["colour"], progress="none")
+    density = pf.fit_table(table, kinds=KINDS, members=3, steps=5, given=["colour"], stack=False, progress="none")
     inner: Any = density.inner
     parts = density.inner_flows(table)
     assert len(parts) == 3

@@ -166,8 +166,14 @@ class Space(ABC):
         """Which rows (N,) cannot be, whatever the weights are, as by a category that was never seen."""
 
     @abstractmethod
-    def encode(self, rows: Any) -> Tensor:
-        """N rows as one tensor (N, M + C): M states, then C numbers, NaN where there is none."""
+    def encode(self, rows: Any, generator: torch.Generator | int | None = None) -> Tensor:
+        """N rows as one tensor (N, M + C): M states, then C numbers, NaN where there is none.
+
+        Args:
+            rows: of this space.
+            generator: of the noise that spreads rounded cells over their width, for rows that a density is fitted to;
+                None takes the noise of each row, as in scoring, which is the same for rows that are.
+        """
 
     def encode_given(self, rows: Any) -> Tensor | None:
         """The `given` columns of N rows as numbers (N, G), the context of `wrap`; None where rows hold none."""
@@ -249,7 +255,7 @@ class Tensors(Space):
         """None are: rows (N, *shape) -> False (N,)."""
         return np.zeros(len(rows), dtype=bool)
 
-    def encode(self, rows: Tensor) -> Tensor:
+    def encode(self, rows: Tensor, generator: torch.Generator | int | None = None) -> Tensor:
         """Rows (N, *shape) -> (N, prod(shape)) float64."""
         return rows.flatten(1).double()
 

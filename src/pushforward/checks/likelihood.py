@@ -129,7 +129,7 @@ def _scores(e: Evidence, fit: Rows, rows: Rows) -> dict[str, tuple[str, Array]]:
     space = e.density.space
     given = space.encode_given(fit.values) if fit.context is None else fit.context
     sizes = space.given_sizes if fit.context is None else ()
-    fitted = fit_baselines(space.encode(fit.values), space.sizes, given, e.seed, context_sizes=sizes)
+    fitted = fit_baselines(space.encode(fit.values, e.seed), space.sizes, given, e.seed, context_sizes=sizes)
     return {
         name: (baseline.label, as_array(space.wrap(baseline).log_prob(rows.values, rows.context)))
         for name, baseline in fitted.items()

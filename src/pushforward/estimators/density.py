@@ -254,7 +254,8 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         The base is standard normal, but where the recipe gives the flow another: "auto" gives a single column without a
         context a mixture of Gaussians (`flow_.base`), so that z has as many humps as that. A constant column becomes
         its difference from the constant, which is 0. Of mixed rows, z (N, C) are the numbers in C columns, given all
-        states of the row; a cell that holds no number gets noise.
+        states of the row; a cell that holds no number gets noise. Where few rows got simple densities beside the flow,
+        z are the latents of that flow.
 
         Raises:
             ValueError: there are several members: their mixture has no single latent space; or mixed rows have no
@@ -265,7 +266,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
             raise ValueError("the rows have no columns with numbers, and so no latents")
         (table,) = _fitting.typed(X)
         with torch.no_grad():
-            z = self.density_.latent(*self._read(X, context, table))
+            z = _latents(self.density_, *self._read(X, context, table))
         if z is None:
             raise ValueError(f"members={self.members}: a mixture of several flows has no single latent space")
         values = z.double().cpu().numpy().astype(float_dtype(table), copy=False)
@@ -370,6 +371,15 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.allow_nan = self.kinds is not None
         return tags
+
+
+def _latents(density: Density, x: Any, context: Any) -> torch.Tensor | None:
+    """Rows in the latent space of a density, or of the only flow that it is made of; None where there is no such."""
+    z = density.latent(x, context)
+    if z is not None:
+        return z
+    flows = density.inner_flows(x, context)
+    return flows[0].flow.f(flows[0].x, flows[0].context)[0] if len(flows) == 1 else None
 
 
 def _like(source: Any, table: Any, values: NDArray[Any], names: list[Any]) -> Any:

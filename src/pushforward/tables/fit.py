@@ -33,8 +33,10 @@ from .mass import MassFunction
 from .noise import random_noise, uniforms
 from .schema import Schema, infer_schema
 from .space import Columns, EncodedRows
+from .stack import FEW_ROWS, stacked
 from .widening import widen
 
+_FRACTION, _STACK_FRACTION = 0.1, 0.2  # of the rows, held out; the latter gives the weights of a stack, too
 _MASS_SHARE = 0.25  # of a run that is given in seconds
 _MANY_ROWS, _MASS_DECAY = 20_000, 1.0  # fewer rows: weights that decay learn less by heart
 _JITTER = 1e-3  # standard deviations, so that a column that the split left constant has a scale to start from
@@ -53,6 +55,7 @@ def fit_table(
     depth: int | None = None,
     width: int | None = None,
     members: int = 1,
+    stack: bool | None = None,
     model: Mapping[str, Any] | None = None,
     whiten: bool | None = None,
     seed: int = 0,
@@ -76,6 +79,9 @@ def fit_table(
         depth: of the flow; None leaves it to `choose`.
         width: of the flow's networks; None as for depth.
         members: how many flows to train at once, whose densities are averaged: slower, and better of few rows.
+        stack: mix simple densities (`pushforward.baselines`) with the flow, with the weights that the validation rows
+            give them; None does for at most 5,000 rows in memory that have no weights, and then holds out a fifth of
+            them where `val` and `val_fraction` are not given.
         model: further arguments of the recipe.
         whiten: put a fixed linear map before the flow, so that the numbers start uncorrelated, and another for given
             ones; None does but for few rows of many columns.
@@ -104,18 +110,24 @@ def fit_table(
     if members < 1:
         raise ValueError(f"members must be at least 1, got {members}")
     check_settings(training)
-    fraction = training.pop("val_fraction", 0.1)
+    fraction = training.pop("val_fraction", None)
     file, count = None, 0
     if isinstance(table, TableFile) and exceeds_memory(table, memory_rows):
         if weights is not None:
             raise ValueError("weights need a table in memory")
-        file, table, val, schema, count = surveyed(table, val, fraction, kinds, schema, seed)
+        file, table, val, schema, count = surveyed(
+            table, val, _FRACTION if fraction is None else fraction, kinds, schema, seed
+        )
         fraction = 0.0
     frame = read(table)
     schema = infer_schema(frame, kinds) if schema is None else schema
     if len(frame) < 2:
         raise ValueError(f"at least 2 rows are needed to fit a density, got {len(frame)}")
     count = count or len(frame)
+    if stack is None:
+        stack = count <= FEW_ROWS and file is None and weights is None
+    if fraction is None:
+        fraction = _STACK_FRACTION if stack and val is None else _FRACTION
     space = Columns(schema, given)
     choice = None
     if space.numbers:
@@ -134,12 +146,24 @@ def fit_table(
         training |= _length_of_passes(training, choice, count)
     with reporter(progress) as report:
         _Training(density, rows, val_rows, report, began, seed, drawing, choice).run(training)
+    if stack and val_rows is not None:
+        _stack(density, rows, val_rows, seed)
     density.measure_unsampled(space.contexts(frame) if given else None, seed)
     if drawing is not None:
         density.training_summary = (density.training_summary or {}) | {"rows": count}
         if drawing.left_out:
             warnings.warn(f"{drawing.left_out:,} rows that do not fit the schema were left out", stacklevel=2)
     return density
+
+
+def _stack(density: TableDensity, rows: _Rows, val_rows: _Rows, seed: int) -> None:
+    """Mixes simple densities with the trained one."""
+    generator = torch.Generator().manual_seed(seed)
+    x, context, _ = rows.tensors(generator)
+    density.inner, weights = stacked(
+        density.inner, x, context, *val_rows.tensors(generator), seed, density.space.given_sizes
+    )
+    density.training_summary = (density.training_summary or {}) | {"stack": weights}
 
 
 def _untrained(
@@ -192,10 +216,13 @@ class _Rows:
         rows = self.rows
         return numbers_of(self.space, self.inner, rows, torch.from_numpy(uniforms(rows.states, rows.base, 0)))
 
-    def tensors(self) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Rows (N, M + C), their context, and the noise of each row (N, C)."""
-        noise = uniforms(self.rows.states, self.rows.base, 0)
-        return self.space.tensor(self.rows, noise)[0], self.rows.context, torch.from_numpy(noise)
+    def tensors(self, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Rows (N, M + C), their context, and the noise of each row (N, C), or fresh noise."""
+        if generator is None:
+            noise = torch.from_numpy(uniforms(self.rows.states, self.rows.base, 0))
+        else:
+            noise = random_noise(self.rows.base.shape, generator)
+        return self.space.tensor(self.rows, noise.numpy())[0], self.rows.context, noise
 
     @property
     def states(self) -> Tensor:

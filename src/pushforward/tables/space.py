@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..density import Density, Feature, Space
+from ..density import Density, Feature, Space, as_generator
 from ..io.frames import Column, Frame, concat, read
 from ..io.names import columns_text, quoted
 from ..io.tables import write_table
 from .columns import Kind
-from .noise import uniforms
+from .noise import random_noise, uniforms
 from .schema import Schema
 
 _FARTHEST = 10.0  # of a given number
@@ -193,10 +193,14 @@ class Columns(Space):
         given = self._conditions(columns, n) if self.conditions else None
         return EncodedRows(states, base, width, given, log_mass, tuple(errors))
 
-    def encode(self, rows: Frame) -> Tensor:
-        """N rows as states and numbers (N, M + C) float64, as `tensor` gives them for the noise of each row."""
-        encoded = self.rows(rows)
-        return self.tensor(encoded, uniforms(encoded.states, encoded.base, 0))[0]
+    def encode(self, rows: Frame, generator: torch.Generator | int | None = None) -> Tensor:
+        """N rows as states and numbers (N, M + C) float64; see `Space.encode`."""
+        encoded, source = self.rows(rows), as_generator(generator)
+        if source is None:
+            noise = uniforms(encoded.states, encoded.base, 0)
+        else:
+            noise = random_noise(encoded.base.shape, source).numpy()
+        return self.tensor(encoded, noise)[0]
 
     def encode_given(self, rows: Frame) -> Tensor | None:
         """The given columns of N rows (N, G): states first, an unknown one as one past the last, then numbers."""
