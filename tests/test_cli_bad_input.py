@@ -178,7 +178,7 @@ def test_bad_models(tmp_path: Path, model: Path) -> None:
     pf.save(pf.Flow(pf.ActNorm(2), 2), tmp_path / "by_hand.safetensors")
     for name in ("cut", "text", "by_hand", "none"):
         assert name in bad("sample", tmp_path / f"{name}.safetensors", "--out", tmp_path / "s.csv")
-    assert "takes a context" in bad("sample", tmp_path / "conditional.safetensors", "--out", tmp_path / "s.csv")
+    assert "expected a context" in bad("sample", tmp_path / "conditional.safetensors", "--out", tmp_path / "s.csv")
     assert not (tmp_path / "s.csv").exists()
     assert "composed by hand" in run("info", tmp_path / "by_hand.safetensors").stdout
     assert "columns     x0, x1" in run("info", tmp_path / "conditional.safetensors").stdout

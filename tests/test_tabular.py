@@ -352,7 +352,7 @@ def test_conditional_densities(tmp_path: Path) -> None:
     count = drawn["count"].to_numpy()
     assert abs(count[:200].mean() - 20) < 8
     assert abs(count[200:].mean() - 150) < 25
-    with pytest.raises(ValueError, match="conditional: give a table of 'colour'"):
+    with pytest.raises(ValueError, match="conditional: give context, a table of 'colour'"):
         density.sample(3)
     with pytest.raises(ValueError, match="lacks the columns 'share', 'size'"):
         density.sample(3, {"colour": ["red"]})

@@ -483,7 +483,7 @@ def test_few_rows_are_smoothed_unless_it_is_forbidden() -> None:
         pf.fit(flow, x, steps=800, noise=noise, val_fraction=0.0, progress="none")
         scores.append(float(flow.log_prob(fresh).detach().mean()))
     assert scores[0] > scores[1] + 1
-    with pytest.raises(ValueError, match="noise must be None or a number of at least 0, got -1"):
+    with pytest.raises(ValueError, match="noise must be None or a finite number of at least 0, got -1"):
         pf.fit(small(), x, noise=-1, progress="none")
 
 
