@@ -34,7 +34,7 @@ class Shifted(pf.Bijection):
         self.table = nn.Embedding(3, 2)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        z = self.dropout(x) if self.ignores or context is None else x - self.table(context[:, 0].long())
+        z = self.dropout(x) if self.ignores or context is None else x - self.table(context[:, 0].long().clamp(0, 2))
         return z, x.new_zeros(len(x))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
