@@ -260,7 +260,7 @@ def main() -> None:
     parser.add_argument("--old", type=Path, help="the `src` folder of a tree")
     parser.add_argument("--new", type=Path, default=Path(__file__).parents[1] / "src", help="that of the other")
     parser.add_argument("--only", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--rounds", type=int, default=9, help="turns of each tree at each task, at least 5")
+    parser.add_argument("--rounds", type=int, default=9, help="turns of each tree at each task, at least 3")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of the Parquet folder")
     parser.add_argument("--small", action="store_true", help="tiny sizes, to see that it works, writing nothing")
     parser.add_argument("--work", choices=TASKS, help=argparse.SUPPRESS)
@@ -271,8 +271,8 @@ def main() -> None:
         return
     if args.old is None:
         parser.error("--old is needed")
-    if args.rounds < 5 and not args.small:
-        parser.error("--rounds must be at least 5")
+    if args.rounds < 3 and not args.small:
+        parser.error("--rounds must be at least 3")
     from common import median, write
 
     result: dict[str, Any] = {}

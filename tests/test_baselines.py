@@ -214,7 +214,7 @@ def test_baselines_are_densities_that_save_and_load(number: int, tmp_path: Path)
 
 
 def test_damaged_files_of_baselines_are_refused(tmp_path: Path) -> None:
-    from pushforward.io.models import Builder
+    from pushforward.io.registry import Builder
 
     builder = Builder(tmp_path / "x", 3, 0)
     gaussian = {"components": 2, "width": 1, "context_dim": 0}

@@ -197,6 +197,7 @@ class Follow(pf.Bijection):
         return z + context, torch.zeros(len(z), dtype=z.dtype)
 
 
+@pytest.mark.slow
 def test_a_mixture_is_checked_as_one_density() -> None:
     halves = [pf.Flow(Scale(shift=shift), 1) for shift in (-2.0, 2.0)]
     rng = RNG(0)
@@ -473,6 +474,7 @@ def test_rows_of_a_space_that_checks_do_not_know() -> None:
     assert report.verdict != "bad"
 
 
+@pytest.mark.slow
 def test_a_fitted_table_is_judged_as_a_flow_is() -> None:
     rng = np.random.default_rng(0)
     colour = rng.choice(["red", "green", "blue"], 1500, p=[0.5, 0.3, 0.2])

@@ -279,6 +279,7 @@ def test_info_shows_what_is_in_the_file(model: Path) -> None:
     assert "quantiles" not in shown
 
 
+@pytest.mark.slow
 def test_plot_draws_a_table(model: Path, data: Path, tmp_path: Path) -> None:
     figures = good("plot", model, "--data", data, "--out", tmp_path / "p", "--x", "a", "--y", "day")
     pictures = {"marginals.png", "pairs.png", "plane.png", "history.png"}
@@ -358,6 +359,7 @@ def test_check_prints_a_verdict_and_writes_a_page(checked: Path, tmp_path: Path)
     assert "Held-out likelihood" in shown
 
 
+@pytest.mark.slow
 def test_check_on_the_table_of_the_fit_takes_the_rows_held_out(checked: Path, tmp_path: Path) -> None:
     model, rows = checked / "model.safetensors", np.load(checked / "rows.npy")
     result = run("check", model, checked / "rows.npy", "--json")

@@ -56,6 +56,7 @@ def test_wrong_members_are_told() -> None:
         pf.Ensemble([flow, flow])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"activation": "tanh"}], ids=["by hand", "by autograd"])
 def test_members_learn_each_by_itself(settings: dict[str, object]) -> None:
     ensemble = members(depth=4, width=16, **settings)

@@ -164,6 +164,7 @@ def test_in_a_pipeline() -> None:
     assert pipe.score(x) - inside == pytest.approx(small().fit(x).score(x), abs=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [1, 2, 3, 5])
 @pytest.mark.parametrize("n", [2, 3, 30])
 def test_any_size(n: int, d: int) -> None:

@@ -15,7 +15,7 @@ import torch
 import pushforward as pf
 from pushforward.density import Density, Vectors
 from pushforward.io.frames import Column, read
-from pushforward.io.models import register as register_density
+from pushforward.io.registry import register as register_density
 from pushforward.tables import Columns, StatesThenNumbers
 from pushforward.tables.columns import Cells, Kind, Plain, Request, WithAtoms, WithCoarse, register
 from pushforward.tables.columns.registry import KINDS

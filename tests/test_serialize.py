@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 import pushforward as pf
-from pushforward.io import models
+from pushforward.io import models, registry
 
 
 @pytest.fixture
@@ -214,7 +214,9 @@ class Shifted(pf.Density):
 
 def test_buffers_that_a_file_does_not_hold_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "_KINDS", dict(models._KINDS))
-    models.register("shifted", Shifted, lambda d: {"centre": d.centre}, lambda settings, _: Shifted(settings["centre"]))
+    registry.register(
+        "shifted", Shifted, lambda d: {"centre": d.centre}, lambda settings, _: Shifted(settings["centre"])
+    )
     for dtype in (torch.float32, torch.float64):
         density = pf.Mixture([Shifted(3.0), Shifted(-2.0)], weights=[0.3, 0.7]).to(dtype)
         pf.save(density, tmp_path / "model.safetensors")

@@ -237,6 +237,7 @@ def test_fresh_points_of_a_plane_have_growing_batches() -> None:
     assert len(set(sizes_of(small(), moons(1000)))) == 1
 
 
+@pytest.mark.slow
 def test_early_stopping_keeps_the_best_weights() -> None:
     x, val = moons(40), moons(2000, seed=1)
     flow = pf.real_nvp(2, depth=6, width=64, seed=0)

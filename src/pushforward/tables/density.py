@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..density import Density, InnerFlow, as_count, as_generator
 from ..io.frames import Frame, concat, read
-from ..io.models import Builder, describe, register
+from ..io.registry import Builder, describe, register
 from .noise import uniforms
 from .parallel import in_order
 from .schema import Schema

@@ -13,7 +13,7 @@ from ..bijections import Precondition
 from ..bijections.precondition import whitening
 from ..density import Density, InnerFlow, Vectors, as_generator
 from ..flow import Flow
-from ..io.models import Builder, describe, register
+from ..io.registry import Builder, describe, register
 from ..mixture import Mixture
 from .mass import Embedder, MassFunction
 from .noise import uniforms

@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -32,10 +32,8 @@ class Steps(Protocol):
     Attributes:
         lr_factors: what each density's learning rate is multiplied by: it is halved by each `rollback`.
         lr: the highest learning rate.
-        optimizer_name: stands in checkpoints, whose state only the same optimizer can take up.
     """
 
-    optimizer_name: ClassVar[str]
     lr_factors: list[float]
     lr: float
 
@@ -90,8 +88,6 @@ class TorchSteps:
         loss: of a batch.
         settings: complete ones.
     """
-
-    optimizer_name: ClassVar[str] = "Trainee"  # the name by which its checkpoints have always known it
 
     def __init__(self, density: Density, loss: Loss, settings: TrainSettings) -> None:
         self.parameters = {name: p for name, p in density.named_parameters() if p.requires_grad}
@@ -209,7 +205,7 @@ class Members:
         sizes = [len(group.lr_factors) for group in self.groups]
         self._places = [(group, k) for group, size in zip(self.groups, sizes, strict=True) for k in range(size)]
         self._parts = [slice(end - n, end) for n, end in zip(sizes, itertools.accumulate(sizes), strict=True)]
-        self.optimizer_name = self.groups[0].optimizer_name
+        self.optimizer_name = type(self.groups[0]).__name__  # whose state a checkpoint holds
         self._densities = list(density.members)
         # Buffers that go with the best weights of each member: batch normalisation changes some in training.
         self._buffers: list[dict[str, Tensor]] = [{} for _ in self._densities]

@@ -4,7 +4,7 @@ autograd, and one fused AdamW over all weights."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -37,8 +37,6 @@ class FusedAdamW(FlatWeights):
         settings: complete ones.
         by_hand: whether the losses are mean negative log-likelihoods, for which there are rules by hand.
     """
-
-    optimizer_name: ClassVar[str] = "FusedAdamW"  # stands in checkpoints
 
     def __init__(
         self,
