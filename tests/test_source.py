@@ -77,7 +77,6 @@ def test_nobody_asks_of_what_make_a_density_is() -> None:
         "baselines/",
         "tables/",
         "io/flows.py",
-        "io/simple.py",
         "training/",
         "_fast/",
     )
