@@ -396,7 +396,7 @@ class KindAndSize(Tensors):
         kind, size = rows.double().numpy().T
         return np.stack([1 - kind, kind, np.nan_to_num(size), np.isnan(size)], 1)
 
-    def encode(self, rows: Tensor) -> Tensor:
+    def encode(self, rows: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The kind, whether the size is missing, the size."""
         return torch.stack([rows[:, 0], rows[:, 1].isnan(), rows[:, 1]], 1)
 

@@ -179,9 +179,13 @@ def test_fit_says_which_is_better(tmp_path: Path) -> None:
     assert figures["test_log_density"] > figures["gaussian_log_density"] + 0.5
     np.save(tmp_path / "six.npy", rng.normal(size=(1000, 6)) @ rng.normal(size=(6, 6)))
     args = ["fit", tmp_path / "six.npy", "--out", tmp_path / "m.safetensors", *TINY, "--lr", 1]
-    figures = good(*args, "--steps", 3, "--ema", 0)
+    figures = good(*args, "--steps", 3, "--ema", 0, "--no-stack")
     assert figures["gain"] < 0
     assert "does better" in figures["why"]
+    stacked = good(*args, "--steps", 3, "--ema", 0)
+    assert stacked["gain"] > -0.1
+    assert sum(stacked["stack"].values()) == pytest.approx(1)
+    assert stacked["stack"]["flow"] < 0.5
 
 
 def test_options_of_a_recipe_and_lengths_are_checked(data: Path, tmp_path: Path) -> None:

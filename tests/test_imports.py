@@ -28,7 +28,7 @@ ORDER = [
     ("tables",),
     ("training",),
     ("_fast.steps",),
-    ("io.models", "io.upgrade"),
+    ("io.models", "io.flows", "io.simple", "io.registry", "io.upgrade"),
     ("recipes", "baselines"),
     (
         "flow",

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 import pushforward as pf
-from pushforward.io import models, registry
+from pushforward.io import registry
 
 
 @pytest.fixture
@@ -213,7 +213,7 @@ class Shifted(pf.Density):
 
 
 def test_buffers_that_a_file_does_not_hold_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "_KINDS", dict(models._KINDS))
+    monkeypatch.setattr(registry, "_KINDS", dict(registry._KINDS))
     registry.register(
         "shifted", Shifted, lambda d: {"centre": d.centre}, lambda settings, _: Shifted(settings["centre"])
     )

@@ -162,6 +162,7 @@ def test_a_step_waits_for_no_number(count: int, monkeypatch: pytest.MonkeyPatch)
 def test_gradients_are_clipped_to_the_norm_asked_for() -> None:
     """The first step of Adam moves by the gradient's sign, so the clip is read off its first moment."""
     flow = small()
+    flow.initialize(moons(50))
     flat = FlatWeights([flow], dataclasses.replace(ALONE, clip=0.5))
     loss = -flow(moons(50) * 100).mean()
     loss.backward()

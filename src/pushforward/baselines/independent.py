@@ -18,9 +18,15 @@ class Independent(Baseline):
     Args:
         densities: of the first columns, of the next, and so on, states before numbers; each sees the whole context.
         label: what it is, for people.
+
+    Raises:
+        ValueError: one of them is no simple density.
     """
 
     def __init__(self, densities: Sequence[Baseline], label: str = "") -> None:
+        strange = [type(density).__name__ for density in densities if not isinstance(density, Baseline)]
+        if strange:
+            raise ValueError(f"only simple densities are parts of independent ones, got {', '.join(strange)}")
         super().__init__(sum(len(d.space.names) for d in densities), label, max(d.context_dim for d in densities))
         self.densities = nn.ModuleList(densities)
         self.space.sizes = tuple(size for density in densities for size in density.space.sizes)

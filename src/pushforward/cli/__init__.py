@@ -91,6 +91,8 @@ def demo(**options: Any) -> None:
 @click.option("--recipe", type=click.Choice(opt.RECIPES), default="auto", show_default=True, help="Kind of the flow.")
 @click.option("--members", type=click.IntRange(1), default=1, show_default=True,
               help="Flows whose densities are averaged: slower, and better of few rows.")  # fmt: skip
+@click.option("--stack/--no-stack", default=None, help="Mix simple densities with the flow, as held-out rows weigh "
+              "them  [default: where there are at most 5,000 rows]")  # fmt: skip
 @opt.of_reading
 @opt.of_training
 @opt.of_model

@@ -36,7 +36,8 @@ _MIN_ROWS = 25  # after the test's tenth, enough to hold some out for validation
 
 def fit(
     data: str, out: str, columns: str | None, drop: str | None, given: str | None, kinds: str | None, recipe: str,
-    members: int, reading: Reading, seed: int, progress: str, model: dict[str, Any], training: dict[str, Any],
+    members: int, stack: bool | None, reading: Reading, seed: int, progress: str, model: dict[str, Any],
+    training: dict[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """Learns the density of a table's rows, tests it on rows held out, and saves it."""
     _check_arguments(recipe, model)
@@ -56,7 +57,7 @@ def fit(
     with reporter(progress) as report:
         density = fit_table(
             rest, schema=schema, given=context, recipe=recipe, seed=seed, progress=_recorder(report, curves),
-            members=members, model=model, **sizes, **training,
+            members=members, stack=stack, model=model, **sizes, **training,
         )  # fmt: skip
     facts |= _training_facts(density)
     parts = ("states of cells alone", "whole rows") if len(curves) == 2 else ("",) * len(curves)
@@ -205,9 +206,12 @@ def _training_facts(density: Density) -> dict[str, Any]:
     steps = {part: facts["steps"] for part, facts in summary.items() if isinstance(facts, dict) and "steps" in facts}
     shown = " and ".join(f"{n:,} steps of the {'masses' if part == 'mass' else part}" for part, n in steps.items())
     say("trained", f"{shown or 'counted'}, {summary['seconds']:.1f} s{why}")
+    weights = summary.get("stack", {})
+    if len(weights) > 1:
+        say("mixed", ", ".join(f"{name} {weight:.0%}" for name, weight in weights.items()))
     return {
         "parameters": parameters, "steps": steps, "train_seconds": summary["seconds"], "stopped": stopped,
-        "best_val_nll": summary["best_val_nll"],
+        "best_val_nll": summary["best_val_nll"], "stack": weights,
     }  # fmt: skip
 
 
