@@ -18,7 +18,7 @@ from ..mixture import Mixture
 FEW_ROWS = 5000  # up to which a table is stacked
 _ROUNDS = 200
 _LEAST = 0.005  # a smaller weight is dropped
-_PRIOR = 1.0  # rows that each density is thought to have won beforehand
+_PRIOR = 1.0  # row, that all densities are thought to have shared beforehand
 
 
 @torch.no_grad()
@@ -77,12 +77,12 @@ def mixing_weights(log_probs: Tensor) -> Tensor:
 
     Example:
         >>> mixing_weights(torch.tensor([[0.0, 0.0, 0.0], [-9.0, -9.0, -9.0]]))
-        tensor([0.8000, 0.2000])
+        tensor([0.8750, 0.1250])
     """
     count = len(log_probs)
     weights = log_probs.new_full((count,), 1 / count)
     finite = log_probs.clamp(min=-1e6)
     for _ in range(_ROUNDS):
         owner = (finite + weights.log()[:, None]).softmax(0)
-        weights = (owner.sum(1) + _PRIOR) / (log_probs.shape[1] + count * _PRIOR)
+        weights = (owner.sum(1) + _PRIOR / count) / (log_probs.shape[1] + _PRIOR)
     return weights
