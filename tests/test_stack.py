@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def test_few_rows_get_a_mixture_that_is_exact_and_saved_in_one_file(tmp_path: Pa
     weights = weights_of(density)
     assert sum(weights.values()) == pytest.approx(1)
     assert weights["flow"] < 0.5  # of a flow of 30 steps
-    each = torch.stack([density.space.wrap(part).log_prob(new) for part in density.inner])
+    each = torch.stack([density.space.wrap(part).log_prob(new) for part in cast(pf.Mixture, density.inner)])
     mixed = (each + torch.tensor(list(weights.values())).log()[:, None]).logsumexp(0)
     assert torch.allclose(density.log_prob(new).double(), mixed.double(), atol=1e-4)
     pf.save(density, tmp_path / "model.safetensors")
