@@ -13,7 +13,7 @@ the same test rows, averaged over the seeds. A run that fails is named with its 
 and not run again.
 
     make peers
-    python benchmarks/anytime.py --peers peers/bin/python
+    python benchmarks/anytime.py
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ KEY = ("set", "model", "length", "seed")
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", default="peers/bin/python", help="the Python that has zuko  [%(default)s]")
+    parser.add_argument("--peers", default="peers/flows/bin/python", help="the Python that has zuko  [%(default)s]")
     parser.add_argument("--data", type=Path, default=DATA, help="the folder of the tables  [%(default)s]")
     parser.add_argument("--sets", nargs="+", default=["moons", *TABLES], choices=["moons", *TABLES])
     parser.add_argument("--seconds", type=float, nargs="+", help="lengths  [moons: 10 30; tables: 60, three also 300]")

@@ -4,8 +4,8 @@ Each library runs in a process of its own (`peer.py`); all of them wait while on
 moment of the machine is slow for all. A peer that fails is named with its error. The peers need an environment of their
 own:
 
-    python -m venv peers && peers/bin/pip install -r benchmarks/peers-requirements.txt
-    python benchmarks/peers.py --peers peers/bin/python
+    make peers
+    python benchmarks/peers.py
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pushforward as pf
 from common import conditioner_flop, last_line, matmul_gflops, median, write
 
 PEERS = ("zuko", "nflows", "normflows", "FrEIA", "FrEIA compiled", "flowjax")
+Result = dict[str, Any]
 # name, task, features, depth, width, rows, repeats
 TASKS = (
     ("training step, D = 2, batch 100", "step", 2, 6, 256, 100, 9),
@@ -83,10 +85,11 @@ class Peer:
             self.times.append(value)
 
     def close(self) -> None:
-        if self.process is not None and self.process.stdin is not None:
+        if self.process is not None and self.process.stdin is not None and self.process.stdout is not None:
             with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.close()
             self.process.wait()
+            self.process.stdout.close()
         self.stderr.close()
 
 
@@ -111,48 +114,57 @@ def cell(peer: Peer | None, ours: float, unit: str, scale: float) -> str:
     return f"{median(peer.times) * scale:.3g} {unit} ({median(peer.times) / ours:.2f}x)"
 
 
+def measured(python: str, task: tuple, rows: int | None, turns: int | None) -> tuple[Result, str]:
+    """-> the times, errors and rates of one of `TASKS`; its line of the table.
+
+    Raises:
+        SystemExit: pushforward itself failed.
+    """
+    name, kind, features, depth, width, default_rows, repeats = task
+    libraries = [p for p in PEERS if kind == "step" or "compiled" not in p]
+    sizes = (kind, features, depth, width, rows or default_rows)
+    peers = {"pushforward": Peer(sys.executable, "pushforward", *sizes)}
+    peers |= {p: Peer(python, p, *sizes) for p in libraries}
+    rates = in_turns(peers, turns or repeats, width)
+    if peers["pushforward"].error:
+        raise SystemExit(f"pushforward failed at {name}: {peers['pushforward'].error}")
+    ours = median(peers["pushforward"].times)
+    flop = conditioner_flop(pf.real_nvp(features, depth=depth, width=width, mixing="flip", seed=0)) * sizes[-1]
+    share = flop * (3 if kind == "step" else 1) / ours / 1e9 / median(rates)
+    unit, scale = ("ms", 1e3) if kind == "step" else ("s", 1)
+    cells = [cell(peers.get(p), ours, unit, scale) for p in PEERS]
+    result = {
+        "times": {p: peer.times for p, peer in peers.items() if not peer.error},
+        "errors": {p: peer.error for p, peer in peers.items() if peer.error},
+        "rates": rates, "share_of_rate": share, "first_call": {p: peer.first for p, peer in peers.items()},
+    }  # fmt: skip
+    return result, f"| {name} | **{ours * scale:.3g} {unit}** | {share:.0%} | {' | '.join(cells)} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", required=True, metavar="PYTHON", help="the interpreter of the peers' environment")
+    parser.add_argument("--peers", default="peers/flows/bin/python", help="the peers' Python  [%(default)s]")
     parser.add_argument("--only", default="", help="part of the names of the tasks to run")
     parser.add_argument("--repeats", type=int, help="turns of each task  [5 to 9]")
     parser.add_argument("--rows", type=int, help="of every task  [as the task says]")
     args = parser.parse_args()
     if shutil.which(args.peers) is None:
         raise SystemExit(f"the peers are absent: there is no {args.peers}; see --help")
-    result: dict[str, object] = {}
-    lines, failures = [], []
-    for name, task, features, depth, width, rows, repeats in TASKS:
-        if args.only not in name:
-            continue
-        libraries = [p for p in PEERS if task == "step" or "compiled" not in p]
-        sizes = (task, features, depth, width, rows if args.rows is None else args.rows)
-        peers = {"pushforward": Peer(sys.executable, "pushforward", *sizes)}
-        peers |= {p: Peer(args.peers, p, *sizes) for p in libraries}
-        rates = in_turns(peers, args.repeats or repeats, width)
-        if peers["pushforward"].error:
-            raise SystemExit(f"pushforward failed at {name}: {peers['pushforward'].error}")
-        ours = median(peers["pushforward"].times)
-        flop = conditioner_flop(pf.real_nvp(features, depth=depth, width=width, mixing="flip", seed=0)) * sizes[-1]
-        share = flop * (3 if task == "step" else 1) / ours / 1e9 / median(rates)
-        errors = {p: peer.error for p, peer in peers.items() if peer.error}
-        failures += [f"- {p}, {name}: {error}" for p, error in errors.items()]
-        result[name] = {
-            "times": {p: peer.times for p, peer in peers.items() if not peer.error}, "errors": errors, "rates": rates,
-            "share_of_rate": share, "first_call": {p: peer.first for p, peer in peers.items()},
-        }  # fmt: skip
-        unit, scale = ("ms", 1e3) if task == "step" else ("s", 1)
-        cells = [cell(peers.get(p), ours, unit, scale) for p in PEERS]
-        lines.append(f"| {name} | **{ours * scale:.3g} {unit}** | {share:.0%} | {' | '.join(cells)} |")
-        print(lines[-1], flush=True)
+    result: dict[str, Result] = {}
+    lines = []
+    for task in (t for t in TASKS if args.only in t[0]):
+        result[task[0]], line = measured(args.peers, task, args.rows, args.repeats)
+        lines.append(line)
+        print(line, flush=True)
     head = ["", "pushforward", "of the matrix-product rate", *PEERS]
     table = [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *lines]
-    if failures:
-        table += ["", "Failed, with the last line of the error:", "", *failures]
+    failed = [f"- {p}, {name}: {error}" for name, r in result.items() for p, error in r["errors"].items()]
+    if failed:
+        table += ["", "Failed, with the last line of the error:", "", *failed]
     if args.only or args.repeats or args.rows:
         print("\n".join(table))  # a part, or a trial: not kept
     else:
-        write("peers", result, table)
+        write("peers", dict(result), table)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import pandas as pd
 
 Kinds = dict[str, str]
 Drawn = Callable[[pd.DataFrame, Kinds, int, int], pd.DataFrame]
+MISSING = "<missing>"  # as a category of its own
 MOST_CATEGORICAL = 10  # ForestDiffusion takes its columns' numbers as prefixes of names: 1_ is part of 11_, too
 
 
@@ -102,7 +103,7 @@ def encoded(train: pd.DataFrame, kinds: Kinds) -> tuple[Any, list[str], dict[str
     columns, labels = {}, {}
     for name, kind in kinds.items():
         if kind == "category":
-            codes, values = pd.factorize(train[name].astype(object).where(train[name].notna(), "\0"), sort=True)
+            codes, values = pd.factorize(train[name].astype(object).where(train[name].notna(), MISSING), sort=True)
             columns[name], labels[name] = codes, list(values)
     order = sorted(columns, key=lambda n: -len(labels[n]))
     for name, kind in kinds.items():
@@ -121,7 +122,7 @@ def decoded(x: Any, names: list[str], labels: dict[str, list[Any]], order: list[
     frame = pd.DataFrame(x, columns=names)
     for name, values in labels.items():
         drawn = [values[int(code)] for code in frame[name].round().clip(0, len(values) - 1)]
-        frame[name] = [None if value == "\0" else value for value in drawn]
+        frame[name] = [None if value == MISSING else value for value in drawn]
     for name in names:
         if name.endswith("?") and name[:-1] in names:
             frame[name[:-1]] = frame[name[:-1]].where(frame[name] < 0.5)
