@@ -10,7 +10,7 @@ noise at that rate, all from the small grid that pushforward's rule was made fro
 Five of the tables were in sight when the rule was made, five were not (`anytime_sets.py`). The gap is
 mean(log p_true - log p_model) on 200,000 fresh points, in nats; 0 is perfect. Differences on tables are paired: over
 the same test rows, averaged over the seeds. A run that fails is named with its error. Runs of the same code are kept,
-and not run again.
+and not run again; those of other code leave the page. Two moons have a page of their own, results/anytime_moons.md.
 
     make peers
     python benchmarks/anytime.py
@@ -66,6 +66,13 @@ class Bench:
     def __init__(self, peers: str, folder: Path, runs: list[Run], tuned: list[Run]) -> None:
         self.peers, self.folder, self.runs, self.tuned = peers, folder, runs, tuned
         SCORES.mkdir(parents=True, exist_ok=True)
+
+    @classmethod
+    def of(cls, page: str, peers: str, folder: Path) -> Bench:
+        """With the runs that a page has of the same code."""
+        kept = load(page)
+        same = kept.get("machine", {}).get("commit") == commit() and not commit().endswith("+")
+        return cls(peers, folder, *(kept.get(key, []) if same else [] for key in ("runs", "tuned")))
 
     def process(self, name: str, model: str, seconds: float, seed: int, out: str, settings: Run) -> Run:
         """One training; -> what it told, or its error."""
@@ -146,11 +153,11 @@ def smoother(settings: Run) -> list[Run]:
     return [settings | {"weight_decay": decay, "noise": noise} for decay, noise in SMOOTHINGS[1:]]
 
 
-def keep(bench: Bench, show: bool = False) -> None:
-    """Writes all runs so far, the comparisons and the page."""
+def keep(name: str, bench: Bench, show: bool = False) -> None:
+    """Writes all runs so far, the comparisons and the page NAME."""
     comparisons = compared(bench.runs, lambda run: np.load(SCORES / scores_name(*(run[k] for k in KEY))))
     result = {"runs": bench.runs, "tuned": bench.tuned, "comparisons": comparisons}
-    write("anytime", result, page(bench.runs, bench.tuned, comparisons), show)
+    write(name, result, page(bench.runs, bench.tuned, comparisons), show)
 
 
 KEY = ("set", "model", "length", "seed")
@@ -168,31 +175,39 @@ def options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def measure(bench: Bench, name: str, peers: list[str], args: argparse.Namespace) -> None:
+    """Tunes and scores all models on one set, and writes the page after each pair of runs."""
+    prepare(name, bench.folder / name, args.data)
+    models = [*OURS.get(name, ("pushforward auto",)), *peers]
+    lengths = args.seconds or LENGTHS.get(name, (LENGTH,))
+    bench.choose(name, models, args.tune_seconds or min(lengths))
+    jobs = [(name, model, s, seed) for seed in range(args.seeds) for s in lengths for model in models]
+    for _ in bench.all(jobs):
+        keep(page_of(name), bench)
+    figure(name, [r for r in bench.runs if r["set"] == name and "error" not in r])
+
+
+def page_of(name: str) -> str:
+    return "anytime_moons" if name == "moons" else "anytime"
+
+
 def main() -> None:
     args = options()
     peers = args.models
     if shutil.which(args.peers) is None:
         print(f"zuko is absent: there is no {args.peers} (make peers installs it); pushforward alone is measured")
         peers = []
-    kept = load("anytime")
-    same = kept.get("machine", {}).get("commit") == commit() and not commit().endswith("+")
     with tempfile.TemporaryDirectory() as temporary:
-        runs, tuned = (kept.get(key, []) if same else [] for key in ("runs", "tuned"))
-        bench = Bench(args.peers, Path(temporary), runs, tuned)
+        pages = dict.fromkeys(page_of(name) for name in args.sets)
+        benches = {name: Bench.of(name, args.peers, Path(temporary)) for name in pages}
         for name in args.sets:
             if name != "moons" and (why := why_absent(name, args.data)):
                 print(f"{name} is absent: {why}")
-                continue
-            prepare(name, Path(temporary) / name, args.data)
-            models = [*OURS.get(name, ("pushforward auto",)), *peers]
-            lengths = args.seconds or LENGTHS.get(name, (LENGTH,))
-            bench.choose(name, models, args.tune_seconds or min(lengths))
-            jobs = [(name, model, s, seed) for seed in range(args.seeds) for s in lengths for model in models]
-            for _ in bench.all(jobs):
-                keep(bench)
-            figure(name, [r for r in bench.runs if r["set"] == name and "error" not in r])
-        if bench.runs:
-            keep(bench, show=True)
+            else:
+                measure(benches[page_of(name)], name, peers, args)
+        for name, bench in benches.items():
+            if bench.runs:
+                keep(name, bench, show=True)
 
 
 if __name__ == "__main__":

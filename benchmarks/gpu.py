@@ -10,18 +10,19 @@ Without a CUDA device it says so and ends. `--device cpu --small` runs every par
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import statistics
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
 import pushforward as pf
-from common import conditioner_flop, write
+from common import conditioner_flop, last_line, write
 from peer import TORCH
 from pushforward.toys import TwoMoons
 
@@ -58,6 +59,16 @@ class Bench:
             self.wait()
             times.append(time.perf_counter() - start)
         return statistics.median(times[1:])
+
+    @contextlib.contextmanager
+    def naming(self, name: str) -> Iterator[None]:
+        """Tells what fails within, with its error, and goes on."""
+        try:
+            yield
+        except Exception as error:
+            self.result[name] = f"{type(error).__name__}: {error}"
+            self.lines.append(f"| {name} | failed: {last_line(str(self.result[name]))} |")
+            print(self.lines[-1], flush=True)
 
     def tell(self, name: str, value: float, unit: str) -> None:
         self.result[f"{name} ({unit})"] = value
@@ -97,7 +108,7 @@ def scoring(bench: Bench, name: str, features: int, depth: int, width: int, rows
         assert flow.rounding is not None
         bench.tell(f"{name}, mean difference of bf16", flow.rounding.mean, "nats")
         for peer in PEERS:
-            with bench.device:
+            with bench.device, bench.naming(f"{peer}: scoring, {name}"):
                 model, log_prob, sample = TORCH[peer](features, depth, width)
                 model.to(bench.device)
                 bench.tell(f"{peer}: log_prob, {name}", rows / bench.seconds(lambda f=log_prob: f(x)), "rows/s")
@@ -112,12 +123,13 @@ def training(bench: Bench, name: str, features: int, depth: int, width: int, bat
     taken = bench.seconds(lambda: next(records)) / steps
     bench.tell(f"training step, {name}, batch {batch:,}", taken * 1e3, "ms")
     for peer in PEERS:
-        with bench.device:
-            model, log_prob, _ = TORCH[peer](features, depth, width)
-        model.to(bench.device)
-        optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
-        run = lambda f=log_prob, o=optimizer: [peer_step(f, o, x[:batch]) for _ in range(steps)]  # noqa: E731
-        bench.tell(f"{peer}: training step, {name}, batch {batch:,}", bench.seconds(run) / steps * 1e3, "ms")
+        with bench.naming(f"{peer}: training step, {name}, batch {batch:,}"):
+            with bench.device:
+                model, log_prob, _ = TORCH[peer](features, depth, width)
+            model.to(bench.device)
+            optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+            run = lambda f=log_prob, o=optimizer: [peer_step(f, o, x[:batch]) for _ in range(steps)]  # noqa: E731
+            bench.tell(f"{peer}: training step, {name}, batch {batch:,}", bench.seconds(run) / steps * 1e3, "ms")
 
 
 def peer_step(log_prob: Callable[..., torch.Tensor], optimizer: torch.optim.Optimizer, x: torch.Tensor) -> None:
