@@ -39,7 +39,7 @@ format: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/bench.py --peers $(PEERS)
 
-# Some twelve hours; each script goes on where it was stopped, or says which sets are absent.
+# Some eight hours; each script goes on where it was stopped, or says which sets are absent.
 bench-full: bench
 	$(BIN)/python benchmarks/tables.py
 	$(BIN)/python benchmarks/anomalies.py

@@ -46,6 +46,7 @@ LENGTH = 60.0  # of the other tables
 RATES = (1e-3, 5e-3)
 SMOOTHINGS = ((1e-5, 0.0), (0.1, 0.0), (1.0, 0.0), (1e-5, 0.05))  # weight decay, noise in standard deviations
 TUNING_SEED = 100
+LIMIT = (600.0, 2.0)  # seconds of a process, scoring included: so many, and so many times those of the training
 TEST_POINTS = 200_000
 
 
@@ -69,10 +70,12 @@ class Bench:
 
     @classmethod
     def of(cls, page: str, peers: str, folder: Path) -> Bench:
-        """With the runs that a page has of the same code."""
+        """With the runs that a page has of the same code, and whose scores are still here."""
         kept = load(page)
         same = kept.get("machine", {}).get("commit") == commit() and not commit().endswith("+")
-        return cls(peers, folder, *(kept.get(key, []) if same else [] for key in ("runs", "tuned")))
+        runs, tuned = (kept.get(key, []) if same else [] for key in ("runs", "tuned"))
+        here = [r for r in runs if "error" in r or (SCORES / scores_name(*(r[k] for k in KEY))).exists()]
+        return cls(peers, folder, here, tuned)
 
     def process(self, name: str, model: str, seconds: float, seed: int, out: str, settings: Run) -> Run:
         """One training; -> what it told, or its error."""
@@ -80,9 +83,12 @@ class Bench:
         script = str(Path(__file__).with_name("anytime_run.py"))
         command = [python, script, model, str(self.folder / name), repr(time.time()), f"{seconds:g}", str(seed), out]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [*command, json.dumps(settings)], capture_output=True, text=True, check=False, env=environment
-        )
+        command.append(json.dumps(settings))
+        limit = LIMIT[0] + LIMIT[1] * seconds
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=limit)
+        except subprocess.TimeoutExpired:
+            return {"error": f"did not end within {limit:g} s"}
         if done.returncode:
             return {"error": f"exit {done.returncode}: {last_line(done.stderr)}"}
         return json.loads(done.stdout.splitlines()[-1])

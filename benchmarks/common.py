@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
@@ -115,7 +116,7 @@ def machine() -> dict[str, object]:
     )
     return {
         "commit": commit(),
-        "command": " ".join(["python", *sys.argv]),
+        "command": shlex.join(["python", *sys.argv]),
         "cpu": model,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),

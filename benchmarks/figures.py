@@ -219,6 +219,7 @@ def problems(texts: dict[str, str], page: str, results: dict[str, Result]) -> li
     figures = parsed(page)
     commits = sorted({f.commit for f in figures})
     told = [f"the table has figures of {len(commits)} commits: {', '.join(commits)}"] if len(commits) > 1 else []
+    told += [f"the figures of {c[:-1]} were made with changes that are not committed" for c in commits if c[-1:] == "+"]
     blocks, fresh, _ = rendered(results, commits[0] if commits else "")
     told += [f"the table says {f}, its result does not" for f in figures if f not in fresh]
     told += [f"the table lacks {f}" for f in fresh if f not in figures]

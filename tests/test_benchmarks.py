@@ -107,6 +107,8 @@ def test_a_table_that_does_not_follow_from_the_results_is_found() -> None:
     assert figures.problems({"README.md": readme}, table.replace("3.2 ms", "3.1 ms"), results())
     mixed = table.replace("abc1234 |", "def5678 |", 1)
     assert any("2 commits" in line for line in figures.problems({"README.md": readme}, mixed, results()))
+    dirty = table.replace("abc1234", "abc1234+")
+    assert any("not committed" in line for line in figures.problems({"README.md": readme}, dirty, results()))
     changed = results()
     changed["scoring"]["score 10"]["seconds"] = 80.0
     assert figures.problems({"README.md": readme}, table, changed)
@@ -216,6 +218,24 @@ def test_a_training_that_fails_is_kept_with_its_error(tmp_path: Path, monkeypatc
     run = anytime.Bench(python, tmp_path, [], []).score("magic", "zuko RealNVP", 1, 0)
     assert run["error"] == "exit 1: ValueError: no"
     assert "- zuko RealNVP on magic, 1 s: exit 1: ValueError: no" in anytime_page.page([run], [], [])
+
+
+def test_runs_of_the_same_code_are_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = {"set": "magic", "model": "zuko RealNVP", "length": 60.0, "value": -1.0}
+    runs = [run | {"seed": 0}, run | {"seed": 1}, run | {"seed": 2, "error": "exit 1"}]
+    kept = {"machine": {"commit": "abc"}, "runs": runs, "tuned": []}
+    monkeypatch.setattr(anytime, "SCORES", tmp_path)
+    monkeypatch.setattr(anytime, "load", lambda name: kept)
+    monkeypatch.setattr(anytime, "commit", lambda: "abc")
+    (tmp_path / anytime.scores_name("magic", "zuko RealNVP", 60.0, 0)).touch()
+    of = anytime.Bench.of("anytime", "", tmp_path)
+    assert [r["seed"] for r in of.runs] == [0, 2]
+    made: list[int] = []
+    monkeypatch.setattr(of, "score", lambda *job: made.append(job[-1]) or run)
+    list(of.all([("magic", "zuko RealNVP", 60.0, seed) for seed in range(4)]))
+    assert sorted(made) == [1, 3]
+    monkeypatch.setattr(anytime, "commit", lambda: "def")
+    assert anytime.Bench.of("anytime", "", tmp_path).runs == []
 
 
 def made_up_runs() -> list[dict[str, Any]]:
