@@ -17,14 +17,14 @@ import anytime_sets
 import samples_sets
 from figures import ROOT
 
-NAMES = ("throughput", "scaling", "scoring", "moons_gap", "members", "anytime", "peers")
+NAMES = ("throughput", "scaling", "scoring", "moons_gap", "members", "anytime", "peers", "picture")
 
 
 def steps(peers: str, data: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
     """-> arguments of the scripts to run, and why others are left out."""
     runs = {
         "throughput": [], "scaling": [], "scoring": [], "moons_gap": ["--seconds", "10", "30", "--notebook", "1"],
-        "members": [], "anytime": ["--sets", "moons", "--peers", peers], "peers": ["--peers", peers],
+        "members": [], "anytime": ["--sets", "moons", "--peers", peers], "peers": ["--peers", peers], "picture": [],
     }  # fmt: skip
     absent = {}
     if shutil.which(peers) is None:

@@ -151,6 +151,9 @@ BLOCKS: dict[str, tuple[str, Callable[[Result], Rendered]]] = {  # name of the b
 }
 
 
+PICTURES = {"docs/warped_grid.png": "picture"}  # picture: result
+
+
 def rendered(results: dict[str, Result], at: str) -> tuple[dict[str, list[str]], list[Figure], list[str]]:
     """-> lines of each block, figures, and what is absent; only results of commit `at` count."""
     blocks, figures, absent = {}, [], []
@@ -167,6 +170,12 @@ def rendered(results: dict[str, Result], at: str) -> tuple[dict[str, list[str]],
             blocks[name] = lines
             figures += [Figure(what, value, made["command"], at) for what, value in found]
             absent += [] if found else [f"{name}: {source}.json has no such runs"]
+    for picture, source in PICTURES.items():
+        made = (results.get(source) or {}).get("machine", {})
+        if at and made.get("commit") == at:
+            figures.append(Figure(picture, "a picture", made["command"], at))
+        else:
+            absent.append(f"{picture}: drawn at another commit")
     return blocks, figures, absent
 
 
@@ -176,7 +185,12 @@ def table(figures: list[Figure], absent: list[str]) -> str:
     lines += ["| figure | value | command | commit |", "|---|---|---|---|"]
     lines += [f"| {f.what} | {f.value} | `{f.command}` | {f.commit} |" for f in figures]
     if absent:
-        lines += ["", "Absent, and not in the README:", "", *(f"- {line}" for line in absent)]
+        lines += [
+            "",
+            "Not of this commit, and therefore no figure of the README:",
+            "",
+            *(f"- {line}" for line in absent),
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -230,6 +244,11 @@ def problems(texts: dict[str, str], page: str, results: dict[str, Result]) -> li
     return told
 
 
+def loaded() -> dict[str, Result]:
+    """The results that figures and pictures come from."""
+    return {source: load(source) for source in [*(source for source, _ in BLOCKS.values()), *PICTURES.values()]}
+
+
 def texts() -> dict[str, str]:
     """The README and the pages of docs/."""
     paths = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
@@ -240,7 +259,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing")
     args = parser.parse_args()
-    results = {source: load(source) for source, _ in BLOCKS.values()}
+    results = loaded()
     if not args.check:
         blocks, figures, absent = rendered(results, commit())
         TABLE.write_text(table(figures, absent))
