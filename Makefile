@@ -2,11 +2,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PEERS ?= peers/bin/python
+PEERS ?= peers/flows/bin/python
 # A process for each core, of one thread each.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test test-plain test-slow notebook lint format bench bench-full clean
+.PHONY: demo test test-plain test-slow notebook lint format bench bench-full peers clean
 
 demo: $(VENV)/.installed
 	$(BIN)/pushforward demo
@@ -35,22 +35,24 @@ format: $(VENV)/.installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Under an hour on two cores.
+# Every figure of the README, at one commit. Under an hour on two cores; downloads nothing, and says what is absent.
 bench: $(VENV)/.installed
-	$(BIN)/python benchmarks/throughput.py
-	$(BIN)/python benchmarks/members.py --steps 0
-	$(BIN)/python benchmarks/scaling.py
-	$(BIN)/python benchmarks/scoring.py
-	$(BIN)/python benchmarks/moons_gap.py
+	$(BIN)/python benchmarks/bench.py --peers $(PEERS)
 
-# Hours. PEERS is a Python that has benchmarks/peers-requirements.txt; each script says which tables it needs.
+# Some eight hours; each script goes on where it was stopped, or says which sets are absent.
 bench-full: bench
-	$(BIN)/python benchmarks/peers.py --peers $(PEERS)
 	$(BIN)/python benchmarks/tables.py
 	$(BIN)/python benchmarks/anomalies.py
 	$(BIN)/python benchmarks/photoz.py
 	$(BIN)/python benchmarks/anytime.py --peers $(PEERS)
+	$(BIN)/python benchmarks/samples.py
 	$(BIN)/python benchmarks/gpu.py
+
+# The other libraries, in environments of their own: this downloads.
+peers: $(VENV)/.installed
+	$(PYTHON) -m venv peers/flows
+	peers/flows/bin/pip install --quiet -r benchmarks/peers-requirements.txt
+	$(BIN)/python benchmarks/samples.py --setup
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 import pushforward as pf
 
 RESULTS = Path(__file__).parent / "results"
+CODE = ("src", ":(glob)benchmarks/*.py")
 
 
 class PlainRealNVP(nn.Module):
@@ -94,16 +97,26 @@ def conditioner_flop(flow: pf.Flow) -> int:
     return sum(2 * p.numel() for name, p in flow.named_parameters() if p.ndim == 2 and ".weights." in name)
 
 
+def commit() -> str:
+    """The last commit that changed the package or the benchmarks, in short; "" outside of git.
+
+    A + stands behind it where they differ from what is committed. A commit of results alone does not change it.
+    """
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).resolve().parents[1]), *arguments, "--", *CODE]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    return git("log", "-1", "--format=%h") + ("+" if git("status", "--porcelain") else "")
+
+
 def machine() -> dict[str, object]:
-    git = ["git", "-C", str(Path(__file__).parent)]
-    commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    dirty = subprocess.run([*git, "status", "--porcelain", "src"], capture_output=True, text=True, check=False)
     model = next(
         (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor()
     )
     return {
-        "commit": commit.stdout.strip() + ("+" if dirty.stdout.strip() else ""),
-        "command": " ".join(["python", *sys.argv]),
+        "commit": commit(),
+        "command": shlex.join(["python", *sys.argv]),
         "cpu": model,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
@@ -117,16 +130,29 @@ def _cpuinfo() -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
+def load(name: str) -> dict[str, Any]:
+    """A result that `write` kept; empty where there is none."""
+    file = RESULTS / f"{name}.json"
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+def last_line(error: str) -> str:
+    """What an error of a process says, in one line that fits a cell of a table."""
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    return (lines[-1] if lines else "ended without a word").replace("|", "/")[:200]
+
+
 def median(values: list[float]) -> float:
     return statistics.median(values)
 
 
-def write(name: str, result: dict[str, object], table: list[str]) -> None:
-    """Keeps a result as JSON and as a Markdown table, and prints the table."""
+def write(name: str, result: dict[str, object], table: list[str], show: bool = True) -> None:
+    """Keeps a result as JSON and as a Markdown table, and prints the table if it is to be shown."""
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps({"machine": machine(), **result}, indent=1)
     (RESULTS / f"{name}.json").write_text(text + "\n")
     facts = ", ".join(f"{k} {v}" for k, v in machine().items() if k != "command")
     lines = [f"# {name}", "", f"`{machine()['command']}`", "", *table, "", facts, ""]
     (RESULTS / f"{name}.md").write_text("\n".join(lines))
-    print("\n".join(table))
+    if show:
+        print("\n".join(table))

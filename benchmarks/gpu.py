@@ -10,23 +10,25 @@ Without a CUDA device it says so and ends. `--device cpu --small` runs every par
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import statistics
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
 import pushforward as pf
-from common import conditioner_flop, write
+from common import conditioner_flop, last_line, write
 from peer import TORCH
 from pushforward.toys import TwoMoons
 
 PEERS = [name for name in ("zuko", "nflows") if importlib.util.find_spec(name)]
 GAP = 0.01
+MOONS_POINTS = 200_000  # of 20,000 the standard error is as large as what is to be told apart
 MOONS_SECONDS = (1, 2, 4, 8, 16, 32, 64)
 # name, features, depth, width, rows to score, rows of a step
 SIZES = (
@@ -57,6 +59,16 @@ class Bench:
             self.wait()
             times.append(time.perf_counter() - start)
         return statistics.median(times[1:])
+
+    @contextlib.contextmanager
+    def naming(self, name: str) -> Iterator[None]:
+        """Tells what fails within, with its error, and goes on."""
+        try:
+            yield
+        except Exception as error:
+            self.result[name] = f"{type(error).__name__}: {error}"
+            self.lines.append(f"| {name} | failed: {last_line(str(self.result[name]))} |")
+            print(self.lines[-1], flush=True)
 
     def tell(self, name: str, value: float, unit: str) -> None:
         self.result[f"{name} ({unit})"] = value
@@ -96,7 +108,7 @@ def scoring(bench: Bench, name: str, features: int, depth: int, width: int, rows
         assert flow.rounding is not None
         bench.tell(f"{name}, mean difference of bf16", flow.rounding.mean, "nats")
         for peer in PEERS:
-            with bench.device:
+            with bench.device, bench.naming(f"{peer}: scoring, {name}"):
                 model, log_prob, sample = TORCH[peer](features, depth, width)
                 model.to(bench.device)
                 bench.tell(f"{peer}: log_prob, {name}", rows / bench.seconds(lambda f=log_prob: f(x)), "rows/s")
@@ -111,12 +123,13 @@ def training(bench: Bench, name: str, features: int, depth: int, width: int, bat
     taken = bench.seconds(lambda: next(records)) / steps
     bench.tell(f"training step, {name}, batch {batch:,}", taken * 1e3, "ms")
     for peer in PEERS:
-        with bench.device:
-            model, log_prob, _ = TORCH[peer](features, depth, width)
-        model.to(bench.device)
-        optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
-        run = lambda f=log_prob, o=optimizer: [peer_step(f, o, x[:batch]) for _ in range(steps)]  # noqa: E731
-        bench.tell(f"{peer}: training step, {name}, batch {batch:,}", bench.seconds(run) / steps * 1e3, "ms")
+        with bench.naming(f"{peer}: training step, {name}, batch {batch:,}"):
+            with bench.device:
+                model, log_prob, _ = TORCH[peer](features, depth, width)
+            model.to(bench.device)
+            optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+            run = lambda f=log_prob, o=optimizer: [peer_step(f, o, x[:batch]) for _ in range(steps)]  # noqa: E731
+            bench.tell(f"{peer}: training step, {name}, batch {batch:,}", bench.seconds(run) / steps * 1e3, "ms")
 
 
 def peer_step(log_prob: Callable[..., torch.Tensor], optimizer: torch.optim.Optimizer, x: torch.Tensor) -> None:
@@ -128,15 +141,19 @@ def peer_step(log_prob: Callable[..., torch.Tensor], optimizer: torch.optim.Opti
 def moons(bench: Bench) -> None:
     """The shortest of the trainings that ends within the gap; each is a run of its own, whose schedule ends with it."""
     toy = TwoMoons()
-    x = toy.sample(20_000, generator=torch.Generator().manual_seed(12345))
-    truth = toy.log_prob(x).mean()
+    x = toy.sample(2_000 if bench.small else MOONS_POINTS, generator=torch.Generator().manual_seed(12345))
+    truth = toy.log_prob(x).double()
     for seconds in MOONS_SECONDS[:1] if bench.small else MOONS_SECONDS:
         flow = pf.real_nvp(2, seed=0).to(bench.device)
         rows = toy.sample(1_000_000, generator=torch.Generator().manual_seed(1))
         pf.fit(flow, rows.to(bench.device), seconds=seconds, batch=4096, progress="none")
         with torch.no_grad():
-            gap = float(truth - flow.log_prob(x.to(bench.device)).mean())
+            difference = truth - flow.log_prob(x.to(bench.device)).double().cpu()
+        gap = float(difference.mean())
         bench.tell(f"two moons, gap after {seconds} s", gap, "nats")
+        bench.tell(
+            f"two moons, standard error of the gap after {seconds} s", float(difference.std()) / len(x) ** 0.5, "nats"
+        )
         if gap <= GAP:
             bench.tell(f"two moons, seconds to a gap of {GAP}", seconds, "s")
             return

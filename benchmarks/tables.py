@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 import pushforward as pf
-from common import RESULTS, write
+from common import RESULTS, commit, write
 from pushforward.io.frames import Frame, read
 from pushforward.io.tables import read_table
 
@@ -80,7 +80,8 @@ def judge(name: str, path: Path, load: Callable[[Path], Any], seed: int, trainin
     print("training", density.training_summary, flush=True)
     likelihood = report["likelihood"].figures
     return {
-        "set": name, "rows": len(train), "held_out": len(test), "columns": len(train.names), "seconds": seconds,
+        "set": name, "commit": commit(), "rows": len(train), "held_out": len(test), "columns": len(train.names),
+        "seconds": seconds,
         "recipe": flow, "training": density.training_summary, "schema": density.schema.describe(),
         "nats": likelihood["mean"], "se": likelihood["se"], "baselines": likelihood["baselines"],
         "verdicts": {s.name: s.verdict for s in report}, "why": {s.name: s.why for s in report},
@@ -91,8 +92,8 @@ def judge(name: str, path: Path, load: Callable[[Path], Any], seed: int, trainin
 def table(results: list[dict[str, Any]]) -> list[str]:
     lines = [
         f"| set | rows x columns | s | nats per row | above Gaussian | above mixture | likelihood | "
-        f"{' | '.join(SECTIONS.values())} |",
-        "|---" * (7 + len(SECTIONS)) + "|",
+        f"{' | '.join(SECTIONS.values())} | commit |",
+        "|---" * (8 + len(SECTIONS)) + "|",
     ]
     for r in results:
         over = [_gain(r["baselines"].get(b)) for b in ("gaussian", "mixture")]
@@ -101,7 +102,7 @@ def table(results: list[dict[str, Any]]) -> list[str]:
             verdicts[3] += f" ({r['auc']:.3f}; real {r['real_auc']:.3f})"
         lines.append(
             f"| {r['set']} | {r['rows']:,} x {r['columns']} | {r['seconds']:.0f} | {r['nats']:.3f} +- {r['se']:.3f} | "
-            f"{' | '.join(over)} | {' | '.join(verdicts)} |"
+            f"{' | '.join(over)} | {' | '.join(verdicts)} | {r.get('commit', 'earlier')} |"
         )
     return lines
 
