@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..bijections.precondition import whitens
 from ..density import Density
 from ..flow import Flow
 from ..io.frames import Frame, read
@@ -21,7 +22,7 @@ from ..io.tables import TableFile
 from ..mixture import Ensemble, Mixture
 from ..recipes import RECIPES
 from ..training import Epoch, Fit, fit
-from ..training.auto import Choice, choose, whitens
+from ..training.auto import Choice, choose
 from ..training.data import checked_weights, held_out, normalised
 from ..training.progress import reporter
 from ..training.settings import check_settings
@@ -134,7 +135,7 @@ def fit_table(
         _, embed = embedders(space.sizes, space.given_sizes, space.given_numbers)
         choice = choose(count, len(space.numbers), recipe=recipe, seconds=training.get("seconds"),
                         context_dim=0 if embed is None else embed.features_out)  # fmt: skip
-    size = {"depth": depth, "width": width} | dict(model or {})
+    size = {"depth": depth, "width": width, "precondition": False} | dict(model or {})
     density = TableDensity(schema, given, _untrained(space, choice, members, seed, size))
     rows, val_rows = _split(density, frame, val, weights, fraction, seed)
     if training.pop("check", True):
@@ -174,7 +175,7 @@ def _untrained(
     layout = (space.sizes, space.given_sizes, space.given_numbers)
     embed_mass, embed_flow = embedders(*layout, generator)
     mass = MassFunction(space.sizes, embed_mass, seed=seed) if space.sizes else None
-    flows: list[Flow] = []
+    flows: list[Flow] = []  # without a `Precondition` of their own: `StatesThenNumbers` has one
     for k in range(members if choice is not None else 0):
         assert choice is not None
         context = 0 if embed_flow is None else embed_flow.features_out

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..density import Density
+from ..density import Density, FixedStart
 from ..flow import Flow
 from . import auto
 from .checkpoint import Checkpoint
 from .data import (
+    behind,
     check_no_table,
     count_rows,
     digest,
@@ -98,17 +99,23 @@ def train(
     began = time.perf_counter()
     settings = _complete(TrainSettings.of(locals()), density, data)
     size = settings.batch or 1
-    rows, val_rows, first = split(density, data, val, context, weights, val_fraction, size, seed)
+    start = _fixed_start(density, settings)
+    dtype = None if start is None else torch.float64
+    rows, val_rows, first = split(density, data, val, context, weights, val_fraction, size, seed, dtype)
     density.eval()
+    trained, offset, val_offset = density, 0.0, 0.0
     if first is not None:
         density.initialize(first.x, first.context)
         if check and settings.noise == 0 and first.x.ndim == 2:  # noise gives each value a width
             warn_of_unbounded(first.x.cpu().numpy())
+        if start is not None:
+            trained = start.rest.eval()
+            rows, val_rows, first, offset, val_offset = behind(start, rows, val_rows, first)
         rows = with_noise(rows, first, settings.noise or 0.0)
     size = min(size, len(rows))
     settings = _with_length(settings, size, len(rows), count_rows(data))
-    members = Members(density, settings)
-    run = Run(density, members, settings, val_rows, len(rows) // size * size, began)
+    members = Members(trained, settings)
+    run = Run(trained, members, settings, val_rows, len(rows) // size * size, began)
     generator = torch.Generator().manual_seed(seed + 1)
     saved = None
     if checkpoint is not None:
@@ -116,13 +123,13 @@ def train(
         saved = Checkpoint(checkpoint, _setup(settings, members.optimizer_name, len(rows), lasting))
     try:
         if saved is not None:
-            run.resume(saved.read(density, members, generator))
+            run.resume(saved.read(trained, members, generator))
         if run.step == 0:
             run.validate()
-        threads = threads_for(density, settings.objective, first, size)
+        threads = threads_for(trained, settings.objective, first, size)
         batches = endless(rows, size, generator, len(members), run.growth)
         while run.stopped is None:
-            with stepping(density, threads):
+            with stepping(trained, threads):
                 while not run.is_due():
                     part = next(batches)
                     losses = members.losses(part)
@@ -133,8 +140,8 @@ def train(
             if run.step == 0:
                 warnings.warn(f"{seconds:g} s were over before the first step: the flow is not trained", stacklevel=2)
             elif saved is not None and run.seen == 0:  # after a whole pass
-                saved.write(density, members, generator, run.state())
-            yield epoch
+                saved.write(trained, members, generator, run.state())
+            yield epoch.shifted(offset, val_offset)
     finally:
         members.release()
 
@@ -212,6 +219,12 @@ def _complete(given: TrainSettings, density: Density, data: Any) -> TrainSetting
     shape = row_shape(member)
     table = len(shape) == 1 and not draws(data)
     return auto.complete(given, recipe, count_rows(data), shape, table)
+
+
+def _fixed_start(density: Density, settings: TrainSettings) -> FixedStart | None:
+    """The maps that come before all that is trained, where the objective is one of the density alone."""
+    is_likelihood = settings.objective is negative_log_likelihood and settings.metric in (None, negative_log_likelihood)
+    return density.fixed_start() if is_likelihood and not settings.compile else None
 
 
 def _with_length(settings: TrainSettings, batch: int, rows: int, given_rows: int) -> TrainSettings:
