@@ -13,7 +13,8 @@ from torch.distributions import Distribution
 from .bases import Base, as_base, as_shape
 from .bijections import Bijection, Chain, checked, reads_context, warn_of_rounding
 from .chunks import in_chunks, map_rows, spans_of
-from .density import Density, FixedStart, InnerFlow, Tensors, Vectors, as_count, as_generator, as_numbers, first_floating
+from .density import Density, InnerFlow, Tensors, Vectors, as_count, as_generator, as_numbers, first_floating
+from .density import FixedStart as FixedStart
 from .distribution import FlowDistribution
 from .switch import PLAIN, is_eager
 

@@ -8,7 +8,7 @@ Everything is float64: detail that float32 would lose is kept. Columns of tables
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -61,8 +61,8 @@ class Knots(NamedTuple):
 
     def padded(self, most: int) -> Knots:
         """The same, with so many knots a column."""
-        parts = (torch.cat([t, t[:, -1:].expand(-1, most - t.shape[1])], 1) for t in self[:3])
-        return Knots(*parts, self.heavy)
+        x, y, slope = (torch.cat([t, t[:, -1:].expand(-1, most - t.shape[1])], 1) for t in self[:3])
+        return Knots(x, y, slope, self.heavy)
 
     def to(self, device: torch.device) -> Knots:
         """The same on a device."""
@@ -71,7 +71,7 @@ class Knots(NamedTuple):
 
 def bend(x: Tensor, knots: Knots) -> tuple[Tensor, Tensor]:
     """x (..., C) float64 -> y (..., C), log dy/dx (..., C)."""
-    x_k, y_k, d_k, heavy = knots
+    x_k, _, d_k, heavy = knots
     inside = x.clamp(x_k[:, 0], x_k[:, -1])
     i = _interval(inside, x_k)
     left, h, low, rise, d0, d1 = _cell(knots, i)

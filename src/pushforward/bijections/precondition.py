@@ -74,7 +74,7 @@ class Precondition(Bijection):
         """Data to latent: x (B, C, *S) of any dtype -> z (B, C, *S), log_det (B,) float64."""
         rows, log_slope = x.double().movedim(1, -1), None
         if self.bends:
-            rows, log_slope = bend(rows, Knots(*self.knots, self.heavy))
+            rows, log_slope = bend(rows, self._bends())
         y = (rows - self.centre) @ self.matrix.mT
         beyond = (y.abs() - _FOLD).clamp_min(0) / _SOFT
         z = torch.where(beyond > 0, y.sign() * (_FOLD + _SOFT * beyond.log1p()), y)
@@ -91,7 +91,7 @@ class Precondition(Bijection):
         x = flat.view(y.shape) + self.centre
         log_det = sum_event(beyond) - log_det_of_sites(self.matrix.diagonal().log().sum(), z)
         if self.bends:
-            knots = Knots(*self.knots, self.heavy)
+            knots = self._bends()
             x = unbend(x, knots, _FARTHEST)
             log_det = log_det - sum_event(bend(x, knots)[1])
         return x.movedim(-1, 1).to(z.dtype), log_det
@@ -118,12 +118,16 @@ class Precondition(Bijection):
             self._bend_by(knots)
             rows = bend(rows, knots)[0]
         matrix = whitening(rows, only_scales=self.bends and not _pays_to_whiten(rows))
-        # The middle of the whitened columns: that of each column by itself would lie off the plane of near-singular ones.
+        # The middle of the whitened columns: the middles of near-singular ones by themselves lie off their plane.
         middle = rows.mean(0)
         off = ((rows - middle) @ matrix.mT).median(0).values
         self.centre.copy_(middle + torch.linalg.solve_triangular(matrix, off[:, None], upper=False)[:, 0])
         self.matrix.copy_(matrix)
         self.initialized.fill_(True)
+
+    def _bends(self) -> Knots:
+        x, y, slope = self.knots.unbind()
+        return Knots(x, y, slope, self.heavy)
 
     @torch.no_grad()
     def _bend_by(self, knots: Knots) -> None:

@@ -116,7 +116,12 @@ def like(density: Density) -> Tensor:
 
 
 def as_rows(
-    density: Density, x: Any, context: Any = None, weights: Any = None, name: str = "x", dtype: torch.dtype | None = None
+    density: Density,
+    x: Any,
+    context: Any = None,
+    weights: Any = None,
+    name: str = "x",
+    dtype: torch.dtype | None = None,
 ) -> Batch:
     """Checks rows x (N, *shape), context (N, ...) and weights (N,), and brings them to the density's dtype and device.
 

@@ -1,4 +1,4 @@
-"""Training: `train` is a generator of epochs, `fit` exhausts it."""
+"""The training loop: `train` is a generator of epochs."""
 
 from __future__ import annotations
 
@@ -10,16 +10,13 @@ from functools import partial
 from os import PathLike
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..density import Density, FixedStart
-from ..flow import Flow
 from . import auto
 from .checkpoint import Checkpoint
 from .data import (
     behind,
-    check_no_table,
     count_rows,
     digest,
     draws,
@@ -30,9 +27,9 @@ from .data import (
 )
 from .objective import Batch, Objective, negative_log_likelihood
 from .optimizer import Members
-from .progress import Epoch, Fit, reporter
+from .progress import Epoch
 from .run import Run, stepping, threads_for
-from .settings import TrainSettings, check_settings, described
+from .settings import TrainSettings, described
 from .unbounded import warn_of_unbounded
 
 
@@ -146,64 +143,6 @@ def train(
         members.release()
 
 
-def fit(
-    density: Density | str,
-    data: Any = None,
-    val: Any = None,
-    *,
-    context: Any = None,
-    weights: Any = None,
-    progress: str | Callable[[Epoch], None] = "auto",
-    **settings: Any,
-) -> Fit:
-    """Trains a density to the end, showing progress on stderr; Ctrl-C ends it early with the best weights so far.
-
-    Args:
-        density: over tensors; or "auto", or the name of a recipe, for a flow that `choose` fits to the number of rows
-            and columns and to `seconds`.
-        data: the training rows (N, *shape), or a function that draws them; see `train`.
-        val: validation rows, as in `train`.
-        context: (N, ...), as in `train`.
-        weights: (N,), as in `train`.
-        progress: "rich" a live line, "plain" some lines, "none" silence; "auto" takes rich on a terminal that has it.
-            Or a function of your own, which is called with each `Epoch`.
-        settings: every other argument of `train`, such as epochs, steps, seconds, batch or lr.
-
-    Returns:
-        A `Fit`: the epochs, why it stopped, a summary, and the density.
-
-    Raises:
-        ValueError: as `train` and `choose`; rows that are not (N, D) for a flow that is to be chosen.
-
-    Example:
-        >>> fit("auto", torch.randn(200, 2), steps=20, progress="none").flow.shape
-        (2,)
-        >>> from pushforward import real_nvp
-        >>> flow = real_nvp(2, depth=2, width=8, seed=0)
-        >>> fit(flow, torch.randn(200, 2), steps=20, progress="none").summary["steps"]
-        20
-    """
-    if isinstance(density, str):
-        began = time.perf_counter()
-        check_settings(settings)
-        density = _chosen(density, data, context, settings)
-        if settings.get("seconds") is not None:  # building counts
-            settings["seconds"] = max(settings["seconds"] - (time.perf_counter() - began), 1e-3)
-    result = Fit(density=density)
-    epochs = train(density, data, val, context=context, weights=weights, **settings)
-    with reporter(progress) as report:
-        try:
-            for epoch in epochs:
-                result.epochs.append(epoch)
-                result.stopped = epoch.stopped or result.stopped
-                report(epoch)
-        except KeyboardInterrupt:
-            result.stopped = "interrupted"
-        finally:
-            epochs.close()
-    return result
-
-
 if train.__doc__:  # not under python -OO
     train.__doc__ = train.__doc__.replace("{settings}", described())
 
@@ -256,22 +195,3 @@ def _identity(function: Any) -> str:
     code, cells = getattr(function, "__code__", None), getattr(function, "__closure__", None) or ()
     line = f":{code.co_firstlineno}" if code is not None and "<" in name else ""
     return f"{name}{line}{[cell.cell_contents for cell in cells] if cells else ''}"
-
-
-def _chosen(recipe: str, data: Any, context: Any, settings: dict[str, Any]) -> Flow:
-    """The flow that `choose` fits to the rows."""
-    example: Any = data
-    if draws(data):
-        drawn: Any = data(2, torch.Generator().manual_seed(settings.get("seed", 0)))
-        example, context = drawn[:2] if isinstance(drawn, tuple) else (drawn, None)
-    check_no_table(example)
-    shape = np.shape(example)
-    if len(shape) != 2:
-        raise ValueError(f"expected rows of shape (N, D) to choose a flow for, got {tuple(shape)}")
-    context_dim = 0 if context is None else np.shape(context)[-1]
-    rows = count_rows(data)
-    choice = auto.choose(
-        None if rows == auto.UNLIMITED else rows, shape[1], recipe=recipe, context_dim=context_dim,
-        seconds=settings.get("seconds"),
-    )  # fmt: skip
-    return choice.build(shape[1], context_dim=context_dim, seed=settings.get("seed", 0))
