@@ -275,14 +275,20 @@ def _is_stacked(estimator: FlowDensity, rows: WeightedRows) -> bool:
     """Whether simple densities are mixed with the flows.
 
     Raises:
-        ValueError: they are asked for, and rows have weights.
+        ValueError: they are asked for where there can be none.
     """
     if estimator.stack is not None and not isinstance(estimator.stack, bool):
         raise ValueError(f"stack must be True, False or None, got {estimator.stack!r}")
-    weighted = np.ptp(rows.weights) > 0
-    if estimator.stack and weighted:
-        raise ValueError("stack=True: rows with weights, or some of which are repeated, cannot be stacked")
-    return len(rows) <= FEW_ROWS and not weighted if estimator.stack is None else estimator.stack
+    if estimator.stack is False:
+        return False
+    problem = None
+    if np.ptp(rows.weights) > 0:
+        problem = "rows with weights, or some of which are repeated, cannot be stacked"
+    elif estimator.device is not None and torch.device(estimator.device).type != "cpu":
+        problem = "simple densities are for the CPU"
+    if estimator.stack and problem:
+        raise ValueError(f"stack=True: {problem}")
+    return problem is None and (bool(estimator.stack) or len(rows) <= FEW_ROWS)
 
 
 def _simple(train: WeightedRows, val: WeightedRows, seed: int, seconds: float | None) -> Stack:

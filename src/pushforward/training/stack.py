@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..baselines import Baseline, fit_baselines
-from ..density import Density
+from ..density import Density, first_floating
 from ..mixture import Mixture
 
 FEW_ROWS = 5000  # up to which rows are stacked
@@ -84,6 +84,7 @@ class Stack:
         shares = [float(weights[0]), *kept.values()]
         total = sum(shares)
         mixture = Mixture([inner, *(every[name] for name in kept)], shares)
+        mixture.weights = mixture.weights.to(first_floating(inner.parameters(), inner.buffers()).dtype)
         return mixture, {"flow": shares[0] / total} | {name: w / total for name, w in kept.items()}
 
 
