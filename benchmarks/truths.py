@@ -137,55 +137,65 @@ def gap(truth: Tensor, log_prob: Tensor) -> dict[str, float]:
     return {"gap": float(short.mean()), "error": float(short.std() / math.sqrt(len(short)))}
 
 
-def measure(case: Case, seconds: float, estimator: bool) -> dict[str, dict[str, float]]:
-    """The gaps of the defaults, and of the best simple density."""
+def of_auto(case: Case, seconds: float) -> dict[str, object]:
+    """Of `fit("auto")`."""
+    (x, context), (test, test_context) = drawn(case)
+    start = time.perf_counter()
+    fit = pf.fit("auto", x, context=context, seconds=seconds, progress="none")
+    took = time.perf_counter() - start
+    assert fit.density is not None
+    with torch.no_grad():
+        log_prob = fit.density.log_prob(test, test_context)
+    return {**gap(case.log_prob(test, test_context), log_prob), "seconds": took, "summary": fit.summary}
+
+
+def of_estimator(case: Case, seconds: float) -> dict[str, object]:
+    """Of `FlowDensity`."""
+    (x, context), (test, test_context) = drawn(case)
+    start = time.perf_counter()
+    given, test_given = (None if c is None else c.numpy() for c in (context, test_context))
+    model = pf.FlowDensity(seconds=seconds, random_state=0).fit(x.numpy(), context=given)
+    took = time.perf_counter() - start
+    scores = torch.from_numpy(model.score_samples(test.numpy(), context=test_given))
+    return {**gap(case.log_prob(test, test_context), scores), "seconds": took}
+
+
+def of_simple(case: Case, seconds: float) -> dict[str, object]:
+    """Of the best simple density, as the test rows judge."""
+    (x, context), (test, test_context) = drawn(case)
+    truth, fitted = case.log_prob(test, test_context), fit_baselines(x, (), context, 0)
+    gaps = {name: gap(truth, density.log_prob(test, test_context)) for name, density in fitted.items()}
+    best = min(gaps, key=lambda name: gaps[name]["gap"])
+    return {**gaps[best], "name": best}
+
+
+KINDS = {"auto": of_auto, "FlowDensity": of_estimator, "simple": of_simple}
+
+
+def drawn(case: Case) -> tuple[tuple[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]:
+    """Rows to learn from and to judge by, each with its context; the same every time."""
     torch.manual_seed(0)
-    (x, context), (test, test_context) = case.draw(case.rows), case.draw(TEST)
-    truth = case.log_prob(test, test_context)
-    result: dict[str, dict[str, float]] = {}
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        start = time.perf_counter()
-        with torch.enable_grad():
-            fit = pf.fit("auto", x, context=context, seconds=seconds, progress="none")
-        assert fit.density is not None
-        result["auto"] = gap(truth, fit.density.log_prob(test, test_context))
-        result["auto"] |= {"seconds": time.perf_counter() - start} | fit.summary
-        if estimator:
-            start = time.perf_counter()
-            given = None if context is None else context.numpy()
-            with torch.enable_grad():
-                model = pf.FlowDensity(seconds=seconds, random_state=0).fit(x.numpy(), context=given)
-            scores = model.score_samples(test.numpy(), context=None if test_context is None else test_context.numpy())
-            result["FlowDensity"] = gap(truth, torch.from_numpy(scores)) | {"seconds": time.perf_counter() - start}
-        simple = fit_baselines(x, (), context, 0)
-        gaps = {name: gap(truth, density.log_prob(test, test_context)) for name, density in simple.items()}
-        best = min(gaps, key=lambda name: gaps[name]["gap"])
-        result["simple"] = {"name": best} | gaps[best]  # type: ignore[dict-item]
-    return result
+    return case.draw(case.rows), case.draw(TEST)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--only", default="", help="part of the names of the cases")
-    parser.add_argument("--no-estimator", action="store_true")
+    parser.add_argument("--only", default="", help="part of the names of the cases; then nothing is written")
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
     options = parser.parse_args()
-    results = {}
+    warnings.simplefilter("ignore")
+    results: dict[str, object] = {"seconds": options.seconds}
+    table = [f"| nats short of the truth | {' | '.join(options.kinds)} |", "|---" * (len(options.kinds) + 1) + "|"]
     for name, case in CASES.items():
         if options.only in name:
-            results[name] = measure(case, options.seconds, not options.no_estimator)
-            print(name, results[name], flush=True)
-    if options.only or options.no_estimator:
-        return
-    lines = [
-        f"Nats a row short of the truth on {TEST:,} fresh rows, {options.seconds:g} s each; goal: within .1.", "",
-        '| rows | fit("auto") | FlowDensity | best simple density |', "|---|---|---|---|",
-    ]  # fmt: skip
-    for name, r in results.items():
-        cells = [f"{r[k]['gap']:.3f} ± {r[k]['error']:.3f}" for k in ("auto", "FlowDensity")]
-        lines.append(f"| {name} | {' | '.join(cells)} | {r['simple']['gap']:.3f} ({r['simple']['name']}) |")
-    write("truths", results, "\n".join(lines))
+            found = {kind: KINDS[kind](case, options.seconds) for kind in options.kinds}
+            results[name] = found
+            cells = [f"{r['gap']:.3f} ± {r['error']:.3f} {r.get('name', '')}".strip() for r in found.values()]
+            table.append(f"| {name} | {' | '.join(cells)} |")
+            print(table[-1], flush=True)
+    if not options.only:
+        write("truths", results, table)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What `fit` and the estimators put around a flow of arrays: fixed maps before it, simple densities and members beside."""
+"""What stands around a flow of arrays: fixed maps before it, simple densities and further members beside it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_bends_are_for_columns_that_need_them() -> None:
     straight = torch.randn(4000, 3, generator=seeded()) * 5
     layer = pf.Precondition(3, bends=True)
     layer.initialize(straight)
-    assert not layer.heavy.any()
+    assert not layer.is_bent
     assert float(layer(straight)[1].std()) < 0.05  # a line but for what is folded
 
 

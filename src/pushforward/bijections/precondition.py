@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..switch import is_eager
 from .base import Bijection, check_channels, log_det_of_sites, sum_event
 from .marginals import MOST_KNOTS, Knots, bend, fitted_knots, line, unbend
 from .norm import moments
@@ -54,6 +55,7 @@ class Precondition(Bijection):
     matrix: Tensor
     knots: Tensor
     heavy: Tensor
+    is_bent: Tensor
     initialized: Tensor
     _dtype_of_flow: Tensor
 
@@ -66,6 +68,7 @@ class Precondition(Bijection):
         if bends:
             self.register_buffer("knots", torch.empty(3, channels, MOST_KNOTS, dtype=torch.float64))
             self.register_buffer("heavy", torch.zeros(channels, 2, dtype=torch.bool))
+            self.register_buffer("is_bent", torch.tensor(False))
             self._bend_by(_lines(channels))
         self.register_buffer("initialized", torch.tensor(False))
         self.register_buffer("_dtype_of_flow", torch.empty(0), persistent=False)
@@ -73,7 +76,7 @@ class Precondition(Bijection):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S) of any dtype -> z (B, C, *S), log_det (B,) float64."""
         rows, log_slope = x.double().movedim(1, -1), None
-        if self.bends:
+        if self._is_to_bend():
             rows, log_slope = bend(rows, self._bends())
         y = (rows - self.centre) @ self.matrix.mT
         beyond = (y.abs() - _FOLD).clamp_min(0) / _SOFT
@@ -90,7 +93,7 @@ class Precondition(Bijection):
         flat = torch.linalg.solve_triangular(self.matrix.mT, y.reshape(-1, y.shape[-1]), upper=True, left=False)
         x = flat.view(y.shape) + self.centre
         log_det = sum_event(beyond) - log_det_of_sites(self.matrix.diagonal().log().sum(), z)
-        if self.bends:
+        if self._is_to_bend():
             knots = self._bends()
             x = unbend(x, knots, _FARTHEST)
             log_det = log_det - sum_event(bend(x, knots)[1])
@@ -115,8 +118,10 @@ class Precondition(Bijection):
         rows = rows.double()
         if self.bends:
             knots = _best_bends(rows[:_BENT_ROWS])
-            self._bend_by(knots)
-            rows = bend(rows, knots)[0]
+            if knots is not None:
+                self._bend_by(knots)
+                rows = bend(rows, knots)[0]
+            self.is_bent.fill_(knots is not None)
         matrix = whitening(rows, only_scales=self.bends and not _pays_to_whiten(rows))
         # The middle of the whitened columns: the middles of near-singular ones by themselves lie off their plane.
         middle = rows.mean(0)
@@ -124,6 +129,10 @@ class Precondition(Bijection):
         self.centre.copy_(middle + torch.linalg.solve_triangular(matrix, off[:, None], upper=False)[:, 0])
         self.matrix.copy_(matrix)
         self.initialized.fill_(True)
+
+    def _is_to_bend(self) -> bool:
+        """Whether a column is bent; the splines are lines where not, which a traced graph follows."""
+        return self.bends and not (is_eager() and not bool(self.is_bent))
 
     def _bends(self) -> Knots:
         x, y, slope = self.knots.unbind()
@@ -244,7 +253,7 @@ def _own_shares(rows: Tensor) -> Tensor:
     return torch.where(spread > 0, own.clamp_min(_LEAST_OWN), 1.0)
 
 
-def _best_bends(rows: Tensor) -> Knots:
+def _best_bends(rows: Tensor) -> Knots | None:
     """Which bends leave rows (N, C) nearest to a Gaussian: none, logarithms of heavy tails, or those and quantiles.
 
     Bends of columns that nearly determine each other would break what holds between them. What decides is the
@@ -255,26 +264,29 @@ def _best_bends(rows: Tensor) -> Knots:
         Knots.of(*zip(*(fitted_knots(column, gaussian) for column in columns), strict=True)).to(rows.device)
         for gaussian in (False, None)
     )
+    is_heavy = bool(heavy.heavy.any())
     if len(rows) <= 2 * rows.shape[1]:
-        return heavy
+        return heavy if is_heavy else None
     some = rows[:: math.ceil(len(rows) / max(_SCORED_ROWS, 4 * rows.shape[1]))]
-    gain = _of_marginals(some, quantiles) - _of_marginals(some, heavy)
-    candidates = [
-        heavy._replace(heavy=torch.zeros_like(heavy.heavy)), heavy, heavy.where(gain <= _OF_MARGINAL, quantiles)
-    ]  # fmt: skip
-    best, highest = candidates[0], -math.inf
-    for knots in candidates:
-        score = float((_of_marginals(some, knots) - _own_shares(bend(some, knots)[0]).log()).sum())
-        if score > highest + (_GAIN if highest > -math.inf else 0.0):
+    tails, of_tails = _scores(some, heavy)
+    gains = _scores(some, quantiles)[1] - of_tails > _OF_MARGINAL
+    best, highest = None, float((_scores(some, None)[0] if is_heavy or bool(gains.any()) else tails).sum())
+    for knots, is_another in ((heavy, is_heavy), (heavy.where(~gains, quantiles), bool(gains.any()))):
+        score = float(_scores(some, knots)[0].sum()) if is_another else -math.inf
+        if score > highest + _GAIN:
             best, highest = knots, score
     return best
 
 
-def _of_marginals(rows: Tensor, knots: Knots) -> Tensor:
-    """The mean log-density (C,) of each column of rows (N, C) by a Gaussian of its bent values, up to a constant."""
-    y, log_slope = bend(rows, knots)
+def _scores(rows: Tensor, knots: Knots | None) -> tuple[Tensor, Tensor]:
+    """How Gaussian bent rows (N, C) are: the mean log-density of each column given those before it, and by itself (C,).
+
+    They are those of Gaussians, up to a constant; None for knots leaves rows as they are.
+    """
+    y, log_slope = (rows, rows.new_zeros(1, 1)) if knots is None else bend(rows, knots)
     spread = y.std(0, correction=0)
-    return log_slope.mean(0) - torch.where(spread > 0, spread, 1.0).log()
+    alone = log_slope.mean(0) - torch.where(spread > 0, spread, 1.0).log()
+    return alone - _own_shares(y).log(), alone
 
 
 def _lines(channels: int) -> Knots:

@@ -180,7 +180,8 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
 
         The first call on an unfitted estimator builds the flow and takes its scale from these rows, which should be
         typical for those to come; a column that is constant in them stays a point mass. `epochs` and `steps`, where
-        set, take the place of the one pass; `lr` is 1e-3 unless set. Mixed rows cannot be trained further: what their
+        set, take the place of the one pass; `lr` is 1e-3 unless set. Simple densities that `fit` mixed with the flows
+        do not learn from further rows, and are left out from then on. Mixed rows cannot be trained further: what their
         columns are and hold is read off all rows at once.
 
         Args:
