@@ -89,6 +89,17 @@ def fitted_precondition() -> pf.Precondition:
     return layer
 
 
+def bent_precondition() -> pf.Precondition:
+    """Of a skewed column, one with heavy tails and two that are normal."""
+    layer, generator = pf.Precondition(4, bends=True), torch.Generator().manual_seed(0)
+    rows = torch.randn(2000, 4, generator=generator)
+    rows[:, 0] = rows[:, 0].exp().square()
+    rows[:, 1] /= rows[:, 2].clone()
+    rows[:, 2] = torch.randn(2000, generator=generator) + rows[:, 3]
+    layer.initialize(rows)
+    return layer
+
+
 class ContextNet(PointwiseNet):
     """As `PointwiseNet`, with a context that is added at each site."""
 
@@ -176,6 +187,7 @@ BIJECTIONS = [
     Case("OnHalf/D=1", lambda: pf.OnHalf(pf.ActNorm(1)), (1,)),
     Case("OnHalf/context", lambda: pf.OnHalf(pf.Coupling(mlp(1, 2, 3), pf.Affine())), (4,), 3),
     Case("Precondition", fitted_precondition, identity_at_zero=False, float64_log_det=True),
+    Case("Precondition/bends", bent_precondition, identity_at_zero=False, float64_log_det=True),
     Case("Precondition/image", lambda: pf.Precondition(3), (3, 2, 2), float64_log_det=True),
     Case("Standardize", fitted_standardize, identity_at_zero=False),
     Case("Standardize/image", lambda: pf.Standardize(3), (3, 2, 2)),

@@ -44,7 +44,7 @@ def normal_rows(n: int = 300, d: int = 2, seed: int = 0) -> np.ndarray:
 
 
 def small(**settings: Any) -> pf.FlowDensity:
-    return pf.FlowDensity(**{"depth": 2, "width": 8, "steps": 40, "random_state": 0} | settings)
+    return pf.FlowDensity(**{"depth": 2, "width": 8, "steps": 40, "stack": False, "random_state": 0} | settings)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_latents_have_the_base_density_of_the_flow() -> None:
     assert model.flow_ is not None
     z, drawn = model.transform(x), model.flow_.base.sample(2000, generator=torch.Generator().manual_seed(0))
     parts = np.linspace(0.05, 0.95, 10)
-    assert np.allclose(np.quantile(z, parts), np.quantile(drawn.detach().numpy(), parts), atol=0.25)
+    assert np.allclose(np.quantile(z, parts), np.quantile(drawn.detach().numpy(), parts), atol=0.3)
 
 
 def test_transform_and_back(fitted: pf.FlowDensity) -> None:
@@ -466,11 +466,11 @@ def test_partial_fit_goes_on() -> None:
 def test_warm_start_goes_on_from_the_weights() -> None:
     x = normal_rows(300)
     model = small(steps=200, warm_start=True).fit(x)
-    scale = model.flow_.bijection.bijections[0].std.clone()  # type: ignore[union-attr]
+    scale = model.flow_.bijection.bijections[0].matrix.clone()  # type: ignore[union-attr]
     before = model.score(x)
     model.set_params(steps=2, lr=1e-5).fit(x[:250])
     assert model.score(x) == pytest.approx(before, abs=0.02)
-    assert torch.equal(model.flow_.bijection.bijections[0].std, scale)  # type: ignore[union-attr]
+    assert torch.equal(model.flow_.bijection.bijections[0].matrix, scale)  # type: ignore[union-attr]
     cold = small(steps=2, lr=1e-5).fit(x[:250])
     assert cold.score(x) < before - 0.01
 
@@ -601,7 +601,8 @@ def test_every_setting_of_a_training_reaches_it(name: str) -> None:
 
 def test_further_settings_of_a_training() -> None:
     x = normal_rows(30)
-    plain, decayed = small(steps=5).fit(x), small(steps=5, training={"weight_decay": 10.0}).fit(x)
+    settings: dict[str, Any] = {"steps": 5, "val_fraction": 0.0}
+    plain, decayed = small(**settings).fit(x), small(**settings, training={"weight_decay": 10.0}).fit(x)
     assert plain.score(x) != decayed.score(x)
     with pytest.raises(ValueError, match="got 'speed'"):
         small(training={"speed": 1}).fit(x)

@@ -20,6 +20,7 @@ from .bijections import MaskedCoupling as MaskedCoupling
 from .bijections import OnHalf as OnHalf
 from .bijections import Permute as Permute
 from .bijections import Precondition as Precondition
+from .bijections import PreconditionContext as PreconditionContext
 from .bijections import RationalQuadratic as RationalQuadratic
 from .bijections import Rearrangement as Rearrangement
 from .bijections import Rotation as Rotation

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -48,6 +48,26 @@ class InnerFlow(NamedTuple):
     flow: Flow
     x: Tensor
     context: Tensor | None
+
+
+class FixedStart(NamedTuple):
+    """The maps that a density begins with and that no training changes: rows can be mapped once, before the first step.
+
+    Attributes:
+        map: (x (N, *shape) float64, context (N, K) or None) -> what `rest` takes of them, and the log-determinant (N,)
+            float64. Only differences between float64 rows survive in float32.
+        rest: the density of what the maps make, which shares its parameters with the whole.
+        state: all that the map depends on.
+    """
+
+    map: Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor | None, Tensor]]
+    rest: Density
+    state: tuple[Tensor, ...]
+
+    def is_same_map(self, other: FixedStart) -> bool:
+        """Whether another density begins with the same map."""
+        pairs = zip(self.state, other.state, strict=False)
+        return len(self.state) == len(other.state) and all(torch.equal(a, b) for a, b in pairs)
 
 
 class Density(nn.Module, ABC):
@@ -103,6 +123,10 @@ class Density(nn.Module, ABC):
         Where it is one flow, `latent` is that flow's, and follows its base. None by default.
         """
         return []
+
+    def fixed_start(self) -> FixedStart | None:
+        """What it begins with that is fixed once `initialize` saw data; None where there is no such map."""
+        return None
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """`log_prob` of one batch, x (B, *shape), context (B, K) -> (B,)."""

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from .bases import Base, as_base, as_shape
-from .bijections import Bijection, checked, reads_context, warn_of_rounding
+from .bijections import Bijection, Chain, checked, reads_context, warn_of_rounding
 from .chunks import in_chunks, map_rows, spans_of
 from .density import Density, InnerFlow, Tensors, Vectors, as_count, as_generator, as_numbers, first_floating
+from .density import FixedStart as FixedStart
 from .distribution import FlowDistribution
 from .switch import PLAIN, is_eager
 
@@ -140,6 +141,21 @@ class Flow(Density):
     def inner_flows(self, x: Any, context: Any = None) -> list[InnerFlow]:
         """Itself, with x (N, *shape) and context (N, K) as it takes them."""
         return [InnerFlow(self, *self._rows(x, context)[:2])]
+
+    def fixed_start(self) -> FixedStart | None:
+        """The first layer, if it is fixed as a `Precondition` is, and the `embed` that is; the rest shares all else."""
+        if type(self.bijection) is not Chain or not len(self.bijection) or not self.bijection[0].is_fixed:
+            return None
+        first, *others = cast("list[Bijection]", list(self.bijection.bijections))
+        embed, further = (self.embed, None) if getattr(self.embed, "is_fixed", False) else (None, self.embed)
+        rest = Flow(Chain(*others), self.shape, self.base, further, context_dim=self.context_dim)
+        rest.recipe = self.recipe
+
+        def apply(x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
+            z, log_det = first(x)
+            return z, context if context is None or embed is None else embed(context), log_det
+
+        return FixedStart(apply, rest, (*first.buffers(), *(() if embed is None else embed.buffers())))
 
     def f(self, x: Any, context: Any = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (*N, *shape), context (*N, K) -> z (*N, *shape), log|det dz/dx| (*N,)."""
@@ -325,7 +341,8 @@ class Flow(Density):
         """context (*M, K) -> (M, K), the leading axes *M."""
         if context is None:
             return None, ()
-        context = as_numbers(context, "context", self._like())
+        keeps = getattr(self.embed, "takes_float64", False) and not _holds(context, self._like().dtype)
+        context = as_numbers(context, "context", self._like(), torch.float64 if keeps else None)
         rank = len(self.context_dim) if isinstance(self.context_dim, tuple) else 1
         if context.ndim < rank:
             raise ValueError(f"expected a context with at least {rank} axes, got shape {tuple(context.shape)}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from .density import Density, InnerFlow, Space, as_count, as_generator
+from .density import Density, FixedStart, InnerFlow, Space, as_count, as_generator
 
 if TYPE_CHECKING:
     from .flow import Flow
@@ -75,6 +75,13 @@ class Mixture(Density):
         """Each of its densities', from the same batch."""
         for density in self:
             density.initialize(x, context)
+
+    def fixed_start(self) -> FixedStart | None:
+        """That of its densities, if it is the same map of rows for all of them."""
+        starts = [start for density in self if (start := density.fixed_start()) is not None]
+        if len(starts) < len(self) or not all(start.is_same_map(starts[0]) for start in starts):
+            return None
+        return starts[0]._replace(rest=Mixture([start.rest for start in starts], self.weights))
 
     def __len__(self) -> int:
         return len(self.densities)

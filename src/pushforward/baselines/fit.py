@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,8 +23,9 @@ _FEW = 10  # rows a column, below which a covariance is shrunk
 
 
 def fit_baselines(
-    x: Tensor, sizes: Sequence[int], context: Tensor | None, seed: int, *, context_sizes: Sequence[int] = ()
-) -> dict[str, Baseline]:
+    x: Tensor, sizes: Sequence[int], context: Tensor | None, seed: int, *, context_sizes: Sequence[int] = (),
+    names: Collection[str] | None = None, seconds: float | None = None,
+) -> dict[str, Baseline]:  # fmt: skip
     """Fits each baseline that rows allow; without scikit-learn only those that do not need it.
 
     Args:
@@ -31,45 +34,63 @@ def fit_baselines(
         context: (N, G), on which they are conditioned; None for nothing.
         seed: of every random step.
         context_sizes: the number of states of the first columns of the context; all others are numbers.
+        names: of those to fit; None for all.
+        seconds: after which no further one is begun; None for no limit.
 
     Returns:
         by name: `frequencies` where there are no numbers; else, times frequencies of the states, `gaussian`, `mixture`
         and, for few columns of numbers alone, `kde`. Over states and numbers together `classes` and, but for numbers
         alone, `kernel`.
     """
+    began = time.perf_counter()
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:_FIT_ROWS]
     rows, given = x.double().cpu()[order], None if context is None else context.double().cpu()[order]
-    fitted: dict[str, Baseline] = {}
-    frequencies = [fit_frequencies(x[:, : len(sizes)], sizes)] if sizes else []
+    mixed = {"context": given, "context_sizes": context_sizes}
+    makers: dict[str, Callable[[], Baseline]] = {}
     if rows.shape[1] == len(sizes):
-        fitted["frequencies"] = frequencies[0]
+        makers["frequencies"] = lambda: fit_frequencies(x[:, : len(sizes)], sizes)
     else:
-        for name, density in _of_numbers(rows[:, len(sizes) :], given, seed, alone=not sizes).items():
-            label = f"{density.label.split(',')[0]}, frequencies"
-            fitted[name] = Independent([*frequencies, density], label) if sizes else density
-    with suppress(ImportError):
-        fitted["classes"] = fit_latent_classes(rows, sizes, seed, context=given, context_sizes=context_sizes)
+        for name, make in _of_numbers(rows[:, len(sizes) :], given, seed, alone=not sizes).items():
+            makers[name] = partial(_with_frequencies, make, x, sizes)
+    makers["classes"] = lambda: fit_latent_classes(rows, sizes, seed, **mixed)
     if sizes:
-        fitted["kernel"] = fit_mixed_kernel(rows, sizes, seed, context=given, context_sizes=context_sizes)
+        makers["kernel"] = lambda: fit_mixed_kernel(rows, sizes, seed, **mixed)
+    fitted: dict[str, Baseline] = {}
+    for name, make in makers.items():
+        is_late = seconds is not None and time.perf_counter() - began > seconds
+        if not is_late and (names is None or name in names):
+            with suppress(ImportError):
+                fitted[name] = make()
     return fitted
+
+
+def _with_frequencies(make: Callable[[], Baseline], x: Tensor, sizes: Sequence[int]) -> Baseline:
+    """A density of numbers, times the frequencies of the states of rows x (N, M + C), if there are any."""
+    density = make()
+    if not sizes:
+        return density
+    label = f"{density.label.split(',')[0]}, frequencies"
+    return Independent([fit_frequencies(x[:, : len(sizes)], sizes), density], label)
 
 
 def _of_numbers(
     numbers: Tensor, context: Tensor | None, seed: int, *, alone: bool
-) -> dict[str, GaussianMixtureDensity]:
-    """Densities of numbers (N, C) given a context (N, G); where there is no number, its column's mean stands."""
+) -> dict[str, Callable[[], GaussianMixtureDensity]]:
+    """What fits numbers (N, C) given a context (N, G); where there is no number, its column's mean stands."""
     own = torch.where(numbers.isnan(), numbers.nanmean(0).nan_to_num(0.0), numbers)
     joint = own if context is None else torch.cat([own, context], 1)
     context_dim = joint.shape[1] - own.shape[1]
-    fitted = {"gaussian": fit_gaussian(joint, context_dim)}
-    try:
+
+    def gaussian() -> GaussianMixtureDensity:
         if len(joint) < _FEW * joint.shape[1]:
-            fitted["gaussian"] = fit_shrunk_gaussian(joint, seed, context_dim)
-        if len(joint) > joint.shape[1]:
-            fitted["mixture"] = fit_gaussian_mixture(joint, seed, context_dim=context_dim)
-        is_constant = bool((own == own[0]).all(0).any())
-        if own.shape[1] <= _KERNEL_COLUMNS and alone and context is None and not is_constant:
-            fitted["kde"] = fit_kernel(own, seed)
-    except ImportError:
-        pass
-    return fitted
+            with suppress(ImportError):
+                return fit_shrunk_gaussian(joint, seed, context_dim)
+        return fit_gaussian(joint, context_dim)
+
+    makers: dict[str, Callable[[], GaussianMixtureDensity]] = {"gaussian": gaussian}
+    if len(joint) > joint.shape[1]:
+        makers["mixture"] = lambda: fit_gaussian_mixture(joint, seed, context_dim=context_dim)
+    is_constant = bool((own == own[0]).all(0).any())
+    if own.shape[1] <= _KERNEL_COLUMNS and alone and context is None and not is_constant:
+        makers["kde"] = lambda: fit_kernel(own, seed)
+    return makers

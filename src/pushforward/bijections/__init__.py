@@ -23,6 +23,7 @@ from .norm import ActNorm as ActNorm
 from .norm import Standardize as Standardize
 from .norm import warn_of_rounding as warn_of_rounding
 from .precondition import Precondition as Precondition
+from .precondition import PreconditionContext as PreconditionContext
 from .probe import reads_context as reads_context
 from .rearrange import Checkerboard as Checkerboard
 from .rearrange import Squeeze as Squeeze

@@ -72,9 +72,11 @@ class Bijection(nn.Module, ABC):
 
     Attributes:
         takes_float64: whether it maps float64 rows as they are, whatever the dtype of its flow.
+        is_fixed: whether nothing of it changes once it is initialised, so that a training applies it once.
     """
 
     takes_float64: bool = False
+    is_fixed: bool = False
 
     @abstractmethod
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -71,7 +71,7 @@ class Standardize(Bijection):
             ValueError: a channel is constant (a density over it would be unbounded), or there are fewer than 2 rows.
         """
         if not self.initialized:
-            mean, std = _moments(x)
+            mean, std = moments(x)
             self.mean.copy_(mean)
             self.std.copy_(std)
             self.initialized.fill_(True)
@@ -147,7 +147,7 @@ class ActNorm(Bijection):
             ValueError: a channel is constant, or there are fewer than 2 rows.
         """
         if not self.initialized:
-            mean, std = _moments(x)
+            mean, std = moments(x)
             log_scale = (-std.log()).clamp(-0.99 * self.clamp, 0.99 * self.clamp)
             self.raw_log_scale.copy_(inverse_soft_clamp(log_scale, self.clamp))
             self.shift.copy_(-mean * log_scale.exp())
@@ -179,8 +179,12 @@ def _per_channel(values: Tensor, x: Tensor) -> Tensor:
     return values.view(-1, *[1] * (x.ndim - 2))
 
 
-def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """x (B, C, *S) -> mean (C,), std (C,) in float64."""
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x (B, C, *S) -> mean (C,), std (C,) in float64.
+
+    Raises:
+        ValueError: a channel is constant, or there are fewer than 2 rows.
+    """
     values = x.double().transpose(0, 1).flatten(1)
     if values.shape[1] < 2:
         raise ValueError(f"at least 2 rows are needed to measure a scale, got {len(x)}")

@@ -1,31 +1,45 @@
-"""A fixed linear map and a fold before a flow: columns become uncorrelated, far outliers come near."""
+"""The fixed maps before a flow: columns are bent and become uncorrelated, far outliers come near."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Self
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..switch import is_eager
 from .base import Bijection, check_channels, log_det_of_sites, sum_event
+from .marginals import MOST_KNOTS, Knots, bend, fitted_knots, line, unbend
+from .norm import moments
 
 _FOLD = 4.0  # spreads, up to which nothing is folded
 _SOFT = 3.0  # spreads beyond that over which a line bends into a logarithm: less makes wild samples
-_RIDGE = 1e-6
 _FARTHEST = 60.0  # exponent in the inverse, which float32 still holds
 _NORMAL_QUARTILES = 1.349  # between the quartiles of a standard normal
+_LEAST_OWN = 1e-8  # of a column's spread, what is at least left of it when the columns before it are known
+_NEAR_SINGULAR = 0.03  # of a column's spread: with less left of it, columns are whitened even where rows are few
+_WHITENED_COLUMNS, _WHITENED_ROWS = 32, 20_000
+_GAIN = 0.05  # nats a row that bends must gain
+_OF_MARGINAL = 0.25  # nats a row that gaussianizing one column must gain: a flow learns milder shapes better by itself
+_BENT_ROWS, _SCORED_ROWS = 2**16, 2**13  # whose quantiles are taken, and by which bends are chosen
 
 
 class Precondition(Bijection):
-    """z = fold(L (x - centre)) with a lower triangular L, both in float64 whatever the dtype of the flow.
+    """z = fold(L (bend(x) - centre)) with a lower triangular L, in float64 whatever the dtype of the flow.
 
     fold gives logarithmic tails beyond +-4: it is the identity up to 4, and sign(y) (4 + 3 log(1 + (|y| - 4) / 3)) from
-    there on. z has the dtype of the flow; the log-determinant is a float64, so that columns with condition numbers of
-    1e12 are scored well by float32 networks. It starts as the fold alone; `initialize` measures centre and L.
+    there on. bend is an increasing spline of each column with straight or logarithmic tails, the identity where columns
+    need none. z has the dtype of the flow; the log-determinant is a float64, so that columns with condition numbers of
+    1e12 are scored well by float32 networks. It starts as the fold alone; `initialize` measures all of it.
+
+    Nothing of it is trained, so that a training maps its rows once, before the first step: see `Density.fixed_start`.
 
     Args:
         channels: C, at least 1.
+        bends: whether columns may be bent, and no column may be constant; False is for columns that were bent before.
 
     Raises:
         ValueError: `channels` is below 1.
@@ -36,26 +50,39 @@ class Precondition(Bijection):
         tensor([2.0000, 6.0794])
     """
 
-    takes_float64 = True
+    takes_float64 = is_fixed = True
     centre: Tensor
     matrix: Tensor
+    knots: Tensor
+    heavy: Tensor
+    is_bent: Tensor
     initialized: Tensor
     _dtype_of_flow: Tensor
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, bends: bool = False) -> None:
         super().__init__()
         check_channels(channels)
+        self.bends = bends
         self.register_buffer("centre", torch.zeros(channels, dtype=torch.float64))
         self.register_buffer("matrix", torch.eye(channels, dtype=torch.float64))
+        if bends:
+            self.register_buffer("knots", torch.empty(3, channels, MOST_KNOTS, dtype=torch.float64))
+            self.register_buffer("heavy", torch.zeros(channels, 2, dtype=torch.bool))
+            self.register_buffer("is_bent", torch.tensor(False))
+            self._bend_by(_lines(channels))
         self.register_buffer("initialized", torch.tensor(False))
         self.register_buffer("_dtype_of_flow", torch.empty(0), persistent=False)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S) of any dtype -> z (B, C, *S), log_det (B,) float64."""
-        y = (x.double().movedim(1, -1) - self.centre) @ self.matrix.mT
+        rows, log_slope = x.double().movedim(1, -1), None
+        if self._is_to_bend():
+            rows, log_slope = bend(rows, self._bends())
+        y = (rows - self.centre) @ self.matrix.mT
         beyond = (y.abs() - _FOLD).clamp_min(0) / _SOFT
         z = torch.where(beyond > 0, y.sign() * (_FOLD + _SOFT * beyond.log1p()), y)
         log_det = -sum_event(beyond.log1p()) + log_det_of_sites(self.matrix.diagonal().log().sum(), x)
+        log_det = log_det if log_slope is None else log_det + sum_event(log_slope)
         return z.movedim(-1, 1).to(self._dtype_of_flow.dtype), log_det
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -64,50 +91,209 @@ class Precondition(Bijection):
         beyond = ((rows.abs() - _FOLD).clamp_min(0) / _SOFT).clamp_max(_FARTHEST)
         y = torch.where(beyond > 0, rows.sign() * (_FOLD + _SOFT * beyond.expm1()), rows)
         flat = torch.linalg.solve_triangular(self.matrix.mT, y.reshape(-1, y.shape[-1]), upper=True, left=False)
+        x = flat.view(y.shape) + self.centre
         log_det = sum_event(beyond) - log_det_of_sites(self.matrix.diagonal().log().sum(), z)
-        return (flat.view(y.shape) + self.centre).movedim(-1, 1).to(z.dtype), log_det
+        if self._is_to_bend():
+            knots = self._bends()
+            x = unbend(x, knots, _FARTHEST)
+            log_det = log_det - sum_event(bend(x, knots)[1])
+        return x.movedim(-1, 1).to(z.dtype), log_det
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Measures centre and L from x (B, C, *S), unless already done; returns z (B, C, *S)."""
+        """Measures bends, centre and L from x (B, C, *S), unless already done; returns z (B, C, *S).
+
+        Raises:
+            ValueError: of columns that may be bent, one is constant, or there are fewer than 2 rows.
+        """
         if not self.initialized:
-            rows = x.double().movedim(1, -1).flatten(0, -2)
-            self.centre.copy_(rows.median(0).values)
-            self.matrix.copy_(whitening(rows))
-            self.initialized.fill_(True)
+            if self.bends:
+                moments(x)  # which refuses columns that are constant
+            self.measure(x.movedim(1, -1).flatten(0, -2))
         return self(x)[0]
 
+    @torch.no_grad()
+    def measure(self, rows: Tensor) -> None:
+        """Measures bends, centre and L from rows (N, C), again if it was done before."""
+        rows = rows.double()
+        if self.bends:
+            knots = _best_bends(rows[:_BENT_ROWS])
+            if knots is not None:
+                self._bend_by(knots)
+                rows = bend(rows, knots)[0]
+            self.is_bent.fill_(knots is not None)
+        matrix = whitening(rows, only_scales=self.bends and not _pays_to_whiten(rows))
+        # The middle of the whitened columns: the middles of near-singular ones by themselves lie off their plane.
+        middle = rows.mean(0)
+        off = ((rows - middle) @ matrix.mT).median(0).values
+        self.centre.copy_(middle + torch.linalg.solve_triangular(matrix, off[:, None], upper=False)[:, 0])
+        self.matrix.copy_(matrix)
+        self.initialized.fill_(True)
+
+    def _is_to_bend(self) -> bool:
+        """Whether a column is bent; the splines are lines where not, which a traced graph follows."""
+        return self.bends and not (is_eager() and not bool(self.is_bent))
+
+    def _bends(self) -> Knots:
+        x, y, slope = self.knots.unbind()
+        return Knots(x, y, slope, self.heavy)
+
+    @torch.no_grad()
+    def _bend_by(self, knots: Knots) -> None:
+        self.knots.copy_(torch.stack(knots.padded(MOST_KNOTS)[:3]))
+        self.heavy.copy_(knots.heavy)
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        kept = {name: self._buffers[name] for name in ("centre", "matrix")}
+        kept = {name: b for name, b in self._buffers.items() if b is not None and b.dtype == torch.float64}
+        kept.pop("_dtype_of_flow", None)
         super()._apply(fn, recurse)
         for name, before in kept.items():
             after = self._buffers[name]
-            if before is not None and after is not None and after.dtype != before.dtype:
+            if after is not None and after.dtype != before.dtype:
                 self._buffers[name] = before.to(after.device)
         return self
 
 
-def whitening(rows: Tensor) -> Tensor:
+class PreconditionContext(nn.Module):
+    """A context, bent, whitened and folded by what is measured on the training rows; a constant column stays as it is.
+
+    Args:
+        context_dim: K, the width of the context.
+
+    Example:
+        >>> embed = PreconditionContext(1)
+        >>> embed.initialize(torch.tensor([[1.0], [3.0], [5.0]]))
+        >>> embed(torch.tensor([[3.0]]))
+        tensor([[0.]])
+    """
+
+    takes_float64 = is_fixed = True
+
+    def __init__(self, context_dim: int) -> None:
+        super().__init__()
+        self.layer = Precondition(context_dim, bends=True)
+
+    @torch.no_grad()
+    def initialize(self, context: Tensor) -> None:
+        """Measures the map from context (B, K), once."""
+        if not self.layer.initialized:
+            self.layer.measure(context)
+
+    def forward(self, context: Tensor) -> Tensor:
+        """context (B, K) of any dtype -> (B, K)."""
+        return self.layer(context)[0]
+
+
+def whitens(rows: int, columns: int) -> bool:
+    """Whether columns are made uncorrelated before a flow: it costs few rows of many columns."""
+    return columns < _WHITENED_COLUMNS or rows >= _WHITENED_ROWS
+
+
+def whitening(rows: Tensor, only_scales: bool = False) -> Tensor:
     """A lower triangular matrix (C, C) that leaves the columns of rows (N, C) float64 uncorrelated.
 
-    What is left of a column when those before it are known has far outliers: its scale is that of its middle half. It
-    is the identity where there are no more rows than columns.
+    What is left of a column when those before it are known has far outliers: its scale is that of its middle half.
+    Columns whose correlations are no larger than those of as many independent ones stay apart, which costs many columns
+    nothing. Where there are no more rows than columns, all do.
+
+    Args:
+        rows: of which only differences count.
+        only_scales: keep all columns apart.
     """
     count, channels = rows.shape
-    if count <= channels:
-        return torch.eye(channels, dtype=torch.float64, device=rows.device)
-    covariance = torch.cov(rows.T).reshape(channels, channels)
-    covariance = covariance + _RIDGE * torch.diag(covariance.diagonal() + _RIDGE)
-    identity = torch.eye(channels, dtype=torch.float64, device=rows.device)
-    matrix = torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), identity, upper=False)
+    scale = rows.std(0, correction=0)
+    scale = torch.where(scale > 0, scale, 1.0)
+    matrix = scale.reciprocal().diag()
+    if count > channels and not only_scales:
+        standard = (rows - rows.mean(0)) / scale
+        for part in _linked(standard):
+            matrix[part[:, None], part] = _whitening_of(standard[:, part]) / scale[part]
     lower, upper = (_quantile(rows @ matrix.mT, level) for level in (0.25, 0.75))
     scale = torch.where(upper - lower > 1e-3, (upper - lower) / _NORMAL_QUARTILES, 1.0)
     return (matrix / scale[:, None]).tril()
 
 
+def _whitening_of(standard: Tensor) -> Tensor:
+    """The inverse Cholesky factor (C, C) of the covariance of centred rows (N, C).
+
+    By orthogonal triangles, which halve the digits that a covariance of large condition number would cost.
+    """
+    r = torch.linalg.qr(standard / math.sqrt(len(standard)), mode="r").R
+    r = r * torch.where(r.diagonal() < 0, -1.0, 1.0)[:, None]
+    factor = r.mT.tril(-1) + r.diagonal().clamp_min(_LEAST_OWN).diag()
+    return torch.linalg.solve_triangular(factor, torch.eye(len(r)).to(r), upper=False)
+
+
+def _linked(standard: Tensor) -> list[Tensor]:
+    """Which of C standardised columns (N, C) hang together by their correlations: the numbers of each group."""
+    count, channels = standard.shape
+    correlation = standard.mT @ standard / count
+    pairs = max(channels * (channels - 1) / 2, 1)
+    reach = correlation.abs() * math.sqrt(count) > 1 + math.sqrt(2 * math.log(pairs))
+    reach |= torch.eye(channels, dtype=torch.bool, device=standard.device)
+    for _ in range(math.ceil(math.log2(max(channels, 2)))):
+        reach = (reach.double() @ reach.double()) > 0
+    first = reach.double().argmax(1)
+    return [(first == k).nonzero()[:, 0] for k in first.unique()]
+
+
+def _pays_to_whiten(rows: Tensor) -> bool:
+    """Whether rows (N, C) are many for their columns, or so near a plane that float32 would not see what is left."""
+    count, channels = rows.shape
+    if whitens(count, channels) or count <= 2 * channels:
+        return count > channels
+    return bool(_own_shares(rows).min() < _NEAR_SINGULAR)
+
+
+def _own_shares(rows: Tensor) -> Tensor:
+    """What is left (C,) of each column of rows (N, C) when those before it are known, in its spreads; 1 if constant."""
+    centred = rows - rows.mean(0)
+    spread = centred.square().mean(0).sqrt()
+    own = torch.linalg.qr(centred / spread.clamp_min(1e-300), mode="r").R.diagonal().abs() / math.sqrt(len(rows))
+    return torch.where(spread > 0, own.clamp_min(_LEAST_OWN), 1.0)
+
+
+def _best_bends(rows: Tensor) -> Knots | None:
+    """Which bends leave rows (N, C) nearest to a Gaussian: none, logarithms of heavy tails, or those and quantiles.
+
+    Bends of columns that nearly determine each other would break what holds between them. What decides is the
+    likelihood of the Gaussian with the covariance of the bent rows; without rows enough for one, tails alone are bent.
+    """
+    columns = rows.mT.cpu().numpy()
+    heavy, quantiles = (
+        Knots.of(*zip(*(fitted_knots(column, gaussian) for column in columns), strict=True)).to(rows.device)
+        for gaussian in (False, None)
+    )
+    is_heavy = bool(heavy.heavy.any())
+    if len(rows) <= 2 * rows.shape[1]:
+        return heavy if is_heavy else None
+    some = rows[:: math.ceil(len(rows) / max(_SCORED_ROWS, 4 * rows.shape[1]))]
+    tails, of_tails = _scores(some, heavy)
+    gains = _scores(some, quantiles)[1] - of_tails > _OF_MARGINAL
+    best, highest = None, float((_scores(some, None)[0] if is_heavy or bool(gains.any()) else tails).sum())
+    for knots, is_another in ((heavy, is_heavy), (heavy.where(~gains, quantiles), bool(gains.any()))):
+        score = float(_scores(some, knots)[0].sum()) if is_another else -math.inf
+        if score > highest + _GAIN:
+            best, highest = knots, score
+    return best
+
+
+def _scores(rows: Tensor, knots: Knots | None) -> tuple[Tensor, Tensor]:
+    """How Gaussian bent rows (N, C) are: the mean log-density of each column given those before it, and by itself (C,).
+
+    They are those of Gaussians, up to a constant; None for knots leaves rows as they are.
+    """
+    y, log_slope = (rows, rows.new_zeros(1, 1)) if knots is None else bend(rows, knots)
+    spread = y.std(0, correction=0)
+    alone = log_slope.mean(0) - torch.where(spread > 0, spread, 1.0).log()
+    return alone - _own_shares(y).log(), alone
+
+
+def _lines(channels: int) -> Knots:
+    """The identity of C columns."""
+    return Knots.of([line(0.0, 1.0)] * channels, [(False, False)] * channels)
+
+
 def _quantile(rows: Tensor, level: float) -> Tensor:
     """The quantiles (C,) of rows (N, C), by linear interpolation; `torch.quantile` refuses more than 2^24 numbers."""
-    place = level * (len(rows) - 1)
-    below = int(place)
-    ordered: Any = rows.sort(0).values
-    return torch.lerp(ordered[below], ordered[min(below + 1, len(rows) - 1)], place - below)
+    return torch.from_numpy(np.quantile(rows.cpu().numpy(), level, axis=0)).to(rows)

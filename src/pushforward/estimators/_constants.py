@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..density import Density, Vectors
-from ..flow import Flow
+from ._latents import latents
 
 
 class ConstantColumns(Density):
@@ -79,19 +79,11 @@ class ConstantColumns(Density):
         x = torch.as_tensor(x)
         z = x - self._centre(x)
         if self.inner is not None:
-            varying = self.inner.latent(x[:, self.varying], context)
+            varying = latents(self.inner, x[:, self.varying], context)
             if varying is None:
                 return None
             z[:, self.varying] = varying
         return z
-
-    def g(self, z: Any, context: Any = None) -> Tensor:
-        """The inverse of `latent`: z (N, D), context (N, K) -> x (N, D); the columns that vary need a flow."""
-        z = torch.as_tensor(z)
-        x = z + self._centre(z)
-        if self.inner is not None:
-            x[:, self.varying] = cast(Flow, self.inner).g(z[:, self.varying], context)
-        return x
 
     def _centre(self, like: Tensor) -> Tensor:
         """The constants (D,), 0 for the columns that vary."""

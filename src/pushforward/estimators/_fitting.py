@@ -20,6 +20,7 @@ from ..training import Fit, fit
 from ..training.auto import choose, steps_for
 from ..training.data import needs_float64
 from ..training.settings import LENGTHS, TrainSettings, check_settings
+from ..training.stack import FEW_ROWS, STACK_FRACTION, Stack
 from ..training.unbounded import warn_of_unbounded
 from ._columns import Cells, Columns, Numbers, as_frame, holds_numbers
 from ._constants import ConstantColumns
@@ -87,7 +88,8 @@ def fit_numbers(
     record = None
     if inner is not None:
         record = _train(inner, rows, names if fresh else None, seed, estimator, settings)
-    adopt(estimator, inner, columns, given, constants=constants, record=record)
+        inner = record.density
+    adopt(estimator, inner, columns, given, flows=flows, constants=constants, record=record)
 
 
 def fit_cells(estimator: FlowDensity, X: Any, tables: Sequence[Any], sample_weight: Any) -> None:  # noqa: N803
@@ -116,8 +118,8 @@ def fit_cells(estimator: FlowDensity, X: Any, tables: Sequence[Any], sample_weig
     density = fit_table(
         rows, schema=schema, given=given_names, weights=None if np.ptp(weights) == 0 else weights,
         recipe=cast(str, estimator.recipe), depth=estimator.depth, width=estimator.width, members=members,
-        seed=seed_of(estimator.random_state), progress="auto" if estimator.verbose else "none",
-        **settings_of(estimator),
+        stack=estimator.stack, seed=seed_of(estimator.random_state),
+        progress="auto" if estimator.verbose else "none", **settings_of(estimator),
     )  # fmt: skip
     validate_data(estimator, X, reset=True, skip_check_array=True)
     adopt(estimator, density, columns, given)
@@ -129,6 +131,7 @@ def adopt(
     columns: Columns,
     context: Columns | None,
     *,
+    flows: Sequence[Flow] | None = None,
     constants: dict[int, float] | None = None,
     record: Fit | None = None,
 ) -> None:
@@ -139,13 +142,15 @@ def adopt(
         density: of the columns that vary; None where none does.
         columns: of X.
         context: the columns of the context, None without one.
+        flows: what it is made of beside simple densities; None asks it.
         constants: {index: value} of the columns of numbers that are constant.
         record: of the training of flows.
     """
     table = None if density is None or has_numbers_alone(density) else cast(TableDensity, density)
-    flows = [] if table is not None or density is None else cast(list[Flow], density.members)
+    if flows is None:
+        flows = [] if table is not None or density is None else _flows_in(density)
     estimator.table_, estimator.schema_ = table, None if table is None else table.schema
-    estimator.flow_, estimator.flows_, estimator.fit_record_ = flows[0] if flows else None, flows, record
+    estimator.flow_, estimator.flows_, estimator.fit_record_ = flows[0] if flows else None, list(flows), record
     estimator.constant_columns_ = constants or {}
     if constants:
         density = ConstantColumns(density, columns.names, constants, cast(Numbers, columns).dtype)
@@ -154,6 +159,13 @@ def adopt(
     estimator._x, estimator._context = columns.without(left_out), None if context is None else context.without(left_out)
     estimator.n_context_features_in_ = 0 if context is None else len(context.names)
     estimator._latent_columns = len(columns.names) if table is None else _count_numbers(table)
+
+
+def _flows_in(density: Density) -> list[Flow]:
+    """The flows that a density of numbers is made of."""
+    context_dim = next((width for member in density.members if (width := getattr(member, "context_dim", 0))), 0)
+    x, context = torch.zeros(1, len(density.space.names)), torch.zeros(1, context_dim) if context_dim else None
+    return [part.flow for part in density.inner_flows(x, context)]
 
 
 def has_numbers_alone(density: Density) -> bool:
@@ -233,8 +245,11 @@ def _train(
     """
     device = next(model.parameters()).device
     double = needs_float64(rows.x) or (rows.context is not None and needs_float64(rows.context))
+    double = double and model.fixed_start() is None  # whose maps are float64, and bring rows to where float32 serves
     model.to(torch.float64 if double and device.type != "mps" else torch.float32)
-    train, val = split(rows, given.pop("val_fraction"), seed)
+    fraction, is_stacked = given.pop("val_fraction"), _is_stacked(estimator, rows)
+    train, val = split(rows, max(fraction, STACK_FRACTION) if is_stacked and fraction else fraction, seed)
+    simple = _simple(train, val, seed, given.get("seconds")) if is_stacked and val is not None else None
     first = representative(rows, INITIAL_ROWS, seed)
     for member in model.members:
         member.initialize(first.x, first.context)
@@ -250,7 +265,37 @@ def _train(
     )  # fmt: skip
     if device.type != "mps":
         model.double()
+    if simple is not None:
+        record.unstacked = model.eval()
+        record.density, record.facts["stack"] = simple.around(model)
     return record
+
+
+def _is_stacked(estimator: FlowDensity, rows: WeightedRows) -> bool:
+    """Whether simple densities are mixed with the flows.
+
+    Raises:
+        ValueError: they are asked for where there can be none.
+    """
+    if estimator.stack is not None and not isinstance(estimator.stack, bool):
+        raise ValueError(f"stack must be True, False or None, got {estimator.stack!r}")
+    if estimator.stack is False:
+        return False
+    problem = None
+    if np.ptp(rows.weights) > 0:
+        problem = "rows with weights, or some of which are repeated, cannot be stacked"
+    elif estimator.device is not None and torch.device(estimator.device).type != "cpu":
+        problem = "simple densities are for the CPU"
+    if estimator.stack and problem:
+        raise ValueError(f"stack=True: {problem}")
+    return problem is None and (bool(estimator.stack) or len(rows) <= FEW_ROWS)
+
+
+def _simple(train: WeightedRows, val: WeightedRows, seed: int, seconds: float | None) -> Stack:
+    """Simple densities of rows, in a quarter of the time."""
+    x, val_x = torch.from_numpy(train.x), torch.from_numpy(val.x)
+    context, val_context = (None if r.context is None else torch.from_numpy(r.context) for r in (train, val))
+    return Stack(x, context, val_x, val_context, seed, seconds=None if seconds is None else 0.25 * seconds)
 
 
 def _check_constants(estimator: FlowDensity, rows: WeightedRows) -> None:

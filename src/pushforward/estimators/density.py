@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from os import PathLike
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import sklearn
@@ -21,6 +21,7 @@ from ..training import Fit
 from ..training.settings import LENGTHS
 from . import _fitting, _saved
 from ._columns import Array, Columns, as_table, float_dtype, width_of
+from ._latents import from_latents, latents
 from ._rows import seed_of
 
 
@@ -52,6 +53,8 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         width: hidden units of its networks; None as above.
         members: flows trained together from different seeds, whose densities are averaged with equal weights; of mixed
             rows they are flows of the numbers.
+        stack: mix simple densities (`pushforward.baselines`) with the flows, with the weights that the held-out rows,
+            then a fifth at least, give them; None does for at most 5,000 rows without weights.
         seconds: length of the training in wall-clock time. At most one of seconds, epochs and steps; with none,
             100 passes up to 10,000 steps, but 400 up to 6,000, fewer for small tables.
         epochs: the length in passes over the rows.
@@ -72,8 +75,8 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         random_state: an int or a generator; None is different each time.
 
     Attributes:
-        density_: the fitted density of the rows: a flow, the mixture of several, either with the constant columns
-            around it, or `table_`.
+        density_: the fitted density of the rows: a flow, the mixture of several or of these and simple densities, each
+            with the constant columns around it, or `table_`.
         flow_: the fitted `Flow` over the columns that vary, in float64 (the first member; None if none varies, and for
             mixed rows).
         flows_: all members.
@@ -115,6 +118,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         depth: int | None = None,
         width: int | None = None,
         members: int = 1,
+        stack: bool | None = None,
         seconds: float | None = None,
         epochs: int | None = None,
         steps: int | None = None,
@@ -134,6 +138,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         self.depth = depth
         self.width = width
         self.members = members
+        self.stack = stack
         self.seconds = seconds
         self.epochs = epochs
         self.steps = steps
@@ -175,7 +180,8 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
 
         The first call on an unfitted estimator builds the flow and takes its scale from these rows, which should be
         typical for those to come; a column that is constant in them stays a point mass. `epochs` and `steps`, where
-        set, take the place of the one pass; `lr` is 1e-3 unless set. Mixed rows cannot be trained further: what their
+        set, take the place of the one pass; `lr` is 1e-3 unless set. Simple densities that `fit` mixed with the flows
+        do not learn from further rows, and are left out from then on. Mixed rows cannot be trained further: what their
         columns are and hold is read off all rows at once.
 
         Args:
@@ -266,7 +272,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
             raise ValueError("the rows have no columns with numbers, and so no latents")
         (table,) = _fitting.typed(X)
         with torch.no_grad():
-            z = _latents(self.density_, *self._read(X, context, table))
+            z = latents(self.density_, *self._read(X, context, table))
         if z is None:
             raise ValueError(f"members={self.members}: a mixture of several flows has no single latent space")
         values = z.double().cpu().numpy().astype(float_dtype(table), copy=False)
@@ -294,7 +300,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         contexts = self._read_context(context)
         _fitting.check_lengths(z, contexts)
         with torch.no_grad():
-            x = cast(Flow, self.density_).g(self._for_density(z), self._for_density(contexts))
+            x = from_latents(self.flow_, self.constant_columns_, self._for_density(z), self._for_density(contexts))
         return _like(X, table, x.double().cpu().numpy().astype(float_dtype(table), copy=False), self._x.own_names)
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -351,7 +357,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
 
     def _check_one_latent_space(self) -> None:
         check_is_fitted(self)
-        if (count := len(self.density_.members)) > 1:
+        if (count := len(self.flows_)) > 1:
             raise ValueError(f"a mixture of {count} flows has no single latent space: set members=1")
 
     def _makes_frames(self) -> bool:
@@ -371,15 +377,6 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.allow_nan = self.kinds is not None
         return tags
-
-
-def _latents(density: Density, x: Any, context: Any) -> torch.Tensor | None:
-    """Rows in the latent space of a density, or of the only flow that it is made of; None where there is no such."""
-    z = density.latent(x, context)
-    if z is not None:
-        return z
-    flows = density.inner_flows(x, context)
-    return flows[0].flow.f(flows[0].x, flows[0].context)[0] if len(flows) == 1 else None
 
 
 def _like(source: Any, table: Any, values: NDArray[Any], names: list[Any]) -> Any:

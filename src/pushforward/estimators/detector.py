@@ -27,8 +27,8 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
 
     Args:
         contamination: the fraction of the training rows to call outliers, above 0 and at most 0.5.
-        recipe, depth, width, members, seconds, epochs, steps, batch, lr, val_fraction, patience, noise, training,
-            kinds, warm_start, verbose, device, random_state: as `FlowDensity`, which does the work.
+        recipe, depth, width, members, stack, seconds, epochs, steps, batch, lr, val_fraction, patience, noise,
+            training, kinds, warm_start, verbose, device, random_state: as `FlowDensity`, which does the work.
 
     Attributes:
         density_: the fitted `FlowDensity`.
@@ -51,6 +51,7 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
         depth: int | None = None,
         width: int | None = None,
         members: int = 1,
+        stack: bool | None = None,
         seconds: float | None = None,
         epochs: int | None = None,
         steps: int | None = None,
@@ -71,6 +72,7 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
         self.depth = depth
         self.width = width
         self.members = members
+        self.stack = stack
         self.seconds = seconds
         self.epochs = epochs
         self.steps = steps

@@ -10,7 +10,17 @@ from typing import ParamSpec
 import torch
 
 from ..bases import GaussianMixture, as_shape
-from ..bijections import ActNorm, Bijection, Chain, LULinear, Permute, Rotation, Standardize
+from ..bijections import (
+    ActNorm,
+    Bijection,
+    Chain,
+    LULinear,
+    Permute,
+    Precondition,
+    PreconditionContext,
+    Rotation,
+    Standardize,
+)
 from ..flow import Flow
 from ..nets import MLP, StandardizeContext
 
@@ -66,6 +76,7 @@ def stack(
     context_dim: int,
     components: int | None,
     standardize: bool,
+    precondition: bool,
     seed: int | None,
 ) -> Flow:
     """A flow of layers (given, moved, flip, conditioner) that take turns in which half they condition on.
@@ -85,7 +96,8 @@ def stack(
         MLP, width=check_size("width", width), hidden_layers=check_size("hidden_layers", hidden_layers),
         activation=activation, residual=residual, context_dim=context_dim, generator=generator,
     )  # fmt: skip
-    layers: list[Bijection] = [Standardize(features)] if standardize else []
+    layers: list[Bijection] = [Precondition(features, bends=True)] if precondition else []
+    layers += [Standardize(features)] if standardize else []
     for i in range(depth):
         flip = i % 2 == 1
         if mixing == "rotation":
@@ -99,7 +111,9 @@ def stack(
         layers.append(layer(given, moved, flip, conditioner))
     layers.append(ActNorm(features))
     base = GaussianMixture(features, components, generator=generator) if components else None
-    embed = StandardizeContext(context_dim) if context_dim and standardize else None
+    embed = None
+    if context_dim and (precondition or standardize):
+        embed = PreconditionContext(context_dim) if precondition else StandardizeContext(context_dim)
     return Flow(Chain(*layers), features, base, embed, context_dim=context_dim)
 
 

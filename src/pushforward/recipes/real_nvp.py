@@ -35,6 +35,7 @@ def real_nvp(
     mixing: str = "auto",
     components: int | None = None,
     standardize: bool = True,
+    precondition: bool = False,
     seed: int | None = None,
 ) -> Flow:
     """Real NVP for vectors: affine couplings that take turns in which half they move (Dinh et al. 2016, section 3).
@@ -54,6 +55,8 @@ def real_nvp(
         components: Gaussians in a learnable mixture base, 0 for a standard normal; None takes 8 for D = 1 and else 0. A
             single column affine couplings can only scale and shift: there the mixture gives the density its shape.
         standardize: shift and scale the columns (and the context's) by what `fit` measures on the training data.
+        precondition: put a `Precondition` first, which bends, whitens and folds the columns (and the context's) by what
+            `fit` measures: for heavy tails, counts over decades, and columns that nearly determine each other.
         seed: of the initial weights; torch's global generator when None.
 
     Returns:
@@ -75,7 +78,7 @@ def real_nvp(
     return stack(
         shape, coupling, depth=depth, width=width, hidden_layers=hidden_layers, activation=activation,
         residual=residual, mixing=mixing, context_dim=context_dim, components=components, standardize=standardize,
-        seed=seed,
+        precondition=precondition, seed=seed,
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ def spline_flow(
     mixing: str = "auto",
     components: int = 0,
     standardize: bool = True,
+    precondition: bool = False,
     seed: int | None = None,
 ) -> Flow:
     """Neural spline flow: couplings of monotone rational-quadratic splines (Durkan et al. 2019, arXiv 1906.04032).
@@ -36,6 +37,8 @@ def spline_flow(
         mixing: as in `real_nvp`.
         components: Gaussians in a learnable mixture base; 0 for a standard normal.
         standardize: shift and scale the columns (and the context's) by what `fit` measures on the training data.
+        precondition: put a `Precondition` first, which bends, whitens and folds the columns (and the context's) by what
+            `fit` measures: for heavy tails, counts over decades, and columns that nearly determine each other.
         seed: of the initial weights; torch's global generator when None.
 
     Returns:
@@ -56,7 +59,7 @@ def spline_flow(
 
     return stack(
         shape, coupling, depth=depth, width=width, hidden_layers=hidden_layers, mixing=mixing, context_dim=context_dim,
-        components=components, standardize=standardize, seed=seed,
+        components=components, standardize=standardize, precondition=precondition, seed=seed,
     )  # fmt: skip
 
 
@@ -73,6 +76,7 @@ def triangular_spline_flow(
     mixing: str = "auto",
     components: int = 0,
     standardize: bool = True,
+    precondition: bool = False,
     seed: int | None = None,
 ) -> Flow:
     """Few layers that move every column: one half by splines of its own, the other by splines conditioned on the first.
@@ -94,6 +98,8 @@ def triangular_spline_flow(
             halves: as in `real_nvp`, or "rotation", a learned one; "auto" takes rotation for D = 2 and else lu.
         components: Gaussians in a learnable mixture base; 0 for a standard normal.
         standardize: shift and scale the columns (and the context's) by what `fit` measures on the training data.
+        precondition: put a `Precondition` first, which bends, whitens and folds the columns (and the context's) by what
+            `fit` measures: for heavy tails, counts over decades, and columns that nearly determine each other.
         seed: of the initial weights; torch's global generator when None.
 
     Returns:
@@ -119,5 +125,5 @@ def triangular_spline_flow(
     return stack(
         shape, coupling, depth=depth, width=width, hidden_layers=hidden_layers, mixing=mixing,
         mixings=(*MIXINGS, "rotation"), context_dim=context_dim, components=components, standardize=standardize,
-        seed=seed,
+        precondition=precondition, seed=seed,
     )  # fmt: skip

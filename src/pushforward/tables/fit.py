@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..bijections.precondition import whitens
 from ..density import Density
 from ..flow import Flow
 from ..io.frames import Frame, read
@@ -21,10 +22,11 @@ from ..io.tables import TableFile
 from ..mixture import Ensemble, Mixture
 from ..recipes import RECIPES
 from ..training import Epoch, Fit, fit
-from ..training.auto import Choice, choose, whitens
+from ..training.auto import Choice, choose
 from ..training.data import checked_weights, held_out, normalised
 from ..training.progress import reporter
 from ..training.settings import check_settings
+from ..training.stack import FEW_ROWS, STACK_FRACTION, Stack
 from ..training.unbounded import warn_of_unbounded
 from .density import TableDensity
 from .drawing import Drawing, exceeds_memory, numbers_of, surveyed
@@ -33,10 +35,9 @@ from .mass import MassFunction
 from .noise import random_noise, uniforms
 from .schema import Schema, infer_schema
 from .space import Columns, EncodedRows
-from .stack import FEW_ROWS, stacked
 from .widening import widen
 
-_FRACTION, _STACK_FRACTION = 0.1, 0.2  # of the rows, held out; the latter gives the weights of a stack, too
+_FRACTION = 0.1  # of the rows, held out where they are not stacked
 _MASS_SHARE = 0.25  # of a run that is given in seconds
 _MANY_ROWS, _MASS_DECAY = 20_000, 1.0  # fewer rows: weights that decay learn less by heart
 _JITTER = 1e-3  # standard deviations, so that a column that the split left constant has a scale to start from
@@ -127,14 +128,14 @@ def fit_table(
     if stack is None:
         stack = count <= FEW_ROWS and file is None and weights is None
     if fraction is None:
-        fraction = _STACK_FRACTION if stack and val is None else _FRACTION
+        fraction = STACK_FRACTION if stack and val is None else _FRACTION
     space = Columns(schema, given)
     choice = None
     if space.numbers:
         _, embed = embedders(space.sizes, space.given_sizes, space.given_numbers)
         choice = choose(count, len(space.numbers), recipe=recipe, seconds=training.get("seconds"),
                         context_dim=0 if embed is None else embed.features_out)  # fmt: skip
-    size = {"depth": depth, "width": width} | dict(model or {})
+    size = {"depth": depth, "width": width, "precondition": False} | dict(model or {})
     density = TableDensity(schema, given, _untrained(space, choice, members, seed, size))
     rows, val_rows = _split(density, frame, val, weights, fraction, seed)
     if training.pop("check", True):
@@ -160,9 +161,11 @@ def _stack(density: TableDensity, rows: _Rows, val_rows: _Rows, seed: int) -> No
     """Mixes simple densities with the trained one."""
     generator = torch.Generator().manual_seed(seed)
     x, context, _ = rows.tensors(generator)
-    density.inner, weights = stacked(
-        density.inner, x, context, *val_rows.tensors(generator), seed, density.space.given_sizes
-    )
+    val, val_context, noise = val_rows.tensors(generator)
+    stack = Stack(
+        x, context, val, val_context, seed, sizes=density.inner.space.sizes, context_sizes=density.space.given_sizes
+    )  # fmt: skip
+    density.inner, weights = stack.around(density.inner, noise if density.inner.takes_noise else None)
     density.training_summary = (density.training_summary or {}) | {"stack": weights}
 
 
@@ -174,7 +177,7 @@ def _untrained(
     layout = (space.sizes, space.given_sizes, space.given_numbers)
     embed_mass, embed_flow = embedders(*layout, generator)
     mass = MassFunction(space.sizes, embed_mass, seed=seed) if space.sizes else None
-    flows: list[Flow] = []
+    flows: list[Flow] = []  # without a `Precondition` of their own: `StatesThenNumbers` has one
     for k in range(members if choice is not None else 0):
         assert choice is not None
         context = 0 if embed_flow is None else embed_flow.features_out

@@ -1,6 +1,6 @@
 """Training: `train` is a generator of epochs, `fit` exhausts it; objectives, optimizers and settings are arguments."""
 
-from .loop import fit as fit
+from .fit import fit as fit
 from .loop import train as train
 from .objective import Batch as Batch
 from .objective import Objective as Objective

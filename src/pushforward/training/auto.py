@@ -156,6 +156,7 @@ def choose(
     size = _look_up(SIZE_OF, name, count, features, seconds)
     if "components" in size:  # one for so many rows
         size["components"] = count // size["components"]
+    size["precondition"] = True
     training = settings(name, count, features, seconds)
     steps = {"steps": steps_for(count, training["batch"])} if seconds is None else {}
     return Choice(recipe, size, {**training, **steps})
@@ -219,11 +220,6 @@ def most_steps(rows: int, batch: int) -> int | None:
 def noise_for(rows: int, features: int) -> float:
     """Noise for few rows, in units of each column's spread: more for more columns."""
     return min(0.5, max(10.0, 2.5 * features) / rows) if _are_few(rows, features) else 0.0
-
-
-def whitens(rows: int, features: int) -> bool:
-    """Whether the numbers of a table are made uncorrelated before the flow: it costs few rows of many columns."""
-    return features < 32 or rows >= 20_000
 
 
 def _are_few(rows: int, features: int) -> bool:

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..density import Density, Tensors, as_numbers, first_floating
+from ..chunks import map_rows
+from ..density import Density, FixedStart, Tensors, as_numbers, first_floating
 from .auto import UNLIMITED
 from .objective import Batch
 
@@ -72,12 +73,23 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Stream:
-    """Fresh rows for each pass, from a function (n, generator) -> x, (x, context) or (x, context, weights)."""
+    """Fresh rows for each pass, from a function (n, generator) -> x, (x, context) or (x, context, weights).
+
+    Attributes:
+        draw: the function.
+        density: whose rows it draws.
+        size: rows of a pass.
+        noise: as of `Dataset`.
+        start: by what rows are mapped once they are drawn; None for nothing.
+        dtype: of rows before that; None for the density's.
+    """
 
     draw: Callable[[int, torch.Generator], Any]
     density: Density
     size: int
     noise: Tensor | None = None
+    start: FixedStart | None = None
+    dtype: torch.dtype | None = None
 
     def __len__(self) -> int:
         return self.size
@@ -86,10 +98,10 @@ class Stream:
         """Draws and checks n rows."""
         drawn = self.draw(n, generator)
         parts = drawn if isinstance(drawn, tuple) else (drawn,)
-        rows = as_rows(self.density, *parts, name="the drawn x")
+        rows = as_rows(self.density, *parts, name="the drawn x", dtype=self.dtype)
         if len(rows) != n:
             raise ValueError(f"the drawing function was asked for {n:,} rows and returned {len(rows):,}")
-        return rows
+        return rows if self.start is None else mapped(rows, self.start)[0]
 
     def batches(
         self, size: int, generator: torch.Generator, members: int = 1, growth: Callable[[], int] = lambda: 1
@@ -103,15 +115,24 @@ def like(density: Density) -> Tensor:
     return first_floating(density.parameters(), density.buffers())
 
 
-def as_rows(density: Density, x: Any, context: Any = None, weights: Any = None, name: str = "x") -> Batch:
+def as_rows(
+    density: Density,
+    x: Any,
+    context: Any = None,
+    weights: Any = None,
+    name: str = "x",
+    dtype: torch.dtype | None = None,
+) -> Batch:
     """Checks rows x (N, *shape), context (N, ...) and weights (N,), and brings them to the density's dtype and device.
+
+    Rows and contexts get another dtype where one is given.
 
     Raises:
         ValueError: wrong shape, no rows, a value that is not finite (its row and column are named), or bad weights.
     """
     check_no_table(x, name)
     reference, shape = like(density), row_shape(density)
-    rows = as_numbers(x, name, reference)
+    rows = as_numbers(x, name, reference, dtype)
     if rows.shape[1:] != shape or rows.ndim != len(shape) + 1:
         expected = ", ".join(("N", *map(str, shape)))
         raise ValueError(f"expected {name} of shape ({expected}), got {tuple(rows.shape)}")
@@ -120,7 +141,7 @@ def as_rows(density: Density, x: Any, context: Any = None, weights: Any = None, 
     _check_finite(rows, name, x)
     contexts = None
     if context is not None:
-        contexts = as_numbers(context, "context", reference)
+        contexts = as_numbers(context, "context", reference, dtype)
         if contexts.ndim < 2 or len(contexts) == 1:  # one for all
             contexts = contexts.reshape(1, *contexts.shape[-1:] if contexts.ndim < 2 else contexts.shape[1:])
             contexts = contexts.expand(len(rows), *contexts.shape[1:])
@@ -133,23 +154,24 @@ def as_rows(density: Density, x: Any, context: Any = None, weights: Any = None, 
 
 
 def split(
-    density: Density, data: Any, val: Any, context: Any, weights: Any, fraction: float, batch: int, seed: int
-) -> tuple[Dataset | Stream, Batch | None, Batch | None]:
+    density: Density, data: Any, val: Any, context: Any, weights: Any, fraction: float, batch: int, seed: int,
+    dtype: torch.dtype | None = None,
+) -> tuple[Dataset | Stream, Batch | None, Batch | None]:  # fmt: skip
     """-> what to train on, the validation rows or None, and rows to initialise the density with (None without data)."""
     generator = torch.Generator().manual_seed(seed)
     if val is not None:
-        val = as_rows(density, *val, name="val") if isinstance(val, tuple) else as_rows(density, val, name="val")
+        val = as_rows(density, *(val if isinstance(val, tuple) else (val,)), name="val", dtype=dtype)
     if data is None or draws(data):
         if context is not None or weights is not None:
             raise ValueError("a drawing function takes no context or weights beside it: let it return (x, context)")
         if data is None:
             rows = Batch(like(density).new_empty(DRAWN_PASS_BATCHES * batch, 0))
             return Dataset(rows), val, None
-        drawn = Stream(data, density, len(data) if isinstance(data, Sized) else DRAWN_PASS_BATCHES * batch)
+        drawn = Stream(data, density, len(data) if isinstance(data, Sized) else DRAWN_PASS_BATCHES * batch, dtype=dtype)
         if val is None and fraction > 0:
             val = drawn.rows(DRAWN_VAL_ROWS, generator)
         return drawn, val, drawn.rows(DRAWN_VAL_ROWS, generator)
-    rows = as_rows(density, data, context, weights)
+    rows = as_rows(density, data, context, weights, dtype=dtype)
     if len(rows) < 2:
         raise ValueError(f"at least 2 rows are needed to train, got {len(rows)}")
     order = torch.randperm(len(rows), generator=generator).to(rows.x.device)
@@ -186,6 +208,44 @@ def with_noise(rows: Dataset | Stream, first: Batch, level: float) -> Dataset | 
     shares = (weights / weights.sum()).view(-1, *[1] * (x.ndim - 1))
     variance = (shares * (x - (shares * x).sum(0)).square()).sum(0)
     return replace(rows, noise=(level * variance.sqrt()).to(first.x.dtype))
+
+
+def behind(
+    start: FixedStart, rows: Dataset | Stream, val: Batch | None, first: Batch
+) -> tuple[Dataset | Stream, Batch | None, Batch, float, float]:
+    """Rows as they are behind the map that a density begins with.
+
+    Args:
+        start: the map, initialised.
+        rows: to train on.
+        val: to validate on, or None.
+        first: some of those to train on.
+
+    Returns:
+        the same mapped, and what to add to the negative log-density of rows and of val so that it is that of the data.
+    """
+    first, log_det = mapped(first, start)
+    if isinstance(rows, Dataset):
+        batch, log_det = mapped(rows.rows, start)
+        mapped_rows: Dataset | Stream = replace(rows, rows=batch)
+    else:
+        mapped_rows = replace(rows, start=start)
+    val, val_log_det = (None, 0.0) if val is None else mapped(val, start)
+    return mapped_rows, val, first, -log_det, -val_log_det
+
+
+@torch.no_grad()
+def mapped(rows: Batch, start: FixedStart) -> tuple[Batch, float]:
+    """Rows behind the map that a density begins with, and the mean of its log-determinant."""
+    like_rest = like(start.rest)
+    z, log_det, *contexts = map_rows(lambda x, context: _parts(start, x, context), rows.x, rows.context)
+    context = contexts[0].to(like_rest) if contexts else None
+    return Batch(z.to(like_rest), context, rows.weights), float(Batch(z, None, rows.weights).mean(log_det))
+
+
+def _parts(start: FixedStart, x: Tensor, context: Tensor | None) -> list[Tensor]:
+    z, context, log_det = start.map(x, context)
+    return [z, log_det] if context is None else [z, log_det, context]
 
 
 def digest(rows: Batch) -> str:

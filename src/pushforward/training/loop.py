@@ -1,4 +1,4 @@
-"""Training: `train` is a generator of epochs, `fit` exhausts it."""
+"""The training loop: `train` is a generator of epochs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from functools import partial
 from os import PathLike
 from typing import Any
 
-import numpy as np
 import torch
 
-from ..density import Density
-from ..flow import Flow
+from ..density import Density, FixedStart
 from . import auto
 from .checkpoint import Checkpoint
 from .data import (
-    check_no_table,
+    behind,
     count_rows,
     digest,
     draws,
@@ -29,9 +27,9 @@ from .data import (
 )
 from .objective import Batch, Objective, negative_log_likelihood
 from .optimizer import Members
-from .progress import Epoch, Fit, reporter
+from .progress import Epoch
 from .run import Run, stepping, threads_for
-from .settings import TrainSettings, check_settings, described
+from .settings import TrainSettings, described
 from .unbounded import warn_of_unbounded
 
 
@@ -98,17 +96,23 @@ def train(
     began = time.perf_counter()
     settings = _complete(TrainSettings.of(locals()), density, data)
     size = settings.batch or 1
-    rows, val_rows, first = split(density, data, val, context, weights, val_fraction, size, seed)
+    start = _fixed_start(density, settings)
+    dtype = None if start is None else torch.float64
+    rows, val_rows, first = split(density, data, val, context, weights, val_fraction, size, seed, dtype)
     density.eval()
+    trained, offset, val_offset = density, 0.0, 0.0
     if first is not None:
         density.initialize(first.x, first.context)
         if check and settings.noise == 0 and first.x.ndim == 2:  # noise gives each value a width
             warn_of_unbounded(first.x.cpu().numpy())
+        if start is not None:
+            trained = start.rest.eval()
+            rows, val_rows, first, offset, val_offset = behind(start, rows, val_rows, first)
         rows = with_noise(rows, first, settings.noise or 0.0)
     size = min(size, len(rows))
     settings = _with_length(settings, size, len(rows), count_rows(data))
-    members = Members(density, settings)
-    run = Run(density, members, settings, val_rows, len(rows) // size * size, began)
+    members = Members(trained, settings)
+    run = Run(trained, members, settings, val_rows, len(rows) // size * size, began)
     generator = torch.Generator().manual_seed(seed + 1)
     saved = None
     if checkpoint is not None:
@@ -116,13 +120,13 @@ def train(
         saved = Checkpoint(checkpoint, _setup(settings, members.optimizer_name, len(rows), lasting))
     try:
         if saved is not None:
-            run.resume(saved.read(density, members, generator))
+            run.resume(saved.read(trained, members, generator))
         if run.step == 0:
             run.validate()
-        threads = threads_for(density, settings.objective, first, size)
+        threads = threads_for(trained, settings.objective, first, size)
         batches = endless(rows, size, generator, len(members), run.growth)
         while run.stopped is None:
-            with stepping(density, threads):
+            with stepping(trained, threads):
                 while not run.is_due():
                     part = next(batches)
                     losses = members.losses(part)
@@ -133,68 +137,10 @@ def train(
             if run.step == 0:
                 warnings.warn(f"{seconds:g} s were over before the first step: the flow is not trained", stacklevel=2)
             elif saved is not None and run.seen == 0:  # after a whole pass
-                saved.write(density, members, generator, run.state())
-            yield epoch
+                saved.write(trained, members, generator, run.state())
+            yield epoch.shifted(offset, val_offset)
     finally:
         members.release()
-
-
-def fit(
-    density: Density | str,
-    data: Any = None,
-    val: Any = None,
-    *,
-    context: Any = None,
-    weights: Any = None,
-    progress: str | Callable[[Epoch], None] = "auto",
-    **settings: Any,
-) -> Fit:
-    """Trains a density to the end, showing progress on stderr; Ctrl-C ends it early with the best weights so far.
-
-    Args:
-        density: over tensors; or "auto", or the name of a recipe, for a flow that `choose` fits to the number of rows
-            and columns and to `seconds`.
-        data: the training rows (N, *shape), or a function that draws them; see `train`.
-        val: validation rows, as in `train`.
-        context: (N, ...), as in `train`.
-        weights: (N,), as in `train`.
-        progress: "rich" a live line, "plain" some lines, "none" silence; "auto" takes rich on a terminal that has it.
-            Or a function of your own, which is called with each `Epoch`.
-        settings: every other argument of `train`, such as epochs, steps, seconds, batch or lr.
-
-    Returns:
-        A `Fit`: the epochs, why it stopped, a summary, and the density.
-
-    Raises:
-        ValueError: as `train` and `choose`; rows that are not (N, D) for a flow that is to be chosen.
-
-    Example:
-        >>> fit("auto", torch.randn(200, 2), steps=20, progress="none").flow.shape
-        (2,)
-        >>> from pushforward import real_nvp
-        >>> flow = real_nvp(2, depth=2, width=8, seed=0)
-        >>> fit(flow, torch.randn(200, 2), steps=20, progress="none").summary["steps"]
-        20
-    """
-    if isinstance(density, str):
-        began = time.perf_counter()
-        check_settings(settings)
-        density = _chosen(density, data, context, settings)
-        if settings.get("seconds") is not None:  # building counts
-            settings["seconds"] = max(settings["seconds"] - (time.perf_counter() - began), 1e-3)
-    result = Fit(density=density)
-    epochs = train(density, data, val, context=context, weights=weights, **settings)
-    with reporter(progress) as report:
-        try:
-            for epoch in epochs:
-                result.epochs.append(epoch)
-                result.stopped = epoch.stopped or result.stopped
-                report(epoch)
-        except KeyboardInterrupt:
-            result.stopped = "interrupted"
-        finally:
-            epochs.close()
-    return result
 
 
 if train.__doc__:  # not under python -OO
@@ -212,6 +158,12 @@ def _complete(given: TrainSettings, density: Density, data: Any) -> TrainSetting
     shape = row_shape(member)
     table = len(shape) == 1 and not draws(data)
     return auto.complete(given, recipe, count_rows(data), shape, table)
+
+
+def _fixed_start(density: Density, settings: TrainSettings) -> FixedStart | None:
+    """The maps that come before all that is trained, where the objective is one of the density alone."""
+    is_likelihood = settings.objective is negative_log_likelihood and settings.metric in (None, negative_log_likelihood)
+    return density.fixed_start() if is_likelihood and not settings.compile else None
 
 
 def _with_length(settings: TrainSettings, batch: int, rows: int, given_rows: int) -> TrainSettings:
@@ -243,22 +195,3 @@ def _identity(function: Any) -> str:
     code, cells = getattr(function, "__code__", None), getattr(function, "__closure__", None) or ()
     line = f":{code.co_firstlineno}" if code is not None and "<" in name else ""
     return f"{name}{line}{[cell.cell_contents for cell in cells] if cells else ''}"
-
-
-def _chosen(recipe: str, data: Any, context: Any, settings: dict[str, Any]) -> Flow:
-    """The flow that `choose` fits to the rows."""
-    example: Any = data
-    if draws(data):
-        drawn: Any = data(2, torch.Generator().manual_seed(settings.get("seed", 0)))
-        example, context = drawn[:2] if isinstance(drawn, tuple) else (drawn, None)
-    check_no_table(example)
-    shape = np.shape(example)
-    if len(shape) != 2:
-        raise ValueError(f"expected rows of shape (N, D) to choose a flow for, got {tuple(shape)}")
-    context_dim = 0 if context is None else np.shape(context)[-1]
-    rows = count_rows(data)
-    choice = auto.choose(
-        None if rows == auto.UNLIMITED else rows, shape[1], recipe=recipe, context_dim=context_dim,
-        seconds=settings.get("seconds"),
-    )  # fmt: skip
-    return choice.build(shape[1], context_dim=context_dim, seed=settings.get("seed", 0))

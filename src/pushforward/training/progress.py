@@ -59,24 +59,32 @@ class Fit:
     Attributes:
         epochs: the `Epoch` records, in order.
         stopped: why it ended: "done", "early" (validation no longer improved), "diverged" or "interrupted".
-        density: what was trained; None in a record that was read from a file.
+        density: what was trained, or the stack that it became; None in a record that was read from a file.
+        unstacked: of a stack, the part of it that was trained.
+        facts: what else the summary says: of the stack, members and time left over, where there is something to say.
     """
 
     epochs: list[Epoch] = field(default_factory=list)
     stopped: str = "done"
     density: Density | None = None
+    unstacked: Density | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Fit({self.summary})"
 
     @property
     def flow(self) -> Flow | Any:
-        """The same as `density`, which for most is a flow."""
-        return self.density
+        """What was trained, for most a flow: the same as `density`, but of a stack a part, which alone is worse."""
+        return self.density if self.unstacked is None else self.unstacked
 
     @property
     def summary(self) -> dict[str, Any]:
-        """JSON-able: steps, epochs, seconds, best_val_nll (nats per row; None without validation), skipped, stopped."""
+        """JSON-able: steps, epochs, seconds, best_val_nll (nats per row; None without validation), skipped, stopped.
+
+        Of a flow that was chosen also stack (weights by name), members (more than one, trained in time left over), and
+        time_left (of the seconds given, and why), where there is something to say. Other figures are the first flow's.
+        """
         last = self.epochs[-1] if self.epochs else None
         return {
             "steps": last.step if last else 0,
@@ -85,7 +93,7 @@ class Fit:
             "best_val_nll": last.best_val_nll if last else None,
             "skipped": last.skipped if last else 0,
             "stopped": self.stopped,
-        }
+        } | self.facts
 
 
 @contextmanager

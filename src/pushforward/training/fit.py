@@ -1,0 +1,249 @@
+"""`fit`: a training to its end, and beside a flow that is to be chosen, simple densities and further members."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..density import Density
+from ..flow import Flow
+from ..mixture import Ensemble
+from . import auto
+from .data import as_rows, check_no_table, count_rows, draws, held_out
+from .loop import train
+from .objective import Batch
+from .progress import Epoch, Fit, reporter
+from .settings import check_settings
+from .stack import FEW_ROWS, STACK_FRACTION, Stack
+
+_MOST_MEMBERS = 8  # that time left over is spent on: each costs as much again in scoring
+_WORTH = 0.75  # of the time of the first training, that must be left for a further member
+_SHOWS = 0.1  # of the seconds given, left over: told
+
+
+def fit(
+    density: Density | str,
+    data: Any = None,
+    val: Any = None,
+    *,
+    context: Any = None,
+    weights: Any = None,
+    members: int | None = None,
+    stack: bool | None = None,
+    progress: str | Callable[[Epoch], None] = "auto",
+    **settings: Any,
+) -> Fit:
+    """Trains a density to the end, showing progress on stderr; Ctrl-C ends it early with the best weights so far.
+
+    Args:
+        density: over tensors; or "auto", or the name of a recipe, for a flow that `choose` fits to the number of rows
+            and columns and to `seconds`.
+        data: the training rows (N, *shape), or a function that draws them; see `train`.
+        val: validation rows, as in `train`.
+        context: (N, ...), as in `train`.
+        weights: (N,), as in `train`.
+        members: of a flow that is chosen, how many to train at once, whose densities are averaged; None is one, and
+            more where it used up what the rows can teach it before the seconds were over.
+        stack: of a flow that is chosen, mix simple densities (`pushforward.baselines`) with it, with the weights that
+            the validation rows give them. None does for at most 5,000 rows in memory that have no weights, and then
+            holds out a fifth of them where `val` and `val_fraction` are not given. The result is a `Mixture` with the
+            flow as its first member, unless none of the simple densities is worth it.
+        progress: "rich" a live line, "plain" some lines, "none" silence; "auto" takes rich on a terminal that has it.
+            Or a function of your own, which is called with each `Epoch`.
+        settings: every other argument of `train`, such as epochs, steps, seconds, batch or lr.
+
+    Returns:
+        A `Fit`: the epochs, why it stopped, a summary, and the density.
+
+    Raises:
+        ValueError: as `train` and `choose`; rows that are not (N, D) for a flow that is to be chosen; members or stack
+            for a density that is given, or a stack of rows that have weights, are drawn by a function or not held out.
+
+    Example:
+        >>> fit("auto", torch.randn(200, 2), steps=20, progress="none").flow.shape
+        (2,)
+        >>> from pushforward import real_nvp
+        >>> flow = real_nvp(2, depth=2, width=8, seed=0)
+        >>> fit(flow, torch.randn(200, 2), steps=20, progress="none").summary["steps"]
+        20
+    """
+    if isinstance(density, str):
+        check_settings(settings)
+        if members is not None and (isinstance(members, bool) or not isinstance(members, int) or members < 1):
+            raise ValueError(f"members must be a whole number of at least 1, or None, got {members!r}")
+        rows = _Rows(data, val, context, weights)
+        return _Chosen(density, rows, members, settings, progress).fit(stack)
+    if members is not None or stack is not None:
+        raise ValueError("members and stack are for a flow that fit chooses by the name of a recipe")
+    return _exhausted(density, _Rows(data, val, context, weights), settings, progress)
+
+
+@dataclass
+class _Rows:
+    """What `train` takes: rows, validation rows, contexts and weights."""
+
+    data: Any
+    val: Any = None
+    context: Any = None
+    weights: Any = None
+
+
+def _exhausted(density: Density, rows: _Rows, settings: dict[str, Any], progress: Any) -> Fit:
+    """The whole training of a density."""
+    result = Fit(density=density)
+    epochs = train(density, rows.data, rows.val, context=rows.context, weights=rows.weights, **settings)
+    with reporter(progress) as report:
+        try:
+            for epoch in epochs:
+                result.epochs.append(epoch)
+                result.stopped = epoch.stopped or result.stopped
+                report(epoch)
+        except KeyboardInterrupt:
+            result.stopped = "interrupted"
+        finally:
+            epochs.close()
+    seconds = settings.get("seconds")
+    if seconds is not None and result.epochs:
+        _tell_time(result, seconds, result.epochs[-1].seconds)
+    return result
+
+
+def _tell_time(result: Fit, seconds: float, used: float) -> None:
+    """Says in the summary why time was left over, where much was."""
+    left = seconds - used
+    if left > _SHOWS * seconds and result.stopped in ("done", "early"):
+        why = "validation no longer improved" if result.stopped == "early" else "more passes learn the rows by heart"
+        result.facts["time_left"] = f"{left:.3g} of {seconds:g} s: {why}"
+
+
+class _Chosen:
+    """The flow that `choose` takes for some rows, and its training.
+
+    Args:
+        recipe: "auto" or a name.
+        rows: to train on.
+        members: how many flows, or None.
+        settings: of `train`.
+        progress: as of `fit`.
+    """
+
+    def __init__(
+        self, recipe: str, rows: _Rows, members: int | None, settings: dict[str, Any], progress: Any
+    ) -> None:  # fmt: skip
+        self.began, self.rows, self.members = time.perf_counter(), rows, members
+        self.settings, self.progress = settings, progress
+        self.seconds, self.seed = settings.get("seconds"), settings.get("seed", 0)
+        self.features, self.context_dim = _widths(rows, self.seed)
+        count = count_rows(rows.data)
+        self.count = None if count == auto.UNLIMITED else count
+        self.choice = auto.choose(
+            self.count, self.features, recipe=recipe, context_dim=self.context_dim, seconds=self.seconds
+        )
+
+    def fit(self, stack: bool | None) -> Fit:
+        """Trains the flow, further members in time left over, and mixes simple densities with them."""
+        flow, simple = self._build(0), None
+        problem = self._no_stack()
+        if stack and problem:
+            raise ValueError(f"rows cannot be stacked: {problem}")
+        if stack or (stack is None and not problem and (self.count or 0) <= FEW_ROWS):
+            simple = self._stack(flow)
+        reserved = 0.0 if simple is None else simple.seconds
+        wanted = self.members or 1
+        density = flow if wanted == 1 else Ensemble([flow, *(self._build(k) for k in range(1, wanted))])
+        result = self._train(density, reserved)
+        if self.members is None and self.settings.get("checkpoint") is None:
+            self._use_time(result, flow, reserved)
+        if simple is not None and result.density is not None:
+            result.unstacked = result.density.eval()
+            result.density, result.facts["stack"] = simple.around(result.unstacked)
+        if result.facts:
+            result.facts["seconds"] = self._elapsed()
+        return result
+
+    def _train(self, density: Density, reserved: float) -> Fit:
+        """One training, in what is left of the time."""
+        settings = dict(self.settings)
+        if self.seconds is not None:  # building and simple densities count
+            settings["seconds"] = max(self.seconds - self._elapsed() - reserved, 1e-3)
+        return _exhausted(density, self.rows, settings, self.progress)
+
+    def _use_time(self, result: Fit, flow: Flow, reserved: float) -> None:
+        """Trains further members together if the first ended early enough, so that all are averaged."""
+        if self.seconds is None or result.stopped not in ("done", "early") or not result.epochs:
+            return
+        used, left = result.epochs[-1].seconds, self.seconds - self._elapsed() - reserved
+        if left < _WORTH * used:
+            return
+        count = min(max(int(left / used), 1), _MOST_MEMBERS - 1)
+        more = [self._build(k) for k in range(1, count + 1)]
+        further = self._train(more[0] if count == 1 else Ensemble(more), reserved)
+        if further.stopped in ("done", "early"):
+            result.density = Ensemble([flow, *more]).eval()
+            result.facts = {"members": count + 1}
+            _tell_time(result, self.seconds, self._elapsed() + reserved)
+
+    def _stack(self, flow: Flow) -> Stack:
+        """Fits simple densities, and leaves rows that are split already."""
+        rows, val = self._split(flow)
+        share = None if self.seconds is None else 0.25 * self.seconds
+        self.rows = _Rows(rows.x, (val.x, val.context) if val.context is not None else val.x, rows.context)
+        return Stack(rows.x.cpu(), _on_cpu(rows), val.x.cpu(), _on_cpu(val), self.seed, seconds=share)
+
+    def _split(self, flow: Flow) -> tuple[Batch, Batch]:
+        """Rows to train on and to hold out, in float64."""
+        given, exact = self.rows, torch.float64
+        rows = as_rows(flow, given.data, given.context, dtype=exact)
+        if given.val is not None:
+            val = given.val if isinstance(given.val, tuple) else (given.val,)
+            return rows, as_rows(flow, *val, name="val", dtype=exact)
+        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.seed)).to(rows.x.device)
+        count = held_out(len(rows), self.settings.get("val_fraction", STACK_FRACTION))
+        return rows[order[count:]], rows[order[:count]]
+
+    def _no_stack(self) -> str | None:
+        """Why simple densities cannot be fitted to the rows, or None."""
+        val_fraction = self.settings.get("val_fraction", STACK_FRACTION)
+        if draws(self.rows.data):
+            return "they are drawn by a function"
+        if self.rows.weights is not None or (isinstance(self.rows.val, tuple) and len(self.rows.val) > 2):
+            return "they have weights"
+        if self.rows.val is None and held_out(self.count or 0, val_fraction) == 0:
+            return "none are held out to find the weights"
+        if self.rows.context is not None and np.ndim(self.rows.context) != 2:
+            return "their context is no table (N, K)"
+        return None
+
+    def _build(self, k: int) -> Flow:
+        """The k-th flow."""
+        return self.choice.build(self.features, context_dim=self.context_dim, seed=self.seed + 1000 * k)
+
+    def _elapsed(self) -> float:
+        return time.perf_counter() - self.began
+
+
+def _on_cpu(rows: Batch) -> Tensor | None:
+    return None if rows.context is None else rows.context.cpu()
+
+
+def _widths(rows: _Rows, seed: int) -> tuple[int, int]:
+    """Of rows (N, D) and contexts (N, K): D, K.
+
+    Raises:
+        ValueError: the rows have another shape.
+    """
+    example, context = rows.data, rows.context
+    if draws(example):
+        drawn: Any = example(2, torch.Generator().manual_seed(seed))
+        example, context = drawn[:2] if isinstance(drawn, tuple) else (drawn, None)
+    check_no_table(example)
+    shape = np.shape(example)
+    if len(shape) != 2:
+        raise ValueError(f"expected rows of shape (N, D) to choose a flow for, got {tuple(shape)}")
+    return shape[1], 0 if context is None else np.shape(context)[-1]
