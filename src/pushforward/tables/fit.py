@@ -381,7 +381,7 @@ def _split(
 
 def _possible(density: TableDensity, frame: Frame, what: str) -> EncodedRows:
     rows = density.space.rows(frame)
-    if rows.errors:
+    if np.isneginf(rows.log_mass).any():
         raise ValueError(f"{what} does not fit the schema: {'; '.join(rows.errors[:3])}")
     return rows
 

@@ -74,7 +74,8 @@ class MassFunction(Density):
     """P(states) = prod_j P(state_j | states before it, given): normalised exactly, whatever its weights are.
 
     Each factor is a softmax mixed with a little of the smoothed marginal, so no state that the schema knows has
-    probability zero.
+    probability zero. A state beyond the last of its column is not there: it is integrated out, and columns after it see
+    zeros in its place.
 
     Args:
         sizes: states of each of the M columns, at least 2 each.
@@ -151,8 +152,9 @@ class MassFunction(Density):
         n = len(states)
         frequencies = []
         for j, size in enumerate(self.sizes):
-            counts = torch.bincount(states[:, j], weights=None if weights is None else weights.double(), minlength=size)
-            frequencies.append((counts.double() + 0.5) / (n + 0.5 * size))
+            share = None if weights is None else weights.double()
+            counts = torch.bincount(states[:, j], weights=share, minlength=size)[:size].double()
+            frequencies.append((counts + 0.5) / (counts.sum() + 0.5 * size))
         marginal = torch.cat(frequencies).log()
         self.log_marginal.copy_(marginal)
         self.bias_out.copy_(marginal)
@@ -160,8 +162,11 @@ class MassFunction(Density):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """States x (B, M), context (B, G) -> log P(states | context) (B,), in nats."""
-        index = x.long() + self._offsets
-        return self._mixed(self._log_softmax(x, context).gather(1, index), self.log_marginal[index]).sum(1)
+        states = x.long()
+        is_known = states < self._sizes
+        index = torch.where(is_known, states, 0) + self._offsets
+        log_p = self._mixed(self._log_softmax(x, context).gather(1, index), self.log_marginal[index])
+        return torch.where(is_known, log_p, 0.0).sum(1)
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """log P(states | context) of states x (N, M), context (N, G) -> (N,), in nats, by chunks of rows."""
@@ -199,9 +204,9 @@ class MassFunction(Density):
         """What the network makes of every state of each column given the columns before it, (B, total)."""
         seen = self._start(len(states), given)
         if self._mask_in.shape[0] > 1:
-            index = states.long() + self._offsets
-            of_state = torch.repeat_interleave(self._mask_in, self._sizes, 0)
-            seen = seen + F.embedding_bag(index, self.weight_in * of_state, mode="sum")
+            index = torch.where(states < self._sizes, states.long() + self._offsets, len(self.weight_in))
+            weights = self.weight_in * torch.repeat_interleave(self._mask_in, self._sizes, 0)
+            seen = seen + F.embedding_bag(index, F.pad(weights, (0, 0, 0, 1)), mode="sum")
         h = self._hidden(seen, self.weight_mid * self._mask_mid)
         logits = F.linear(h, self.weight_out * self._mask_out, self.bias_out)
         return torch.cat([part.log_softmax(1) for part in logits.split(self.sizes, 1)], 1)

@@ -13,7 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...io.frames import Column
-from .base import Cells, Facts, Kind, Mask, Plain, Request, States, Values, each, fact, is_flag, is_number, is_positive
+from .base import (
+    Cells,
+    Facts,
+    Kind,
+    Mask,
+    Plain,
+    Request,
+    States,
+    Values,
+    each,
+    fact,
+    is_flag,
+    is_number,
+    is_positive,
+    log_logistic,
+)
 from .base import optional as _optional
 from .lattice import spelled
 from .marginal import MarginalTransform
@@ -234,6 +249,17 @@ class Number(Plain):
         """The first of the impossible values."""
         return f"values it cannot have, such as {self.read(column)[0]:g}"
 
+    def log_unseen(self, column: Column) -> Values:
+        """Half of what was never seen is missing cells, where none were seen; numbers follow `log_elsewhere`."""
+        return among_unseen(self, column, self.log_elsewhere(self.read(column).astype(np.float64)))
+
+    def log_elsewhere(self, values: Values) -> Values:
+        """Log-mass (on a lattice) or log-density of values (N,) that none of those seen is like: it falls off wide."""
+        low, high = (-1.0, 1.0) if self.extent is None else self.extent
+        step = self.step or 0.0
+        scale = max((high - low) / 2, step) or 1.0
+        return log_logistic(values, (low + high) / 2, scale) + (math.log(step) if step else 0.0)
+
     def decode(self, state: States, number: Values, rng: np.random.Generator) -> Column:
         """See `decode_values`."""
         return self.write(self.decode_values(state, number), (state == self.num_values) & self.missing)
@@ -296,6 +322,12 @@ class Number(Plain):
     def with_map(self, knots: Any, heavy: tuple[bool, bool]) -> Self:
         """The same with a marginal map."""
         return replace(self, knots=knots, heavy=heavy)
+
+
+def among_unseen(kind: Kind, column: Column, elsewhere: Values) -> Values:
+    """Log-mass (N,) of cells of numbers among all that were never seen: `elsewhere` (N,) of those that hold one."""
+    half = 0.0 if kind.missing else -math.log(2)
+    return half + np.where(column.is_missing, 0.0, elsewhere)
 
 
 def number_features(kind: Kind) -> list[tuple[str, bool]]:
