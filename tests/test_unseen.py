@@ -124,7 +124,7 @@ def test_a_mass_function_integrates_out_what_is_not_there() -> None:
     first = torch.cartesian_prod(torch.tensor([2]), torch.arange(3), torch.arange(4))
     assert float(mass(first).exp().sum()) == pytest.approx(1, abs=1e-5)
     nothing = torch.tensor([[2, 3, 4]])
-    assert float(mass(nothing)) == 0.0
+    assert float(mass(nothing)) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_schemas_of_older_files_keep_no_share() -> None:
@@ -136,3 +136,62 @@ def test_schemas_of_older_files_keep_no_share() -> None:
     assert space.unseen_share == 0
     assert space.impossible(new).tolist() == [True, False]
     assert space.sizes == (3, 19, 4)  # the first state of few values stands for all others
+
+
+def test_rare_states_tell_and_are_told_little_while_a_mass_function_is_trained() -> None:
+    states = torch.stack([torch.arange(400) % 2, torch.cat([torch.zeros(399), torch.ones(1)]).long()], 1)
+    mass = MassFunction([2, 3], seed=0).requires_grad_(False)
+    mass.set_frequencies(states)
+    mass.shrink(states, None)
+    frequencies = mass.log_marginal.clone()
+    near = mass._log_softmax(torch.tensor([[0, 0]]), None)[0]
+    torch.testing.assert_close(near[2:], frequencies[2:], atol=0.5, rtol=0)  # before any step, near the frequencies
+    mass.bias_out.fill_(3.0)  # of the second column's states one was seen once, one never
+    moved = mass._log_softmax(torch.tensor([[0, 0]]), None)[0, 2:] - near[2:]
+    assert float(moved[0] - moved[1]) > 2
+    assert float(moved[1] - moved[2]) == pytest.approx(3 * 1 / 101, abs=1e-3)
+    before = mass(states)
+    mass.settle()
+    torch.testing.assert_close(mass(states), before)
+
+
+def test_columns_that_learned_by_heart_go_back_to_their_frequencies() -> None:
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randint(0, 2, (400, 2), generator=generator)
+    mass = MassFunction([2, 2], seed=0).requires_grad_(False)
+    mass.set_frequencies(states)
+    mass.weight_out.mul_(30.0)  # says much of the second column that is not so
+    mass.interpolate(states)
+    share = mass.log_mix.exp()
+    assert float(share[1]) > 0.9
+    alone = float(mass.log_marginal.view(2, 2)[torch.arange(2), states].sum(1).mean())
+    assert float(mass(states).mean()) == pytest.approx(alone, abs=0.01)
+    every = torch.cartesian_prod(torch.arange(2), torch.arange(2))
+    assert float(mass(every).exp().sum()) == pytest.approx(1, abs=1e-5)
+
+
+@quiet
+@pytest.mark.slow
+def test_wide_columns_of_few_rows_leave_the_dependence_of_all_others() -> None:
+    rng = np.random.default_rng(0)
+    n = 550
+    male = rng.random(n) < 0.5
+    title = np.where(male, "Mr.", np.where(rng.random(n) < 0.65, "Mrs.", "Ms."))
+    rows = {
+        "sex": np.where(male, "M", "F"), "title": title, "surname": rng.integers(0, 330, n).astype(str),
+        "town": rng.integers(0, 260, n).astype(str),
+        "height": np.round(np.where(male, 178, 166) + 5 * rng.normal(size=n), 1),
+    }  # fmt: skip
+    schema = pf.infer_schema(rows, {"surname": "category", "town": "category"})
+    train, test = ({name: v[part] for name, v in rows.items()} for part in (slice(0, 420), slice(420, None)))
+    density = pf.fit_table(train, schema=schema, progress="none")
+    space = density.space
+    simple = fit_baselines(space.encode(space.read(train)), space.sizes, None, 0)["gaussian"]
+    assert float(density.log_prob(test).mean()) > float(space.wrap(simple).log_prob(test).mean()) + 0.5
+    drawn = {
+        name: v.to_numpy(zero_copy_only=False)
+        for name, v in zip(rows, density.sample(4000, generator=0).columns, strict=True)
+    }
+    is_male = drawn["sex"] == "M"
+    assert ((drawn["title"] == "Mr.") == is_male).mean() > 0.93
+    assert drawn["height"][is_male].mean() - drawn["height"][~is_male].mean() > 8.5
