@@ -34,6 +34,7 @@ from .lattice import spelled
 from .marginal import MarginalTransform
 
 _LARGEST = 2.0**62  # of the values that are given back as integers
+_REACH, _HEAVY_REACH = 10.0, 1000.0  # extents of the data beyond which nothing is sampled
 
 
 @dataclass(frozen=True)
@@ -190,14 +191,16 @@ class Number(Plain):
         return self.reach_of(self.cell)
 
     def reach_of(self, cell: float) -> tuple[float, float]:
-        """What was seen and as much again to both sides, for cells of a width."""
+        """What was seen and ten times as much to both sides, or where a tail is heavy a thousand times, for cells of a
+        width; within what the dtype can hold."""
         if self.extent is None:
             return -math.inf, math.inf
         first, last = self.extent
         if self.lattice is not None:
             first, last = ((v - self.lattice.origin) / self.lattice.step for v in self.extent)
-        beyond = last - first + cell
-        return first - beyond, last + beyond
+        low, high = ((last - first + cell) * (_HEAVY_REACH if heavy else _REACH) for heavy in self.heavy)
+        least, most = (float(self.count(np.array([v]))[0]) for v in _limits(self.dtype))
+        return max(first - low, least), min(last + high, most)
 
     def count(self, values: NDArray[Any]) -> Values:
         """Values (N,) as `marginal` takes them; they are not checked."""
@@ -339,6 +342,16 @@ def with_indicator(kind: Kind, values: NDArray[Any], is_missing: Mask, middle: f
     """Values (N,), a middle one where missing, and an indicator of these where cells may be: (N, 1 or 2)."""
     filled = np.where(is_missing, middle, values.astype(np.float64))
     return np.stack([filled, is_missing.astype(np.float64)], 1) if kind.missing else filled[:, None]
+
+
+def _limits(dtype: str) -> tuple[float, float]:
+    """Between what values of an Arrow type lie."""
+    if dtype in ("date32[day]", "time32[s]", "time32[ms]"):
+        dtype = "int32"
+    if not dtype.startswith(("int", "uint")):
+        return -_LARGEST, _LARGEST
+    limits = np.iinfo(dtype)
+    return max(float(limits.min), -_LARGEST), min(float(limits.max), _LARGEST)
 
 
 def as_number(kind: Kind) -> Number:
