@@ -50,7 +50,7 @@ def test_sums_and_differences_are_found_and_told() -> None:
 
 
 @quiet
-def test_a_plain_sum_is_constant_in_its_rest_and_a_row_without_it_impossible() -> None:
+def test_a_plain_sum_is_constant_in_its_rest_and_a_row_without_it_unlikely() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.integers(0, 500, 2000), rng.integers(0, 90, 2000)
     density = pf.fit_table({"a": a, "b": b, "sum": a + b + 7}, steps=20, progress="none")
@@ -58,7 +58,8 @@ def test_a_plain_sum_is_constant_in_its_rest_and_a_row_without_it_impossible() -
     rows = {k: v.to_numpy() for k, v in zip("abs", density.sample(500, generator=1).columns, strict=True)}
     assert (rows["a"] + rows["b"] + 7 == rows["s"]).all()
     with pytest.warns(UserWarning, match="1 that are not a \\+ b \\+ 7"):
-        assert math.isinf(density.log_prob({"a": [5, 5], "b": [3, 3], "sum": [15, 16]})[1])
+        log_prob = density.log_prob({"a": [5, 5], "b": [3, 3], "sum": [15, 16]})
+    assert -20 < float(log_prob[1] - log_prob[0]) < math.log(0.5 / 2001)
 
 
 @quiet
@@ -87,7 +88,7 @@ def test_samples_keep_to_it_and_cells_come_back(density: Any) -> None:
     assert (rows["total"] == np.round(rows["total"], 2)).all()  # written as the data were
     real = bills(500, 1)
     encoded = density.space.rows(read(real))
-    assert (encoded.log_mass == 0).all()
+    assert np.allclose(encoded.log_mass, math.log1p(-density.space.unseen_share))
     x, _ = density.space.tensor(encoded, np.full(encoded.base.shape, 0.5))
     again, good = density.space.decode(x.numpy(), None, np.random.default_rng(0))
     assert good.all()

@@ -189,9 +189,16 @@ class Space(ABC):
     def impossible(self, rows: Any) -> NDArray[np.bool_]:
         """Which rows (N,) cannot be, whatever the weights are, as by a category that was never seen."""
 
+    def unseen(self, rows: Any) -> NDArray[np.bool_]:
+        """Which rows (N,) hold what was never seen in training, so that little is known of them but that."""
+        return self.impossible(rows)
+
     @abstractmethod
     def encode(self, rows: Any, generator: torch.Generator | int | None = None) -> Tensor:
         """N rows as one tensor (N, M + C): M states, then C numbers, NaN where there is none.
+
+        A state of a column with K states that is K stands for what was never seen: a density takes it as not there, and
+        integrates it out. `wrap` adds its probability.
 
         Args:
             rows: of this space.

@@ -18,6 +18,8 @@ PSEUDO_COUNT = 0.5  # added to each count (Krichevsky and Trofimov 1981)
 class Frequencies(Baseline):
     """Independent columns of states, P(s) = prod_m p_m(s_m), whatever the context is.
 
+    A state beyond the last of its column is not there, and is integrated out.
+
     Args:
         sizes: K_m, the number of states of each of the M columns.
         log_mass: log p_m of all columns, one after another (sum K_m,); uniform when None.
@@ -39,7 +41,8 @@ class Frequencies(Baseline):
         """Log-mass of states x (N, M) -> (N,), in nats."""
         states = torch.as_tensor(x, device=self.log_mass.device).long()
         columns = self.log_mass.split(list(self.sizes))
-        each = [log_p[s.clamp(0, len(log_p) - 1)] for log_p, s in zip(columns, states.unbind(1), strict=True)]
+        known = [torch.cat([log_p, log_p.new_zeros(1)]) for log_p in columns]
+        each = [log_p[s.clamp(0, len(log_p) - 1)] for log_p, s in zip(known, states.unbind(1), strict=True)]
         return torch.stack(each).sum(0)
 
     @torch.no_grad()

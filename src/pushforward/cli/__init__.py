@@ -126,7 +126,7 @@ def fit(**options: Any) -> None:
 def score(**options: Any) -> None:
     """Add each row's log-density under a model to a table.
 
-    A row that the model holds for impossible, as by a category never seen, gets -inf.
+    A row with what the model never saw, such as a new category, is unlikely, counted and named.
     """
     from . import on_rows
 

@@ -22,7 +22,7 @@ from .reading import opened, rows_of, tell_skipped
 from .tally import Tally
 
 LOG_DENSITY, PERCENTILE = "log_density", "percentile"
-_EXPLAINED = 10_000  # impossible rows, to tell why they are
+_EXPLAINED = 10_000  # rows of what was never seen, to tell what it is
 _DRAWN = 2**18  # rows drawn at a time
 
 
@@ -36,7 +36,7 @@ def score(model: str, data: str, out: str, outlier: bool, reading: Reading) -> d
     for name in (LOG_DENSITY, *([PERCENTILE] if outlier else [])):
         if name in file.names:
             raise ValueError(f"{data} already has a column {name!r}: rename or drop it first")
-    tally, impossible = Tally(), _Impossible(density)
+    tally, unseen = Tally(), _Unseen(density)
 
     @torch.no_grad()
     def scored(batch: Frame) -> tuple[Frame, Any, NDArray[np.float64]]:
@@ -44,10 +44,10 @@ def score(model: str, data: str, out: str, outlier: bool, reading: Reading) -> d
         return batch, rows, density.log_prob(rows).double().cpu().numpy()
 
     with writing(out), TableWriter(out, like=file) as writer, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of impossible rows, which are told at the end
+        warnings.simplefilter("ignore")  # of what was never seen, which is told at the end
         for batch, rows, log_density in in_order(scored, file.batches()):
             tally.add(log_density)
-            impossible.add(rows, log_density)
+            unseen.add(rows, log_density)
             written = batch.with_column(LOG_DENSITY, log_density)
             if quantiles is not None:
                 percentile = np.interp(log_density, quantiles, np.linspace(0, 100, len(quantiles))).round(3)
@@ -55,7 +55,7 @@ def score(model: str, data: str, out: str, outlier: bool, reading: Reading) -> d
             writer.write(written)
     tell_skipped(file)
     tally.finish()
-    figures = _tell(tally, impossible.reasons()) | {"skipped_rows": file.skipped.count, "out": out}
+    figures = _tell(tally, unseen) | {"skipped_rows": file.skipped.count, "out": out}
     say("written", out)
     return figures
 
@@ -108,20 +108,22 @@ def _draws(density: Density, n: int, context: Frame | None, generator: torch.Gen
         yield frame if frame.named else frame.rename(density.space.names)
 
 
-class _Impossible:
-    """Some of the rows that a model holds for impossible, to say why."""
+class _Unseen:
+    """How many rows hold what a model never saw, and some of them and of those that are impossible, to say why."""
 
     def __init__(self, density: Density) -> None:
         self._density = density
         self._rows: list[Any] = []
-        self._count = 0
+        self._kept = self.count = 0
 
     def add(self, rows: Any, log_density: NDArray[np.float64]) -> None:
         """Looks at more rows and their log-densities (N,)."""
-        at = np.flatnonzero(np.isneginf(log_density))[: _EXPLAINED - self._count]
+        is_unseen = self._density.space.unseen(rows)
+        self.count += int(is_unseen.sum())
+        at = np.flatnonzero(is_unseen | np.isneginf(log_density))[: _EXPLAINED - self._kept]
         if len(at):
             self._rows.append(rows[at])
-            self._count += len(at)
+            self._kept += len(at)
 
     def reasons(self) -> list[str]:
         """Why they are, in words: those of the warning that the density gives."""
@@ -134,7 +136,8 @@ class _Impossible:
         return reasons or ["so far from all that was seen that no density is left"]
 
 
-def _tell(tally: Tally, reasons: list[str]) -> dict[str, Any]:
+def _tell(tally: Tally, unseen: _Unseen) -> dict[str, Any]:
+    reasons = unseen.reasons()
     median, (mean, se) = tally.median(), tally.mean()
     say("scored", f"{count(tally.rows, 'row')}: median log-density {median:.4f} nats per row")
     finite = " of the rows that have one" if tally.impossible else ""
@@ -142,12 +145,15 @@ def _tell(tally: Tally, reasons: list[str]) -> dict[str, Any]:
         say("mean", f"{plus_minus(mean, se)}{finite}, between {tally.lowest:.4g} and {tally.highest:.4g}")
     if tally.impossible:
         say("impossible", f"{count(tally.impossible, 'row')} with log-density -inf: {listed(reasons, 5)}")
+    elif unseen.count:
+        say("unseen", f"{count(unseen.count, 'row')} with what was never seen in training: {listed(reasons, 5)}")
     if tally.extreme:
         far = "their log-density is more than 10 interquartile ranges below the median, so beware of the mean"
         say("extreme", f"{count(tally.extreme, 'row')}: {far}")
     return {
         "rows": tally.rows, "median_log_density": median, "mean_log_density": mean, "se": se, "min": tally.lowest,
-        "max": tally.highest, "impossible_rows": tally.impossible, "extreme_rows": tally.extreme,
+        "max": tally.highest, "impossible_rows": tally.impossible,
+        "unseen_rows": unseen.count, "extreme_rows": tally.extreme,
     }  # fmt: skip
 
 

@@ -41,7 +41,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
     table if `kinds` is set, {} included: then NaN in an array is a missing cell, and whole numbers are masses. They are
     modelled by a `TableDensity`, whose documentation says what each cell counts. Columns are matched by name, in any
     order; `sample` gives back the dtypes of `fit`. Columns of ids and row numbers are left out, with a warning. A row
-    that is impossible, as by a category never seen, has -inf, with a warning that counts them. Mixed rows are always
+    with what was never seen, as a new category, is unlikely, with a warning that counts them. Mixed rows are always
     fitted afresh, on the CPU; weights count in the likelihood, and a weight of zero leaves a row out.
 
     The global generators of torch and numpy are never touched.

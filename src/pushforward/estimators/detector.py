@@ -117,7 +117,7 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
         return self
 
     def score_samples(self, X: Any, *, context: Any = None) -> Array:  # noqa: N803
-        """Log-density of each row: (N,) nats; the lowest float32 for an impossible row (a category never seen, ...)."""
+        """Log-density of each row: (N,) nats; the lowest float32 for an impossible row."""
         check_is_fitted(self)
         return np.maximum(self.density_.score_samples(X, context=context), LOWEST)
 

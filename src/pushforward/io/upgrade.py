@@ -59,6 +59,8 @@ def _table(table: Header, schema: Any, flow: Any, tensors: Tensors) -> tuple[Hea
     settings = {"schema": upgraded_schema(schema), "given": given,
                 "inner": {"kind": "states_then_numbers", "settings": inner}}  # fmt: skip
     tensors = {f"inner.{name}": tensor for name, tensor in tensors.items()}
+    if "inner.mass.log_mix" in tensors:  # one for all columns
+        tensors["inner.mass.log_mix"] = tensors["inner.mass.log_mix"].repeat(len(inner["sizes"]))
     whitening = tensors.pop("inner.whitening", None)
     if whitening is not None and len(whitening):
         tensors["inner.precondition.matrix"] = whitening.double()

@@ -40,10 +40,15 @@ class TableDensity(Density):
     flow. `log_prob(..., draws=k)` averages k draws and so tightens the bound. The noise is a hash of the row, so that a
     row scores the same in any table (to rounding).
 
-    Sampling is `log_prob` conditioned on rows that may be sampled. Others are drawn again, as a whole: those with a
-    value never seen in a column of few values, with a number farther beyond those seen in training than they are apart
-    (where there was no data, a tail is a guess), or with a sum beyond the bounds of its column. `unsampled` is their
-    share of the mass, estimated after training; 0 where it was not, as in old files.
+    Each column keeps a share of its mass for what was never seen in it, such as a new category: `Kind.unseen`, after
+    Good and Turing, whatever is in the other columns. What they are given that is as if the cell were not known. New
+    numbers where there were few are spread far and wide within that share; in a column of texts all that is new is one
+    event. In older files the share is 0, and such rows have log-density -inf.
+
+    Sampling is `log_prob` conditioned on rows that may be sampled: no value is new. Others are drawn again, as a whole:
+    those with a number ten times as far beyond those seen in training as they are apart (a thousand times where a tail
+    is heavy), or with a sum beyond the bounds of its column. `unsampled` is the share of the mass that is left out, new
+    values included, estimated after training.
 
     Args:
         schema: of all columns.
@@ -51,7 +56,7 @@ class TableDensity(Density):
         inner: a density over the tensors (B, M + C) of `Columns.encode`: M states, then C numbers, NaN where there is
             none; its context is `Columns.encode_given`. One that takes noise fills such cells, others integrate
             them out.
-        unsampled: the share of the mass that `sample` leaves out.
+        unsampled: the share of the mass that `sample` leaves out; None takes that of values never seen.
 
     Raises:
         ValueError: the inner density does not fit the schema.
@@ -59,7 +64,7 @@ class TableDensity(Density):
 
     space: Columns  # type: ignore[override]  # set once, never replaced by another space
 
-    def __init__(self, schema: Schema, given: Sequence[str], inner: Density, unsampled: float = 0.0) -> None:
+    def __init__(self, schema: Schema, given: Sequence[str], inner: Density, unsampled: float | None = None) -> None:
         super().__init__()
         self.space = Columns(schema, given, TableDensity)  # type: ignore[override]
         states, numbers = len(self.space.sizes), len(self.space.numbers)
@@ -67,7 +72,7 @@ class TableDensity(Density):
         if width != states + numbers or inner.space.sizes not in ((), self.space.sizes):
             raise ValueError(f"the inner density, over {width} columns, does not fit the schema, which has {states} "
                              f"columns with states and {numbers} with numbers")  # fmt: skip
-        self.inner, self.unsampled = inner, unsampled
+        self.inner, self.unsampled = inner, self.space.unseen_share if unsampled is None else unsampled
 
     @property
     def schema(self) -> Schema:
@@ -88,7 +93,8 @@ class TableDensity(Density):
     def log_prob(self, x: Any, context: Any = None, *, draws: int = 1) -> Tensor:
         """Log-density of each row: -> (N,) float64, in nats; the class says what is exact and in which units.
 
-        Rows that the schema makes impossible, as by a category never seen, get -inf, with one warning that counts them.
+        One warning counts and names rows with what was never seen, as a new category; only in models of older files
+        they get -inf.
 
         Args:
             x: a table, as `infer_schema` takes; its columns are found by name, others are ignored.
@@ -101,22 +107,25 @@ class TableDensity(Density):
         if draws < 1:
             raise ValueError(f"draws must be at least 1, got {draws}")
         frame = self._with_given(read(x), context)
-        parts, errors = [], {}
-        for part, what in in_order(lambda rows: self.scored(rows, draws), _pieces(frame), device=self.device):
+        parts, errors, unseen = [], {}, 0
+        for part, count, what in in_order(lambda rows: self.scored(rows, draws), _pieces(frame), device=self.device):
             parts.append(part)
+            unseen += count
             errors.update(dict.fromkeys(what))
         log_prob = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
         impossible = int(torch.isneginf(log_prob).sum())
         if errors:
-            shown = "; ".join(list(errors)[:5])
-            warnings.warn(f"{impossible:,} of {len(log_prob):,} rows have log-density -inf: {shown}", stacklevel=2)
+            what = f"{impossible:,} of {len(log_prob):,} rows have log-density -inf"
+            if not impossible:
+                what = f"{unseen:,} of {len(log_prob):,} rows hold what was never seen in training"
+            warnings.warn(f"{what}: {'; '.join(list(errors)[:5])}", stacklevel=2)
         return log_prob
 
     @torch.no_grad()
-    def scored(self, frame: Frame, draws: int = 1) -> tuple[Tensor, tuple[str, ...]]:
-        """As `log_prob`, all rows at once: -> log-density (N,), what makes rows impossible, in words."""
+    def scored(self, frame: Frame, draws: int = 1) -> tuple[Tensor, int, tuple[str, ...]]:
+        """As `log_prob`, all rows at once: -> log-density (N,), how many rows hold what was never seen, and what."""
         rows = self.space.rows(frame)
-        return self.log_prob_of(rows, draws), rows.errors
+        return self.log_prob_of(rows, draws), 0 if rows.is_unseen is None else int(rows.is_unseen.sum()), rows.errors
 
     def log_prob_of(self, rows: EncodedRows, draws: int = 1) -> Tensor:
         """Log-density of encoded rows: -> (N,) float64."""
@@ -216,7 +225,7 @@ class TableDensity(Density):
             given = given[np.arange(_MEASURED) % len(given)]
         generator = torch.Generator(self.device).manual_seed(seed)
         _, good = self._drawn(_MEASURED, given, generator, np.random.default_rng(seed))
-        self.unsampled = float(1 - good.mean())
+        self.unsampled = float(1 - good.mean() * (1 - self.space.unseen_share))
         return self.unsampled
 
     @torch.no_grad()

@@ -82,7 +82,7 @@ def schema_sample(file: TableFile, seed: int = 1) -> Frame:
 def foreseeing(file: TableFile, sample: Frame, kinds: Mapping[str, Any] | None) -> tuple[Schema, int]:
     """-> a schema that foresees the rows of a file; how many rows it has.
 
-    It is inferred from the sample. Then, in a pass over the file, rows that it calls impossible, such as those of
+    It is inferred from the sample. Then, in a pass over the file, rows of what it never saw, such as those of
     categories that the sample lacks, are gathered and added to the sample, until there are none.
     """
     schema, rows = infer_schema(sample, kinds), 0
@@ -91,10 +91,10 @@ def foreseeing(file: TableFile, sample: Frame, kinds: Mapping[str, Any] | None) 
         odd: list[Frame] = []
         rows = 0
 
-        def impossible_rows(batch: Frame, space: Columns = space) -> tuple[int, Frame]:
-            return len(batch), batch[np.flatnonzero(space.impossible(batch))]
+        def unseen_rows(batch: Frame, space: Columns = space) -> tuple[int, Frame]:
+            return len(batch), batch[np.flatnonzero(space.unseen(batch))]
 
-        for size, part in in_order(impossible_rows, file.batches()):
+        for size, part in in_order(unseen_rows, file.batches()):
             rows += size
             if len(part) and sum(map(len, odd)) < _ODD_ROWS:
                 odd.append(part)
@@ -164,7 +164,9 @@ class Drawing:
             taken = 0
             for batch in file.batches(order=order):
                 rows = self.space.rows(batch)
-                good: NDArray[np.intp] = np.flatnonzero(~np.isneginf(rows.log_mass))
+                good: NDArray[np.intp] = np.arange(len(rows))
+                if rows.is_unseen is not None:
+                    good = np.flatnonzero(~rows.is_unseen & ~np.isneginf(rows.log_mass))
                 taken += len(good)
                 if passes == 0:
                     self.left_out += len(batch) - len(good)

@@ -31,10 +31,11 @@ from ..training.unbounded import warn_of_unbounded
 from .density import TableDensity
 from .drawing import Drawing, exceeds_memory, numbers_of, surveyed
 from .inner import StatesThenNumbers, embedded, embedders
-from .mass import MassFunction
+from .mass import MassFunction, interpolated
 from .noise import random_noise, uniforms
 from .schema import Schema, infer_schema
 from .space import Columns, EncodedRows
+from .tails import MOST_ROWS, calibrate_tails
 from .widening import widen
 
 _FRACTION = 0.1  # of the rows, held out where they are not stacked
@@ -149,6 +150,9 @@ def fit_table(
         _Training(density, rows, val_rows, report, began, seed, drawing, choice).run(training)
     if stack and val_rows is not None:
         _stack(density, rows, val_rows, seed)
+    if file is None and weights is None and len(frame) <= MOST_ROWS:
+        parts = [part.rows for part in (rows, val_rows) if part is not None]
+        calibrate_tails(density, EncodedRows.joined(parts), seed)
     density.measure_unsampled(space.contexts(frame) if given else None, seed)
     if drawing is not None:
         density.training_summary = (density.training_summary or {}) | {"rows": count}
@@ -279,6 +283,7 @@ class _Training:
         if self.inner.flow is not None:
             left = None if seconds is None else max(seconds - (time.perf_counter() - self.began), 0.1)
             self._train_flow(self.inner.flow, settings | _asked(left, checkpoint, "flow"), interrupted)
+        self.inner.settle()
         best = self.val_offset if self.inner.flow is None else self.summary.get("flow", {}).get("best_val_nll")
         self.summary |= {
             "best_val_nll": None if self.val_rows is None else best,
@@ -291,16 +296,19 @@ class _Training:
         """-> whether it was interrupted."""
         rows, val_rows, interrupted = self.rows, self.val_rows, False
         mass.set_frequencies(torch.from_numpy(rows.rows.states), rows.weights)
+        self.inner.shrink(rows.states, rows.rows.context)
         if mass.needs_training:
             decay = {"weight_decay": _MASS_DECAY} if len(rows) < _MANY_ROWS else {}
             val = None if val_rows is None else (val_rows.states, val_rows.rows.context, val_rows.weights)
-            settings = decay | settings | {"noise": 0.0}
+            settings = decay | {"metric": interpolated} | settings | {"noise": 0.0}
             if self.drawing is not None:
                 result = self._fit(mass, self.drawing.states, val, settings)
             else:
                 result = self._fit(mass, rows.states, val, settings, rows.rows.context, rows.weights)
             self.summary["mass"] = result.summary
             interrupted = result.stopped == "interrupted"
+            if val is not None:
+                mass.interpolate(*val)
         with torch.no_grad():
             said = [
                 0.0 if r is None else r.mean(self.inner.log_mass(r.states, r.rows.context)) for r in (rows, val_rows)
@@ -384,7 +392,7 @@ def _split(
 
 def _possible(density: TableDensity, frame: Frame, what: str) -> EncodedRows:
     rows = density.space.rows(frame)
-    if rows.errors:
+    if np.isneginf(rows.log_mass).any():
         raise ValueError(f"{what} does not fit the schema: {'; '.join(rows.errors[:3])}")
     return rows
 

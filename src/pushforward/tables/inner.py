@@ -151,6 +151,21 @@ class StatesThenNumbers(Density):
                 # Numbers that say nearly the same, such as magnitudes, tell most by their small differences.
                 embed.whitening.copy_(whitening(context[:, -embed.reals :].double()))
 
+    def shrink(self, x: Tensor, context: Tensor | None) -> None:
+        """Until `settle`, what is rare among the states of rows x (N, M + C) and their context tells little."""
+        if self.mass is not None and self.mass.needs_training:
+            self.mass.shrink(x[:, : len(self.sizes)].long(), context)
+        contexts = self._contexts(x, context)
+        for flow in self.flows:
+            if isinstance(flow.embed, Embedder) and contexts is not None:
+                flow.embed.shrink(contexts)
+
+    def settle(self) -> None:
+        """Ends the shrinkage of a training: the weights become what they counted as."""
+        for part in (self.mass, *(flow.embed for flow in self.flows)):
+            if isinstance(part, MassFunction | Embedder):
+                part.settle()
+
     def _contexts(self, x: Tensor, context: Tensor | None) -> Tensor | None:
         """What the flow is conditional on, (B, M + G), before its embedding; None for nothing."""
         parts = [x[:, : len(self.sizes)].float()] if self.sizes else []

@@ -6,17 +6,29 @@ Germain et al. 2015 (MADE, arXiv 1502.03509), with categories in place of bits.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..density import Density, Vectors, as_generator
+from ..training.objective import Batch
 
 _SCORED_ROWS = 2048  # whose hidden units stay in cache, so that memory is flat in the number of rows
 _SAMPLED_ROWS = 4096  # drawn at a time: their hidden units stay in cache
 _FARTHEST = 10.0  # of a number that a network sees
+_ROUNDS = 50  # of EM
+_DOUBT = 100.0  # rows of a state, of which a training believes a half
+
+
+def trust(states: Tensor, size: int) -> Tensor:
+    """How far the effects of each state (size,) are believed: n / (n + 100) for n of the rows with states (N,).
+
+    A normal prior on them would shrink them so. AdamW alone does not: it moves what few rows tell as fast as all else.
+    """
+    counts = torch.bincount(states[states < size].long(), minlength=size)
+    return counts / (counts + _DOUBT)
 
 
 class Embedder(nn.Module):
@@ -41,6 +53,7 @@ class Embedder(nn.Module):
         super().__init__()
         self.sizes, self.reals = tuple(sizes), reals
         self.register_buffer("whitening", torch.eye(reals))
+        self._trust: list[Tensor] | None = None
         self.vectors = nn.ParameterList()
         for size in self.sizes:
             if size > self._few:
@@ -56,9 +69,23 @@ class Embedder(nn.Module):
         """Width of what `forward` gives."""
         return sum(self._width if s > self._few else s for s in self.sizes) + self.reals
 
+    def shrink(self, h: Tensor) -> None:
+        """Until `settle`, vectors of states that are rare among rows h (N, M + R) or absent are small or zero."""
+        self._trust = [trust(h[:, i], size) for i, size in enumerate(self.sizes) if size > self._few]
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Ends the shrinkage of a training: the vectors become what they counted as."""
+        for vectors, share in zip(self.vectors, self._trust or (), strict=self._trust is not None):
+            vectors.mul_(share.to(vectors)[:, None])
+        self._trust = None
+
     def forward(self, h: Tensor) -> Tensor:
         """States and numbers h (B, M + R), as floats -> (B, features_out)."""
-        parts, learned = [], iter(self.vectors)
+        vectors: Iterable[Tensor] = self.vectors
+        if self._trust is not None:
+            vectors = [v * share.to(v)[:, None] for v, share in zip(self.vectors, self._trust, strict=True)]
+        parts, learned = [], iter(vectors)
         for i, size in enumerate(self.sizes):
             state = h[:, i].long().clamp(0, size)
             if size > self._few:
@@ -74,7 +101,8 @@ class MassFunction(Density):
     """P(states) = prod_j P(state_j | states before it, given): normalised exactly, whatever its weights are.
 
     Each factor is a softmax mixed with a little of the smoothed marginal, so no state that the schema knows has
-    probability zero.
+    probability zero. A state beyond the last of its column is not there: it is integrated out, and columns after it see
+    zeros in its place.
 
     Args:
         sizes: states of each of the M columns, at least 2 each.
@@ -126,7 +154,7 @@ class MassFunction(Density):
         self.register_buffer("_offsets", offsets, persistent=False)
         self.register_buffer("_sizes", torch.tensor(sizes, device="cpu"), persistent=False)
         self.register_buffer("log_marginal", torch.cat([torch.full((s,), -math.log(s)) for s in sizes]))
-        self.register_buffer("log_mix", torch.tensor(math.log(0.01)))
+        self.register_buffer("log_mix", torch.full((columns,), math.log(0.01)))
 
         def weights(*shape: int, fan: int) -> nn.Parameter:
             bound = 1 / math.sqrt(max(fan, 1))
@@ -139,6 +167,7 @@ class MassFunction(Density):
         self.bias_mid = weights(self.width, fan=self.width)
         self.weight_out = weights(total, self.width, fan=self.width)
         self.bias_out = nn.Parameter(torch.zeros(total))
+        self._trust: Tensor | None = None
 
     @property
     def needs_training(self) -> bool:
@@ -151,17 +180,66 @@ class MassFunction(Density):
         n = len(states)
         frequencies = []
         for j, size in enumerate(self.sizes):
-            counts = torch.bincount(states[:, j], weights=None if weights is None else weights.double(), minlength=size)
-            frequencies.append((counts.double() + 0.5) / (n + 0.5 * size))
+            share = None if weights is None else weights.double()
+            counts = torch.bincount(states[:, j], weights=share, minlength=size)[:size].double()
+            frequencies.append((counts + 0.5) / (counts.sum() + 0.5 * size))
         marginal = torch.cat(frequencies).log()
         self.log_marginal.copy_(marginal)
         self.bias_out.copy_(marginal)
         self.log_mix.fill_(math.log(min(0.01, 10 / n)))
 
+    @torch.no_grad()
+    def shrink(self, states: Tensor, context: Tensor | None) -> None:
+        """Until `settle`, states that are rare among rows (N, M) tell little of others, and are told little by them.
+
+        What weights decay to are then the frequencies of `set_frequencies`.
+        """
+        columns = zip(states.unbind(1), self.sizes, strict=True)
+        self._trust = torch.cat([trust(s, size) for s, size in columns])[:, None].to(self.bias_out)
+        self.bias_out.zero_()
+        if self.given is not None and context is not None:
+            self.given.shrink(context)
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Ends the shrinkage of a training: the weights become what they counted as."""
+        if self._trust is not None:
+            self.weight_in.mul_(self._trust)
+            self.weight_out.mul_(self._trust)
+            self.bias_out.mul_(self._trust[:, 0]).add_(self.log_marginal)
+            self._trust = None
+        if self.given is not None:
+            self.given.settle()
+
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """States x (B, M), context (B, G) -> log P(states | context) (B,), in nats."""
-        index = x.long() + self._offsets
-        return self._mixed(self._log_softmax(x, context).gather(1, index), self.log_marginal[index]).sum(1)
+        log_p, log_marginal = self._factors(x, context)
+        return _mixed(log_p, log_marginal, self.log_mix).sum(1)
+
+    @torch.no_grad()
+    def interpolate(self, x: Tensor, context: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+        """Sets how much of its marginal each column's factor has, to be likeliest for rows that it did not learn from.
+
+        As deleted interpolation does (Jelinek and Mercer 1980), by EM, with half a row thought in for either part.
+
+        Args:
+            x: (N, M), states.
+            context: (N, G).
+            weights: (N,), of mean 1.
+
+        Returns:
+            the log-mass of these rows with it, (N,).
+        """
+        given = (None,) * len(x) if context is None else context.split(_SCORED_ROWS)
+        chunks = [self._factors(part, some) for part, some in zip(x.split(_SCORED_ROWS), given, strict=False)]
+        log_p, log_marginal = (torch.cat(parts) for parts in zip(*chunks, strict=True))
+        share = torch.ones_like(log_p) if weights is None else weights[:, None].to(log_p)
+        least, mix = self.log_mix.exp(), torch.full_like(self.log_mix, 0.5)
+        for _ in range(_ROUNDS):
+            of_marginal = torch.sigmoid(log_marginal - log_p + torch.logit(mix))
+            mix = ((share * of_marginal).sum(0) + 0.5) / (share.sum(0) + 1)
+        self.log_mix.copy_(torch.maximum(mix, least).log())
+        return _mixed(log_p, log_marginal, self.log_mix).sum(1)
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """log P(states | context) of states x (N, M), context (N, G) -> (N,), in nats, by chunks of rows."""
@@ -190,20 +268,33 @@ class MassFunction(Density):
         for j, (offset, size) in enumerate(zip(self._offsets.tolist(), self.sizes, strict=True)):
             own = slice(offset, offset + size)
             logits = F.linear(self._hidden(seen, mid), self.weight_out[own] * self._mask_out[own], self.bias_out[own])
-            p = self._mixed(logits.log_softmax(1), self.log_marginal[own]).exp()
+            p = _mixed(logits.log_softmax(1), self.log_marginal[own], self.log_mix[j]).exp()
             states[:, j] = torch.multinomial(p, 1, generator=generator)[:, 0]
             seen = seen + self.weight_in[offset + states[:, j]] * self._mask_in[j]
         return states
+
+    def _factors(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What the network and the marginals say of states x (B, M), log-probabilities (B, M); 0 for what is absent."""
+        states = x.long()
+        is_known = states < self._sizes
+        index = torch.where(is_known, states, 0) + self._offsets
+        log_p = self._log_softmax(x, context).gather(1, index)
+        return torch.where(is_known, log_p, 0.0), torch.where(is_known, self.log_marginal[index], 0.0)
 
     def _log_softmax(self, states: Tensor, given: Tensor | None) -> Tensor:
         """What the network makes of every state of each column given the columns before it, (B, total)."""
         seen = self._start(len(states), given)
         if self._mask_in.shape[0] > 1:
-            index = states.long() + self._offsets
-            of_state = torch.repeat_interleave(self._mask_in, self._sizes, 0)
-            seen = seen + F.embedding_bag(index, self.weight_in * of_state, mode="sum")
+            index = torch.where(states < self._sizes, states.long() + self._offsets, len(self.weight_in))
+            weights = self.weight_in * torch.repeat_interleave(self._mask_in, self._sizes, 0)
+            weights = weights if self._trust is None else weights * self._trust
+            seen = seen + F.embedding_bag(index, F.pad(weights, (0, 0, 0, 1)), mode="sum")
         h = self._hidden(seen, self.weight_mid * self._mask_mid)
-        logits = F.linear(h, self.weight_out * self._mask_out, self.bias_out)
+        if self._trust is None:
+            logits = F.linear(h, self.weight_out * self._mask_out, self.bias_out)
+        else:
+            logits = F.linear(h, self.weight_out * self._mask_out, self.bias_out)
+            logits = logits * self._trust[:, 0] + self.log_marginal
         return torch.cat([part.log_softmax(1) for part in logits.split(self.sizes, 1)], 1)
 
     def _start(self, n: int, given: Tensor | None) -> Tensor:
@@ -218,6 +309,16 @@ class MassFunction(Density):
         h = torch.relu(seen)
         return h + torch.relu(F.linear(h, mid, self.bias_mid))
 
-    def _mixed(self, log_p: Tensor, log_marginal: Tensor) -> Tensor:
-        """Log-probabilities of the network, with a little of the marginals."""
-        return torch.logaddexp(log_p + torch.log1p(-self.log_mix.exp()), log_marginal + self.log_mix)
+
+def interpolated(mass: Density, batch: Batch) -> Tensor:
+    """The negative log-likelihood of a batch, if each column had as much of its marginal as suits these rows."""
+    assert isinstance(mass, MassFunction)
+    before = mass.log_mix.clone()
+    log_mass = mass.interpolate(batch.x, batch.context, batch.weights)
+    mass.log_mix.copy_(before)
+    return -batch.mean(log_mass)
+
+
+def _mixed(log_p: Tensor, log_marginal: Tensor, log_mix: Tensor) -> Tensor:
+    """Log-probabilities of the network, with some of the marginals."""
+    return torch.logaddexp(log_p + torch.log1p(-log_mix.exp()), log_marginal + log_mix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,12 +30,13 @@ class EncodedRows:
     """N rows, encoded; M columns with states, C with numbers.
 
     Attributes:
-        states: (N, M) int64, 0 in impossible rows.
+        states: (N, M) int64, the number of states where a cell holds what was never seen; 0 in impossible rows.
         base: (N, C) float64, the numbers before noise, NaN where a cell holds none.
         width: (N, C) float64, the width of the cells over which noise spreads them, 0 for none.
         given: (N, G) float32, what the density is conditional on, None where it is not.
         log_mass: (N,) float64, log-mass of cells given their states; -inf for impossible rows.
-        errors: what is impossible, in words.
+        errors: what is impossible or was never seen, in words.
+        is_unseen: (N,), which rows hold what was never seen; None for none.
     """
 
     states: NDArray[np.int64]
@@ -43,6 +45,7 @@ class EncodedRows:
     given: NDArray[np.float32] | None
     log_mass: NDArray[np.float64]
     errors: tuple[str, ...] = ()
+    is_unseen: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.states)
@@ -53,7 +56,7 @@ class EncodedRows:
         return None if self.given is None else torch.from_numpy(self.given)
 
     def take(self, index: NDArray[np.integer[Any]]) -> EncodedRows:
-        """The rows with these numbers, copied; `errors` is not theirs."""
+        """The rows with these numbers, copied; `errors` and `is_unseen` are not theirs."""
         given = None if self.given is None else self.given[index]
         return EncodedRows(self.states[index], self.base[index], self.width[index], given, self.log_mass[index])
 
@@ -164,8 +167,19 @@ class Columns(Space):
         return np.hstack([kind.features(rows.column(kind.name)) for kind in self.schema.modelled])
 
     def impossible(self, rows: Frame) -> NDArray[np.bool_]:
-        """Rows (N,) with a category that was never seen, or a number that its column cannot have."""
+        """Rows (N,) with what no column may hold; none but in models of older files, which keep no mass for it."""
         return np.isneginf(self.rows(rows).log_mass)
+
+    def unseen(self, rows: Frame) -> NDArray[np.bool_]:
+        """Rows (N,) with a category or value that was never seen, or a number that its column cannot have."""
+        encoded = self.rows(rows)
+        new = np.isneginf(encoded.log_mass)
+        return new if encoded.is_unseen is None else new | encoded.is_unseen
+
+    @property
+    def unseen_share(self) -> float:
+        """The probability of rows with what was never seen, given columns aside."""
+        return 1 - math.prod(1 - target.coded.unseen for target in self.targets)
 
     def rows(self, frame: Frame) -> EncodedRows:
         """Rows of a table, encoded.
@@ -179,11 +193,14 @@ class Columns(Space):
         log_mass = np.zeros(n)
         states = np.zeros((n, len(self.sizes)), dtype=np.int64)
         base, width = np.empty((2, n, len(self.numbers)))
+        is_unseen = np.zeros(n, dtype=bool)
         errors, m, c = [], 0, 0
         for target in self.targets:
             cells = target.encode_in(columns)
             log_mass += np.where(cells.state < 0, -np.inf, cells.log_mass)
             errors += [cells.error] if cells.error else []
+            if cells.is_unseen is not None:
+                is_unseen |= cells.is_unseen
             if target.coded.is_discrete:
                 states[:, m] = np.maximum(cells.state, 0)
                 m += 1
@@ -191,7 +208,7 @@ class Columns(Space):
                 base[:, c], width[:, c] = cells.base, cells.width
                 c += 1
         given = self._conditions(columns, n) if self.conditions else None
-        return EncodedRows(states, base, width, given, log_mass, tuple(errors))
+        return EncodedRows(states, base, width, given, log_mass, tuple(errors), is_unseen if errors else None)
 
     def encode(self, rows: Frame, generator: torch.Generator | int | None = None) -> Tensor:
         """N rows as states and numbers (N, M + C) float64; see `Space.encode`."""

@@ -26,7 +26,8 @@ class Scores:
     Attributes:
         rows: how many were scored so far.
         impossible: how many of them have log-density -inf.
-        errors: what made them so, in words.
+        unseen: how many of them hold what was never seen in training.
+        errors: what that is, and what is impossible, in words.
 
     Example:
         >>> from pushforward import fit_table
@@ -42,16 +43,17 @@ class Scores:
         if draws < 1:
             raise ValueError(f"draws must be at least 1, got {draws}")
         self.density, self.batches, self.draws = density, batches, draws
-        self.rows = self.impossible = 0
+        self.rows = self.impossible = self.unseen = 0
         self.errors: list[str] = []
 
     def __iter__(self) -> Iterator[tuple[Frame, NDArray[np.float64]]]:
-        def scored(batch: Frame) -> tuple[Frame, Tensor, tuple[str, ...]]:
+        def scored(batch: Frame) -> tuple[Frame, Tensor, int, tuple[str, ...]]:
             return batch, *self.density.scored(batch, self.draws)
 
-        for batch, log_prob, errors in in_order(scored, self.batches, device=self.density.device):
+        for batch, log_prob, unseen, errors in in_order(scored, self.batches, device=self.density.device):
             log_density = log_prob.numpy()
             self.rows += len(log_density)
             self.impossible += int(np.isneginf(log_density).sum())
+            self.unseen += unseen
             self.errors += [t for t in errors if t not in self.errors][: 5 - len(self.errors)]
             yield batch, log_density

@@ -6,9 +6,10 @@ single values that hold a large share of the rows, and missing. A missing cell i
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -27,12 +28,13 @@ class Cells:
     """N cells of one column, encoded.
 
     Attributes:
-        state: (N,) int64, the discrete part; -1 for a cell that the schema makes impossible.
+        state: (N,) int64, the discrete part: `num_states` for what was never seen, -1 for what is impossible.
         base: (N,) float64, the number as `Kind.marginal` takes it (on a lattice the lower end of its cell), NaN where
             there is none.
         width: (N,) float64, the width of the cell that the number stands for, counted as base is; 0 where continuous.
         log_mass: (N,) float64, log-mass of the cell given its state, for what the inner density does not model.
-        error: what is impossible, in words, or "".
+        error: what is impossible or was never seen, in words, or "".
+        is_unseen: (N,), which cells hold what was never seen; None for none.
     """
 
     state: States
@@ -40,12 +42,12 @@ class Cells:
     width: Values
     log_mass: Values
     error: str = ""
+    is_unseen: Mask | None = None
 
     @staticmethod
     def of_states(state: NDArray[np.integer]) -> Cells:
         """Cells without numbers: states (N,)."""
-        zeros = np.zeros(len(state))
-        return Cells(state.astype(np.int64), np.full(len(state), np.nan), zeros, zeros)
+        return Cells(state.astype(np.int64), np.full(len(state), np.nan), np.zeros(len(state)), np.zeros(len(state)))
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,34 @@ def is_number(value: Any) -> bool:
 def is_positive(value: Any) -> bool:
     """Whether it is a number above zero."""
     return is_number(value) and value > 0
+
+
+def is_share(value: Any) -> bool:
+    """Whether it is a share of a whole, but not all of it."""
+    return is_number(value) and 0 <= value < 1
+
+
+def unseen_share(once: int, cells: int) -> float:
+    """The probability that a further cell holds what was never seen.
+
+    The estimate of Good (1953, after Turing): as often as a cell held what no other did, each of `cells` tried in turn;
+    a half is added to either outcome (Krichevsky and Trofimov 1981), so that it is never 0 and never 1.
+
+    Args:
+        once: how many values were seen once.
+        cells: how many cells were seen.
+
+    Example:
+        >>> round(unseen_share(0, 99), 4), round(unseen_share(99, 99), 4)
+        (0.005, 0.995)
+    """
+    return (once + 0.5) / (cells + 1)
+
+
+def log_logistic(values: Values, centre: float, scale: float) -> Values:
+    """Log-density of the logistic distribution at values (N,): what little is known of numbers never seen."""
+    t = np.abs(values - centre) / scale
+    return -t - 2 * np.log1p(np.exp(-t)) - math.log(scale)
 
 
 def optional(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -159,6 +189,7 @@ class Kind(ABC):
         name: of the column.
         dtype: the Arrow type in which cells are given back.
         missing: whether missing cells were seen, and so have a probability.
+        unseen: the probability of a cell that holds what was never seen; 0 makes it impossible, as in older files.
         note: what was decided and why, for people.
     """
 
@@ -169,6 +200,7 @@ class Kind(ABC):
     name: str
     dtype: str
     missing: bool
+    unseen: float
     note: str
 
     @classmethod
@@ -250,7 +282,7 @@ class Kind(ABC):
         return "mass"
 
     def encode(self, column: Column) -> Cells:
-        """N cells -> states and numbers.
+        """N cells -> states and numbers; the probability of the seen and the unseen is part of their log-mass.
 
         Raises:
             ValueError: the cells are of another kind than the column's, or infinite.
@@ -262,12 +294,21 @@ class Kind(ABC):
             cells.base[is_missing] = np.nan
             cells.log_mass[is_missing] = 0
         bad = cells.state < 0
+        seen = replace(cells, log_mass=cells.log_mass + math.log1p(-self.unseen)) if self.unseen else cells
         if not bad.any():
-            return cells
+            return seen
         invalid = np.flatnonzero(bad & ~is_missing)
         what = self.describe_invalid(column[invalid]) if len(invalid) else "missing cells, which it had not"
-        return Cells(cells.state, cells.base, cells.width, cells.log_mass,
-                     f"column {self.name!r}: {int(bad.sum()):,} with {what}")  # fmt: skip
+        error = f"column {self.name!r}: {int(bad.sum()):,} with {what}"
+        if not self.unseen:
+            return replace(cells, error=error)
+        seen.log_mass[bad] = math.log(self.unseen) + self.log_unseen(column[np.flatnonzero(bad)])
+        state, base = np.where(bad, self.num_states, cells.state), np.where(bad, np.nan, cells.base)
+        return Cells(state, base, np.where(bad, 0.0, cells.width), seen.log_mass, error, bad)
+
+    def log_unseen(self, column: Column) -> Values:
+        """Log-mass or log-density (N,) of cells never seen, among all such cells: by default they are one event."""
+        return np.zeros(len(column))
 
     @abstractmethod
     def encode_present(self, column: Column) -> Cells:
@@ -343,6 +384,7 @@ class Plain(Facts, Kind):
     name: str = fact(is_text)
     dtype: str = fact(is_text)
     missing: bool = fact(is_flag, False)
+    unseen: float = fact(is_share, 0.0)
     note: str = fact(is_text, "")
 
 

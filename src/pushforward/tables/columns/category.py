@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...io.frames import Column
-from .base import Cells, Kind, Plain, Request, States, Values, each, fact, is_text
+from .base import Cells, Kind, Plain, Request, States, Values, each, fact, is_text, unseen_share
 
 _INDICATORS = 30  # of a column in `features`; other categories share one
 _ID_SHARE = 0.9  # of the cells of a text column being unique, it names rows
@@ -50,11 +50,12 @@ class Category(Plain):
         used = np.flatnonzero(counts)
         names = {i: labels[i] for i in used.tolist()}
         order = sorted(names, key=lambda i: (-counts[i], names[i]))
-        most = request.max_categories
+        most, missing = request.max_categories, int(column.is_missing.sum())
         return cls(
             name=column.name, dtype=_dtype(column), missing=bool(column.is_missing.any()),
             categories=tuple(names[i] for i in order), counts=tuple(int(counts[i]) for i in order),
             own=len(order) if len(order) <= most + 1 else most,
+            unseen=unseen_share(int((counts == 1).sum()) + (missing == 1), len(column)),
         )  # fmt: skip
 
     def is_consistent(self) -> bool:
@@ -138,7 +139,8 @@ class Empty(Plain):
         if not column.is_missing.all():
             return None
         dtype = "string" if column.dtype == "text" else column.dtype
-        return cls(name=column.name, dtype=dtype, missing=True, note="no cell holds anything")
+        unseen = unseen_share(0, len(column))
+        return cls(name=column.name, dtype=dtype, missing=True, unseen=unseen, note="no cell holds anything")
 
     @property
     def num_values(self) -> int:
@@ -150,7 +152,7 @@ class Empty(Plain):
         return self.missing
 
     def encode_present(self, column: Column) -> Cells:
-        """Any value is impossible."""
+        """No value was seen."""
         return Cells.of_states(np.full(len(column), -1))
 
     def describe_invalid(self, column: Column) -> str:

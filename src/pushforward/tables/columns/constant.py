@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...io.frames import Column
-from .base import Cells, Kind, Plain, Request, States, Values, fact, is_number, is_text, optional
+from .base import Cells, Kind, Plain, Request, States, Values, fact, is_number, is_text, log_logistic, optional
+from .base import unseen_share as _unseen_share
 from .date import Date
 from .look import plain
-from .number import Number, number_features, with_indicator
+from .number import Number, among_unseen, number_features, with_indicator
 from .real import Real
 
 
@@ -46,7 +47,8 @@ class Constant(Plain):
         if values.min() != values.max():
             return None
         return cls(name=column.name, dtype=kind.dtype, missing=bool(column.is_missing.any()),
-                   value=plain(values[0]), form=getattr(kind, "form", None))  # fmt: skip
+                   unseen=_unseen_share(0, len(column)), value=plain(values[0]),
+                   form=getattr(kind, "form", None))  # fmt: skip
 
     @property
     def number(self) -> Number:
@@ -61,8 +63,13 @@ class Constant(Plain):
         return 1
 
     def encode_present(self, column: Column) -> Cells:
-        """Any other value is impossible."""
+        """No other value was seen."""
         return Cells.of_states(np.where(self.number.read(column) == self.value, 0, -1))
+
+    def log_unseen(self, column: Column) -> Values:
+        """See `Number.log_unseen`: how far other values may be is not known, so as far as zero."""
+        elsewhere = log_logistic(self.number.read(column).astype(np.float64), self.value, max(abs(self.value), 1.0))
+        return among_unseen(self, column, elsewhere)
 
     def describe_invalid(self, column: Column) -> str:
         """The first of the other values."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...io.frames import Column
-from .base import Cells, Kind, Mask, Request, fact, is_text, optional
+from .base import Cells, Kind, Mask, Request, fact, is_text, optional, unseen_share
 from .look import Look, plain
 from .number import Lattice, Number
 
@@ -50,7 +50,8 @@ class Date(Number):
         values = kind.read(column)[~column.is_missing]
         look = Look(column, values, request)
         extent = (plain(values.min()), plain(values.max()))
-        return look.finished(replace(kind, extent=extent, lattice=Lattice(kind.clock(values), 0)))
+        unseen = unseen_share(0, len(column))
+        return look.finished(replace(kind, extent=extent, lattice=Lattice(kind.clock(values), 0), unseen=unseen))
 
     @classmethod
     def bare(cls, column: Column) -> Date:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...io.frames import Column
-from .base import Kind, Request
+from .base import Kind, Request, unseen_share
 from .lattice import find_atoms, find_coarse, find_finer, find_lattice, snapped, spelled
 from .marginal import MarginalTransform
 from .number import Lattice, Number
@@ -67,6 +67,7 @@ class Look:
         if dtype == "text":
             dtype = "int64" if self.whole else "double"
         return {"name": column.name, "dtype": dtype, "missing": bool(column.is_missing.any()),
+                "unseen": unseen_share(0, len(column)),
                 "extent": (plain(self.values.min()), plain(self.values.max()))}  # fmt: skip
 
     @property
@@ -108,7 +109,9 @@ class Look:
             wide = None if coarse is None else coarse.step
             atoms, flows = find_atoms(self.values, step, origin, *ends, coarse=wide)
         if not flows:
-            return WithAtoms(inner=kind, atoms=atoms)
+            once = int((np.unique(self.values, return_counts=True)[1] == 1).sum())
+            once += int(self.column.is_missing.sum() == 1)
+            return WithAtoms(inner=replace(kind, unseen=unseen_share(once, len(self.column))), atoms=atoms)
         rest = self.values[~np.isin(self.values, atoms)]
         if free and self._is_size(rest, kind.lattice is not None):
             kind = replace(kind, low=0.0)  # type: ignore[call-arg]

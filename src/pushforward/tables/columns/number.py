@@ -13,12 +13,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...io.frames import Column
-from .base import Cells, Facts, Kind, Mask, Plain, Request, States, Values, each, fact, is_flag, is_number, is_positive
+from .base import (
+    Cells,
+    Facts,
+    Kind,
+    Mask,
+    Plain,
+    Request,
+    States,
+    Values,
+    each,
+    fact,
+    is_flag,
+    is_number,
+    is_positive,
+    log_logistic,
+)
 from .base import optional as _optional
 from .lattice import spelled
 from .marginal import MarginalTransform
 
 _LARGEST = 2.0**62  # of the values that are given back as integers
+_REACH, _HEAVY_REACH = 10.0, 1000.0  # extents of the data beyond which nothing is sampled
 
 
 @dataclass(frozen=True)
@@ -175,14 +191,16 @@ class Number(Plain):
         return self.reach_of(self.cell)
 
     def reach_of(self, cell: float) -> tuple[float, float]:
-        """What was seen and as much again to both sides, for cells of a width."""
+        """What was seen and ten times as much to both sides, or where a tail is heavy a thousand times, for cells of a
+        width; within what the dtype can hold."""
         if self.extent is None:
             return -math.inf, math.inf
         first, last = self.extent
         if self.lattice is not None:
             first, last = ((v - self.lattice.origin) / self.lattice.step for v in self.extent)
-        beyond = last - first + cell
-        return first - beyond, last + beyond
+        low, high = ((last - first + cell) * (_HEAVY_REACH if heavy else _REACH) for heavy in self.heavy)
+        least, most = (float(self.count(np.array([v]))[0]) for v in _limits(self.dtype))
+        return max(first - low, least), min(last + high, most)
 
     def count(self, values: NDArray[Any]) -> Values:
         """Values (N,) as `marginal` takes them; they are not checked."""
@@ -233,6 +251,17 @@ class Number(Plain):
     def describe_invalid(self, column: Column) -> str:
         """The first of the impossible values."""
         return f"values it cannot have, such as {self.read(column)[0]:g}"
+
+    def log_unseen(self, column: Column) -> Values:
+        """Half of what was never seen is missing cells, where none were seen; numbers follow `log_elsewhere`."""
+        return among_unseen(self, column, self.log_elsewhere(self.read(column).astype(np.float64)))
+
+    def log_elsewhere(self, values: Values) -> Values:
+        """Log-mass (on a lattice) or log-density of values (N,) that none of those seen is like: it falls off wide."""
+        low, high = (-1.0, 1.0) if self.extent is None else self.extent
+        step = self.step or 0.0
+        scale = max((high - low) / 2, step) or 1.0
+        return log_logistic(values, (low + high) / 2, scale) + (math.log(step) if step else 0.0)
 
     def decode(self, state: States, number: Values, rng: np.random.Generator) -> Column:
         """See `decode_values`."""
@@ -298,6 +327,12 @@ class Number(Plain):
         return replace(self, knots=knots, heavy=heavy)
 
 
+def among_unseen(kind: Kind, column: Column, elsewhere: Values) -> Values:
+    """Log-mass (N,) of cells of numbers among all that were never seen: `elsewhere` (N,) of those that hold one."""
+    half = 0.0 if kind.missing else -math.log(2)
+    return half + np.where(column.is_missing, 0.0, elsewhere)
+
+
 def number_features(kind: Kind) -> list[tuple[str, bool]]:
     """The feature names of a column of numbers."""
     return [(kind.name, False)] + [(f"{kind.name} missing", True)] * kind.missing
@@ -307,6 +342,16 @@ def with_indicator(kind: Kind, values: NDArray[Any], is_missing: Mask, middle: f
     """Values (N,), a middle one where missing, and an indicator of these where cells may be: (N, 1 or 2)."""
     filled = np.where(is_missing, middle, values.astype(np.float64))
     return np.stack([filled, is_missing.astype(np.float64)], 1) if kind.missing else filled[:, None]
+
+
+def _limits(dtype: str) -> tuple[float, float]:
+    """Between what values of an Arrow type lie."""
+    if dtype in ("date32[day]", "time32[s]", "time32[ms]"):
+        dtype = "int32"
+    if not dtype.startswith(("int", "uint")):
+        return -_LARGEST, _LARGEST
+    limits = np.iinfo(dtype)
+    return max(float(limits.min), -_LARGEST), min(float(limits.max), _LARGEST)
 
 
 def as_number(kind: Kind) -> Number:

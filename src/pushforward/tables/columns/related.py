@@ -74,14 +74,20 @@ class Related(NumberWrapper):
         own = self.inner.encode(columns[self.name])
         rest, is_missing = self.rest_of(columns)
         cells = self.rest.encode(Column.of_numbers(self.name, rest, is_missing, "int64"))
-        possible = own.state >= 0
-        lost, broken = possible & is_missing, possible & ~is_missing & (cells.state < 0)
+        unseen = np.zeros(len(rest), dtype=bool) if cells.is_unseen is None else cells.is_unseen
+        possible = (own.state >= 0) & (own.state < self.inner.num_states)
+        lost, broken = possible & is_missing, possible & ~is_missing & (unseen | (cells.state < 0))
         error = own.error
         if not error and broken.any():
             error = f"column {self.name!r}: {int(broken.sum()):,} that are not {self.formula}, as all were"
         elif not error and lost.any():
             error = f"column {self.name!r}: {int(lost.sum()):,} without a part of {self.formula}"
-        return replace(cells, state=np.where(possible, cells.state, -1), error=error)
+        if not self.rest.unseen:
+            return replace(cells, state=np.where(possible, cells.state, -1), error=error)
+        odd = ~possible & ~unseen  # a value that the column cannot have, though its rest is a common one
+        state, base = np.where(odd, self.rest.num_states, cells.state), np.where(odd, np.nan, cells.base)
+        log_mass = np.where(odd, own.log_mass, cells.log_mass)
+        return Cells(state, base, np.where(odd, 0.0, cells.width), log_mass, error, unseen | odd)
 
     def decode_in(
         self, state: States, number: Values, rng: np.random.Generator, columns: Mapping[str, Column]

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...io.frames import Column
-from .base import Cells, Facts, Kind, Mask, Request, States, Values, each, fact, is_number
+from .base import Cells, Facts, Kind, Mask, Request, States, Values, each, fact, is_number, log_logistic
 from .lattice import spelled
 from .marginal import MarginalTransform
-from .number import Lattice, Number, as_number
+from .number import Lattice, Number, among_unseen, as_number
 
 
 def _is_kind(value: Any) -> bool:
@@ -54,6 +54,11 @@ class Wrapper(Facts, Kind):
     def missing(self) -> bool:  # type: ignore[override]
         """Whether missing cells have a probability."""
         return self.inner.missing
+
+    @property
+    def unseen(self) -> float:  # type: ignore[override]
+        """The probability of what was never seen."""
+        return self.inner.unseen
 
     @property
     def note(self) -> str:  # type: ignore[override]
@@ -98,6 +103,10 @@ class Wrapper(Facts, Kind):
     def encode_present(self, column: Column) -> Cells:
         """As the inner kind."""
         return self.inner.encode_present(column)
+
+    def log_unseen(self, column: Column) -> Values:
+        """As the inner kind."""
+        return self.inner.log_unseen(column)
 
     def describe_invalid(self, column: Column) -> str:
         """As the inner kind."""
@@ -297,8 +306,9 @@ class WithCoarse(NumberWrapper):
 class WithAtoms(NumberWrapper):
     """Numbers of which single values hold a large share of the rows: such a point mass (atom) has its own state.
 
-    Where all values that were seen are atoms, the inner kind has no numbers to model: values never seen have a little
-    mass, which falls off far and wide, and are not sampled.
+    Where all values that were seen are atoms, the inner kind has no numbers to model: values never seen have the mass
+    `unseen`, which falls off far and wide, and are not sampled. In older files, where there is no such mass, they are
+    the first state.
 
     Attributes:
         inner: the kind of numbers.
@@ -315,8 +325,13 @@ class WithAtoms(NumberWrapper):
 
     @property
     def num_values(self) -> int:
-        """Those of the inner kind, then one for each atom."""
-        return self.inner.num_values + len(self.atoms)
+        """Those of the inner kind, where it has any, then one for each atom."""
+        return self._first + len(self.atoms)
+
+    @property
+    def _first(self) -> int:
+        """The state of the first atom."""
+        return self.inner.num_values if self.has_number or not self.unseen else 0
 
     @property
     def unit(self) -> str:
@@ -325,27 +340,42 @@ class WithAtoms(NumberWrapper):
 
     def encode_values(self, values: NDArray[Any]) -> Cells:
         """Values (N,), none missing, as cells."""
-        cells, first = self.number.encode_values(values), self.inner.num_values
+        cells, first = self.number.encode_values(values), self._first
         keys = self.number.key(values)
-        state = cells.state
+        state = cells.state if first else np.full(len(values), -1)
         for i, atom in enumerate(self.number.key(np.asarray(self.atoms))):
             state[keys == atom] = first + i
         cells.base[state >= first] = np.nan
         log_mass = cells.log_mass
-        if not self.has_number:
+        if first and not self.has_number:
             rest = state == 0
-            log_mass[rest] = self._log_elsewhere(values[rest].astype(np.float64))
+            log_mass[rest] = self._log_wide(values[rest].astype(np.float64))
         return Cells(state, cells.base, cells.width, log_mass)
+
+    def log_unseen(self, column: Column) -> Values:
+        """As the inner kind; where there are atoms alone, of all numbers that are none of them."""
+        if self.has_number:
+            return self.inner.log_unseen(column)
+        elsewhere = self._log_wide(self.number.read(column).astype(np.float64))
+        if self.number.step:  # the atoms' own places are not among them
+            elsewhere = elsewhere - math.log1p(-float(np.exp(self._log_wide(np.asarray(self.atoms))).sum()))
+        return among_unseen(self, column, elsewhere)
+
+    def describe_invalid(self, column: Column) -> str:
+        """The first of the values."""
+        if self.has_number or not self.unseen:
+            return self.inner.describe_invalid(column)
+        return f"a value never seen ({self.show(float(self.number.read(column)[0]))})"
 
     def decode_values(self, state: States, w: Values) -> NDArray[Any]:
         """Values (N,) of the inner kind, and atoms."""
-        at, atoms = state - self.inner.num_values, np.asarray(self.atoms)
+        at, atoms = state - self._first, np.asarray(self.atoms)
         values = atoms[np.clip(at, 0, len(atoms) - 1)]
         return np.where(at < 0, self.number.decode_values(state, w), values) if self.has_number else values
 
     def accepts(self, state: States, number: Values) -> Mask:
         """What the inner kind does, but for numbers that stand for the cell of an atom."""
-        rest = state < self.inner.num_values
+        rest = state < self._first
         if not self.has_number:
             return ~rest
         good = self.inner.accepts(state, number)
@@ -354,12 +384,11 @@ class WithAtoms(NumberWrapper):
             good &= ~np.isin(keys, self.number.key(np.asarray(self.atoms)))
         return ~rest | good
 
-    def _log_elsewhere(self, values: Values) -> Values:
-        """Log-mass (on a lattice) or log-density of values never seen, in a column of few values: a wide logistic."""
+    def _log_wide(self, values: Values) -> Values:
+        """Log-mass (on a lattice) or log-density of a wide logistic around the atoms."""
         low, high, step = min(self.atoms), max(self.atoms), self.number.step
         scale = max((high - low) / 2, step or 0.0)
-        t = np.abs(values - (low + high) / 2) / scale
-        return -t - 2 * np.log1p(np.exp(-t)) - math.log(scale) + (math.log(step) if step else 0.0)
+        return log_logistic(values, (low + high) / 2, scale) + (math.log(step) if step else 0.0)
 
     def parts(self) -> list[str]:
         """The first atoms, or how many values there are."""

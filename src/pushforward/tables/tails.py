@@ -1,0 +1,132 @@
+"""Tails of a fitted table: samples leave the range of the data as often as further rows would, and about as far.
+
+A flow of few rows is told little of its tails, and what widens it for the sake of likelihood sends too many samples too
+far. Of N values a further one exceeds the largest with probability 1 / (N + 1), on average. The maps of single columns
+are bent beyond the outermost rows until samples do so. They are bijections whatever their knots are, so that the
+density stays exact.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..density import Density
+from .columns import Kind
+from .columns.marginal import MarginalTransform
+from .columns.number import as_number
+from .density import TableDensity
+from .noise import uniforms
+from .schema import Schema
+from .space import Columns, EncodedRows
+
+Values = NDArray[np.float64]
+Knots = list[tuple[float, float, float]]
+
+MOST_ROWS = 20_000  # beyond which the rows tell a flow enough of its tails
+_LEAST_ROWS = 40
+_BULK_ROWS = 10  # outermost rows on each side, beyond which the map is bent
+_DRAWN = 2**16
+_TIED = 0.2  # of 1 / (N + 1), where several rows share the outermost cell: a further one is likely to lie there, too
+_BOUNDS = (0.1, 2.0)  # of what distances are multiplied by
+_BETWEEN = 3  # knots between the first of the outermost rows and the last
+
+
+@torch.no_grad()
+def calibrate_tails(density: TableDensity, rows: EncodedRows, seed: int) -> None:
+    """Bends the maps of the numbers of a fitted density beyond the outermost rows that it was fitted to.
+
+    Args:
+        density: its schema is replaced.
+        rows: encoded, validation rows included.
+        seed: of draws.
+    """
+    space = density.space
+    x = space.tensor(rows, uniforms(rows.states, rows.base, 0))[0].numpy()
+    drawn = _drawn(density, rows, seed)
+    bent: dict[str, Kind] = {}
+    m, c = 0, len(space.sizes)
+    for target in space.targets:
+        kind = target.coded
+        with_number = [np.ones(len(part), bool) for part in (x, drawn)]
+        if kind.is_discrete:
+            with_number = [part[:, m] < kind.num_numbered_states for part in (x, drawn)]
+            m += 1
+        if not kind.has_number:
+            continue
+        own, others = (part[some, c] for part, some in zip((x, drawn), with_number, strict=True))
+        if kind is target and not as_number(kind).is_circular and min(len(own), len(others)) >= _LEAST_ROWS:
+            column = c - len(space.sizes)
+            cells = [array[with_number[0], column] for array in (rows.base, rows.width)]
+            bent[kind.name] = _bent(kind, own, others, *cells)
+        c += 1
+    columns = tuple(bent.get(column.name, column) for column in space.schema.columns)
+    density.space = Columns(Schema(columns, space.schema.named), space.given, TableDensity)  # type: ignore[assignment]
+
+
+def _drawn(density: TableDensity, rows: EncodedRows, seed: int) -> Values:
+    """Draws of the inner density (S, M + C), for contexts of the rows."""
+    inner, context = cast(Density, density.inner), rows.context
+    generator = torch.Generator(density.device).manual_seed(seed)
+    if context is not None:
+        context = context[torch.arange(_DRAWN) % len(context)].to(density.device)
+    drawn = inner.sample(_DRAWN if context is None else 1, context, generator=generator)
+    return drawn.reshape(_DRAWN, drawn.shape[-1]).double().cpu().numpy()
+
+
+def _bent(kind: Kind, own: Values, drawn: Values, base: Values, width: Values) -> Kind:
+    """A kind whose map is bent on both sides: numbers of rows (N,) and of draws (S,) as it maps them, cells (N,)."""
+    map = kind.marginal
+    knots, inside = list(map.knots), MarginalTransform(None, None, map.knots, map.heavy)
+    for side in (1.0, -1.0):
+        outermost = (base + width).max() if side > 0 else base.min()
+        ties = int((base == (base.max() if side > 0 else base.min())).sum())
+        edge = _edge(map, float(outermost))
+        share = (1.0 if ties == 1 else _TIED) / (len(own) + 1)
+        if edge is not None:
+            knots = _one_side(knots, inside, side, np.sort(side * own), np.sort(side * drawn), side * edge, share)
+    return as_number(kind).with_map(tuple(knots), map.heavy)
+
+
+def _edge(map: MarginalTransform, w: float) -> float | None:
+    """Where the end of the data is mapped to; None where it is a bound."""
+    if w in (map.low, map.high):
+        return None
+    return float(map.forward(np.array([w]))[0][0])
+
+
+def _one_side(
+    knots: Knots, map: MarginalTransform, side: float, own: Values, drawn: Values, edge: float, share: float
+) -> Knots:
+    """Knots with those beyond the outermost rows replaced, on the upper side; numbers are mirrored for the lower one.
+
+    Args:
+        knots: (t, y, slope), not mirrored.
+        map: the map before, of t.
+        side: 1 or -1, what numbers were multiplied by.
+        own: (N,), numbers of the rows, in order.
+        drawn: (S,), numbers of draws, in order.
+        edge: the end of the data.
+        share: of the draws that is to lie beyond it.
+    """
+    start = float(own[-min(_BULK_ROWS, len(own) // 4)])
+    beyond = float(np.quantile(drawn, 1 - share))
+    if not (start < edge and start < beyond):
+        return knots
+    scale = float(np.clip((edge - start) / (beyond - start), *_BOUNDS))
+    last = min(start + (edge - start) / scale, float(drawn[-_BULK_ROWS]))
+    excess, expected = (float(np.maximum(v - at, 0).sum() / (v > at).sum()) for v, at in ((drawn, last), (own, start)))
+    far = float(np.clip(expected / excess, _BOUNDS[0], 1.0))
+    levels = np.linspace(start, edge, _BETWEEN + 2)  # as the map before has them
+    t = map.inverse(side * levels)
+    slopes = np.exp(map.forward(t)[1])
+    y = side * (start + (levels - start) / scale)
+    factors = np.array([1.0] + [1 / scale] * _BETWEEN + [1 / far])
+    kept = [knot for knot in knots if side * knot[1] < start - 1e-6 * (edge - start)]
+    if not kept:  # the rows lie beyond all knots of a line
+        return knots
+    new = list(zip(t.tolist(), y.tolist(), (slopes * factors).tolist(), strict=True))
+    return kept + new if side > 0 else new[::-1] + kept
