@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 GOOD, DOUBTFUL, BAD, UNKNOWN = "good", "doubtful", "bad", "cannot tell"
+ALPHA = 0.002  # the chance that a finding is taken for a discrepancy where there is none
 
 
 def judge(value: float, noise: float, good: float, bad: float) -> str:
@@ -19,7 +20,7 @@ def judge(value: float, noise: float, good: float, bad: float) -> str:
 
     Args:
         value: the discrepancy; 0 is perfect.
-        noise: what chance alone may give, at about 1 %, with so few rows.
+        noise: what chance alone may give, at the level ALPHA, with so few rows.
         good: a discrepancy up to this size does not matter, however many rows prove it.
         bad: one beyond this size does.
 
@@ -45,6 +46,26 @@ def worst(verdicts: Sequence[str]) -> str:
     return next((v for v in (BAD, DOUBTFUL, UNKNOWN) if v in verdicts), GOOD)
 
 
+def normal_noise(tests: float = 1, *, sides: int = 1) -> float:
+    """The normal deviate that the largest of so many tests exceeds with a chance of ALPHA at most (Bonferroni).
+
+    Example:
+        >>> round(normal_noise(), 2), round(normal_noise(10, sides=2), 2)
+        (2.88, 3.72)
+    """
+    from scipy.stats import norm
+
+    return float(norm.isf(ALPHA / (max(tests, 1) * sides)))
+
+
+def share_noise(a: float, n: int, b: float, m: int, tests: int = 1) -> float:
+    """What chance adds to the difference of two shares, a of n rows and b of m: normal, and one row more or less."""
+    if min(n, m) == 0:
+        return math.inf
+    pooled = (a * n + b * m) / (n + m)
+    return normal_noise(tests) * math.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m)) + 1 / n + 1 / m
+
+
 def mean_and_se(values: Array) -> tuple[float, float]:
     """values (N,) -> their mean and its standard error, NaN for fewer than two."""
     if len(values) == 0:
@@ -54,7 +75,7 @@ def mean_and_se(values: Array) -> tuple[float, float]:
         return float(np.mean(values)), spread / math.sqrt(len(values))
 
 
-def ks_noise(n: float, tests: int = 1, alpha: float = 0.01) -> float:
+def ks_noise(n: float, tests: int = 1, alpha: float = ALPHA) -> float:
     """The Kolmogorov-Smirnov distance that the largest of so many tests exceeds with a chance of alpha at most.
 
     Args:
