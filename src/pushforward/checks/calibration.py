@@ -12,7 +12,7 @@ from ..bases import Base, StandardNormal
 from .evidence import Evidence, as_array
 from .report import Section
 from .stats import BAD, DOUBTFUL, UNKNOWN, Array, ks_noise, ks_two, normal_noise, placements, spearman, worst
-from .thresholds import rate
+from .thresholds import enough, rate
 
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
 _BASE_DRAWS, _RANKED_DRAWS = 50_000, 5000
@@ -184,7 +184,8 @@ def _coverage(e: Evidence, section: Section) -> None:
     if verdict in (BAD, DOUBTFUL):
         why += ": it is too narrow" if shares[i] < LEVELS[i] else ": it is too wide"
     elif verdict == UNKNOWN:
-        why += f", and {n} rows could hide a badly calibrated model"
+        widest = max(z * se + 1 / n for se in errors)
+        why += f", and {n} rows could hide a badly calibrated model{enough('coverage', widest, n)}"
     section.add("coverage", verdict, why)
 
 

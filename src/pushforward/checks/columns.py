@@ -10,7 +10,7 @@ import numpy as np
 from .evidence import Evidence
 from .report import Section
 from .stats import BAD, DOUBTFUL, UNKNOWN, Array, ks_noise, ks_two, normal_noise, share_noise, spearman
-from .thresholds import rate
+from .thresholds import enough, rate
 
 _RARE = 0.05  # share of the rows of a category below which its correlations are left out
 _LEAST = 40
@@ -28,10 +28,11 @@ def columns(e: Evidence) -> Section:
     if not e.varying:
         section.missing = "all columns are constant"
         return section
-    test, other, samples = (e.standard(part) for part in e.compared)
+    test, other = (e.standard(part) for part in e.compared[:2])
+    samples = e.standard(e.samples)
     names = [feature.name for feature in e.varying_features]
     distances = _distances(test, other, samples, names)
-    noise = ks_noise(n / 2, len(names))
+    noise = ks_noise(len(test) * len(samples) / (len(test) + len(samples)), len(names))
     far = max(distances, key=lambda f: f["ks"] - f["real_ks"])
     ordered = sorted(distances, key=lambda f: -f["ks"])
     section.figures |= {"rows": n, "columns": distances, "ks_noise": noise}
@@ -44,7 +45,7 @@ def columns(e: Evidence) -> Section:
     if verdict in (BAD, DOUBTFUL):
         why = f"column {far['column']} is off: {figures}"
     elif verdict == UNKNOWN:
-        why += f", and {n} rows on each side could hide more"
+        why += f", and {n} held-out rows could hide more{enough('column', noise, n)}"
     section.add("column", verdict, why)
     common = _common(e, test, other)
     if len(common) > 1:
@@ -90,10 +91,11 @@ def _common(e: Evidence, *parts: Array) -> list[int]:
 
 def _correlations(test: Array, other: Array, samples: Array, names: list[str], section: Section) -> None:
     pairs = len(names) * (len(names) - 1) / 2
-    noise = normal_noise(pairs, sides=2) * math.sqrt(2 / len(test))
+    noise = normal_noise(pairs, sides=2) * math.sqrt(1 / len(test) + 1 / len(samples))
     of_test = spearman(test)
     ours, real = abs(of_test - spearman(samples)), abs(of_test - spearman(other))
-    i, j = np.unravel_index(int((ours - real).argmax()), ours.shape)
+    upper = np.triu_indices(len(names), 1)
+    i, j = (int(k[(ours - real)[upper].argmax()]) for k in upper)
     value = float(ours[i, j])
     section.figures["correlation"] = {
         "largest": value, "columns": [names[i], names[j]], "mean": float(ours.sum() / (2 * pairs)),

@@ -14,7 +14,7 @@ from ..baselines import fit_baselines
 from .evidence import Evidence, Rows, as_array
 from .report import Section
 from .stats import BAD, GOOD, UNKNOWN, Array, mean_and_se, normal_noise, share_noise
-from .thresholds import rate
+from .thresholds import enough, rate
 
 _LEAST = 20
 _LEARNED_FROM = 100  # rows that simple densities need, so that being ahead of them says something
@@ -31,7 +31,6 @@ def likelihood(e: Evidence) -> Section:
         "baselines": {}, "repeated_values": e.tied, "impossible": e.impossible,
     }  # fmt: skip
     section.table.append(["model", _pm(mean, se), f"nats per row, on {len(e.log_all):,} held-out rows"])
-    _leak(e, section)
     _unseen(e, section)
     if len(lost):
         share = len(lost) / len(e.log_all)
@@ -54,22 +53,6 @@ def likelihood(e: Evidence) -> Section:
     best = min(scores, key=lambda name: baselines[name]["gain"])
     _compare(e, e.log_test - scores[best][1], baselines[best], section)
     return section
-
-
-def _leak(e: Evidence, section: Section) -> None:
-    """Whether held-out rows are training rows more often than training rows come twice."""
-    if e.train is None or len(e.test) < _LEAST:
-        return
-    test, train = e.features(e.test), e.features(e.train)
-    _, number, counts = np.unique(train, axis=0, return_inverse=True, return_counts=True)
-    twice = float((counts[number.reshape(-1)] > 1).mean())
-    known = {row.tobytes() for row in train}
-    leaked = float(np.mean([row.tobytes() in known for row in test]))
-    section.figures |= {"test_rows_in_train": leaked, "train_rows_twice": twice}
-    verdict = rate("leaked", leaked - twice, share_noise(leaked, len(test), twice, len(train)))
-    if verdict not in (GOOD, UNKNOWN):
-        why = f"{100 * leaked:.0f} % of the held-out rows are training rows: all figures here are too good"
-        section.add("leaked", verdict, why)
 
 
 def _unseen(e: Evidence, section: Section) -> None:
@@ -120,12 +103,13 @@ def _compare(e: Evidence, gains: Array, best: dict[str, Any], section: Section) 
         gain, se, verdict = most, most_se, GOOD
     difference = f"{_short(abs(gain))} +- {_short(se)} nats per row"
     learned = len(e.test) // 2 if e.train is None or len(e.train) < _LEAST else math.inf
-    if verdict == GOOD and learned < _LEARNED_FROM:
+    if verdict in (GOOD, UNKNOWN) and gain > 0 and learned < _LEARNED_FROM:
         verdict = UNKNOWN
         why = f"simple densities had {learned} rows to learn from, so that being ahead of them says little"
         why += ": give the training rows, too"
     elif verdict == UNKNOWN:
-        why = f"{difference} from the best simple density ({label}): more held-out rows are needed"
+        many = f"which {len(gains)} rows cannot tell{enough('behind', z * se, len(gains))}"
+        why = f"{difference} from the best simple density ({label}), {many}"
     elif verdict != GOOD:
         why = f"{label} does better on new rows, by {difference}: use that"
     elif gain > z * se:

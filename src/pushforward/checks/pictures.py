@@ -35,7 +35,7 @@ def pictures(report: Report) -> dict[str, Drawn]:
         caption = "Held-out rows and samples"
         caption += ": single rows, and contours that hold 50 and 90 % of the mass." if len(data["names"]) > 1 else "."
         drawn["overview"].append((caption, _pairs(report)))
-    if np.isfinite(data["log_test"]).any() and len(data["log_samples"]):
+    if "log_test" in data and np.isfinite(data["log_test"]).any() and len(data["log_samples"]):
         caption = "Log-densities. If the model is right, held-out rows and samples have the same histogram."
         drawn["likelihood"].append((caption, _log_densities(data)))
     for name, key, draw, caption in _PICTURES:

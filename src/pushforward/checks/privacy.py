@@ -28,20 +28,26 @@ def privacy(e: Evidence) -> Section:
     if e.train is None:
         section.missing = "the training rows are not known: give them, too"
         return section
-    size = min(len(e.test), len(e.samples), _QUERIES)
-    if size < _LEAST or len(e.train) < _LEAST or not e.varying:
+    if min(len(e.test), len(e.samples), len(e.train)) < _LEAST or not e.varying:
         section.missing = "there are too few rows to compare nearest neighbours"
-        return section
+    else:
+        _neighbours(e, e.train, section)
+    if len(e.test) and len(e.samples):
+        _texts(e, e.train, section)
+    return section
+
+
+def _neighbours(e: Evidence, known: Rows, section: Section) -> None:
+    """Findings on distances to the nearest training row."""
+    size = min(len(e.test), len(e.samples), _QUERIES)
     rng = e.rng(5)
-    train = e.standard(e.train[rng.permutation(len(e.train))[:_NEIGHBOURS]])
+    train = e.standard(known[rng.permutation(len(known))[:_NEIGHBOURS]])
     test = e.standard(e.test[rng.permutation(len(e.test))[:size]])
-    samples = e.standard(e.samples[np.arange(min(len(e.samples), _NEIGHBOURS))])
+    samples = e.standard(e.samples[np.arange(min(len(e.samples), max(size, len(train))))])  # as many rows
     of_test, of_samples = _nearest(test, train), _nearest(samples[:size], train)
     _copies(of_test, of_samples, section)
     _distances(of_test, of_samples, section)
     _rare_rows(train, test, samples, of_test, rng, section)
-    _texts(e, e.train, section)
-    return section
 
 
 def _copies(of_test: Array, of_samples: Array, section: Section) -> None:
@@ -66,10 +72,8 @@ def _distances(of_test: Array, of_samples: Array, section: Section) -> None:
     section.plot_data |= {"test": of_test, "samples": of_samples}
     remark = f"of pairs; 50 is chance (medians {middle:.3g} and {real:.3g} spreads)"
     section.table.append(["samples closer", f"{100 * closer:.1f} +- {100 * se:.1f} %", remark])
-    verdict = rate("closer", closer - 0.5, normal_noise() * se)
-    how = "closer" if verdict in (BAD, DOUBTFUL) else "no closer"
-    why = f"samples lie {how} to training rows than held-out rows do (in {100 * closer:.0f} % of pairs; 50 is chance)"
-    section.add("closer", verdict, why)
+    why = f"in {100 * closer:.0f} % of pairs a sample is nearer to its closest training row than a held-out row is"
+    section.add("closer", rate("closer", closer - 0.5, normal_noise() * se), f"{why} (50 is chance)")
 
 
 def _rare_rows(

@@ -15,6 +15,7 @@ from .calibration import calibration
 from .columns import columns as column_distances
 from .evidence import Evidence, Rows, gather
 from .exact import exact
+from .leak import leak
 from .likelihood import likelihood
 from .privacy import privacy
 from .relations import relations
@@ -25,9 +26,17 @@ from .two_sample import two_sample
 from .utility import utility
 
 _SECTIONS = {
-    "likelihood": likelihood, "exactness": exact, "calibration": calibration, "tails": tails, "two_sample": two_sample,
-    "columns": column_distances, "relations": relations, "utility": utility, "privacy": privacy,
-}  # fmt: skip
+    "leak": leak,
+    "likelihood": likelihood,
+    "exactness": exact,
+    "calibration": calibration,
+    "tails": tails,
+    "two_sample": two_sample,
+    "columns": column_distances,
+    "relations": relations,
+    "utility": utility,
+    "privacy": privacy,
+}
 
 
 def check(
@@ -127,7 +136,7 @@ def _reported(e: Evidence, asked: list[str], began: float) -> Report:
         "seed": e.seed,
         "seconds": time.perf_counter() - began,
     }
-    return Report(answers, sections, about, _plot_data(e), e.log_all)
+    return Report(answers, sections, about, _plot_data(e, "likelihood" in needed), e.log_all)
 
 
 def _read(density: Density, source: Any, context: Any, name: str) -> Rows:
@@ -159,15 +168,13 @@ def _read(density: Density, source: Any, context: Any, name: str) -> Rows:
     return Rows(values, given.detach())
 
 
-def _plot_data(e: Evidence) -> dict[str, Any]:
-    """What the pictures of a report need beyond its sections."""
+def _plot_data(e: Evidence, scored: bool) -> dict[str, Any]:
+    """What the pictures of a report need beyond its sections, log-densities of all sorts of rows if wanted."""
     test, _, samples = e.compared
-    return {
+    logs = {"log_test": e.log_test, "log_train": e.log_train, "log_samples": e.log_samples} if scored else {}
+    return logs | {
         "names": [feature.name for feature in e.varying_features],
         "indicator": [feature.indicator for feature in e.varying_features],
         "test": e.features(test)[:, e.varying],
         "samples": e.features(samples)[:, e.varying],
-        "log_test": e.log_test,
-        "log_train": e.log_train,
-        "log_samples": e.log_samples,
     }

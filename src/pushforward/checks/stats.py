@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,7 @@ def worst(verdicts: Sequence[str]) -> str:
     return next((v for v in (BAD, DOUBTFUL, UNKNOWN) if v in verdicts), GOOD)
 
 
+@cache
 def normal_noise(tests: float = 1, *, sides: int = 1) -> float:
     """The normal deviate that the largest of so many tests exceeds with a chance of ALPHA at most (Bonferroni).
 

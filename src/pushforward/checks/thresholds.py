@@ -50,14 +50,14 @@ class Threshold(NamedTuple):
 
 # In the order of importance: the first of the worst findings is the reason that an answer gives.
 THRESHOLDS: tuple[Threshold, ...] = (
-    Threshold("leaked", "likelihood", _ALL, 0.05, 0.5,
+    Threshold("leaked", "leak", _ALL, 0.05, 0.5,
               "share of held-out rows that are training rows, beyond the share of training rows that come twice"),
     Threshold("no_density", "likelihood", _DENSITY, 0.0, 0.01,
               "share of held-out rows without a finite log-density, though their cells are possible"),
     Threshold("map", "exactness", _DENSITY, 1e-4, 1e-2,
               "round trip in spreads and log-determinant in nats, in float64, where only mistakes show"),
     Threshold("integral", "exactness", _DENSITY, 0.02, 0.1, "distance of the integral of the density from 1"),
-    Threshold("coverage", "calibration", _PROBABILITIES, 0.03, 0.1,
+    Threshold("coverage", "calibration", _PROBABILITIES, 0.03, 0.15,
               "share of held-out rows in the densest regions of mass 50, 80, 90, 95, 99 %, against that mass", True),
     Threshold("behind", "likelihood", _DENSITY, 0.05, 0.5,
               "nats a row by which the best simple density is ahead, the most extreme .2 % of rows left out", True),
@@ -94,7 +94,7 @@ THRESHOLDS: tuple[Threshold, ...] = (
               "share of samples with a pair of texts that no training row has, beyond that of held-out rows"),
     Threshold("rare", "relations", _SAMPLES, 0.5, 0.9,
               "relative error of the share of a category that fewer than 5 % of the real rows have"),
-    Threshold("column", "columns", _SAMPLES, 0.05, 0.15,
+    Threshold("column", "columns", _SAMPLES, 0.05, 0.2,
               "Kolmogorov-Smirnov distance of a column of samples from held-out rows", True),
     Threshold("correlation", "columns", _SAMPLES, 0.1, 0.25,
               "difference of a rank correlation of two columns from held-out rows"),
@@ -159,6 +159,20 @@ def rate(name: str, value: float, noise: float) -> str:
         ('good', 'doubtful', 'cannot tell')
     """
     return judge(value, noise, _BY_NAME[name].good, _BY_NAME[name].bad)
+
+
+def enough(name: str, noise: float, rows: int) -> str:
+    """How many held-out rows would tell, as the end of a sentence: chance falls as 1 / sqrt(rows).
+
+    Example:
+        >>> enough("classifier", 0.4, 100)
+        ': about 400 would tell'
+    """
+    if not math.isfinite(noise):
+        return ""
+    needed = rows * (noise / _BY_NAME[name].bad) ** 2
+    step = 10 ** max(math.floor(math.log10(needed)) - 1, 0)
+    return f": about {math.ceil(needed / step) * step:,} would tell"
 
 
 def overall(findings: Iterable[Finding]) -> tuple[str, Finding | None]:

@@ -12,7 +12,7 @@ import numpy as np
 from .evidence import Evidence
 from .report import Section
 from .stats import BAD, DOUBTFUL, UNKNOWN, Array, auc, normal_noise
-from .thresholds import rate
+from .thresholds import enough, rate
 
 _FOLDS = 5
 _LEAST = 40
@@ -74,16 +74,18 @@ def two_sample(e: Evidence) -> Section:
     if telling and ours.auc - 0.5 > 3 * ours.se:
         shown = ", ".join(f"{t['column']} ({t['drop']:.3f})" for t in telling[:5])
         section.table.append(["told apart by", "", f"{shown}: the AUC lost when the column is shuffled"])
-    verdict = rate("classifier", ours.auc - max(real.auc, 0.5), normal_noise() * math.hypot(ours.se, real.se))
-    why = _why(verdict, ours, real, size, telling[0]["column"] if telling else None, e.tied)
+    noise = normal_noise() * math.hypot(ours.se, real.se)
+    verdict = rate("classifier", ours.auc - max(real.auc, 0.5), noise)
+    why = _why(verdict, ours, real, telling[0]["column"] if telling else None, e.tied)
+    why += f", which {size} rows cannot tell{enough('classifier', noise, size)}" if verdict == UNKNOWN else ""
     section.add("classifier", verdict, why)
     return section
 
 
-def _why(verdict: str, ours: _Comparison, real: _Comparison, size: int, column: str | None, tied: list[str]) -> str:
+def _why(verdict: str, ours: _Comparison, real: _Comparison, column: str | None, tied: list[str]) -> str:
     figures = f"a classifier reaches AUC {ours.auc:.2f}, and {real.auc:.2f} for two sets of real rows"
     if verdict == UNKNOWN:
-        return f"{figures}, but with {size} rows chance alone could hide a difference"
+        return figures
     if verdict in (BAD, DOUBTFUL):
         by = f", mostly by {column}" if column else ""
         by += ", the values of which repeat as those of a continuous density never do" if column in tied else ""

@@ -112,6 +112,7 @@ def _explained(train: Array, test: Array, own: list[int], indicator: bool, seed:
     options: Any = {"min_samples_leaf": 3, "max_features": 0.5}
     model = ExtraTreesRegressor(_TREES, random_state=seed, **options)
     others = np.delete(np.arange(train.shape[1]), own)
-    predicted = model.fit(train[:, others], y.astype(float)).predict(test[:, others]).reshape(truth.shape)
+    target = y[:, 0] if y.shape[1] == 1 else y  # trees warn of a single column
+    predicted = model.fit(train[:, others], target.astype(float)).predict(test[:, others]).reshape(truth.shape)
     total = float(((truth - truth.mean(0)) ** 2).sum())
     return 1 - float(((truth - predicted) ** 2).sum()) / total if total > 0 else 0.0
