@@ -181,15 +181,18 @@ def _rare(codes: dict[str, list[Codes]], section: Section) -> None:
         size = 1 + max(int(part.max(initial=0)) for part in (real, samples))
         counts, drawn = (np.bincount(part[part >= 0], minlength=size) for part in (real, samples))
         for k in np.flatnonzero((counts >= _EXPECTED) & (counts < _RARE * len(real))):
-            found.append((name, counts[k] / len(real), drawn[k] / len(samples), 1 / len(real) + 1 / len(samples)))
+            found.append((name, counts[k], drawn[k]))
+    n, m = (sum(len(part) for part in next(iter(codes.values()))[i : i + 2]) for i in (0, 2))
     if not found:
         return
     z, judged = normal_noise(len(found), sides=2), []
-    for name, real, share, inverse in found:
-        off = abs(share - real) / real
-        verdict = rate("rare", off, (z * math.sqrt(real * inverse) + 2 * inverse) / real)
-        judged.append(((BAD, DOUBTFUL, GOOD, UNKNOWN).index(verdict), -off, verdict, name, real, share))
-    section.figures["rare"] = {"categories": len(found), "lost": sum(share == 0 for _, _, share, _ in found)}
+    for name, count, drawn in found:
+        real, share, inverse = count / n, drawn / m, 1 / n + 1 / m
+        off, larger = abs(share - real), max(real, share)
+        noise = z * math.sqrt((count + drawn) / (n + m) * inverse) + 2 * inverse
+        verdict = rate("rare", off / larger, noise / larger)
+        judged.append(((BAD, DOUBTFUL, GOOD, UNKNOWN).index(verdict), -off / larger, verdict, name, real, share))
+    section.figures["rare"] = {"categories": len(found), "lost": sum(drawn == 0 for *_, drawn in found)}
     _, _, verdict, name, real, share = min(judged)
     figures = f"{100 * share:.2g} % of samples, {100 * real:.2g} % of real rows"
     section.table.append(["rare categories", f"{len(found)}", f"the farthest off is one of {name}: {figures}"])

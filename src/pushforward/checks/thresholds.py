@@ -93,7 +93,7 @@ THRESHOLDS: tuple[Threshold, ...] = (
     Threshold("combination", "relations", _SAMPLES, 0.03, 0.15,
               "share of samples with a pair of texts that no training row has, beyond that of held-out rows"),
     Threshold("rare", "relations", _SAMPLES, 0.5, 0.9,
-              "relative error of the share of a category that fewer than 5 % of the real rows have"),
+              "error of the share of a category that fewer than 5 % of the real rows have, over the larger share"),
     Threshold("column", "columns", _SAMPLES, 0.05, 0.2,
               "Kolmogorov-Smirnov distance of a column of samples from held-out rows", True),
     Threshold("correlation", "columns", _SAMPLES, 0.1, 0.25,
