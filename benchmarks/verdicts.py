@@ -192,10 +192,11 @@ def null(cases: int) -> tuple[list[str], dict[str, Any]]:
         rows = int(np.random.default_rng(case).choice([100, 250, 500, 1000, 2000]))
         report = checked(densities[name], rows, case, case)
         counts.update(report.verdicts.items())
+        print(f"null case {case} ({name}, {rows} rows): {', '.join(report.verdicts.values())}", flush=True)
         alarms = [f for section in report for f in section.findings if f.verdict in ("doubtful", "bad")]
         findings.update((f.name, f.verdict) for f in alarms)
         for f in alarms:
-            print(f"null case {case} ({name}, {rows} rows): {f.name} {f.verdict}: {f.why}", flush=True)
+            print(f"  {f.name} {f.verdict}: {f.why}", flush=True)
     lines = [f"## {cases} null cases, {time.perf_counter() - start:.0f} s", ""]
     words = ("good", "cannot tell", "doubtful", "bad")
     lines += [f"| question | {' | '.join(words)} | false alarms | nominal, at most |", "|---" * 7 + "|"]

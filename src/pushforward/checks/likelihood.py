@@ -115,7 +115,8 @@ def _compare(e: Evidence, gains: Array, best: dict[str, Any], section: Section) 
     elif gain > z * se:
         why = f"above the best simple density ({label}) by {difference}"
     else:
-        why = f"level with the best simple density ({label}): {difference} apart"
+        side = "ahead" if gain >= 0 else "behind"
+        why = f"level with the best simple density ({label}): {difference} {side}, which is little or chance"
     section.add("behind", verdict, why + _tie_note(e.tied))
 
 

@@ -14,6 +14,7 @@ Array = NDArray[np.float64]
 
 GOOD, DOUBTFUL, BAD, UNKNOWN = "good", "doubtful", "bad", "cannot tell"
 ALPHA = 0.002  # the chance that a finding is taken for a discrepancy where there is none
+_LIKELY = 0.57  # of the noise, which 5 % exceed
 
 
 def judge(value: float, noise: float, good: float, bad: float) -> str:
@@ -26,8 +27,8 @@ def judge(value: float, noise: float, good: float, bad: float) -> str:
         bad: one beyond this size does.
 
     Returns:
-        "good" where it is small or within chance; "cannot tell" where chance alone could hide a bad one; else
-        "doubtful" or "bad" by its size.
+        "good" where it is small or within chance; "cannot tell" where chance could hide a bad one, alone or on top of
+        what was found; else "doubtful" or "bad" by its size.
 
     Example:
         >>> judge(0.2, 0.01, 0.05, 0.1), judge(0.2, 0.3, 0.05, 0.1), judge(0.02, 0.01, 0.05, 0.1)
@@ -39,7 +40,8 @@ def judge(value: float, noise: float, good: float, bad: float) -> str:
         return UNKNOWN
     if value > max(noise, good):
         return BAD if value > bad else DOUBTFUL
-    return GOOD if noise <= bad or value < -noise else UNKNOWN
+    is_ruled_out = noise <= bad and max(value, 0.0) + _LIKELY * noise <= bad
+    return GOOD if is_ruled_out or value < -noise else UNKNOWN
 
 
 def worst(verdicts: Sequence[str]) -> str:
