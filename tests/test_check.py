@@ -23,6 +23,7 @@ from pushforward.density import Feature, Tensors, as_generator
 from pushforward.io.tables import read_table
 
 RNG = np.random.default_rng
+DENSITY = ("ranking", "probabilities")  # what is asked where samples do not matter, which takes longest
 
 
 class Scale(pf.Bijection):
@@ -80,7 +81,7 @@ def test_the_figures_are_those_of_closed_forms(true_model: Report) -> None:
 
 
 def test_a_wrong_log_determinant_is_bad_in_exactness() -> None:
-    report = check(scaled(2, log_det_error=0.5), normal(1500, 2), normal(1500, 2, 1))
+    report = check(scaled(2, log_det_error=0.5), normal(1500, 2), normal(1500, 2, 1), questions=DENSITY)
     assert report["exactness"].verdict == "bad"
     assert report.verdicts["ranking"] == report.verdicts["probabilities"] == "bad"
     figures = report["exactness"].figures
@@ -92,7 +93,9 @@ def test_a_wrong_log_determinant_is_bad_in_exactness() -> None:
 
 @pytest.mark.parametrize(("features", "error"), [(1, 0.3), (4, -0.4), (8, 0.3)])
 def test_the_integral_is_measured_without_the_map(features: int, error: float) -> None:
-    figures = check(scaled(features, log_det_error=error), normal(600, features))["exactness"].figures
+    figures = check(scaled(features, log_det_error=error), normal(600, features), questions=DENSITY)[
+        "exactness"
+    ].figures
     assert figures["integral"] == pytest.approx(math.exp(error), abs=max(5 * figures["integral_error"], 1e-6))
     assert figures["integral_error"] < 0.03
 
@@ -159,7 +162,7 @@ def test_a_dropped_mode_is_found() -> None:
 
 def test_dependent_latents_are_found_where_marginals_are_right() -> None:
     x = normal(2000, 2) @ np.linalg.cholesky([[1, 0.6], [0.6, 1]]).T
-    report = check(scaled(2), x)
+    report = check(scaled(2), x, questions=DENSITY)
     findings = {f.name: f.verdict for f in report["calibration"].findings}
     assert findings["latents"] == GOOD
     assert findings["latent_correlation"] == "bad"
@@ -170,8 +173,8 @@ def test_a_base_that_is_no_normal_is_judged_by_its_own_law() -> None:
     base = pf.GaussianMixture(1, 2, means=torch.tensor([[-4.0], [4.0]]), learnable=False)
     rng = RNG(3)
     x = rng.standard_normal((1500, 1)) + np.where(rng.random((1500, 1)) < 0.5, 4, -4)
-    assert check(pf.Flow(pf.Chain(), 1, base), x[:, 0])["calibration"].verdict == GOOD
-    assert check(pf.Flow(pf.Chain(), 1, base), x + 2)["calibration"].verdict == "bad"
+    assert check(pf.Flow(pf.Chain(), 1, base), x[:, 0], questions=DENSITY)["calibration"].verdict == GOOD
+    assert check(pf.Flow(pf.Chain(), 1, base), x + 2, questions=DENSITY)["calibration"].verdict == "bad"
 
 
 def test_a_conditional_flow_is_checked_with_its_contexts() -> None:
@@ -233,7 +236,7 @@ def test_a_conditional_mixture_is_checked_with_its_contexts() -> None:
     mixture = pf.Mixture([pf.Flow(Follow(), 1, context_dim=1), pf.Flow(Against(), 1, context_dim=1)])
     report = check(mixture, x[:1500], x[1500:], context=context[:1500], train_context=context[1500:])
     assert set(report.verdicts.values()) == {GOOD}, report.text()
-    assert check(mixture[0], x[:1500], context=context[:1500]).verdicts["probabilities"] == "bad"
+    assert check(mixture[0], x[:1500], context=context[:1500], questions=DENSITY).verdicts["probabilities"] == "bad"
 
 
 def test_baselines_are_checked_as_densities() -> None:
@@ -263,7 +266,7 @@ def test_few_rows_cannot_tell(rows: int) -> None:
 
 
 def test_more_rows_than_are_used_at_a_time() -> None:
-    report = check(scaled(1), normal(3000, 1), max_rows=200)
+    report = check(scaled(1), normal(3000, 1), max_rows=200, questions=DENSITY)
     assert report.about["used"] == 200
     assert report["likelihood"].figures["rows"] == 3000
 
@@ -274,14 +277,14 @@ def test_a_constant_column_is_told_and_the_others_are_compared() -> None:
     base = pf.GaussianMixture(
         2, 1, means=torch.tensor([[0.0, 3.0]]), scales=torch.tensor([[1.0, 1e-3]]), learnable=False
     )
-    report = check(pf.Flow(pf.Chain(), 2, base), x, columns=["a", "flat"])
+    report = check(pf.Flow(pf.Chain(), 2, base), x, columns=["a", "flat"], questions=DENSITY)
     assert ["constant", "", "flat: simple densities take the model's own spread of it"] in report["likelihood"].table
     assert report["likelihood"].verdict == GOOD
     assert abs(report["likelihood"].figures["baselines"]["gaussian"]["gain"]) < 0.05
     base = pf.GaussianMixture(
         2, 1, means=torch.tensor([[2.0, 3.0]]), scales=torch.tensor([[1.0, 1e-3]]), learnable=False
     )
-    assert check(pf.Flow(pf.Chain(), 2, base), x)["likelihood"].verdict == "bad"
+    assert check(pf.Flow(pf.Chain(), 2, base), x, questions=DENSITY)["likelihood"].verdict == "bad"
 
 
 @pytest.mark.parametrize("constant", [["x"], [7]])
@@ -298,7 +301,7 @@ def test_a_constant_column_of_a_table_leaves_the_others_to_be_compared(constant:
 
 
 def test_repeated_values_are_told() -> None:
-    report = check(scaled(2), normal(1000, 2).round(1), columns=["a", "b"])
+    report = check(scaled(2), normal(1000, 2).round(1), columns=["a", "b"], questions=DENSITY)
     assert "values repeat in a, b" in report["likelihood"].why
 
 
@@ -306,7 +309,7 @@ def test_rows_without_density_are_bad() -> None:
     uniform = torch.distributions.Uniform(torch.zeros(2), torch.ones(2))
     x = RNG(0).random((500, 2))
     x[7] = 3.0
-    report = check(pf.Flow(pf.Chain(), 2, uniform), x, row_numbers=range(1, 501))
+    report = check(pf.Flow(pf.Chain(), 2, uniform), x, row_numbers=range(1, 501), questions=DENSITY)
     assert report["likelihood"].verdict == "doubtful"  # it ranks last, as it should, and has no probability
     assert "row 8" in report["likelihood"].why
     assert report["tails"].figures["least_likely"][0]["row"] == 8
@@ -315,7 +318,7 @@ def test_rows_without_density_are_bad() -> None:
 def test_one_row_that_decides_the_mean_is_named_as_such() -> None:
     x = normal(800, 2)
     x[3] = 1e4
-    report = check(scaled(2), x[:400], normal(800, 2, 1))
+    report = check(scaled(2), x[:400], normal(800, 2, 1), questions=DENSITY)
     assert report.verdicts["ranking"] == GOOD  # it is an outlier
     assert report.verdicts["probabilities"] == "doubtful"
     assert "one row costs" in report.answers["probabilities"].why
@@ -551,6 +554,6 @@ def test_baselines_of_rounded_numbers_count_as_the_model_does() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         density = pf.fit_table({"v": values[:2000]}, steps=300, progress="none")
-        report = check(density, {"v": values[2000:]}, {"v": values[:2000]})
+        report = check(density, {"v": values[2000:]}, {"v": values[:2000]}, questions=DENSITY)
     # A Gaussian is the truth, but for the rounding: the model cannot be far above it if they are in one unit.
     assert abs(report["likelihood"].figures["baselines"]["gaussian"]["gain"]) < 0.15

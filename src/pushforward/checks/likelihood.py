@@ -101,6 +101,8 @@ def _compare(e: Evidence, gains: Array, best: dict[str, Any], section: Section) 
         why = f"{rows} {_short(most - gain)} nats per row on average, and put it behind {label}"
         section.add("few_rows", rate("few_rows", min(cost, 1e9), z * most_se), why)
         gain, se, verdict = most, most_se, GOOD
+    elif verdict == UNKNOWN and gain > most:  # by rows that a simple density gets far too wrong to tell a mean
+        gain, se, verdict = most, most_se, rate("behind", -most, z * most_se)
     difference = f"{_short(abs(gain))} +- {_short(se)} nats per row"
     learned = len(e.test) // 2 if e.train is None or len(e.train) < _LEAST else math.inf
     if verdict in (GOOD, UNKNOWN) and gain > 0 and learned < _LEARNED_FROM:
