@@ -2,7 +2,7 @@
 
 Of each set a tenth of the rows, but at least 100, is drawn at random and held out. `pf.fit_table` gets the others,
 without a word on kinds, recipe or length of training; `pf.check` then judges the density by the held-out rows. Each
-section of the check has a column: good, doubtful, bad, or cannot tell. Seconds are of the fit, with the threads that
+question of the check has a column: good, doubtful, bad, or cannot tell. Seconds are of the fit, with the threads that
 torch takes. A set that is run again takes the place of its older result; runs with --steps are not kept.
 """
 
@@ -27,10 +27,7 @@ from pushforward.io.tables import read_table
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 HELD_OUT, LEAST_HELD_OUT = 0.1, 100  # fewer rows are too few to tell samples from
-SECTIONS = {
-    "exactness": "exact", "calibration": "calibration", "two_sample": "two samples", "columns": "columns",
-    "memorisation": "memorisation", "tails": "tails",
-}  # fmt: skip
+QUESTIONS = {"ranking": "rank rows", "probabilities": "probabilities", "samples": "samples"}
 
 
 def _folder(path: Path) -> Any:
@@ -84,22 +81,27 @@ def judge(name: str, path: Path, load: Callable[[Path], Any], seed: int, trainin
         "seconds": seconds,
         "recipe": flow, "training": density.training_summary, "schema": density.schema.describe(),
         "nats": likelihood["mean"], "se": likelihood["se"], "baselines": likelihood["baselines"],
-        "verdicts": {s.name: s.verdict for s in report}, "why": {s.name: s.why for s in report},
+        "answers": report.to_json()["answers"], "why": {s.name: s.why for s in report},
         "auc": report["two_sample"].figures.get("auc"), "real_auc": report["two_sample"].figures.get("real_auc"),
     }  # fmt: skip
 
 
 def table(results: list[dict[str, Any]]) -> list[str]:
     lines = [
+<<<<<<< HEAD
         f"| set | rows x columns | s | nats per row | above Gaussian | above mixture | likelihood | "
         f"{' | '.join(SECTIONS.values())} | commit |",
         "|---" * (8 + len(SECTIONS)) + "|",
+=======
+        f"| set | rows x columns | s | nats per row | above Gaussian | above mixture | "
+        f"{' | '.join(QUESTIONS.values())} | AUC |",
+        "|---" * (7 + len(QUESTIONS)) + "|",
+>>>>>>> t-verdict
     ]
     for r in results:
         over = [_gain(r["baselines"].get(b)) for b in ("gaussian", "mixture")]
-        verdicts = [r["verdicts"]["likelihood"], *(r["verdicts"][s] for s in SECTIONS)]
-        if r["auc"] is not None:
-            verdicts[3] += f" ({r['auc']:.3f}; real {r['real_auc']:.3f})"
+        verdicts = [r["answers"][name]["verdict"] for name in QUESTIONS]
+        verdicts.append("-" if r["auc"] is None else f"{r['auc']:.3f} (real {r['real_auc']:.3f})")
         lines.append(
             f"| {r['set']} | {r['rows']:,} x {r['columns']} | {r['seconds']:.0f} | {r['nats']:.3f} +- {r['se']:.3f} | "
             f"{' | '.join(over)} | {' | '.join(verdicts)} | {r.get('commit', 'earlier')} |"
@@ -134,7 +136,8 @@ def keep(result: dict[str, Any], seed: int) -> None:
     """Puts one set's result among those of the same seed that are there already."""
     path = RESULTS / "tables.json"
     old = json.loads(path.read_text()) if path.exists() else {"seed": None, "results": []}
-    results = {r["set"]: r for r in old["results"] if old["seed"] == seed} | {result["set"]: result}
+    known = {r["set"]: r for r in old["results"] if old["seed"] == seed and "answers" in r}
+    results = known | {result["set"]: result}
     kept = [results[name] for name in SETS if name in results]
     write("tables", {"protocol": __doc__, "seed": seed, "results": kept}, table(kept))
 

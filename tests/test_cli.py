@@ -359,7 +359,7 @@ def test_check_prints_a_verdict_and_writes_a_page(checked: Path, tmp_path: Path)
     assert figures["sections"]["exactness"]["verdict"] == "good"
     assert "model.safetensors on new.npy" in page.read_text()
     shown = run("check", model, data).stdout
-    assert shown.startswith("VERDICT")
+    assert shown.startswith("May I rank rows")
     assert "Held-out likelihood" in shown
 
 
@@ -384,7 +384,8 @@ def test_check_on_the_table_of_the_fit_takes_the_rows_held_out(checked: Path, tm
 def test_check_of_a_mixed_table(model: Path, data: Path) -> None:
     figures = good("check", model, data)
     assert (figures["rows"], figures["train_rows"]) == (40, 360)
-    test = good("info", model)["training"]
+    test = pf.load(model).training_summary
+    assert test["answers"] == {name: figures["answers"][name] for name in ("ranking", "probabilities")}  # one verdict
     assert figures["sections"]["likelihood"]["figures"]["mean"] == pytest.approx(test["test_log_density"], abs=1e-3)
 
 

@@ -366,7 +366,8 @@ def test_a_check_gives_a_verdict(line: Line, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(integral._POINTS, 2, (201,))  # finer grids take seconds
     rows, context = line.rows(120)
     report = pf.check(line.built(), rows, context=context, max_rows=120)
-    assert report.verdict in ("good", "doubtful", "bad", "cannot tell")
+    assert list(report.verdicts) == ["ranking", "probabilities", "samples"]
+    assert "bad" not in report.verdicts.values(), report.text()
     assert report["likelihood"].verdict != "bad"  # they are its own samples
     assert "log" in report.text()
 

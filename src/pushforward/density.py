@@ -185,6 +185,10 @@ class Space(ABC):
     def features(self, rows: Any) -> NDArray[np.float64]:
         """N rows as a matrix (N, F) of finite numbers, for classifiers and distances."""
 
+    def texts(self, rows: Any) -> dict[str, NDArray[Any]]:
+        """The columns of N rows that hold words and are modelled, by name: (N,) strings, None where one is missing."""
+        return {}
+
     @abstractmethod
     def impossible(self, rows: Any) -> NDArray[np.bool_]:
         """Which rows (N,) cannot be, whatever the weights are, as by a category that was never seen."""

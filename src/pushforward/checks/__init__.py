@@ -1,4 +1,4 @@
-"""Checks of a density: exactness, baselines to beat, calibration, two-sample tests, and a verdict from all of them."""
+"""Checks of a density: what may be done with it, and the evidence: likelihood, calibration, samples, privacy, ..."""
 
 from .bijection import BijectionCheck as BijectionCheck
 from .bijection import BijectionReport as BijectionReport
@@ -7,4 +7,5 @@ from .exact import exactness as exactness
 from .report import Report as Report
 from .report import Section as Section
 from .run import check as check
-from .run import held_out_likelihood as held_out_likelihood
+from .thresholds import Answer as Answer
+from .thresholds import Finding as Finding

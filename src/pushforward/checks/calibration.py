@@ -11,12 +11,10 @@ import torch
 from ..bases import Base, StandardNormal
 from .evidence import Evidence, as_array
 from .report import Section
-from .stats import BAD, DOUBTFUL, GOOD, UNKNOWN, Array, judge, ks_noise, ks_two, placements, spearman, worst
+from .stats import BAD, DOUBTFUL, UNKNOWN, Array, ks_noise, ks_two, normal_noise, placements, spearman, worst
+from .thresholds import enough, rate
 
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
-_KS = (0.05, 0.12)  # good, bad: distances between distribution functions
-_COVERAGE = (0.03, 0.1)
-_CORRELATION = (0.07, 0.25)
 _BASE_DRAWS, _RANKED_DRAWS = 50_000, 5000
 _LEAST = 30
 _CURVES = 60  # drawn from the law for the band of a picture
@@ -52,14 +50,14 @@ class _Latents:
 
 def calibration(e: Evidence) -> Section:
     """Latent radius, marginal latents, their correlations, and coverage of regions of highest density, together."""
-    section = Section("calibration", "Calibration", UNKNOWN, "")
+    section = Section("calibration", "Calibration")
     if len(e.test) < _LEAST:
-        section.why = f"{len(e.test)} held-out rows are too few to see a distribution"
+        section.missing = f"{len(e.test)} held-out rows are too few to see a distribution"
         return section
     if len(e.samples) == 0:
-        section.verdict, section.why = BAD, "no sample of the model is a finite number"
+        section.add("coverage", BAD, "no sample of the model is a finite number")
         return section
-    verdicts = {}
+    _coverage(e, section)
     with torch.no_grad():
         z = e.density.latent(e.test.values, e.test.context)
     if z is not None and z.numel():
@@ -67,19 +65,7 @@ def calibration(e: Evidence) -> Section:
         finite = np.isfinite(z).all(1)
         section.figures["latents_not_finite"] = int((~finite).sum())
         if finite.sum() >= _LEAST:
-            verdicts |= _compare(_under_law(e, z[finite]), z[finite], section)
-    verdicts["coverage"] = _coverage(e, section)
-    section.figures["tests"] = verdicts
-    section.verdict = worst(list(verdicts.values()))
-    failed = [name for name, v in verdicts.items() if v in (BAD, DOUBTFUL)]
-    if failed:
-        passed = [name for name, v in verdicts.items() if v == GOOD]
-        section.why = f"{_list(failed)} {'is' if len(failed) == 1 else 'are'} off"
-        section.why += f", though {_list(passed)} {'passes' if len(passed) == 1 else 'pass'}" if passed else ""
-    elif section.verdict == UNKNOWN:
-        section.why = f"{len(e.test)} held-out rows leave room for a badly calibrated model"
-    else:
-        section.why = f"{_list(list(verdicts))} all agree with the density"
+            _compare(_under_law(e, z[finite]), z[finite], section)
     return section
 
 
@@ -135,13 +121,12 @@ def _under_draws(base: Base, z: Array, seed: int, rng: np.random.Generator) -> _
     )
 
 
-def _compare(latents: _Latents, z: Array, section: Section) -> dict[str, str]:
-    """The verdicts on latents z (N, D), by the name of the test."""
-    from scipy.stats import kstest, kstwo, norm
+def _compare(latents: _Latents, z: Array, section: Section) -> None:
+    """Findings on latents z (N, D)."""
+    from scipy.stats import kstest, kstwo
 
     n, d = z.shape
     far = kstest(latents.radius, "uniform")
-    verdicts = {latents.name: judge(float(far.statistic), ks_noise(n), *_KS)}
     section.figures["radius"] = {"ks": float(far.statistic), "p": float(far.pvalue)}
     section.table.append([latents.name, f"{far.statistic:.3f}", f"KS distance {latents.law}, {_p(far.pvalue)}"])
 
@@ -149,10 +134,15 @@ def _compare(latents: _Latents, z: Array, section: Section) -> dict[str, str]:
     worst_latent = int(order[0])
     distance = latents.distances[worst_latent]
     corrected = min(1.0, d * float(kstwo.sf(distance, n)))
-    verdicts["marginal latents" if d > 1 else "latent"] = judge(distance, ks_noise(n, d), *_KS)
+    largest, which = max((float(far.statistic), latents.name), (distance, f"latent {worst_latent + 1}"))
+    section.add(
+        "latents",
+        rate("latents", largest, ks_noise(n, d + 1)),
+        f"{which} is {largest:.3f} from the base in KS distance",
+    )
     section.figures["marginals"] = {"ks": latents.distances, "worst": worst_latent, "p_corrected": corrected}
     label = f"latent {worst_latent + 1} of {d}, the worst" if d > 1 else "latent"
-    remark = f"KS distance from the base, {_p(corrected)}" + (f", corrected for {d} tests" if d > 1 else "")
+    remark = f"KS distance from the base, {_p(corrected)}" + (" (of all)" if d > 1 else "")
     section.table.append([label, f"{distance:.3f}", remark])
     section.plot_data |= {
         "radius": latents.radii, "radius_is": latents.radii_are, "radius_law": latents.radii_law,
@@ -162,16 +152,17 @@ def _compare(latents: _Latents, z: Array, section: Section) -> dict[str, str]:
         difference = abs(spearman(z) - latents.expected)
         np.fill_diagonal(difference, 0)
         i, j = np.unravel_index(int(difference.argmax()), difference.shape)
-        noise = float(norm.isf(0.005 / (d * (d - 1) / 2))) / math.sqrt(n - 1) * latents.widened
+        noise = normal_noise(d * (d - 1) / 2, sides=2) / math.sqrt(n - 1) * latents.widened
         value = float(difference[i, j])
-        verdicts["latent correlation"] = judge(value, noise, *_CORRELATION)
+        why = f"latents {i + 1} and {j + 1} are left with a rank correlation of {value:.3f}"
+        section.add("latent_correlation", rate("latent_correlation", value, noise), why)
         section.figures["correlation"] = {"largest": value, "latents": [int(i), int(j)], "noise": noise}
-        remark = f"rank correlation left between two latents; chance alone gives up to {noise:.3f}"
+        remark = f"largest rank correlation of two latents; chance gives up to {noise:.3f}"
         section.table.append(["latent correlation", f"{value:.3f}", remark])
-    return verdicts
 
 
-def _coverage(e: Evidence, section: Section) -> str:
+def _coverage(e: Evidence, section: Section) -> None:
+    """The finding on regions of highest density."""
     level = e.level(e.log_test)
     n, m = len(level), len(e.log_samples)
     shares = [float((level <= nominal).mean()) for nominal in LEVELS]
@@ -182,16 +173,21 @@ def _coverage(e: Evidence, section: Section) -> str:
     ]
     figure = ", ".join(f"{100 * share:.1f}" for share in shares)
     asked = ", ".join(f"{100 * nominal:.0f}" for nominal in LEVELS)
-    remark = f"of the rows in the densest regions of mass {asked} %"
-    section.table.append(["coverage, %", figure, f"{remark}; errors {', '.join(f'{100 * se:.1f}' for se in errors)}"])
+    section.table.append(["coverage, %", figure, f"of the rows in the densest {asked} % of the mass"])
     section.plot_data |= {"level": np.sort(level), "level_samples": m}
+    z = normal_noise(len(LEVELS), sides=2)
     gaps = [abs(share - nominal) for share, nominal in zip(shares, LEVELS, strict=True)]
-    return worst([judge(gap, 2.9 * se, *_COVERAGE) for gap, se in zip(gaps, errors, strict=True)])
+    verdicts = [rate("coverage", gap, z * se + 1 / n) for gap, se in zip(gaps, errors, strict=True)]
+    verdict = worst(verdicts)
+    i = max((k for k in range(len(LEVELS)) if verdicts[k] == verdict), key=lambda k: gaps[k])
+    why = f"the densest {100 * LEVELS[i]:.0f} % of its mass hold {100 * shares[i]:.1f} % of the held-out rows"
+    if verdict in (BAD, DOUBTFUL):
+        why += ": it is too narrow" if shares[i] < LEVELS[i] else ": it is too wide"
+    elif verdict == UNKNOWN:
+        widest = max(z * se + 1 / n for se in errors)
+        why += f", and {n} rows could hide a badly calibrated model{enough('coverage', widest, n)}"
+    section.add("coverage", verdict, why)
 
 
 def _p(p: float) -> str:
     return f"p = {p:.2g}" if p >= 1e-4 else "p < 0.0001"
-
-
-def _list(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

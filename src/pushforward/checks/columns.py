@@ -1,4 +1,4 @@
-"""Distances between samples and real rows, a column at a time, and of their rank correlations."""
+"""Distances between samples and real rows: a column at a time, of their rank correlations, and of their ranges."""
 
 from __future__ import annotations
 
@@ -9,59 +9,50 @@ import numpy as np
 
 from .evidence import Evidence
 from .report import Section
-from .stats import BAD, DOUBTFUL, UNKNOWN, Array, judge, ks_noise, ks_two, spearman, worst
+from .stats import BAD, DOUBTFUL, UNKNOWN, Array, ks_noise, ks_two, normal_noise, share_noise, spearman
+from .thresholds import enough, rate
 
-_KS = (0.05, 0.12)  # good, bad
-_W1 = (0.08, 0.3)  # spreads
-_CORRELATION = (0.06, 0.2)
 _RARE = 0.05  # share of the rows of a category below which its correlations are left out
 _LEAST = 40
-_SHOWN = 6
+_SHOWN = 5
+_FAR = 0.25  # of the range of a column
 
 
 def columns(e: Evidence) -> Section:
     """Kolmogorov-Smirnov and Wasserstein distances of each column, and rank correlations, beside those of real rows."""
-    section = Section("columns", "Columns and correlations", UNKNOWN, "")
+    section = Section("columns", "Columns and correlations")
     n = min(len(e.compared[0]), len(e.compared[2]))
     if n < _LEAST:
-        section.why = f"{n} rows on each side are too few to compare distributions"
+        section.missing = f"{n} rows on each side are too few to compare distributions"
         return section
     if not e.varying:
-        section.why = "all columns are constant"
+        section.missing = "all columns are constant"
         return section
-    test, other, samples = (e.standard(part) for part in e.compared)
+    test, other = (e.standard(part) for part in e.compared[:2])
+    samples = e.standard(e.samples)
     names = [feature.name for feature in e.varying_features]
     distances = _distances(test, other, samples, names)
-    noise = ks_noise(n / 2, len(names))
+    noise = ks_noise(len(test) * len(samples) / (len(test) + len(samples)), len(names))
     far = max(distances, key=lambda f: f["ks"] - f["real_ks"])
-    # Spreads say nothing of a rare category: the Kolmogorov-Smirnov distance of its indicator is its share's error.
-    numbers = [f for f, of in zip(distances, e.varying_features, strict=True) if not of.indicator] or distances
-    moved = max(numbers, key=lambda f: f["w1"] - f["real_w1"])
-    # What real rows differ by is not the model's fault: a test of another season, a random half.
-    verdicts = [
-        judge(far["ks"] - max(0.0, far["real_ks"] - noise), noise, *_KS),
-        # Columns with far outliers differ by a lot of spreads between two real halves.
-        judge(moved["w1"] - moved["real_w1"], 2 / math.sqrt(n) + 2 * moved["real_w1"], *_W1),
-    ]
     ordered = sorted(distances, key=lambda f: -f["ks"])
     section.figures |= {"rows": n, "columns": distances, "ks_noise": noise}
     section.plot_data |= {"columns": ordered, "noise": noise}
     _list(ordered, section)
-    text = f"the worst column is {far['column']}, KS distance {far['ks']:.3f} (real rows {far['real_ks']:.3f})"
+    # What real rows differ by is not the model's fault: a test of another season, a random half.
+    verdict = rate("column", far["ks"] - max(0.0, far["real_ks"] - noise), noise)
+    figures = f"KS distance {far['ks']:.3f} (real rows {far['real_ks']:.3f})"
+    why = f"the worst column is {far['column']}, {figures}"
+    if verdict in (BAD, DOUBTFUL):
+        why = f"column {far['column']} is off: {figures}"
+    elif verdict == UNKNOWN:
+        why += f", and {n} held-out rows could hide more{enough('column', noise, n)}"
+    section.add("column", verdict, why)
     common = _common(e, test, other)
     if len(common) > 1:
-        verdict, more = _correlations(
+        _correlations(
             test[:, common], other[:, common], samples[:, common], [names[i] for i in common], section
-        )
-        verdicts.append(verdict)
-        text += more
-    section.verdict = worst(verdicts)
-    if section.verdict == UNKNOWN:
-        text += f"; {n} rows on each side cannot rule out more"
-    elif verdicts[1] == section.verdict != verdicts[0] and section.verdict in (BAD, DOUBTFUL):
-        real = f"(real rows {moved['real_w1']:.2f})"
-        text = f"column {moved['column']} is off by {moved['w1']:.2f} spreads on average {real}; {text}"
-    section.why = text
+        )  # fmt: skip
+    _ranges(e, section)
     return section
 
 
@@ -83,8 +74,7 @@ def _distances(test: Array, other: Array, samples: Array, names: list[str]) -> l
 def _list(ordered: list[dict[str, Any]], section: Section) -> None:
     """Tells of the columns that are farthest off."""
     for f in ordered[:_SHOWN]:
-        real = f"KS distance (real rows {f['real_ks']:.3f})"
-        remark = f"{real}; Wasserstein {f['w1']:.3f} spreads (real {f['real_w1']:.3f})"
+        remark = f"KS distance (real rows {f['real_ks']:.3f}), Wasserstein {f['w1']:.3f} ({f['real_w1']:.3f})"
         section.table.append([f["column"], f"{f['ks']:.3f}", remark])
     if len(ordered) > _SHOWN:
         section.table.append([f"{len(ordered) - _SHOWN} more", f"at most {ordered[_SHOWN]['ks']:.3f}", "KS distance"])
@@ -99,20 +89,40 @@ def _common(e: Evidence, *parts: Array) -> list[int]:
     ]
 
 
-def _correlations(test: Array, other: Array, samples: Array, names: list[str], section: Section) -> tuple[str, str]:
-    from scipy.stats import norm
-
+def _correlations(test: Array, other: Array, samples: Array, names: list[str], section: Section) -> None:
     pairs = len(names) * (len(names) - 1) / 2
-    noise = float(norm.isf(0.005 / pairs)) * math.sqrt(2 / len(test))
+    noise = normal_noise(pairs, sides=2) * math.sqrt(1 / len(test) + 1 / len(samples))
     of_test = spearman(test)
     ours, real = abs(of_test - spearman(samples)), abs(of_test - spearman(other))
-    i, j = np.unravel_index(int((ours - real).argmax()), ours.shape)
+    upper = np.triu_indices(len(names), 1)
+    i, j = (int(k[(ours - real)[upper].argmax()]) for k in upper)
     value = float(ours[i, j])
     section.figures["correlation"] = {
         "largest": value, "columns": [names[i], names[j]], "mean": float(ours.sum() / (2 * pairs)),
         "real_largest": float(real.max()), "real_mean": float(real.sum() / (2 * pairs)), "noise": noise,
     }  # fmt: skip
-    remark = f"largest difference of a rank correlation, {names[i]} and {names[j]} (real rows: up to {real.max():.3f})"
+    remark = f"largest difference, {names[i]} and {names[j]} (real rows: up to {real.max():.3f})"
     section.table.append(["correlations", f"{value:.3f}", remark])
-    verdict = judge(value - max(0.0, float(real[i, j]) - noise), noise, *_CORRELATION)
-    return verdict, f"; rank correlations differ by up to {value:.3f} (real rows {real.max():.3f})"
+    why = f"the rank correlation of {names[i]} and {names[j]} is {value:.2f} off (real rows: up to {real.max():.2f})"
+    section.add("correlation", rate("correlation", value - max(0.0, float(real[i, j]) - noise), noise), why)
+
+
+def _ranges(e: Evidence, section: Section) -> None:
+    """Whether samples leave the range of the training rows more often, and farther, than held-out rows do."""
+    chosen = [i for i in e.varying if not e.feature_list[i].indicator and i not in e.given_features]
+    if e.train is None or len(e.train) < _LEAST or not chosen:
+        return
+    train, test, samples = (e.features(rows)[:, chosen] for rows in (e.train, e.test, e.samples))
+    low, high = train.min(0), train.max(0)
+    for name, margin, words in (("range", 0.0, "out of range"), ("far", _FAR, "far out of range")):
+        reach = margin * (high - low)
+        ours, real = ((part < low - reach) | (part > high + reach) for part in (samples, test))
+        share, real_share = float(ours.any(1).mean()), float(real.any(1).mean())
+        section.figures[name] = {"samples": share, "held_out": real_share}
+        remark = f"of samples (held-out rows {100 * real_share:.2f} %)"
+        section.table.append([words, f"{100 * share:.2f} %", remark])
+        noise = share_noise(share, len(samples), real_share, len(test))
+        most = e.feature_list[chosen[int((ours.mean(0) - real.mean(0)).argmax())]].name
+        figures = f"{100 * share:.2g} %, for {100 * real_share:.2g} % of held-out rows"
+        why = f"samples leave the training range{' by far' if margin else ''}: {figures}; most of all in {most}"
+        section.add(name, rate(name, share - real_share, noise), why)

@@ -81,10 +81,11 @@ class Evidence:
         """Log-density of each row (N,), in nats."""
         return as_array(self.density.log_prob(rows.values, rows.context))
 
-    @property
-    def given(self) -> int:
-        """How many of the features' columns are conditioned on and not modelled."""
-        return len(self.density.space.given) + (0 if self.test.context is None else self.test.context.shape[1])
+    @cached_property
+    def given_features(self) -> set[int]:
+        """The features that are conditioned on and not modelled."""
+        own, given = self.density.space.names, set(self.density.space.given)
+        return {i for i, f in enumerate(self.feature_list) if f.column >= len(own) or own[f.column] in given}
 
     @cached_property
     def feature_list(self) -> list[Feature]:
@@ -200,6 +201,10 @@ class Evidence:
     def other_is(self) -> str:
         """Where the other real rows come from."""
         return "the other half of the held-out rows" if self.train is None else "training rows"
+
+    def texts(self, rows: Rows) -> dict[str, NDArray[Any]]:
+        """The columns of words of N rows, by name (N,)."""
+        return self.density.space.texts(rows.values)
 
     def level(self, log_density: Array) -> Array:
         """For each row (N,) the mass of the smallest region that holds it: the part of the samples that are denser."""

@@ -15,14 +15,12 @@ from ..flow import Flow
 from .evidence import Evidence, as_array
 from .integral import density_of, importance, quadrature
 from .report import Section
-from .stats import BAD, DOUBTFUL, UNKNOWN, Array, judge, worst
+from .stats import BAD, GOOD, UNKNOWN, Array, normal_noise, worst
+from .thresholds import rate
 
 _JACOBIAN_ROWS = 100
 _ROWS = 3000
-# good, bad: the round trip in spreads and the log-det in nats, in float64, where only mistakes show
-_MAP = (1e-4, 1e-2)
-_ROUNDING = (1e-2, 0.5)  # the same of all but a hundredth of the rows, in the model's own precision
-_INTEGRAL = (0.02, 0.1)
+_TRUSTED = 0.1  # error of an integral
 _IMPORTANCE_COLUMNS = 10
 _JACOBIAN_WORK = 3e6  # rows x squared columns of the Jacobians
 _SAMPLES = 6000
@@ -75,15 +73,15 @@ def _log_det(flow: Flow, x: Tensor, context: Tensor | None) -> Tensor:
 
 def exact(e: Evidence) -> Section:
     """Whether each flow inverts, its log-determinant is that of its Jacobian, and its density integrates to 1."""
-    section = Section("exactness", "Exactness", UNKNOWN, "")
+    section = Section("exactness", "Exactness")
     if bool((~np.isfinite(e.log_test)).all()):
-        section.verdict, section.why = BAD, "no held-out row has a finite log-density"
+        section.add("map", BAD, "no held-out row has a finite log-density")
         return section
     chosen = e.rng(2).permutation(len(e.test))[:_ROWS]
     rows = e.test[chosen]
     flows = [part for part in e.density.inner_flows(rows.values, rows.context) if len(part.x)]
     if not flows:
-        section.why = "there is no flow of numbers in this density"
+        section.missing = "there is no flow of numbers in this density"
         return section
     precision = str(flows[0].x.dtype).removeprefix("torch.")
     errors = {precision: _largest([_errors(part) for part in flows])}
@@ -91,33 +89,27 @@ def exact(e: Evidence) -> Section:
         errors["float64"] = _largest([_errors(_doubled(part)) for part in flows])
     section.figures |= {"rows": len(rows), **{f"{k}_{name}": v for name, f in errors.items() for k, v in f.items()}}
     for name, f in errors.items():
-        remark = f"spreads at most, {f['roundtrip_99']:.1e} for all but 1 % of {len(rows):,} rows, in {name}"
+        remark = f"spreads at most, {f['roundtrip_99']:.1e} without the worst 1 % of rows, in {name}"
         section.table.append(["round trip", f"{f['roundtrip_max']:.1e}", remark])
     both = ", ".join(f"{f['logdet_max']:.1e}" for f in errors.values())
     section.table.append(["log-det against autograd", both, f"nats at most, in {' and '.join(errors)}"])
-    integral, text = _integrals(flows, int(e.numbers[e.index[chosen[0]]]), e.seed, section)
-    _judge_all(errors["float64"], errors[precision], integral, text, precision, section)
+    _map(errors["float64"], errors[precision], precision, section)
+    _integrals(flows, int(e.numbers[e.index[chosen[0]]]), e.seed, section)
     return section
 
 
-def _judge_all(
-    exactly: dict[str, float], rounded: dict[str, float], integral: str, text: str, precision: str, section: Section
-) -> None:
-    """Sets the verdict and why, from the errors in float64 and in the model's precision, and the integral's verdict."""
-    mistaken = worst([judge(exactly[k], 0, *_MAP) for k in ("roundtrip_99", "logdet_max")])
-    rounding = worst([judge(rounded[k], 0, *_ROUNDING) for k in ("roundtrip_99", "logdet_max")])
-    section.verdict = worst([v for v in (mistaken, rounding, integral) if v != UNKNOWN])
-    if mistaken in (BAD, DOUBTFUL):
-        which = "log-determinant" if judge(exactly["logdet_max"], 0, *_MAP) != "good" else "inverse"
-        error = exactly["logdet_max"] if which == "log-determinant" else exactly["roundtrip_99"]
-        section.why = f"the map's {which} is wrong by {error:.2g}, in float64 too: the densities are no densities"
-    elif integral in (BAD, DOUBTFUL):
-        section.why = f"the density does not integrate to 1: {text}"
-    elif rounding in (BAD, DOUBTFUL):
-        section.why = f"the map is right, but {precision} rounding is visible: use the model in float64"
-    else:
-        section.why = "the map inverts, its log-determinant is the Jacobian's"
-        section.why += f", and the density integrates to {text}" if text else ""
+def _map(exactly: dict[str, float], rounded: dict[str, float], precision: str, section: Section) -> None:
+    """Findings from the errors in float64 and in the model's precision."""
+    by = {key: rate("map", exactly[key], 0) for key in ("logdet_max", "roundtrip_99")}
+    verdict, key = worst(list(by.values())), max(by, key=lambda k: exactly[k])
+    why = "the map inverts, and its log-determinant is the Jacobian's"
+    if verdict != GOOD:
+        which = "log-determinant" if key == "logdet_max" else "inverse"
+        why = f"the map's {which} is wrong by {exactly[key]:.2g}, in float64 too: the densities are no densities"
+    section.add("map", verdict, why)
+    rounding = worst([rate("rounding", rounded[key], 0) for key in by])
+    if verdict == GOOD and rounding != GOOD:
+        section.add("rounding", rounding, f"{precision} rounding is visible: use the model in float64")
 
 
 def _errors(part: InnerFlow) -> dict[str, float]:
@@ -151,17 +143,17 @@ def _doubled(part: InnerFlow) -> InnerFlow:
     return InnerFlow(copy.deepcopy(part.flow).double(), part.x.double(), context)
 
 
-def _integrals(flows: list[InnerFlow], first: int, seed: int, section: Section) -> tuple[str, str]:
-    """-> a verdict on the integral that is farthest from 1, it in words ("" where none was taken)."""
+def _integrals(flows: list[InnerFlow], first: int, seed: int, section: Section) -> None:
+    """The finding on the integral that is farthest from 1, where one can be taken."""
     width = math.prod(flows[0].flow.shape)
     if width > _IMPORTANCE_COLUMNS:
         remark = f"not taken: importance sampling is not to be trusted above {_IMPORTANCE_COLUMNS} columns"
         section.table.append(["integral of the density", "", remark])
-        return UNKNOWN, ""
+        return
     taken = [figures for part in flows if (figures := _integral(part, seed)) is not None]
     if not taken:
         section.table.append(["integral of the density", "", "not taken: the samples do not spread"])
-        return UNKNOWN, ""
+        return
     far = max(taken, key=lambda f: abs(f["integral"] - 1) if math.isfinite(f["integral"]) else math.inf)
     section.figures |= {k: far[k] for k in ("integral", "integral_error", "effective_draws") if k in far}
     how = "by quadrature" if width <= 2 else f"by importance sampling, {far['effective_draws']:,.0f} effective draws"
@@ -170,9 +162,10 @@ def _integrals(flows: list[InnerFlow], first: int, seed: int, section: Section) 
     text = f"{far['integral']:.4f} +- {far['integral_error']:.4f}"
     how += "" if far["trusted"] else ": too rough to be trusted"
     section.table.append(["integral of the density", text, how])
-    if not far["trusted"] and math.isfinite(far["integral"]):
-        return UNKNOWN, ""
-    return judge(abs(far["integral"] - 1), far["noise"], *_INTEGRAL), text
+    if far["trusted"] or not math.isfinite(far["integral"]):
+        verdict = rate("integral", abs(far["integral"] - 1), far["noise"])
+        does = "integrates" if verdict in (GOOD, UNKNOWN) else "does not integrate to 1 but"
+        section.add("integral", verdict, f"the density {does} to {text}")
 
 
 def _integral(part: InnerFlow, seed: int) -> dict[str, float] | None:
@@ -185,8 +178,12 @@ def _integral(part: InnerFlow, seed: int) -> dict[str, float] | None:
     log_prob = density_of(lambda x: flow.log_prob(x.to(drawn.device).view(-1, *flow.shape), context))
     if samples.shape[1] <= 2:
         value, error = quadrature(log_prob, samples)
-        return {"integral": value, "integral_error": error, "noise": error, "trusted": error < _INTEGRAL[1]}
+        return {"integral": value, "integral_error": error, "noise": error, "trusted": error < _TRUSTED}
     taken = importance(log_prob, samples, seed)
     trusted = taken["effective"] > 300 and taken["largest"] < 0.05
-    figures = {"integral": taken["integral"], "integral_error": taken["se"], "noise": 2.6 * taken["se"]}
+    figures = {
+        "integral": taken["integral"],
+        "integral_error": taken["se"],
+        "noise": normal_noise(sides=2) * taken["se"],
+    }
     return figures | {"effective_draws": taken["effective"], "trusted": trusted}

@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..baselines import fit_baselines
 from .evidence import Evidence, Rows, as_array
 from .report import Section
-from .stats import BAD, DOUBTFUL, GOOD, UNKNOWN, Array, judge, mean_and_se
+from .stats import BAD, GOOD, UNKNOWN, Array, mean_and_se, normal_noise, share_noise
+from .thresholds import enough, rate
 
-_GOOD, _BAD = 0.02, 0.2  # nats per row below the best baseline
 _LEAST = 20
-_IMPOSSIBLE = 0.05  # share of held-out rows with cells never seen, beyond which the training rows were no fair sample
+_LEARNED_FROM = 100  # rows that simple densities need, so that being ahead of them says something
 _FEW = 0.002  # share of rows that must not decide a mean
 
 
@@ -24,41 +25,45 @@ def likelihood(e: Evidence) -> Section:
     """Nats per row of held-out rows, and the paired differences from the baselines."""
     mean, se = mean_and_se(e.log_all)
     lost = np.flatnonzero(~np.isfinite(e.log_all))
-    figures: dict[str, Any] = {
+    section = Section("likelihood", "Held-out likelihood")
+    section.figures |= {
         "rows": len(e.log_all), "mean": mean, "se": se, "median": float(np.median(e.log_all)), "not_finite": len(lost),
         "baselines": {}, "repeated_values": e.tied, "impossible": e.impossible,
     }  # fmt: skip
-    table = [["model", _pm(mean, se), f"nats per row, on {len(e.log_all):,} held-out rows"]]
-    section = Section("likelihood", "Held-out likelihood", UNKNOWN, "", table, figures)
-    note = _tie_note(e.tied)
-    share = e.impossible / (e.impossible + len(e.log_all))
-    if e.impossible:
-        remark = f"{e.impossible:,} more held-out rows are impossible to the model, as by a category it never saw"
-        table.append(["left out", f"{100 * share:.2g} %", remark])
-        note = f"; {remark}" + note
+    section.table.append(["model", _pm(mean, se), f"nats per row, on {len(e.log_all):,} held-out rows"])
+    _unseen(e, section)
     if len(lost):
-        rows = f"{len(lost):,} held-out rows have no finite log-density"
-        section.verdict, section.why = BAD, f"{rows}, the first of them is row {int(e.numbers[lost[0]])}"
-        return section
+        share = len(lost) / len(e.log_all)
+        rows = f"{len(lost):,} held-out row{'s have' if len(lost) > 1 else ' has'} no finite log-density"
+        section.add("no_density", rate("no_density", share, 0), f"{rows}, first row {int(e.numbers[lost[0]])}")
     if e.constant:
-        section.why = f"column {e.constant[0]} is constant, and the density of a constant has no bound to compare with"
-        return section
+        remark = f"{', '.join(e.constant[:4])}: simple densities take the model's own spread of it"
+        section.table.append(["constant", "", remark])
     if len(e.test) < _LEAST:
-        section.why = f"{len(e.test)} held-out rows are too few to fit baselines to and to compare with"
+        section.missing = f"{len(e.test)} held-out rows are too few to compare with simple densities"
         return section
     scores = _baselines(e)
     _list(e, scores, section)
     if importlib.util.find_spec("sklearn") is None:
-        note += '; more baselines need scikit-learn: pip install "pushforward[sklearn]"'
+        section.table.append(["more baselines", "", 'need scikit-learn: pip install "pushforward[sklearn]"'])
     if not scores:
-        section.why = "no baseline could be fitted to these rows" + note
+        section.missing = "no simple density could be fitted to these rows"
         return section
-    best = min(scores, key=lambda name: figures["baselines"][name]["gain"])
-    section.verdict, section.why = _verdict(e.log_test - scores[best][1], figures["baselines"][best], figures)
-    section.why += note
-    if share > _IMPOSSIBLE and section.verdict in (GOOD, UNKNOWN):
-        section.verdict = DOUBTFUL
+    baselines = section.figures["baselines"]
+    best = min(scores, key=lambda name: baselines[name]["gain"])
+    _compare(e, e.log_test - scores[best][1], baselines[best], section)
     return section
+
+
+def _unseen(e: Evidence, section: Section) -> None:
+    """Tells of the rows that the space rules out."""
+    if not e.impossible:
+        return
+    total = e.impossible + len(e.log_all)
+    share = e.impossible / total
+    remark = f"{e.impossible:,} more held-out rows are impossible to the model, as by a category it never saw"
+    section.table.append(["left out", f"{100 * share:.2g} %", remark])
+    section.add("unseen", rate("unseen", share, share_noise(share, total, 0.0, total)), remark)
 
 
 def _list(e: Evidence, scores: dict[str, tuple[str, Array]], section: Section) -> None:
@@ -72,36 +77,49 @@ def _list(e: Evidence, scores: dict[str, tuple[str, Array]], section: Section) -
         section.table.append([label, _pm(own, own_se), f"the model is {_pm(abs(gain), gain_se)} {side} it"])
     if e.log_train is not None:
         train, train_se = mean_and_se(e.log_train)
-        section.figures |= {"train_mean": train, "train_se": train_se}
-        note = _gap_note(section.figures["mean"], section.figures["se"], train, train_se)
+        gap, gap_se = train - section.figures["mean"], math.hypot(train_se, section.figures["se"])
+        section.figures |= {"train_mean": train, "train_se": train_se, "fit_gap": gap, "fit_gap_se": gap_se}
+        note = f"{_pm(abs(gap), gap_se)} {'above' if gap >= 0 else 'below'} the held-out rows"
         section.table.append(["model, training rows", _pm(train, train_se), note])
 
 
-def _verdict(gains: Array, best: dict[str, Any], figures: dict[str, Any]) -> tuple[str, str]:
-    """-> the verdict and why, from the paired gains (N,) over the best baseline."""
-    label, gain, se = best["label"], best["gain"], best["gain_se"]
-    verdict = judge(-gain, 2.6 * se, _GOOD, _BAD)
-    # One row at -1e9 makes any mean meaningless; what holds for all others is worth knowing.
+def _compare(e: Evidence, gains: Array, best: dict[str, Any], section: Section) -> None:
+    """Findings from the paired gains (N,) over the best baseline: of all rows, and of all but the most extreme.
+
+    One row at -1e9 makes any mean meaningless; what holds for all others is worth knowing.
+    """
+    label, (gain, se) = best["label"], mean_and_se(gains)
     few = max(1, round(_FEW * len(gains)))
-    most = gains[np.argsort(abs(gains - np.median(gains)))[:-few]]
-    trimmed, trimmed_se = mean_and_se(most)
-    figures["gain_without_few"] = {"gain": trimmed, "se": trimmed_se, "rows_left_out": few}
+    distance = np.nan_to_num(abs(gains - np.median(gains)), nan=np.inf)
+    most, most_se = mean_and_se(gains[np.argsort(distance)[:-few]])
+    section.figures["gain_without_few"] = {"gain": most, "se": most_se, "rows_left_out": few}
+    z = normal_noise()
+    verdict = rate("behind", -gain, z * se) if math.isfinite(gain) else BAD
+    if verdict != GOOD and rate("behind", -most, z * most_se) == GOOD and most - gain > 0.1 + z * most_se:
+        rows = "one row costs" if few == 1 else f"{few} rows cost"
+        cost = min(most - gain, -gain) if math.isfinite(gain) else math.inf
+        why = f"{rows} {_short(most - gain)} nats per row on average, and put it behind {label}"
+        section.add("few_rows", rate("few_rows", min(cost, 1e9), z * most_se), why)
+        gain, se, verdict = most, most_se, GOOD
+    elif verdict == UNKNOWN and gain > most:  # by rows that a simple density gets far too wrong to tell a mean
+        gain, se, verdict = most, most_se, rate("behind", -most, z * most_se)
     difference = f"{_short(abs(gain))} +- {_short(se)} nats per row"
-    decided = abs(trimmed - gain) > 0.1 + 2.6 * trimmed_se and judge(-trimmed, 2.6 * trimmed_se, _GOOD, _BAD) == GOOD
-    if verdict != GOOD and decided:
-        rows, them = ("one row costs", "it") if few == 1 else (f"{few} rows cost", "them")
-        side = "above" if trimmed >= 0 else "below"
-        return DOUBTFUL, (
-            f"{rows} {_short(trimmed - gain)} nats per row on average; without {them} the model is "
-            f"{_short(abs(trimmed))} +- {_short(trimmed_se)} {side} the best baseline ({label})"
-        )
-    if verdict == UNKNOWN:
-        return verdict, f"{difference} from the best baseline ({label}): more held-out rows are needed"
-    if verdict in (DOUBTFUL, BAD):
-        return verdict, f"{label} does better, by {difference}"
-    if gain > 2.6 * se:
-        return verdict, f"above the best baseline ({label}) by {difference}"
-    return verdict, f"level with the best baseline ({label}): {difference} apart"
+    learned = len(e.test) // 2 if e.train is None or len(e.train) < _LEAST else math.inf
+    if verdict in (GOOD, UNKNOWN) and gain > 0 and learned < _LEARNED_FROM:
+        verdict = UNKNOWN
+        why = f"simple densities had {learned} rows to learn from, so that being ahead of them says little"
+        why += ": give the training rows, too"
+    elif verdict == UNKNOWN:
+        many = f"which {len(gains)} rows cannot tell{enough('behind', z * se, len(gains))}"
+        why = f"{difference} from the best simple density ({label}), {many}"
+    elif verdict != GOOD:
+        why = f"{label} does better on new rows, by {difference}: use that"
+    elif gain > z * se:
+        why = f"above the best simple density ({label}) by {difference}"
+    else:
+        side = "ahead" if gain >= 0 else "behind"
+        why = f"level with the best simple density ({label}): {difference} {side}, which is little or chance"
+    section.add("behind", verdict, why + _tie_note(e.tied))
 
 
 def _baselines(e: Evidence) -> dict[str, tuple[str, Array]]:
@@ -129,11 +147,28 @@ def _scores(e: Evidence, fit: Rows, rows: Rows) -> dict[str, tuple[str, Array]]:
     space = e.density.space
     given = space.encode_given(fit.values) if fit.context is None else fit.context
     sizes = space.given_sizes if fit.context is None else ()
-    fitted = fit_baselines(space.encode(fit.values, e.seed), space.sizes, given, e.seed, context_sizes=sizes)
+    x = space.encode(fit.values, e.seed)
+    fitted = fit_baselines(_spread(e, x) if e.constant else x, space.sizes, given, e.seed, context_sizes=sizes)
     return {
         name: (baseline.label, as_array(space.wrap(baseline).log_prob(rows.values, rows.context)))
         for name, baseline in fitted.items()
     }
+
+
+def _spread(e: Evidence, x: Tensor) -> Tensor:
+    """Encoded rows (N, M + C) with the model's samples where a column of numbers is constant.
+
+    The density of a constant has no bound: a baseline that took the rows themselves would beat any model by it.
+    """
+    first = len(e.density.space.sizes)
+    numbers = x[:, first:]
+    flat = first + ((numbers == numbers[0]).all(0)).nonzero()[:, 0]
+    if not len(flat) or not len(e.samples):
+        return x
+    drawn = e.density.space.encode(e.samples[e.rng(9).integers(len(e.samples), size=len(x))].values, e.seed)
+    x = x.clone()
+    x[:, flat] = drawn[:, flat].to(x)
+    return x
 
 
 def _tie_note(tied: list[str]) -> str:
@@ -141,11 +176,6 @@ def _tie_note(tied: list[str]) -> str:
         return ""
     shown = ", ".join(tied[:4]) + (" ..." if len(tied) > 4 else "")
     return f"; beware: values repeat in {shown}, and on repeated values a continuous log-density has no upper bound"
-
-
-def _gap_note(mean: float, se: float, train: float, train_se: float) -> str:
-    gap, error = train - mean, math.hypot(se, train_se)
-    return f"{_pm(abs(gap), error)} {'above' if gap >= 0 else 'below'} the held-out rows"
 
 
 def _pm(mean: float, se: float) -> str:

@@ -35,11 +35,11 @@ def pictures(report: Report) -> dict[str, Drawn]:
         caption = "Held-out rows and samples"
         caption += ": single rows, and contours that hold 50 and 90 % of the mass." if len(data["names"]) > 1 else "."
         drawn["overview"].append((caption, _pairs(report)))
-    if np.isfinite(data["log_test"]).any() and len(data["log_samples"]):
+    if "log_test" in data and np.isfinite(data["log_test"]).any() and len(data["log_samples"]):
         caption = "Log-densities. If the model is right, held-out rows and samples have the same histogram."
         drawn["likelihood"].append((caption, _log_densities(data)))
     for name, key, draw, caption in _PICTURES:
-        if key in report[name].plot_data:
+        if name in drawn and key in report[name].plot_data:
             drawn[name].append((caption, draw(report[name].plot_data)))
     return drawn
 
@@ -47,7 +47,8 @@ def pictures(report: Report) -> dict[str, Drawn]:
 def _pairs(report: Report) -> Figure:
     """The columns that samples get most wrong, and then the others, numbers before indicators of categories."""
     data = report.plot_data
-    far = {f["column"]: f["ks"] for f in report["columns"].figures.get("columns", [])}
+    compared = next((section.figures for section in report if section.name == "columns"), {})
+    far = {f["column"]: f["ks"] for f in compared.get("columns", [])}
     number = np.arange(len(data["names"]))
     order = sorted(number, key=lambda i: (data["indicator"][i], -far.get(data["names"][i], 0.0)))
     keep = sorted(order[:_PAIRED])
@@ -218,6 +219,6 @@ _PICTURES: list[tuple[str, str, Callable[[dict[str, Any]], Figure], str]] = [  #
      "ROC curves of the classifier: on the diagonal it cannot tell one from the other."),
     ("columns", "columns", _bars,
      "Distance of each column's samples, and of other real rows, from held-out rows; chance is left of the line."),
-    ("memorisation", "test", _neighbours,
+    ("privacy", "test", _neighbours,
      "Distance to the nearest training row: a model that copies has its histogram left of the held-out rows'."),
 ]  # fmt: skip

@@ -12,21 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from .stats import BAD, DOUBTFUL, GOOD, UNKNOWN
+from .stats import UNKNOWN, Array
+from .thresholds import Answer, Finding, overall
 
-_CORE = ("likelihood", "calibration", "two_sample")  # a good verdict needs these
 _WIDTH = 118
 
 
 @dataclass
 class Section:
-    """One part of a report.
+    """One part of a report: the evidence of one sort.
 
     Attributes:
         name: its key.
         title: for people.
-        verdict: "good", "doubtful", "bad" or "cannot tell".
-        why: the reason, in a sentence.
+        missing: why nothing could be found; "" where something was.
+        findings: in the order in which they were made.
         table: lines of label, figure and remark.
         figures: the figures, JSON-able.
         plot_data: what the pictures of the HTML page are made of.
@@ -34,31 +34,51 @@ class Section:
 
     name: str
     title: str
-    verdict: str
-    why: str
+    missing: str = ""
+    findings: list[Finding] = field(default_factory=list)
     table: list[list[str]] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
     plot_data: dict[str, Any] = field(default_factory=dict)
 
+    def add(self, name: str, verdict: str, why: str) -> None:
+        """Adds a finding."""
+        self.findings.append(Finding(name, verdict, why))
+
+    @property
+    def verdict(self) -> str:
+        """That of its findings together."""
+        return UNKNOWN if self.missing and not self.findings else overall(self.findings)[0]
+
+    @property
+    def why(self) -> str:
+        """The reason of the finding that decides."""
+        decisive = overall(self.findings)[1]
+        return self.missing if decisive is None else decisive.why
+
 
 @dataclass
 class Report:
-    """What `check` found.
+    """What `check` found: answers to questions, and the evidence for them.
 
     Attributes:
-        sections: in order.
+        answers: by question, "ranking", "probabilities" and "samples": verdict and reason.
+        sections: the evidence, in order.
         about: facts on the check itself: rows, columns, seed, seconds.
         plot_data: what the pictures of the HTML page are made of.
+        log_density: of the held-out rows that are possible (N,), in nats.
 
     Example:
-        >>> report = Report([Section("likelihood", "Held-out likelihood", "bad", "the Gaussian does better")])
-        >>> report.verdict
-        'bad'
+        >>> behind = Finding("behind", "bad", "a Gaussian does better")
+        >>> section = Section("likelihood", "Held-out likelihood", findings=[behind])
+        >>> section.verdict, section.why
+        ('bad', 'a Gaussian does better')
     """
 
+    answers: dict[str, Answer]
     sections: list[Section]
     about: dict[str, Any] = field(default_factory=dict)
     plot_data: dict[str, Any] = field(default_factory=dict)
+    log_density: Array = field(default_factory=lambda: np.empty(0))
 
     def __getitem__(self, name: str) -> Section:
         """The section of a name.
@@ -75,38 +95,9 @@ class Report:
         return iter(self.sections)
 
     @property
-    def verdict(self) -> str:
-        """The verdict of all sections together: no single one is trusted to call a model good."""
-        verdicts = {s.name: s.verdict for s in self.sections}
-        for word in (BAD, DOUBTFUL):
-            if word in verdicts.values():
-                return word
-        return GOOD if all(verdicts.get(name) == GOOD for name in _CORE) else UNKNOWN
-
-    @property
-    def summary(self) -> str:
-        """The verdict in a sentence or two."""
-        titles = {v: [s.title.lower() for s in self.sections if s.verdict == v] for v in (GOOD, DOUBTFUL, BAD, UNKNOWN)}
-        verdict = self.verdict
-        if verdict == GOOD:
-            text = "a density to rely on: nothing found against it"
-        elif verdict == UNKNOWN:
-            text = "there is too little to go by for a verdict, though nothing was found against the model"
-        else:
-            word = "do not rely on this density" if verdict == BAD else "use with care"
-            text = f"{word}: " + "; ".join(f"{s.title.lower()}: {s.why}" for s in self.sections if s.verdict == verdict)
-        extra = {
-            GOOD: [],
-            DOUBTFUL: titles[DOUBTFUL] if verdict == BAD else [],
-            UNKNOWN: titles[UNKNOWN],
-        }
-        if extra[DOUBTFUL]:
-            text += f". Doubtful: {', '.join(extra[DOUBTFUL])}"
-        if extra[UNKNOWN] and len(extra[UNKNOWN]) < len(self.sections):
-            text += f". Cannot tell: {', '.join(extra[UNKNOWN])}"
-        if verdict in (BAD, DOUBTFUL) and titles[GOOD]:
-            text += f". Good: {', '.join(titles[GOOD])}"
-        return text + "."
+    def verdicts(self) -> dict[str, str]:
+        """By question "good", "doubtful", "bad" or "cannot tell"."""
+        return {name: answer.verdict for name, answer in self.answers.items()}
 
     @property
     def basis(self) -> str:
@@ -124,26 +115,36 @@ class Report:
 
     def text(self) -> str:
         """A page of text."""
-        lines = [*_wrapped("VERDICT     ", f"{self.verdict.upper()}: {self.summary}")]
+        lines = []
+        for answer in self.answers.values():
+            lines += [answer.question, *_wrapped("    ", answer.line)]
         if self.about:
-            lines += _wrapped("on          ", self.basis)
-        for section in self.sections:
+            lines += ["", *_wrapped("on          ", self.basis)]
+        for section in (s for s in self.sections if s.findings):
             lines.append("")
             lines += _wrapped(f"{section.verdict.upper():<12}", f"{section.title}: {section.why}")
             lines += [line for row in section.table for line in _row(row, section.table)]
+        silent = [f"{s.title}: {s.missing}" for s in self.sections if not s.findings]
+        for i, reason in enumerate(silent):
+            lines += [*[""] * (i == 0), *_wrapped(f"{'not made' if i == 0 else '':<12}", reason)]
         return "\n".join(line.rstrip() for line in lines)
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-able: verdicts, reasons and figures; a figure that is not finite becomes None."""
+        """JSON-able: answers, reasons and figures; a figure that is not finite becomes None."""
         return {
-            "verdict": self.verdict,
-            "summary": self.summary,
+            "answers": {
+                name: {"question": a.question, "verdict": a.verdict, "why": a.why} for name, a in self.answers.items()
+            },
             **_plain(self.about),
             "sections": {
-                s.name: {"title": s.title, "verdict": s.verdict, "why": s.why, "figures": _plain(s.figures)}
+                s.name: {
+                    "title": s.title, "verdict": s.verdict, "why": s.why,
+                    "findings": {f.name: {"verdict": f.verdict, "why": f.why} for f in s.findings},
+                    "figures": _plain(s.figures),
+                }
                 for s in self.sections
             },
-        }
+        }  # fmt: skip
 
     def to_html(self, path: str | PathLike[str], *, title: str = "Check of a density") -> Path:
         """Writes a page of HTML that needs no other file and no network, whole or not at all.
@@ -164,7 +165,7 @@ def _wrapped(head: str, text: str) -> list[str]:
 def _row(row: list[str], table: list[list[str]]) -> list[str]:
     widths = [max(len(r[i]) for r in table if i < len(r)) for i in range(2)]
     label, figure, remark = (*row, "", "")[:3]
-    head = f"{'':12}{label:<{max(widths[0], 24)}}  {figure:<{max(widths[1], 18)}}  "
+    head = f"{'':12}{label:<{max(widths[0], 20)}}  {figure:<{max(widths[1], 14)}}  "
     return textwrap.wrap(head + remark, max(_WIDTH, len(head) + 30), subsequent_indent=" " * len(head))
 
 

@@ -1,4 +1,4 @@
-"""check: a verdict on a density from held-out rows, by many tests of which no single one is trusted."""
+"""check: three questions to a density, answered from held-out rows by findings that stand in one table."""
 
 from __future__ import annotations
 
@@ -15,15 +15,28 @@ from .calibration import calibration
 from .columns import columns as column_distances
 from .evidence import Evidence, Rows, gather
 from .exact import exact
+from .leak import leak
 from .likelihood import likelihood
-from .memorisation import memorisation
-from .report import Report, Section
-from .stats import Array
+from .privacy import privacy
+from .relations import relations
+from .report import Report
 from .tails import tails
+from .thresholds import QUESTIONS, THRESHOLDS, answer
 from .two_sample import two_sample
+from .utility import utility
 
-_SECTIONS = (likelihood, exact, calibration, two_sample, column_distances, memorisation, tails)
-_COMPARED_ROWS = 10_000  # held-out rows that simple densities are scored on
+_SECTIONS = {
+    "leak": leak,
+    "likelihood": likelihood,
+    "exactness": exact,
+    "calibration": calibration,
+    "tails": tails,
+    "two_sample": two_sample,
+    "columns": column_distances,
+    "relations": relations,
+    "utility": utility,
+    "privacy": privacy,
+}
 
 
 def check(
@@ -35,42 +48,52 @@ def check(
     train_context: Any = None,
     columns: Sequence[str] | None = None,
     row_numbers: Sequence[int] | None = None,
+    questions: Sequence[str] = tuple(QUESTIONS),
     max_rows: int = 10_000,
     seed: int = 0,
 ) -> Report:
     """Judges a density by rows that it was not fitted to.
 
-    Seven sections, each with figures, their errors and a verdict (good, doubtful, bad or cannot tell): held-out
-    likelihood beside a Gaussian, a mixture and a kernel density; exactness of the maps and the integrals of the flows;
-    calibration of latents and of regions of highest density; a classifier between samples and held-out rows; distances
-    of single columns and correlations; memorisation of training rows; tail mass.
+    Three questions, each answered good, doubtful, bad or cannot tell, with one sentence why:
+
+    - ranking: may I rank rows and find outliers with it? It must be no worse than simple densities on held-out rows
+      (Gaussian, mixtures, latent classes, kernels), and be a density at all: exact maps, an integral of 1.
+    - probabilities: may I use its probabilities? Besides, held-out rows must fall where it says: in regions of highest
+      density, in latent space, in the tails.
+    - samples: may I use its samples in place of the data? A classifier must take them for real rows; columns,
+      dependence, ranges, relations and rare categories must be those of the data; models that learn from them must do
+      as well on held-out rows; and they must not give away single training rows.
+
+    `pushforward.checks.thresholds` holds the limits of all findings in one table, which docs/verdicts.md shows. With
+    rows drawn from the model itself, at most 3 of 100 checks call a question doubtful or bad.
 
     Args:
         density: any density: a flow, a mixture, the density of a table, ...
         test: held-out rows, in data units, as its space reads them: rows that the training has not seen, not even for
             validation.
-        train: rows that it was trained on: baselines are fitted to them, and memorisation is measured against them.
-            Without them, baselines are fitted crosswise to halves of the test rows.
+        train: rows that it was trained on: baselines are fitted to them, and samples are compared with them. Without
+            them, baselines are fitted crosswise to halves of the test rows.
         context: (N, K), of the test rows, where the density is conditional on numbers beside its rows.
         train_context: (M, K), of the training rows.
         columns: names for the report, in place of the space's.
         row_numbers: (N,), what the report calls the test rows by; 0 to N - 1 when None.
+        questions: which to answer: "ranking", "probabilities", "samples", of which the last costs most.
         max_rows: of more test rows, so many drawn at random are used beyond likelihood and tails.
         seed: of every random step.
 
     Returns:
-        A `Report`: `verdict`, `summary`, sections by name, `text()`, `to_json()` and `to_html(path)`.
+        A `Report`: `answers`, sections of evidence by name, `text()`, `to_json()` and `to_html(path)`.
 
     Raises:
         ImportError: there is no scipy.
-        ValueError: rows, names or context do not fit the density, or hold values that are not finite.
+        ValueError: rows, names, questions or context do not fit, or rows hold values that are not finite.
 
     Example:
         >>> from pushforward import Chain, Flow
         >>> rng = np.random.default_rng(0)
-        >>> report = check(Flow(Chain(), 1), rng.normal(size=(500, 1)))
-        >>> report["calibration"].verdict
-        'good'
+        >>> report = check(Flow(Chain(), 1), rng.normal(size=(500, 1)), questions=["ranking", "probabilities"])
+        >>> report.verdicts
+        {'ranking': 'good', 'probabilities': 'good'}
     """
     began = time.perf_counter()
     try:
@@ -79,6 +102,9 @@ def check(
         raise ImportError('a check needs scipy: pip install "pushforward[check]"') from None
     if max_rows < 1:
         raise ValueError(f"max_rows must be at least 1, got {max_rows}")
+    asked = [name for name in QUESTIONS if name in questions]
+    if isinstance(questions, str) or not asked or len(asked) < len(set(questions)):
+        raise ValueError(f"questions must be some of {', '.join(QUESTIONS)}, got {questions!r}")
     if context is not None and train is not None and train_context is None:
         raise ValueError("train_context is needed with train: the context of the training rows")
     rows = _read(density, test, context, "test")
@@ -90,39 +116,27 @@ def check(
     if numbers.shape != (len(rows),):
         raise ValueError(f"expected {len(rows)} row_numbers, one for each row of test, got {len(numbers)}")
     evidence = gather(density, names, rows, known, numbers=numbers, max_rows=max_rows, seed=seed)
-    sections = [section(evidence) for section in _SECTIONS]
+    return _reported(evidence, asked, began)
+
+
+def _reported(e: Evidence, asked: list[str], began: float) -> Report:
+    """The sections that the questions need, and the answers."""
+    needed = {t.section for t in THRESHOLDS if set(t.questions) & set(asked)}
+    sections = [section(e) for name, section in _SECTIONS.items() if name in needed]
+    findings = [finding for section in sections for finding in section.findings]
+    missing = {section.name: section.missing for section in sections}
+    answers = {name: answer(name, findings, missing) for name in asked}
     about = {
-        "rows": len(evidence.log_all),
-        "used": len(evidence.test),
-        "train_rows": 0 if known is None else len(known),
-        "columns": len(names),
-        "names": names,
-        "samples": len(evidence.samples),
-        "seed": seed,
+        "rows": len(e.log_all),
+        "used": len(e.test),
+        "train_rows": 0 if e.train is None else len(e.train),
+        "columns": len(e.names),
+        "names": e.names,
+        "samples": len(e.samples),
+        "seed": e.seed,
         "seconds": time.perf_counter() - began,
     }
-    return Report(sections, about, _plot_data(evidence))
-
-
-def held_out_likelihood(density: Density, test: Any, train: Any, *, seed: int = 0) -> tuple[Section, Array]:
-    """The first section of `check` alone: the log-density of held-out rows beside what simple densities reach.
-
-    Args:
-        density: as `check` takes it, without a context beside its rows.
-        test: held-out rows.
-        train: rows that it was fitted to.
-        seed: of every random step.
-
-    Returns:
-        The section, and the log-densities (N,) in nats of the test rows, without those that are impossible.
-
-    Raises:
-        ValueError: as `check`.
-    """
-    rows, known = _read(density, test, None, "test"), _read(density, train, None, "train")
-    names, numbers = list(density.space.names), np.arange(1, len(rows) + 1)
-    evidence = gather(density, names, rows, known, numbers=numbers, max_rows=_COMPARED_ROWS, seed=seed)
-    return likelihood(evidence), evidence.log_all
+    return Report(answers, sections, about, _plot_data(e, "likelihood" in needed), e.log_all)
 
 
 def _read(density: Density, source: Any, context: Any, name: str) -> Rows:
@@ -154,15 +168,13 @@ def _read(density: Density, source: Any, context: Any, name: str) -> Rows:
     return Rows(values, given.detach())
 
 
-def _plot_data(e: Evidence) -> dict[str, Any]:
-    """What the pictures of a report need beyond its sections."""
+def _plot_data(e: Evidence, scored: bool) -> dict[str, Any]:
+    """What the pictures of a report need beyond its sections, log-densities of all sorts of rows if wanted."""
     test, _, samples = e.compared
-    return {
+    logs = {"log_test": e.log_test, "log_train": e.log_train, "log_samples": e.log_samples} if scored else {}
+    return logs | {
         "names": [feature.name for feature in e.varying_features],
         "indicator": [feature.indicator for feature in e.varying_features],
         "test": e.features(test)[:, e.varying],
         "samples": e.features(samples)[:, e.varying],
-        "log_test": e.log_test,
-        "log_train": e.log_train,
-        "log_samples": e.log_samples,
     }

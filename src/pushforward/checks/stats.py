@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 GOOD, DOUBTFUL, BAD, UNKNOWN = "good", "doubtful", "bad", "cannot tell"
+ALPHA = 0.002  # the chance that a finding is taken for a discrepancy where there is none
+_LIKELY = 0.57  # of the noise, which 5 % exceed
 
 
 def judge(value: float, noise: float, good: float, bad: float) -> str:
@@ -19,13 +22,13 @@ def judge(value: float, noise: float, good: float, bad: float) -> str:
 
     Args:
         value: the discrepancy; 0 is perfect.
-        noise: what chance alone may give, at about 1 %, with so few rows.
+        noise: what chance alone may give, at the level ALPHA, with so few rows.
         good: a discrepancy up to this size does not matter, however many rows prove it.
         bad: one beyond this size does.
 
     Returns:
-        "good" where it is small or within chance; "cannot tell" where chance alone could hide a bad one; else
-        "doubtful" or "bad" by its size.
+        "good" where it is small or within chance; "cannot tell" where chance could hide a bad one, alone or on top of
+        what was found; else "doubtful" or "bad" by its size.
 
     Example:
         >>> judge(0.2, 0.01, 0.05, 0.1), judge(0.2, 0.3, 0.05, 0.1), judge(0.02, 0.01, 0.05, 0.1)
@@ -37,12 +40,34 @@ def judge(value: float, noise: float, good: float, bad: float) -> str:
         return UNKNOWN
     if value > max(noise, good):
         return BAD if value > bad else DOUBTFUL
-    return GOOD if noise <= bad or value < -noise else UNKNOWN
+    is_ruled_out = noise <= bad and max(value, 0.0) + _LIKELY * noise <= bad
+    return GOOD if is_ruled_out or value < -noise else UNKNOWN
 
 
 def worst(verdicts: Sequence[str]) -> str:
     """The verdict of several tests of one thing: the worst; "cannot tell" only where none is bad or doubtful."""
     return next((v for v in (BAD, DOUBTFUL, UNKNOWN) if v in verdicts), GOOD)
+
+
+@cache
+def normal_noise(tests: float = 1, *, sides: int = 1) -> float:
+    """The normal deviate that the largest of so many tests exceeds with a chance of ALPHA at most (Bonferroni).
+
+    Example:
+        >>> round(normal_noise(), 2), round(normal_noise(10, sides=2), 2)
+        (2.88, 3.72)
+    """
+    from scipy.stats import norm
+
+    return float(norm.isf(ALPHA / (max(tests, 1) * sides)))
+
+
+def share_noise(a: float, n: int, b: float, m: int, tests: int = 1) -> float:
+    """What chance adds to the difference of two shares, a of n rows and b of m: normal, and one row more or less."""
+    if min(n, m) == 0:
+        return math.inf
+    pooled = (a * n + b * m) / (n + m)
+    return normal_noise(tests) * math.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m)) + 1 / n + 1 / m
 
 
 def mean_and_se(values: Array) -> tuple[float, float]:
@@ -54,7 +79,7 @@ def mean_and_se(values: Array) -> tuple[float, float]:
         return float(np.mean(values)), spread / math.sqrt(len(values))
 
 
-def ks_noise(n: float, tests: int = 1, alpha: float = 0.01) -> float:
+def ks_noise(n: float, tests: int = 1, alpha: float = ALPHA) -> float:
     """The Kolmogorov-Smirnov distance that the largest of so many tests exceeds with a chance of alpha at most.
 
     Args:

@@ -11,9 +11,9 @@ import numpy as np
 
 from .evidence import Evidence
 from .report import Section
-from .stats import BAD, DOUBTFUL, UNKNOWN, Array, auc, judge
+from .stats import BAD, DOUBTFUL, UNKNOWN, Array, auc, normal_noise
+from .thresholds import enough, rate
 
-_EXCESS = (0.05, 0.15)  # good, bad: ROC AUC above that of real rows against real rows
 _FOLDS = 5
 _LEAST = 40
 _ROTATED_COLUMNS = 64
@@ -37,25 +37,23 @@ class _Comparison:
 
 def two_sample(e: Evidence) -> Section:
     """How well gradient-boosted trees tell samples from held-out rows, and one set of real rows from another."""
-    section = Section("two_sample", "Classifier two-sample test", UNKNOWN, "")
+    section = Section("two_sample", "Classifier two-sample test")
     if e.lost:
         drawn = e.lost + len(e.samples)
         section.table.append(["samples", f"{100 * e.lost / drawn:.2g} %", "of the samples are no finite numbers"])
         section.figures["samples_not_finite"] = e.lost / drawn
-        if e.lost > 0.001 * drawn:
-            section.verdict, section.why = BAD, f"{e.lost:,} of {drawn:,} samples are no finite numbers"
-            return section
+        section.add("lost", rate("lost", e.lost / drawn, 0), f"{e.lost:,} of {drawn:,} samples are no finite numbers")
     size = len(e.compared[0])
     if min(size, len(e.compared[2])) < _LEAST:
-        section.why = f"{size} rows on each side are too few to train a classifier on"
+        section.missing = f"{size} rows on each side are too few to train a classifier on"
         return section
     if not e.varying:
-        section.why = "all columns are constant"
+        section.missing = "all columns are constant"
         return section
     try:
         import sklearn.ensemble  # noqa: F401
     except ImportError:
-        section.why = 'the classifier needs scikit-learn: pip install "pushforward[check]"'
+        section.missing = 'the classifier needs scikit-learn: pip install "pushforward[check]"'
         return section
     test, other, samples = (e.standard(part) for part in e.compared)
     columns = np.array([feature.column for feature in e.varying_features])
@@ -76,16 +74,18 @@ def two_sample(e: Evidence) -> Section:
     if telling and ours.auc - 0.5 > 3 * ours.se:
         shown = ", ".join(f"{t['column']} ({t['drop']:.3f})" for t in telling[:5])
         section.table.append(["told apart by", "", f"{shown}: the AUC lost when the column is shuffled"])
-    noise = 2.6 * math.hypot(ours.se, real.se)
-    section.verdict = judge(ours.auc - max(real.auc, 0.5), noise, *_EXCESS)
-    section.why = _why(section.verdict, ours, real, size, telling[0]["column"] if telling else None, e.tied)
+    noise = normal_noise() * math.hypot(ours.se, real.se)
+    verdict = rate("classifier", ours.auc - max(real.auc, 0.5), noise)
+    why = _why(verdict, ours, real, telling[0]["column"] if telling else None, e.tied)
+    why += f", which {size} rows cannot tell{enough('classifier', noise, size)}" if verdict == UNKNOWN else ""
+    section.add("classifier", verdict, why)
     return section
 
 
-def _why(verdict: str, ours: _Comparison, real: _Comparison, size: int, column: str | None, tied: list[str]) -> str:
-    figures = f"AUC {ours.auc:.3f}, where two sets of real rows give {real.auc:.3f}"
+def _why(verdict: str, ours: _Comparison, real: _Comparison, column: str | None, tied: list[str]) -> str:
+    figures = f"a classifier reaches AUC {ours.auc:.2f}, and {real.auc:.2f} for two sets of real rows"
     if verdict == UNKNOWN:
-        return f"{figures}, but with {size} rows chance alone could hide a difference"
+        return figures
     if verdict in (BAD, DOUBTFUL):
         by = f", mostly by {column}" if column else ""
         by += ", the values of which repeat as those of a continuous density never do" if column in tied else ""

@@ -161,8 +161,9 @@ def sample(**options: Any) -> None:
 def check(**options: Any) -> None:
     """Judge a model by rows that it was not fitted to.
 
-    Likelihood beside simple densities, exactness, calibration, samples against rows, memorisation, tails: each with its
-    figures and a verdict. If DATA is the very table of the fit, its held-out tenth is checked.
+    Answers three questions, each good, doubtful, bad or cannot tell, with the reason: may I rank rows and find outliers
+    with it, may I use its probabilities, may I use its samples in place of the data. Below stands the evidence. If DATA
+    is the very table of the fit, its held-out tenth is checked.
     """
     from . import on_check
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import Section, held_out_likelihood
+from ..checks import Section, check
 from ..density import Density
 from ..io import models
 from ..io.database import is_query
@@ -25,12 +25,12 @@ from ..training.progress import reporter
 from ..training.settings import check_settings
 from .on_model import first_recipe, outline
 from .options import Reading
-from .output import count, echo, finite, listed, prepare_file, say, silence, writing
-from .reading import digest, loaded, opened, parted, rows_of, some_of, tell_skipped, without_bad_rows
+from .output import count, echo, finite, listed, prepare_file, say, say_answers, silence, writing
+from .reading import SOME_ROWS, digest, loaded, opened, parted, rows_of, some_of, tell_skipped, without_bad_rows
 
 QUANTILES = 1001  # of held-out log-densities, which a model keeps so that new rows can be ranked among them
 CURVE_POINTS = 200  # of a training curve that a model keeps
-_BASELINE_ROWS = 20_000  # of training rows, which simple densities are fitted to
+_ASKED = ("ranking", "probabilities")  # of the questions of `check`, which is as strict; that on samples takes longer
 _MIN_ROWS = 25  # after the test's tenth, enough to hold some out for validation
 
 
@@ -65,11 +65,12 @@ def fit(
     kept = {"curves": shown, "test_digest": digest(test.select(density.space.names))}
     _save(density, out, facts | kept)  # before the verdict: whatever happens to that, the training is not lost
     try:
-        verdict, quantiles = _judge(density, test, some_of(rest, _BASELINE_ROWS), seed)
+        verdict, quantiles = _judge(density, test, some_of(rest, SOME_ROWS), seed)
     except KeyboardInterrupt:
         verdict, quantiles = {"stopped": "interrupted"}, []
         say("verdict", "interrupted before it was known; the model is kept")
     facts |= verdict
+    say("", f"May I use its samples in place of the data? Ask pushforward check {out} {data}")
     _save(density, out, facts | kept | {"quantiles": quantiles})
     say("written", out)
     kinds_of = {column.name: column.kind for column in schema.columns}
@@ -216,12 +217,13 @@ def _training_facts(density: Density) -> dict[str, Any]:
 
 
 def _judge(density: Density, test: Frame, train: Frame, seed: int) -> tuple[dict[str, Any], list[float]]:
-    """Tells the likelihood of the held-out rows beside simple densities; figures, and quantiles of log-densities."""
+    """Tells the likelihood of held-out rows, and what the model is good for; figures, quantiles of log-densities."""
     rows, fitted = rows_of(density, test), rows_of(density, train)
-    section, log_density = held_out_likelihood(density, rows, fitted, seed=seed)
-    _tell(section)
-    figures = section.figures
-    finite = log_density[np.isfinite(log_density)]
+    report = check(density, rows, fitted, questions=_ASKED, seed=seed)
+    _tell(report["likelihood"])
+    say_answers(report.to_json()["answers"])
+    figures = report["likelihood"].figures
+    finite = report.log_density[np.isfinite(report.log_density)]
     quantiles = np.quantile(finite, np.linspace(0, 1, QUANTILES)).round(5).tolist() if len(finite) else []
     result = {"test_log_density": figures["mean"], "test_se": figures["se"], "test_median": figures["median"]}
     for name, baseline in figures["baselines"].items():
@@ -229,7 +231,7 @@ def _judge(density: Density, test: Frame, train: Frame, seed: int) -> tuple[dict
     if figures["baselines"]:
         best = min(figures["baselines"].values(), key=lambda b: b["gain"])
         result |= {"gain": best["gain"], "gain_se": best["gain_se"]}
-    return result | {"verdict": section.verdict, "why": section.why}, quantiles
+    return result | {"answers": report.to_json()["answers"]}, quantiles
 
 
 def _tell(section: Section) -> None:
@@ -237,7 +239,6 @@ def _tell(section: Section) -> None:
     figure = max(len(row[1]) for row in section.table)
     for i, row in enumerate(section.table):
         say("held out" if i == 0 else "", f"{row[0]:<{width}}  {row[1]:<{figure}}  {row[2]}")
-    say("verdict", f"{section.verdict}: {section.why}")
 
 
 def _save(density: Density, out: str, training: dict[str, Any]) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 from ..density import Density
 from ..io import models
 from .options import Reading
-from .output import listed, prepare_folder, say, writing
+from .output import listed, prepare_folder, say, say_answers, writing
 from .reading import opened, rows_of, some_of
 
 _SAMPLES = 30_000  # that pictures are made of, and as many rows at most
-_HIDDEN = ("quantiles", "curves", "why", "test_digest")
+_HIDDEN = ("quantiles", "curves", "answers", "test_digest")
 
 
 def info(model: str) -> dict[str, Any]:
@@ -46,8 +46,7 @@ def info(model: str) -> dict[str, Any]:
     say("training", "" if training else "not recorded")
     for name, value in figures["training"].items():
         say("", f"{name:<20} {_shown(value)}")
-    if training.get("why"):
-        say("verdict", f"{training.get('verdict')}: {training['why']}")
+    say_answers(training.get("answers") or {})
     say("versions", ", ".join(f"{k} {v}" for k, v in (header.get("versions") or {}).items()))
     return figures
 

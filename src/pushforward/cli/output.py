@@ -36,6 +36,13 @@ def say(label: str, text: str, more: bool = False) -> None:
     echo(f"{label:<11} {text}{' ...' if more else ''}".rstrip())
 
 
+def say_answers(answers: dict[str, dict[str, str]]) -> None:
+    """What a model is good for: each question, then verdict and reason, as a report has them."""
+    for i, answer in enumerate(answers.values()):
+        say("verdict" if i == 0 else "", answer["question"])
+        say("", f"    {answer['verdict'].upper()}: {answer['why']}")
+
+
 def count(n: int, noun: str) -> str:
     """A number with its noun."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"

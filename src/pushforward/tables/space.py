@@ -18,7 +18,7 @@ from ..density import Density, Feature, Space, as_generator
 from ..io.frames import Column, Frame, concat, read
 from ..io.names import columns_text, quoted
 from ..io.tables import write_table
-from .columns import Kind
+from .columns import Category, Kind
 from .noise import random_noise, uniforms
 from .schema import Schema
 
@@ -165,6 +165,11 @@ class Columns(Space):
     def features(self, rows: Frame) -> NDArray[np.float64]:
         """N rows as a matrix (N, F) of finite numbers."""
         return np.hstack([kind.features(rows.column(kind.name)) for kind in self.schema.modelled])
+
+    def texts(self, rows: Frame) -> dict[str, NDArray[Any]]:
+        """The modelled columns of categories, by name: (N,) strings, None where a cell is missing."""
+        names = [kind.name for kind in self.targets if isinstance(kind, Category)]
+        return {name: np.array(rows.column(name).texts, dtype=object) for name in names}
 
     def impossible(self, rows: Frame) -> NDArray[np.bool_]:
         """Rows (N,) with what no column may hold; none but in models of older files, which keep no mass for it."""

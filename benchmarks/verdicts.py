@@ -1,0 +1,257 @@
+"""What `pf.check` says of models whose worth is known, and of models of real tables, on one page.
+
+1. Six ideal models, which are the truth that the rows come from: two toys, heavy tails, a nearly singular Gaussian, a
+   table of categories and counts, a table with missing cells and relations. Each question should be answered "good".
+2. Simulated null cases: rows drawn from the model itself, an ideal one or one that was fitted, of 100 to 2,000 rows.
+   The nominal rate of false alarms is at most 3 in 100 a question; "cannot tell" is no alarm.
+3. Tables under ../shared/data, fitted by `pf.fit_table` with no option, a tenth of the rows held out, at least 100 and
+   at most 5,000. A set that is absent is named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from scipy import stats
+from torch import Tensor
+
+import pushforward as pf
+from common import write
+from pushforward.baselines import fit_gaussian_mixture
+from pushforward.density import Vectors
+from pushforward.io.frames import read
+from pushforward.tables.space import Columns
+from pushforward.toys import TOYS
+from tables import DATA, SETS, split
+
+NOMINAL = 0.03
+MOST_HELD_OUT = 5_000
+
+
+class Truth(pf.Density):
+    """A known density: of rows of numbers, or of the rows of a table.
+
+    Args:
+        log_prob: of rows (N, D) as an array, or of a frame.
+        draw: of a number of rows and a random generator, an array (n, D) or a dictionary of columns.
+    """
+
+    def __init__(self, log_prob: Callable[[Any], Any], draw: Callable[[int, np.random.Generator], Any]) -> None:
+        super().__init__()
+        self._log_prob, self._draw = log_prob, draw
+        some = draw(20_000, np.random.default_rng(0))
+        self.is_table = isinstance(some, dict)
+        self.space = Columns(pf.infer_schema(some), (), pf.TableDensity) if self.is_table else Vectors(some.shape[1])
+
+    def log_prob(self, x: Any, context: Any = None) -> Tensor:
+        """Log-density of each row (N,), in nats."""
+        return torch.as_tensor(np.asarray(self._log_prob(read(x) if self.is_table else np.asarray(x, float))))
+
+    def sample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Any:
+        """n rows."""
+        seed = generator if isinstance(generator, int) else 0
+        rows = self._draw(n, np.random.default_rng(seed))
+        return pa.table(rows) if self.is_table else torch.as_tensor(rows)
+
+
+def toy(name: str) -> Truth:
+    known = TOYS[name]()
+
+    def draw(n: int, rng: np.random.Generator) -> Any:
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        return known.sample(n, generator=generator, dtype=torch.float64).numpy()
+
+    return Truth(lambda x: known.log_prob(torch.as_tensor(x)), draw)
+
+
+def heavy() -> Truth:
+    law = stats.t(1.5)
+    return Truth(lambda x: law.logpdf(x).sum(1), lambda n, rng: law.rvs((n, 2), random_state=rng))
+
+
+def singular() -> Truth:
+    rotation = stats.ortho_group(8, seed=0).rvs()
+    scales = np.geomspace(1, 1e-4, 8)  # a condition number of 1e8
+    return Truth(
+        lambda x: stats.norm.logpdf(x @ rotation / scales).sum(1) - np.log(scales).sum(),
+        lambda n, rng: (rng.normal(size=(n, 8)) * scales) @ rotation.T,
+    )
+
+
+def shop() -> Truth:
+    """Articles by Zipf's law, a colour and a count that depend on them, a price that is log-normal given the colour."""
+    share = 1 / np.arange(1, 41)
+    share /= share.sum()
+    colours, middle = np.array(["red", "green", "blue"]), np.array([0.0, 1.0, 2.0])
+    given = np.array([[0.7, 0.2, 0.1], [0.2, 0.6, 0.2], [0.1, 0.3, 0.6]])
+
+    def draw(n: int, rng: np.random.Generator) -> Any:
+        article = rng.choice(40, n, p=share)
+        colour = (rng.random(n)[:, None] > given[article % 3].cumsum(1)[:, :2]).sum(1)
+        return {
+            "article": [f"a{i}" for i in article], "colour": colours[colour], "count": rng.poisson(2 + article % 3),
+            "price": np.exp(middle[colour] + 0.5 * rng.normal(size=n)),
+        }  # fmt: skip
+
+    def log_prob(frame: Any) -> Any:
+        article = np.array([int(text[1:]) for text in frame.column("article").texts])
+        colour = np.array([list(colours).index(text) for text in frame.column("colour").texts])
+        count, price = (frame.column(name).require_numbers() for name in ("count", "price"))
+        of_price = stats.norm.logpdf(np.log(price), middle[colour], 0.5) - np.log(price)
+        of_count = stats.poisson.logpmf(count, 2 + article % 3)
+        return np.log(share[article]) + np.log(given[article % 3, colour]) + of_count + of_price
+
+    return Truth(log_prob, draw)
+
+
+def clinic() -> Truth:
+    """A group, a pressure that depends on it, one below that in all rows, and a dose that is missing in a tenth."""
+
+    def draw(n: int, rng: np.random.Generator) -> Any:
+        group = rng.random(n) < 0.3
+        upper = rng.normal(120 + 20 * group, 10)
+        dose = np.where(rng.random(n) < 0.1, np.nan, 5 * group + rng.normal(size=n))
+        lower = upper - 1 - np.exp(rng.normal(3, 0.5, n))
+        cells = {"group": np.where(group, "ill", "well"), "upper": upper, "lower": lower}
+        return cells | {"dose": pa.array(dose, from_pandas=True)}
+
+    def log_prob(frame: Any) -> Any:
+        group = np.array([text == "ill" for text in frame.column("group").texts])
+        upper, lower, dose = (frame.column(name).numbers for name in ("upper", "lower", "dose"))
+        gap = np.maximum(upper - lower - 1, 1e-300)
+        of_gap = stats.norm.logpdf(np.log(gap), 3, 0.5) - np.log(gap)
+        missing = frame.column("dose").is_missing
+        of_dose = np.where(missing, math.log(0.1), math.log(0.9) + stats.norm.logpdf(np.nan_to_num(dose), 5 * group))
+        return np.log(np.where(group, 0.3, 0.7)) + stats.norm.logpdf(upper, 120 + 20 * group, 10) + of_gap + of_dose
+
+    return Truth(log_prob, draw)
+
+
+IDEAL: dict[str, Callable[[], Truth]] = {
+    "moons": lambda: toy("moons"),
+    "rings": lambda: toy("rings"),
+    "Student-t 1.5": heavy,
+    "Gaussian, condition 1e8": singular,
+    "shop (table)": shop,
+    "clinic (table)": clinic,
+}
+
+
+def fitted() -> dict[str, pf.Density]:
+    """Models that are no truth of anything, from which null cases are drawn."""
+    rng = np.random.default_rng(0)
+    numbers = np.concatenate([rng.normal(-2, 1, (1000, 4)), rng.exponential(1, (1000, 4))])
+    table = pf.fit_table(read(shop().sample(2000, generator=1)), steps=200, depth=2, width=16, progress="none")
+    return {"Gaussian mixture": fit_gaussian_mixture(numbers, 0), "fitted table": table}
+
+
+def checked(density: pf.Density, rows: int, seed: int, draws: int) -> pf.Report:
+    """The check of a density by rows of its own: twice as many to train as to test."""
+    space = density.space
+    train, test = (
+        space.flatten_samples(density.sample(n, generator=2 * draws + k)) for k, n in ((0, 2 * rows), (1, rows))
+    )
+    return pf.check(density, test, train, seed=seed)
+
+
+def lines_of(name: str, report: pf.Report) -> list[str]:
+    """Of a page: the verdicts of a case and why."""
+    text = [f"**{name}**: {report.basis}", ""]
+    text += [f"- {answer.question} **{answer.verdict}**: {answer.why}." for answer in report.answers.values()]
+    return [*text, ""]
+
+
+def ideal(only: list[str], rows: int) -> tuple[list[str], dict[str, Any]]:
+    lines, results = ["## Ideal models", ""], {}
+    for k, name in enumerate(name for name in IDEAL if name in only):
+        report = checked(IDEAL[name](), rows, 0, 10_000 + k)
+        lines += lines_of(name, report)
+        results[name] = report.to_json()["answers"]
+        print("\n".join(lines_of(name, report)), flush=True)
+    return lines, results
+
+
+def null(cases: int) -> tuple[list[str], dict[str, Any]]:
+    """So many null cases, of each model in turn."""
+    densities = {name: make() for name, make in IDEAL.items()} | fitted() if cases else {}
+    counts: Counter[tuple[str, str]] = Counter()
+    findings: Counter[tuple[str, str]] = Counter()
+    start = time.perf_counter()
+    for case in range(cases):
+        name = list(densities)[case % len(densities)]
+        rows = int(np.random.default_rng(case).choice([100, 250, 500, 1000, 2000]))
+        report = checked(densities[name], rows, case, case)
+        counts.update(report.verdicts.items())
+        print(f"null case {case} ({name}, {rows} rows): {', '.join(report.verdicts.values())}", flush=True)
+        alarms = [f for section in report for f in section.findings if f.verdict in ("doubtful", "bad")]
+        findings.update((f.name, f.verdict) for f in alarms)
+        for f in alarms:
+            print(f"  {f.name} {f.verdict}: {f.why}", flush=True)
+    lines = [f"## {cases} null cases, {time.perf_counter() - start:.0f} s", ""]
+    words = ("good", "cannot tell", "doubtful", "bad")
+    lines += [f"| question | {' | '.join(words)} | false alarms | nominal, at most |", "|---" * 7 + "|"]
+    for question in ("ranking", "probabilities", "samples"):
+        each = [counts[question, word] for word in words]
+        rate = sum(each[2:]) / max(cases, 1)
+        lines.append(f"| {question} | {' | '.join(map(str, each))} | {100 * rate:.1f} % | {100 * NOMINAL:g} % |")
+    told = ", ".join(f"{name} {verdict} {n} times" for (name, verdict), n in findings.most_common()) or "none"
+    answers = {f"{question} {verdict}": n for (question, verdict), n in counts.items()}
+    return [*lines, "", f"Findings that were alarms: {told}.", ""], answers
+
+
+def tables(only: list[str], folder: Path, training: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    lines, results = ["## Real tables", ""], {}
+    for name in (name for name in SETS if name in only):
+        path, load = folder / SETS[name][0], SETS[name][1]
+        if not path.exists():
+            lines += [f"**{name}**: left out, there is no {SETS[name][0]}", ""]
+            print(lines[-2], flush=True)
+            continue
+        train, test = split(read(load(path)), 0)
+        start = time.perf_counter()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            density = pf.fit_table(train, seed=0, progress="none", **training)
+            seconds = time.perf_counter() - start
+            report = pf.check(density, test[np.arange(min(len(test), MOST_HELD_OUT))], train)
+        lines += lines_of(f"{name}, fitted in {seconds:.0f} s", report)
+        results[name] = report.to_json()["answers"]
+        print("\n".join(lines_of(name, report)), flush=True)
+    return lines, results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1000, help="held-out rows of an ideal model")
+    parser.add_argument("--null", type=int, default=200, help="null cases")
+    parser.add_argument("--ideal", nargs="*", default=list(IDEAL), choices=IDEAL)
+    parser.add_argument("--tables", nargs="*", default=list(SETS), choices=SETS)
+    parser.add_argument("--steps", type=int, help="of each training; the library's default when not given")
+    parser.add_argument("--data", type=Path, default=DATA, help="the folder with the sets")
+    parser.add_argument("--keep", action=argparse.BooleanOptionalAction, default=True, help="write results/verdicts.*")
+    args = parser.parse_args()
+    training = {} if args.steps is None else {"steps": args.steps}
+    parts = {
+        "ideal": ideal(args.ideal, args.rows),
+        "null": null(args.null),
+        "tables": tables(args.tables, args.data, training),
+    }
+    page = [line for lines, _ in parts.values() for line in lines]
+    if args.keep:
+        write("verdicts", {"protocol": __doc__, **{name: result for name, (_, result) in parts.items()}}, page)
+    else:
+        print("\n".join(page))
+
+
+if __name__ == "__main__":
+    main()

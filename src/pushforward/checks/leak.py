@@ -1,0 +1,33 @@
+"""Leak: whether held-out rows are training rows, which makes all figures too good."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .evidence import Evidence
+from .report import Section
+from .stats import share_noise
+from .thresholds import rate
+
+_LEAST = 20
+
+
+def leak(e: Evidence) -> Section:
+    """Whether held-out rows are training rows more often than training rows come twice."""
+    section = Section("leak", "Held-out rows")
+    if e.train is None:
+        section.missing = "the training rows are not known: give them, too"
+        return section
+    if min(len(e.test), len(e.train)) < _LEAST:
+        section.missing = "there are too few rows to tell whether they are training rows"
+        return section
+    test, train = e.features(e.test), e.features(e.train)
+    _, number, counts = np.unique(train, axis=0, return_inverse=True, return_counts=True)
+    twice = float((counts[number.reshape(-1)] > 1).mean())
+    known = {row.tobytes() for row in train}
+    leaked = float(np.mean([row.tobytes() in known for row in test]))
+    section.figures |= {"test_rows_in_train": leaked, "train_rows_twice": twice}
+    verdict = rate("leaked", leaked - twice, share_noise(leaked, len(test), twice, len(train)))
+    why = f"{100 * leaked:.2g} % of the held-out rows are training rows, of which {100 * twice:.2g} % come twice"
+    section.add("leaked", verdict, why + (": all figures are too good" if verdict in ("bad", "doubtful") else ""))
+    return section
