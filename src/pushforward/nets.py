@@ -64,10 +64,11 @@ class MLP(nn.Module):
         super().__init__()
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
-        if width < 1 or hidden_layers < 0 or features_in < 0 or features_out < 0 or context_dim < 0:
+        given = [features_in, features_out, hidden_layers, context_dim]
+        if not all(isinstance(size, int) and size >= 0 for size in given) or not isinstance(width, int) or width < 1:
             raise ValueError(
-                "expected width >= 1 and hidden_layers, features_in, features_out, context_dim >= 0, got "
-                f"{width}, {hidden_layers}, {features_in}, {features_out}, {context_dim}"
+                "expected whole numbers width >= 1 and features_in, features_out, hidden_layers, context_dim >= 0, got "
+                f"{', '.join(map(repr, [width, *given]))}"
             )
         self.activation = activation
         self.residual = residual

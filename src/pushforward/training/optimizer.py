@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..density import Density
 from ..switch import PLAIN
-from .objective import Batch, negative_log_likelihood, one_number
+from .objective import Batch, learn, negative_log_likelihood, one_number
 from .settings import TrainSettings
 
 fast: Any = None
@@ -105,9 +105,7 @@ class TorchSteps:
     def losses(self, batch: Batch) -> Tensor:
         """-> (1,), and sets the gradients."""
         self.optimizer.zero_grad()
-        loss = self._loss(batch)
-        loss.backward()
-        return loss.detach()[None]
+        return learn(self._loss(batch))[None]
 
     @torch.no_grad()
     def step(self, losses: Tensor, lr_factor: float, ema_weight: float) -> Tensor:
@@ -284,7 +282,15 @@ class Members:
 def _loss(member: Density, settings: TrainSettings) -> Loss:
     """The objective of a member, as a function of the batch."""
     called: Any = torch.compile(member, dynamic=True) if settings.compile else member
-    return lambda batch: one_number(settings.objective(called, batch))
+
+    def loss(batch: Batch) -> Tensor:
+        value = one_number(settings.objective(called, batch))
+        # The likelihood of volume-preserving layers before a uniform base is the same for all parameters.
+        if not value.requires_grad and settings.objective is not negative_log_likelihood:
+            raise ValueError("the objective returned a number that depends on no trainable parameter")
+        return value
+
+    return loss
 
 
 def _steps(members: Sequence[Density], settings: TrainSettings) -> Sequence[Steps]:
