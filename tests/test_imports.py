@@ -38,7 +38,7 @@ ORDER = [
     ("density", "distribution"),
     ("arguments",),
     ("bases", "bijections", "toys"),
-    ("nets", "chunks"),
+    ("nets", "chunks", "scale"),
     ("io",),
     ("_fast.kernels", "_fast"),
     ("switch",),

@@ -268,6 +268,25 @@ def test_breaking_off_leaves_the_best_weights_and_own_memory() -> None:
     assert torch.isfinite(flow.log_prob(moons())).all()
 
 
+@pytest.mark.parametrize("optimizer", [None, lambda p: torch.optim.SGD(p, 1e-3)])
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_loop_left_early_has_the_best_weights_though_its_generator_lives(members: int, optimizer: Settings) -> None:
+    flows = [pf.real_nvp(2, depth=2, width=8, seed=k) for k in range(members)]
+    density, val = pf.Mixture(flows) if members > 1 else flows[0], moons(300)
+    lr = None if optimizer else 0.05
+    epochs = pf.train(density, moons(400), val, steps=400, batch=64, lr=lr, optimizer=optimizer, check=False)
+    for epoch in epochs:
+        with torch.no_grad():
+            now = -float(density.log_prob(val).mean())
+        if members == 1 and epoch.best_val_nll is not None:
+            assert now == pytest.approx(epoch.best_val_nll, abs=1e-4)
+        if epoch.step >= 300:
+            break
+    before = [p.clone() for p in density.parameters()]
+    epochs.close()
+    assert all(torch.equal(p, q) for p, q in zip(before, density.parameters(), strict=True))
+
+
 class Poison(pf.Bijection):
     """Turns every forward from the `start`-th to the `stop`-th into NaN."""
 

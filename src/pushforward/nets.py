@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .scale import look_at_scale
 from .switch import PLAIN
 
 fast: Any = None
@@ -118,7 +119,8 @@ class MLP(nn.Module):
 class StandardizeContext(nn.Module):
     """Shifts and scales a context to mean 0 and standard deviation 1, as measured on the training rows.
 
-    It is the identity until `initialize` saw data. A constant column is only shifted.
+    It is the identity until `initialize` saw data, and warns once where training contexts are far from unit scale. A
+    constant column is only shifted.
 
     Args:
         context_dim: K, the width of the context.
@@ -153,4 +155,5 @@ class StandardizeContext(nn.Module):
 
     def forward(self, context: Tensor) -> Tensor:
         """context (B, K) -> (B, K)."""
+        look_at_scale(self, context, "contexts")
         return (context - self.mean) / self.std

@@ -8,6 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from ..scale import look_at_scale
 from .base import Bijection, check_channels, log_det_of_sites, sum_event
 
 _FOLD = 4.0  # spreads, up to which nothing is folded
@@ -22,7 +23,8 @@ class Precondition(Bijection):
 
     fold gives logarithmic tails beyond +-4: it is the identity up to 4, and sign(y) (4 + 3 log(1 + (|y| - 4) / 3)) from
     there on. z has the dtype of the flow; the log-determinant is a float64, so that columns with condition numbers of
-    1e12 are scored well by float32 networks. It starts as the fold alone; `initialize` measures centre and L.
+    1e12 are scored well by float32 networks. It starts as the fold alone; `initialize` measures centre and L, and a
+    training without it on rows far from unit scale is warned of, once.
 
     Args:
         channels: C, at least 1.
@@ -52,6 +54,7 @@ class Precondition(Bijection):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S) of any dtype -> z (B, C, *S), log_det (B,) float64."""
+        look_at_scale(self, x)
         y = (x.double().movedim(1, -1) - self.centre) @ self.matrix.mT
         beyond = (y.abs() - _FOLD).clamp_min(0) / _SOFT
         z = torch.where(beyond > 0, y.sign() * (_FOLD + _SOFT * beyond.log1p()), y)

@@ -84,9 +84,7 @@ def train(
         weights: (N,), not negative: how much each row counts.
         {settings}
 
-    Within the loop the density has the weights of the last step. A loop that is left early gives the best ones back
-    when the generator is closed, at the latest when nothing refers to it: `with contextlib.closing(train(...)) as
-    epochs` closes it in time.
+    Within the loop, and when it is left early, the density has the best weights so far.
 
     Yields:
         An `Epoch` after each pass over the data, and every 500 steps of longer passes.
@@ -134,7 +132,8 @@ def train(
                 warnings.warn(f"{seconds:g} s were over before the first step: the flow is not trained", stacklevel=2)
             elif saved is not None and run.seen == 0:  # after a whole pass
                 saved.write(density, members, generator, run.state())
-            yield epoch
+            with members.averaged(best=True):  # whoever leaves the loop here has them, and who goes on loses nothing
+                yield epoch
     finally:
         members.release()
 

@@ -51,8 +51,8 @@ class Steps(Protocol):
         """
         ...
 
-    def averaged(self) -> Any:
-        """A context within which the densities have the averaged weights."""
+    def averaged(self, best: bool = False) -> Any:
+        """A context within which the densities have the averaged weights, or the best averages so far."""
         ...
 
     def keep_best(self, member: int) -> None:
@@ -122,10 +122,10 @@ class TorchSteps:
         return losses.new_full((1,), float(bad))
 
     @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Within, the density has the averaged weights."""
+    def averaged(self, best: bool = False) -> Iterator[None]:
+        """Within, the density has the averaged weights, or the best averages so far."""
         current = self._copy()
-        self._set(self.average)
+        self._set(self.best if best and self.best is not None else self.average)
         try:
             yield
         finally:
@@ -233,12 +233,20 @@ class Members:
         return torch.cat(bad)
 
     @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Within, all members have their averaged weights."""
+    def averaged(self, best: bool = False) -> Iterator[None]:
+        """Within, all members have their averaged weights, or the best averages so far with the buffers of then."""
+        current = [{name: b.clone() for name, b in density.named_buffers()} for density in self._densities]
         with ExitStack() as stack:
             for group in self.groups:
-                stack.enter_context(group.averaged())
-            yield
+                stack.enter_context(group.averaged(best))
+            if not best:
+                yield
+                return
+            self._set_buffers(self._buffers)
+            try:
+                yield
+            finally:
+                self._set_buffers(current)
 
     def keep_best(self, member: int) -> None:
         """The averaged weights of a member are the best so far."""
@@ -260,7 +268,11 @@ class Members:
         """Leaves all members with their best weights."""
         for group in self.groups:
             group.release()
-        for density, kept in zip(self._densities, self._buffers, strict=True):
+        self._set_buffers(self._buffers)
+
+    @torch.no_grad()
+    def _set_buffers(self, values: list[dict[str, Tensor]]) -> None:
+        for density, kept in zip(self._densities, values, strict=True):
             for name, buffer in density.named_buffers():
                 if name in kept:
                     buffer.copy_(kept[name])
