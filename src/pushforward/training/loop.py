@@ -127,6 +127,7 @@ def train(
                     lr_factor = run.lr_factor()
                     bad = members.step(losses, lr_factor, run.ema_weight(part.x.shape[1] / size))
                     run.count(losses, bad, part.x.shape[1], lr_factor)
+                    run.validate_early()
                 epoch = run.record()
             if run.step == 0:
                 warnings.warn(f"{seconds:g} s were over before the first step: the flow is not trained", stacklevel=2)
