@@ -88,15 +88,9 @@ def judge(name: str, path: Path, load: Callable[[Path], Any], seed: int, trainin
 
 def table(results: list[dict[str, Any]]) -> list[str]:
     lines = [
-<<<<<<< HEAD
-        f"| set | rows x columns | s | nats per row | above Gaussian | above mixture | likelihood | "
-        f"{' | '.join(SECTIONS.values())} | commit |",
-        "|---" * (8 + len(SECTIONS)) + "|",
-=======
         f"| set | rows x columns | s | nats per row | above Gaussian | above mixture | "
-        f"{' | '.join(QUESTIONS.values())} | AUC |",
-        "|---" * (7 + len(QUESTIONS)) + "|",
->>>>>>> t-verdict
+        f"{' | '.join(QUESTIONS.values())} | AUC | commit |",
+        "|---" * (8 + len(QUESTIONS)) + "|",
     ]
     for r in results:
         over = [_gain(r["baselines"].get(b)) for b in ("gaussian", "mixture")]

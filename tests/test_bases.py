@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
 from torch import distributions as td
 
 import pushforward as pf
+from pushforward.bases import _parts
 
 
 def test_standard_normal_is_torchs() -> None:
@@ -148,6 +150,45 @@ def test_a_base_of_transforms_can_be_copied_and_moved(distribution: td.Distribut
         assert double.sample(3).dtype == torch.float64
         torch.testing.assert_close(double.log_prob(z.double()), expected.double(), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(distribution.log_prob(z).sum(1), expected)  # the user's own is left as it was
+
+
+class Holder(td.Distribution):
+    """A distribution of one's own that keeps others in a dictionary and a network."""
+
+    arg_constraints = {}  # noqa: RUF012  # the form torch.distributions asks for
+    support = td.constraints.real  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        self.parts = {"inner": [td.Normal(torch.zeros(2), torch.ones(2))], "inverse": td.SigmoidTransform().inv}
+        self.net = torch.nn.Linear(2, 2)
+        super().__init__(torch.Size([2]), validate_args=False)
+
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        return self.parts["inner"][0].log_prob(value + 0 * self.net(value))
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> torch.Tensor:  # noqa: B008
+        return self.parts["inner"][0].sample(sample_shape)
+
+
+@pytest.mark.parametrize("distribution", [Holder(), pf.real_nvp(2, depth=1, width=4, seed=0).distribution()], ids=repr)
+def test_a_base_that_holds_more_than_tensors_follows_the_flow(distribution: td.Distribution, tmp_path: Path) -> None:
+    z = torch.randn(5, 2)
+    flow = pf.Flow(pf.Chain(pf.ActNorm(2)), 2, base=distribution)
+    expected = flow.log_prob(z).detach()
+    double = copy.deepcopy(flow).double()
+    assert double.sample(3).dtype == torch.float64
+    assert double.base.sample(3).dtype == torch.float64
+    torch.testing.assert_close(double.log_prob(z.double()).detach(), expected.double(), rtol=1e-5, atol=1e-5)
+    assert copy.deepcopy(flow).to("meta").log_prob(torch.zeros(4, 2, device="meta")).device.type == "meta"
+    torch.testing.assert_close(flow.log_prob(z).detach(), expected)  # copies are apart
+    pf.save(flow, tmp_path / "m.safetensors")
+    pf.load(tmp_path / "m.safetensors", into=flow)
+    other = copy.deepcopy(flow)
+    for module in (vars(part).get("net", vars(part).get("_flow")) for part in _parts(other.base.distribution)):  # type: ignore[attr-defined,arg-type]
+        if module is not None:
+            next(module.parameters()).data.add_(1.0)
+    with pytest.raises(ValueError, match="another composition"):
+        pf.load(tmp_path / "m.safetensors", into=other)
 
 
 def test_all_that_a_base_holds_follows_the_flow() -> None:

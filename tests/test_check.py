@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 import pushforward as pf
+from pushforward.arguments import as_generator
 from pushforward.baselines import fit_gaussian
 from pushforward.checks import Report, check
 from pushforward.checks.stats import GOOD
-from pushforward.density import Feature, Tensors, as_generator
+from pushforward.density import Feature, Tensors
 from pushforward.io.tables import read_table
 
 RNG = np.random.default_rng

@@ -194,3 +194,44 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, model: Path, monkeypatch: py
     for args in (["score", model, path], ["sample", model]):
         assert "s.csv: No space left on device" in bad(*args, "--out", tmp_path / "s.csv")
     assert [p.name for p in tmp_path.iterdir()] == ["x.csv"]
+
+
+def category_and_number(*categories: str) -> str:
+    rng = np.random.default_rng(0)
+    return "\n".join(f"{c},{x:.3f}" for c, x in zip(rng.choice(categories, 200), rng.normal(size=200), strict=True))
+
+
+def test_a_given_value_that_was_never_seen_names_the_nearest(tmp_path: Path) -> None:
+    data, model = tmp_path / "rows.csv", tmp_path / "m.safetensors"
+    data.write_text("day,x\n" + category_and_number("Monday", "Friday"))
+    assert run("fit", data, "--given", "day", "--steps", "5", "--out", model).exit_code == 0
+    (tmp_path / "given.csv").write_text("day\nFriday\nMnday\n")
+    result = run("sample", model, "--given", tmp_path / "given.csv", "--out", tmp_path / "out.csv")
+    assert result.exit_code != 0
+    assert (
+        "never saw 'Mnday' in the given column 'day'; the nearest that it knows is 'Monday', of 2 values"
+        in result.output
+    )
+    result = run("fit", data, "--given", "dya", "--out", model)
+    assert result.exit_code != 0
+    assert "has no column 'dya'; it has 'day', 'x'" in result.output
+
+
+def test_values_of_options_are_refused_before_the_table_is_read(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.csv"
+    for option, value, message in (
+        ("--activation", "foo", "activation must be one of"),
+        ("--bins", "0", "bins must be"),
+    ):
+        result = run("fit", missing, option, value, "--out", tmp_path / "m.safetensors")
+        assert result.exit_code != 0
+        assert message in result.output
+
+
+def test_plain_progress_tells_what_is_trained(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = zip(rng.choice(["a", "b"], 200), rng.normal(size=200).round(3), rng.choice(["u", "v"], 200), strict=True)
+    data = write_csv(tmp_path / "rows.csv", "c,x,d", list(rows))
+    result = run("fit", data, "--steps", "9", "--progress", "plain", "--out", tmp_path / "m.safetensors")
+    assert "states of cells: pass" in result.output
+    assert "whole rows: pass" in result.output

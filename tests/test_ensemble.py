@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,12 @@ def test_a_damaged_number_of_members_is_told(count: object, tmp_path: Path) -> N
     write_tensors(path, tensors, header | {"settings": {"densities": count}})
     with pytest.raises(ValueError, match=r"damaged|bad list of densities|does not fit"):
         pf.load(path)
+
+
+def test_rounded_products_of_several_members_warn_once() -> None:
+    ensemble = members()
+    with torch.no_grad(), warnings.catch_warnings(record=True) as messages:
+        warnings.simplefilter("always")
+        ensemble.log_prob(torch.randn(50, 2), precision="bf16")
+    assert len(messages) == 1
+    assert "by up to" in str(messages[0].message)

@@ -187,6 +187,28 @@ def test_it_compiles_without_graph_breaks(case: Case) -> None:
             torch.testing.assert_close(mine, theirs, **tolerance(torch.float64))
 
 
+def bases(shape: tuple[int, ...]) -> list[torch.distributions.Distribution | pf.Base]:
+    return [
+        torch.distributions.Uniform(-9.0, 9.0),
+        pf.GaussianMixture(shape, 2, learnable=False),
+        torch.distributions.StudentT(torch.tensor(3.0)),
+    ]
+
+
+@bijections
+def test_it_trains_before_any_base(case: Case) -> None:
+    """Also where the loss depends on no parameter, as for volume-preserving layers before a uniform base."""
+    torch.manual_seed(0)
+    x = 0.3 * torch.randn(60, *case.shape)
+    context = torch.randn(60, case.context_dim) if case.context_dim else None
+    for base in bases(case.shape):
+        flow = pf.Flow(case.build(), case.shape, base=base)
+        if not any(p.requires_grad for p in flow.parameters()):
+            continue
+        result = pf.fit(flow, x, context=context, steps=3, progress="none", check=False)
+        assert (result.stopped, result.summary["skipped"]) == ("done", 0)
+
+
 @bijections
 @pytest.mark.parametrize("direction", ["forward", "inverse"])
 def test_every_mode_of_autograd_gives_the_same(case: Case, direction: str) -> None:

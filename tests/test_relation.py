@@ -71,7 +71,7 @@ def test_what_is_no_relation_is_left_alone() -> None:
     gone = pa.array(a + 1, mask=rng.random(2000) < 0.1)  # with missing cells
     table = {"a": a, "near": near, "some": some, "gone": gone, "real": a + rng.normal(size=2000)}
     assert all(not isinstance(c, Related) for c in pf.infer_schema(table).columns)
-    few = {k: v[:500] for k, v in bills(4000, 0).items()}
+    few = {k: v[:50] for k, v in bills(4000, 0).items()}
     assert all(not isinstance(c, Related) for c in pf.infer_schema(few).columns)
     asked = pf.infer_schema(bills(4000, 0), {"total": "quantised", "free": "integer"})
     assert all(not isinstance(c, Related) for c in asked.columns)
@@ -164,3 +164,27 @@ def _csv(folder: Path, table: dict[str, Any]) -> Path:
     ]
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+@pytest.mark.parametrize("rows", [100, 300])
+def test_chance_gives_no_relation_and_a_true_one_is_found_in_few_rows(rows: int) -> None:
+    rng = np.random.default_rng(rows)
+
+    def column() -> np.ndarray:
+        kinds = [
+            lambda: rng.poisson(rng.choice([1, 3, 10, 100]), rows),
+            lambda: rng.integers(0, rng.choice([5, 12, 30, 100]), rows),
+            lambda: rng.binomial(20, 0.3, rows),
+            lambda: np.where(rng.random(rows) < 0.9, 0, rng.integers(1, 50, rows)),
+            lambda: np.round(rng.lognormal(3, 1, rows)).astype(int),
+            lambda: rng.geometric(0.3, rows),
+        ]
+        return kinds[rng.integers(len(kinds))]()
+
+    for _ in range(10):
+        table = {f"c{i}": column() for i in range(8)}
+        assert not [c for c in pf.infer_schema(table).columns if type(c).__name__ == "Related"]
+    a, b = rng.integers(0, 100, rows), rng.integers(0, 100, rows)
+    errors = (rng.random(rows) < 0.05) * rng.integers(0, 3, rows)
+    schema = pf.infer_schema({"a": a, "b": b, "noise": rng.poisson(5, rows), "sum": a + b + errors})
+    assert type(schema["sum"]).__name__ == "Related"

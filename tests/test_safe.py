@@ -87,6 +87,21 @@ def test_an_own_loop_without_initialize_is_warned_once() -> None:
         pf.real_nvp(2, seed=0).log_prob(1e-3 * torch.randn(50, 2))
 
 
+def test_contexts_and_preconditions_without_initialize_are_warned_of_too() -> None:
+    x = torch.randn(50, 2)
+    with pytest.warns(UserWarning, match=r"StandardizeContext saw .* contexts .*flow\.initialize\(x, context\)"):
+        pf.real_nvp(2, context_dim=1, seed=0)(x, 1000 * torch.randn(50, 1))
+    with pytest.warns(UserWarning, match="Precondition saw no data"):
+        pf.Flow(pf.Chain(pf.Precondition(2), couplings()), 2)(1000 * x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        flow = pf.real_nvp(2, context_dim=1, seed=0)
+        flow.initialize(x, 1000 * torch.randn(50, 1))
+        flow(x, 1000 * torch.randn(50, 1))
+        with torch.no_grad():
+            pf.real_nvp(2, context_dim=1, seed=0)(x, 1000 * torch.randn(50, 1))
+
+
 @pytest.mark.parametrize("convert", [lambda x: x, lambda x: x.numpy()])
 def test_float64_rows_keep_their_digits_before_a_standardize(convert: Any) -> None:
     """Times in seconds since 1970, within a minute: float32 has steps of two minutes there."""

@@ -237,3 +237,32 @@ def test_densities_that_share_a_buffer_are_saved(tmp_path: Path) -> None:
     pf.save(mixture, tmp_path / "m.safetensors")
     states = torch.tensor([[0], [1]])
     assert torch.equal(pf.load(tmp_path / "m.safetensors").log_prob(states), mixture.log_prob(states))
+
+
+def test_flipped_bytes_are_told_and_files_without_a_checksum_load(tmp_path: Path) -> None:
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    path, flow = tmp_path / "m.safetensors", pf.real_nvp(2, depth=2, width=8, seed=0)
+    pf.save(flow, path)
+    whole = path.read_bytes()
+    for place in (-1, -200):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="is damaged: it does not hold what was written"):
+            pf.load(path)
+        with pytest.raises(ValueError, match="is damaged"):
+            pf.load(path, into=flow)
+    path.write_bytes(
+        whole.replace(b'\\"depth\\": 2', b'\\"depth\\": 3').replace(b'\\"clamp\\": 3.0', b'\\"clamp\\": 2.0')
+    )
+    with pytest.raises(ValueError, match="damaged"):
+        pf.load(path)
+    path.write_bytes(whole)
+    with safe_open(path, framework="pt") as file:
+        header, tensors = json.loads(file.metadata()["pushforward"]), {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    assert len(header.pop("checksum")) == 64
+    save_file(tensors, path, metadata={"pushforward": json.dumps(header)})
+    x = torch.randn(5, 2)
+    assert torch.equal(pf.load(path).log_prob(x), flow.log_prob(x))

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import pushforward as pf
 from pushforward.io.frames import Frame, of_array
 from pushforward.io.tables import SUFFIXES, TableWriter, open_table, read_table, write_table
 
@@ -729,3 +730,13 @@ def test_collected_messy_files_read() -> None:
         assert len(frame) > 0, path.name
         if path.suffix == ".csv":
             assert all(column.to_arrow().null_count == 0 for column in frame.columns), path.name
+
+
+@pytest.mark.parametrize("end", [".000", ".000Z", ""])
+def test_dates_as_pandas_and_javascript_write_them_into_json(end: str, tmp_path: Path) -> None:
+    days = [f"2024-{1 + i // 28 % 12:02}-{1 + i % 28:02}T00:00:00{end}" for i in range(300)]
+    schema = pf.infer_schema({"when": days, "x": np.random.default_rng(0).normal(size=300)})
+    assert schema["when"].kind == "date"
+    density = pf.fit_table({"when": days, "x": np.arange(300.0) % 17}, steps=2, progress="none")
+    drawn = density.sample(20, generator=0)["when"].to_pylist()
+    assert all(len(text) == len(days[0]) and text.endswith(f"T00:00:00{end}") for text in drawn)

@@ -268,6 +268,60 @@ def test_breaking_off_leaves_the_best_weights_and_own_memory() -> None:
     assert torch.isfinite(flow.log_prob(moons())).all()
 
 
+@pytest.mark.parametrize("optimizer", [None, lambda p: torch.optim.SGD(p, 1e-3)])
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_loop_left_early_has_the_best_weights_though_its_generator_lives(members: int, optimizer: Settings) -> None:
+    flows = [pf.real_nvp(2, depth=2, width=8, seed=k) for k in range(members)]
+    density, val = pf.Mixture(flows) if members > 1 else flows[0], moons(300)
+    lr = None if optimizer else 0.05
+    epochs = pf.train(density, moons(400), val, steps=400, batch=64, lr=lr, optimizer=optimizer, check=False)
+    for epoch in epochs:
+        with torch.no_grad():
+            now = -float(density.log_prob(val).mean())
+        if members == 1 and epoch.best_val_nll is not None:
+            assert now == pytest.approx(epoch.best_val_nll, abs=1e-4)
+        if epoch.step >= 300:
+            break
+    before = [p.clone() for p in density.parameters()]
+    epochs.close()
+    assert all(torch.equal(p, q) for p, q in zip(before, density.parameters(), strict=True))
+
+
+def test_a_long_pass_is_validated_from_its_first_steps_on() -> None:
+    steps: list[int] = []
+    flow = small()
+    seen = 0
+
+    def loss(density: pf.Density, batch: Batch) -> torch.Tensor:
+        nonlocal seen
+        seen += torch.is_grad_enabled()
+        return negative_log_likelihood(density, batch)
+
+    def metric(density: pf.Density, batch: Batch) -> torch.Tensor:
+        assert not density.training
+        steps.append(seen)
+        return negative_log_likelihood(density, batch)
+
+    epochs = list(
+        pf.train(flow, moons(20_000), moons(300), epochs=1, batch=100, objective=loss, metric=metric, check=False)
+    )
+    assert [step - steps[1] for step in steps[1:5]] == [0, 8, 24, 56]  # at steps 8, 16, 32 and 64
+    assert 8 <= steps[1] <= 9  # the objective is looked at once before
+    assert [epoch.step for epoch in epochs] == [200]
+
+
+def test_rows_learned_by_heart_within_a_pass_leave_early_weights() -> None:
+    """A wide network and a high rate overfit sixty rows, which are drawn many times within one pass."""
+    x = torch.randn(60, 8, generator=torch.Generator().manual_seed(0)).repeat(50, 1)
+    val = torch.randn(2000, 8, generator=torch.Generator().manual_seed(1))
+    flow = pf.real_nvp(8, depth=6, width=128, seed=0)
+    result = pf.fit(flow, x, val, epochs=1, batch=60, lr=1e-2, noise=0.0, patience=None, progress="none", check=False)
+    (record,) = result.epochs
+    assert record.val_nll is not None
+    assert record.best_val_nll is not None
+    assert record.best_val_nll < record.val_nll - 0.5
+
+
 class Poison(pf.Bijection):
     """Turns every forward from the `start`-th to the `stop`-th into NaN."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -244,9 +244,19 @@ class FromDistribution(Base):
         super()._apply(fn, recurse)
         for part in _parts(self.distribution):
             for key, value in vars(part).items():
-                if isinstance(value, Tensor):
-                    setattr(part, key, fn(value))
+                vars(part)[key] = _applied(value, fn)
         return self
+
+
+def _applied(value: Any, fn: Any) -> Any:
+    """A value with fn applied to its tensors, also to those in lists, dictionaries and modules."""
+    if isinstance(value, Tensor):
+        return fn(value)
+    if type(value) in (list, tuple):
+        return type(value)(_applied(part, fn) for part in value)
+    if type(value) is dict:
+        return {key: _applied(part, fn) for key, part in value.items()}
+    return value._apply(fn) if isinstance(value, nn.Module) and not isinstance(value, Base) else value
 
 
 def as_base(base: Base | Distribution | None, shape: tuple[int, ...]) -> Base:
@@ -272,7 +282,7 @@ def as_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
     Raises:
         ValueError: it is empty or a size is below 1.
     """
-    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+    sizes = tuple(shape) if isinstance(shape, Iterable) else (shape,)
     if not sizes or not all(isinstance(s, int) and not isinstance(s, bool) and s >= 1 for s in sizes):
         raise ValueError(f"shape must be a positive integer or a sequence of them, got {shape!r}")
     return sizes
@@ -322,6 +332,8 @@ def _copyable(value: Any, seen: dict[int, Any]) -> Any:
     """A distribution, or a part of one, in which inverse transforms are such as can be copied; tensors are shared."""
     if type(value) in (list, tuple):
         return type(value)(_copyable(v, seen) for v in value)
+    if type(value) is dict:
+        return {key: _copyable(part, seen) for key, part in value.items()}
     if not isinstance(value, Distribution | Transform):
         return value
     if id(value) not in seen:
@@ -339,6 +351,8 @@ def _parts(value: Any, seen: set[int] | None = None) -> Iterator[Distribution | 
     if isinstance(value, list | tuple):
         for part in value:
             yield from _parts(part, seen)
+    elif isinstance(value, dict):
+        yield from _parts(list(value.values()), seen)
     elif isinstance(value, Distribution | Transform) and id(value) not in seen:
         seen.add(id(value))
         yield value

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,26 +13,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from .arguments import as_leading, split_contexts
+
 if TYPE_CHECKING:
     from .flow import Flow
-
-
-def first_floating(*tensors: Iterable[Tensor]) -> Tensor:
-    """The first tensor of floating point, which tells the dtype and the device of a density; an empty one of none."""
-    return next((t for t in itertools.chain(*tensors) if t.is_floating_point()), torch.empty(0))
-
-
-def as_numbers(values: Any, name: str, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """Numbers as a tensor on the device of another one, of a dtype or of the other one's.
-
-    Raises:
-        ValueError: they are complex, or a tensor on another device.
-    """
-    if isinstance(values, Tensor) and values.device != like.device:
-        raise ValueError(f"{name} is on {values.device} and the density on {like.device}: move one of them with .to()")
-    if "complex" in str(getattr(values, "dtype", "")):
-        raise ValueError(f"{name} must be real numbers, got {values.dtype}: give real and imaginary parts as columns")
-    return torch.as_tensor(values, dtype=dtype or like.dtype, device=like.device)
 
 
 class InnerFlow(NamedTuple):
@@ -99,6 +82,16 @@ class Density(nn.Module, ABC):
     @abstractmethod
     def sample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Any:
         """Draws n rows, or n for each context, of the kind that `log_prob` takes."""
+
+    def sample_at(
+        self, index: NDArray[np.int64], contexts: Any, *, generator: torch.Generator | int | None = None
+    ) -> Any:
+        """Draws a row for each of some contexts: index (N,) of M contexts -> N rows of the space."""
+        return self.space.flatten_samples(self.sample(1, contexts[index], generator=generator))
+
+    def note_context(self, context: Any) -> None:
+        """Finds out how many axes one context has, where that is open."""
+        return
 
     @property
     def members(self) -> list[Density]:
@@ -227,15 +220,23 @@ class Space(ABC):
         """Rows, one part after another."""
 
     @abstractmethod
-    def expand_context(self, n: int, context: Any) -> tuple[Any, int]:
+    def index_contexts(self, n: Any, context: Any) -> tuple[Any, NDArray[np.int64], int]:
+        """-> the M contexts, the one of each row that `sample(n, context)` draws, (N,), in their order, and N.
+
+        Without a context, None, no numbers and N.
+        """
+
+    def expand_context(self, n: Any, context: Any) -> tuple[Any, int]:
         """-> a context for each row that `sample(n, context)` draws, in their order (None for none); their number."""
+        contexts, index, count = self.index_contexts(n, context)
+        return (None, count) if contexts is None else (contexts[index], count)
 
     @abstractmethod
     def flatten_samples(self, drawn: Any) -> Any:
         """What `sample` returned, as rows."""
 
     @abstractmethod
-    def unflatten_samples(self, rows: Any, n: int, context: Any) -> Any:
+    def unflatten_samples(self, rows: Any, n: Any, context: Any) -> Any:
         """Rows in the order of `expand_context`, as `sample(n, context)` returns them: undoes `flatten_samples`."""
 
     def matches(self, other: Space) -> bool:
@@ -248,7 +249,12 @@ class Tensors(Space):
 
     Args:
         shape: (C, *S) of one row.
+
+    Attributes:
+        context_rank: how many axes one context has: 1, but where a flow embeds others than vectors.
     """
+
+    context_rank: int = 1
 
     def __init__(self, shape: Sequence[int]) -> None:
         self.shape = tuple(shape)
@@ -312,18 +318,17 @@ class Tensors(Space):
         """Parts (N_k, *shape) -> (sum N_k, *shape)."""
         return torch.cat(list(parts))
 
-    def expand_context(self, n: int, context: Any) -> tuple[Tensor | None, int]:
-        """Contexts (*M, K) -> (n * prod(M), K), and that number; (None, n) for none.
+    def index_contexts(self, n: Any, context: Any) -> tuple[Tensor | None, NDArray[np.int64], int]:
+        """n, or a shape, for each of the contexts (*M, K) -> (prod(M), K), their numbers, as drawn, and how many.
 
         Raises:
-            ValueError: n is negative.
+            ValueError: n is negative, or a context has too few axes.
         """
-        n = as_count(n)
+        each = math.prod(as_leading(n))
         if context is None:
-            return None, n
-        context = torch.as_tensor(context)
-        rows = context.reshape(-1, context.shape[-1])
-        return rows.repeat(n, 1), n * len(rows)
+            return None, np.empty(0, dtype=np.int64), each
+        contexts, _ = split_contexts(torch.as_tensor(context), self.context_rank)
+        return contexts, np.tile(np.arange(len(contexts)), each), each * len(contexts)
 
     def flatten_samples(self, drawn: Tensor) -> Tensor:
         """Draws (n, *M, *shape) -> (n * prod(M), *shape)."""
@@ -333,10 +338,10 @@ class Tensors(Space):
         """Whether rows have the same shape."""
         return isinstance(other, Tensors) and self.shape == other.shape
 
-    def unflatten_samples(self, rows: Tensor, n: int, context: Any) -> Tensor:
+    def unflatten_samples(self, rows: Tensor, n: Any, context: Any) -> Tensor:
         """Rows (n * prod(M), *shape) -> (n, *M, *shape)."""
-        leading = () if context is None else torch.as_tensor(context).shape[:-1]
-        return rows.view(n, *leading, *self.shape)
+        leading = () if context is None else split_contexts(torch.as_tensor(context), self.context_rank)[1]
+        return rows.view(*as_leading(n), *leading, *self.shape)
 
 
 class Vectors(Tensors):
@@ -383,28 +388,3 @@ class Vectors(Tensors):
         from .io import frames, tables
 
         tables.write_table(frames.of_array(rows.detach().cpu().numpy(), self.names), path)
-
-
-def as_count(n: Any) -> int:
-    """A number of samples, of any integer type.
-
-    Raises:
-        ValueError: it is no whole number, or negative.
-    """
-    if isinstance(n, bool) or not hasattr(n, "__index__"):
-        raise ValueError(f"the number of samples must be a whole number, got {n!r}")
-    if n.__index__() < 0:
-        raise ValueError(f"the number of samples must be at least 0, got {n}")
-    return n.__index__()
-
-
-def as_generator(generator: torch.Generator | int | None, device: torch.device | str = "cpu") -> torch.Generator | None:
-    """A source of randomness: a seed becomes a generator on the device; None is torch's global one.
-
-    Example:
-        >>> as_generator(3).initial_seed()
-        3
-    """
-    if generator is not None and not isinstance(generator, int | torch.Generator):
-        raise ValueError(f"generator must be a torch.Generator, a seed or None, got {generator!r}")
-    return torch.Generator(device).manual_seed(generator) if isinstance(generator, int) else generator

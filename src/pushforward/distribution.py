@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints, register_kl
 
+from .arguments import as_leading
+
 if TYPE_CHECKING:
     from .flow import Flow
 
@@ -35,9 +37,17 @@ class FlowDistribution(Distribution):
         """All real numbers."""
         return constraints.independent(constraints.real, len(self.event_shape))
 
-    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> FlowDistribution:
-        """The same density for each place of a larger batch shape."""
-        context = self._context
+    def expand(self, batch_shape: int | Sequence[int], _instance: Any = None) -> FlowDistribution:
+        """The same density for each place of a larger batch shape.
+
+        Raises:
+            ValueError: it is no batch shape that the own one can be expanded to.
+        """
+        batch_shape, context = as_leading(batch_shape), self._context
+        own = tuple(self.batch_shape)
+        pairs = zip(own[::-1], batch_shape[::-1], strict=False)
+        if len(batch_shape) < len(own) or any(size not in (1, wanted) for size, wanted in pairs):
+            raise ValueError(f"a distribution of batch shape {own} cannot be expanded to {batch_shape}")
         if context is not None:
             context = context.expand(*batch_shape, *context.shape[len(self.batch_shape) :])
         return FlowDistribution(self._flow, context, batch_shape)
@@ -47,13 +57,48 @@ class FlowDistribution(Distribution):
         log_prob = self._flow.log_prob(value, self._context)
         return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))
 
-    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+    def sample(self, sample_shape: int | Sequence[int] = ()) -> Tensor:
         """Rows (*sample_shape, *batch_shape, *event_shape)."""
         return self._shaped(self._flow.sample, sample_shape)
 
-    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+    def rsample(self, sample_shape: int | Sequence[int] = ()) -> Tensor:
         """As `sample`, with gradients."""
         return self._shaped(self._flow.rsample, sample_shape)
+
+    @property
+    def mean(self) -> NoReturn:  # type: ignore[override]
+        """Not known in closed form.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise _unknown("mean", "sample(n).mean(0)")
+
+    @property
+    def variance(self) -> NoReturn:  # type: ignore[override]
+        """Not known in closed form.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise _unknown("variance", "sample(n).var(0)")
+
+    @property
+    def mode(self) -> NoReturn:  # type: ignore[override]
+        """Not known in closed form.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise _unknown("mode", "the row of sample(n) with the highest log_prob")
+
+    def enumerate_support(self, expand: bool = True) -> NoReturn:
+        """There is no end of its values.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError("a flow is over real numbers, which cannot be enumerated")
 
     def cdf(self, value: Tensor) -> NoReturn:
         """Not known in closed form.
@@ -61,7 +106,7 @@ class FlowDistribution(Distribution):
         Raises:
             NotImplementedError: always.
         """
-        raise NotImplementedError("a flow's distribution function has no closed form: count samples below the value")
+        raise _unknown("distribution function", "the share of sample(n) below the value")
 
     def icdf(self, value: Tensor) -> NoReturn:
         """Not known in closed form.
@@ -69,9 +114,7 @@ class FlowDistribution(Distribution):
         Raises:
             NotImplementedError: always.
         """
-        raise NotImplementedError(
-            "a flow's quantiles have no closed form: take those of samples, sample(n).quantile(q)"
-        )
+        raise _unknown("quantiles", "sample(n).quantile(q, 0)")
 
     def entropy(self) -> NoReturn:
         """Not known in closed form.
@@ -79,12 +122,16 @@ class FlowDistribution(Distribution):
         Raises:
             NotImplementedError: always.
         """
-        raise NotImplementedError("a flow's entropy has no closed form: estimate it as -log_prob(sample(n)).mean()")
+        raise _unknown("entropy", "-log_prob(sample(n)).mean()")
 
-    def _shaped(self, draw: Any, sample_shape: Sequence[int]) -> Tensor:
-        shape = torch.Size(sample_shape)
+    def _shaped(self, draw: Any, sample_shape: int | Sequence[int]) -> Tensor:
+        shape = torch.Size(as_leading(sample_shape))
         places = 1 if self._context is not None else math.prod(self.batch_shape)
         return draw(math.prod(shape) * places, self._context).view(*shape, *self.batch_shape, *self.event_shape)
+
+
+def _unknown(what: str, estimate: str) -> NotImplementedError:
+    return NotImplementedError(f"a flow has no closed form of its {what}: estimate it from samples, {estimate}")
 
 
 def _no_divergence(p: Distribution, q: Distribution) -> NoReturn:

@@ -6,15 +6,19 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from .arguments import as_generator, as_leading, as_numbers, has_dtype
 from .bases import Base, as_base, as_shape
-from .bijections import Bijection, Chain, checked, reads_context, warn_of_rounding
+from .bijections import Bijection, Chain, checked, warn_of_rounding
 from .chunks import in_chunks, map_rows, spans_of
-from .density import Density, InnerFlow, Tensors, Vectors, as_count, as_generator, as_numbers, first_floating
+from .conditional import Conditional
 from .density import FixedStart as FixedStart
+from .density import InnerFlow, Tensors, Vectors
 from .distribution import FlowDistribution
 from .switch import PLAIN, is_eager
 
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
     from ._fast.kernels.rounding import Rounding
 
 
-class Flow(Density):
+class Flow(Conditional):
     """A density over x of a fixed shape, given by a bijection from x to z and a base density of z.
 
     All methods take any leading axes, convert numbers to the flow's dtype, and work in the data's units. Float64 rows
@@ -41,7 +45,8 @@ class Flow(Density):
         embed: a module applied to the context before the bijection sees it, (B, K) or (B, *context_dim) -> (B, K'). A
             context that many rows share is embedded once.
         context_dim: K, or the shape of one context that `embed` takes, such as (1, 64, 64); checked against each
-            context. 0 refuses any context, None takes vectors (K,) of any width.
+            context. 0 refuses any context. None takes any width K, and of another shape than a vector's what `embed`
+            turns into vectors: the number of axes is found out from the first contexts.
 
     Attributes:
         kept_apart: names of its attributes that a density around it sets and keeps in files, whatever the recipe says.
@@ -71,6 +76,8 @@ class Flow(Density):
         context_dim: int | Sequence[int] | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(bijection, Bijection):
+            raise ValueError(f"bijection must be a Bijection, such as a Chain, got {type(bijection).__name__}")
         self.shape = as_shape(shape)
         space = Vectors(self.shape[0]) if len(self.shape) == 1 else Tensors(self.shape)
         self.space: Tensors = space  # type: ignore[override]  # never another one than of tensors
@@ -78,7 +85,8 @@ class Flow(Density):
         self.base = as_base(base, self.shape)
         self.embed = embed
         self.context_dim = context_dim if context_dim is None or isinstance(context_dim, int) else tuple(context_dim)
-        self._reads_context = False  # whether it was seen to
+        if isinstance(self.context_dim, tuple):
+            self.space.context_rank = len(self.context_dim)
         self._rounding_seen = False
         self.recipe: dict[str, Any] | None = None  # name and arguments, by which `save` and `load` rebuild the flow
         self.rounding: Rounding | None = None
@@ -86,7 +94,8 @@ class Flow(Density):
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The hot path: x (B, *shape), context (B, K) -> log p(x) (B,), in nats. One batch axis, the flow's dtype."""
         embedded = self._embedded(context)
-        if embedded is not None and not self._reads_context:
+        if context is not None and embedded is not None and not self._reads_context:
+            self._note_rank(context.ndim - 1)
             self._check_reader(embedded)
         return self._log_prob(x, embedded)
 
@@ -128,6 +137,7 @@ class Flow(Density):
             ValueError: a column is constant, or there are fewer than 2 rows.
         """
         rows, contexts, _ = self._rows(x, context)
+        self._check_context(contexts)
         if contexts is not None and hasattr(self.embed, "initialize"):
             cast(Any, self.embed).initialize(contexts)
         embedded = self._embedded(contexts)
@@ -211,10 +221,8 @@ class Flow(Density):
         """
         if not self.base.has_rsample:
             raise ValueError(f"{type(self.base).__name__} has no reparametrised sample; use sample()")
-        contexts, leading = self._contexts(context)
-        embedded = self._embedded(contexts)
-        self._check_reader(embedded)
-        shape = _as_leading(n)
+        shape = as_leading(n)
+        embedded, leading = self._embedded_contexts(context)
         each = math.prod(shape)
         count = each * math.prod(leading)
         z = self.base.sample(count, generator=as_generator(generator, self._like().device))
@@ -240,18 +248,6 @@ class Flow(Density):
         z, log_det = self._to_latent(x, embedded)
         return self.base.log_prob(z) + log_det
 
-    def _embedded(self, context: Tensor | None) -> Tensor | None:
-        """Contexts (B, K), checked -> (B, K'), what the bijection sees."""
-        self._check_context(context)
-        return context if context is None or self.embed is None else self.embed(context)
-
-    def _check_context(self, context: Tensor | None) -> None:
-        wanted = (self.context_dim,) if isinstance(self.context_dim, int) else self.context_dim
-        got = (0,) if context is None else tuple(context.shape[1:])
-        if wanted is None or got == wanted or (context is None and wanted == (0,)):
-            return
-        raise ValueError(f"expected {_in_words(wanted)}, got {_in_words(got)}")
-
     def _sample(
         self,
         n: int | Sequence[int],
@@ -260,18 +256,45 @@ class Flow(Density):
         with_log_prob: bool,
         hidden_dtype: torch.dtype | None,
     ) -> tuple[Tensor, Tensor | None]:
-        contexts, leading = self._contexts(context)
-        embedded = self._embedded_in_chunks(contexts)
-        shape = _as_leading(n)
+        shape = as_leading(n)
+        embedded, leading = self._embedded_contexts(context)
         each = math.prod(shape)
         total = each * math.prod(leading)
+        x, log_prob = self._draw(total, embedded, None, generator, with_log_prob, hidden_dtype)
+        if hidden_dtype is not None:
+            self._measure_rounding(x, None if embedded is None else embedded.repeat(each, 1), hidden_dtype)
+        x = x.view(*shape, *leading, *self.shape)
+        return x, None if log_prob is None else log_prob.view((*shape, *leading))
+
+    @torch.no_grad()
+    def sample_at(
+        self, index: NDArray[np.int64], contexts: Any, *, generator: torch.Generator | int | None = None
+    ) -> Tensor:
+        """Draws a row for each of some contexts: index (N,) of contexts (M, K) -> (N, *shape)."""
+        self._note_rank(contexts.ndim - 1)
+        embedded, _ = self._embedded_contexts(contexts)
+        places = torch.from_numpy(index).to(self._like().device)
+        return self._draw(len(index), embedded, places, generator, False, None)[0]
+
+    def _draw(
+        self,
+        total: int,
+        embedded: Tensor | None,
+        index: Tensor | None,
+        generator: torch.Generator | int | None,
+        with_log_prob: bool,
+        hidden_dtype: torch.dtype | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Rows (N, *shape) for the contexts of an index (N,), or for all of them in turn, and their log-densities."""
         device = self._like().device
         generator = as_generator(generator, device)
 
         def draw(span: slice) -> tuple[Tensor, Tensor | None]:
             z = self.base.sample(span.stop - span.start, generator=generator)
-            index = torch.arange(span.start, span.stop, device=device)
-            return z, None if embedded is None else embedded[index % len(embedded)]
+            if embedded is None:
+                return z, None
+            rows = torch.arange(span.start, span.stop, device=device)
+            return z, embedded[rows % len(embedded) if index is None else index[span]]
 
         def to_data(z: Tensor, embedded: Tensor | None) -> Sequence[Tensor]:
             x, log_det = self._to_data(z, embedded)
@@ -279,10 +302,7 @@ class Flow(Density):
 
         spans = spans_of(total, math.prod(self.shape), device)
         x, *log_prob = in_chunks(to_data, draw, spans, device, hidden_dtype=hidden_dtype)
-        if hidden_dtype is not None:
-            self._measure_rounding(x, None if embedded is None else embedded.repeat(each, 1), hidden_dtype)
-        x = x.view(*shape, *leading, *self.shape)
-        return x, log_prob[0].view(*shape, *leading) if log_prob else None
+        return x, log_prob[0] if log_prob else None
 
     def _score(self, rows: Tensor, embedded: Tensor | None, hidden_dtype: torch.dtype | None = None) -> Tensor:
         (log_prob,) = map_rows(
@@ -298,10 +318,6 @@ class Flow(Density):
         exact, rounded = self._score(rows, embedded), self._score(rows, embedded, hidden_dtype)
         self.rounding = fast.compare(rounded, exact, warn=self.rounding is None)
 
-    def _like(self) -> Tensor:
-        """A tensor with the dtype and device of the flow."""
-        return first_floating(self.parameters(), self.base.buffers(), self.buffers())
-
     def _rows(
         self, x: Any, context: Any, embed: bool = False, latent: bool = False
     ) -> tuple[Tensor, Tensor | None, tuple[int, ...]]:
@@ -311,15 +327,16 @@ class Flow(Density):
         loss of digits that shows is told.
         """
         given, keeps = x, self.bijection.takes_float64 and not latent
-        x = as_numbers(x, "x", self._like(), torch.float64 if keeps and not _holds(x, self._like().dtype) else None)
+        x = as_numbers(x, "x", self._like(), torch.float64 if keeps and not has_dtype(x, self._like().dtype) else None)
         rank = len(self.shape)
         if x.ndim < rank or tuple(x.shape[x.ndim - rank :]) != self.shape:
             raise ValueError(f"expected x of shape (..., {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
         leading = tuple(x.shape[: x.ndim - rank])
-        if not (keeps or latent or self._rounding_seen) and _holds(given, torch.float64) and is_eager():
+        if not (keeps or latent or self._rounding_seen) and has_dtype(given, torch.float64) and is_eager():
             self._rounding_seen = True
             warn_of_rounding(given, x.detach().reshape(-1, math.prod(self.shape)))
-        contexts, context_leading = self._contexts(context)
+        read = self._embedded_contexts if embed else self._contexts
+        contexts, context_leading = read(context, leading)
         if contexts is not None:
             try:
                 leading = tuple(torch.broadcast_shapes(leading, context_leading))
@@ -330,60 +347,15 @@ class Flow(Density):
                     "context_dim"
                 ) from None
             x = x.expand(*leading, *self.shape)
-        contexts = self._embedded_in_chunks(contexts) if embed else contexts
-        if contexts is not None:
             context_shape = contexts.shape[1:]
             contexts = contexts.view(*context_leading, *context_shape).expand(*leading, *context_shape)
             contexts = contexts.reshape(-1, *context_shape)
         return x.reshape(-1, *self.shape), contexts, leading
 
-    def _contexts(self, context: Any) -> tuple[Tensor | None, tuple[int, ...]]:
-        """context (*M, K) -> (M, K), the leading axes *M."""
-        if context is None:
-            return None, ()
-        keeps = getattr(self.embed, "takes_float64", False) and not _holds(context, self._like().dtype)
-        context = as_numbers(context, "context", self._like(), torch.float64 if keeps else None)
-        rank = len(self.context_dim) if isinstance(self.context_dim, tuple) else 1
-        if context.ndim < rank:
-            raise ValueError(f"expected a context with at least {rank} axes, got shape {tuple(context.shape)}")
-        leading, context_shape = context.shape[: context.ndim - rank], context.shape[context.ndim - rank :]
-        return context.reshape(-1, *context_shape), tuple(leading)
-
-    def _embedded_in_chunks(self, contexts: Tensor | None) -> Tensor | None:
-        """As `_embedded`, for any number of contexts."""
-        if contexts is None or self.embed is None:
-            embedded = self._embedded(contexts)
-        else:
-            (embedded,) = map_rows(lambda part, _: (cast(Tensor, self._embedded(part)),), contexts, module=self.embed)
-        self._check_reader(embedded)
-        return embedded
-
-    def _check_reader(self, embedded: Tensor | None) -> None:
-        """Raises ValueError, at the first context, if no layer reads it: the flow would be an unconditional one."""
-        if embedded is None or self._reads_context or not is_eager() or not len(embedded):
-            return
-        row = torch.zeros(1, *self.shape, dtype=embedded.dtype, device=embedded.device)
-        if not reads_context(self.bijection, row, embedded[:1]):
-            raise ValueError(
-                f"a context of shape {tuple(embedded.shape[1:])} came, but no layer of this flow reads one: give the "
-                "layers' networks a context_dim, or leave the context out"
-            )
-        self._reads_context = True
-
 
 def initialize(flow: Flow, x: Any, context: Any = None) -> None:
     """Calls `flow.initialize(x, context)`: see `Flow.initialize`."""
     flow.initialize(x, context)
-
-
-def _as_leading(n: int | Sequence[int]) -> tuple[int, ...]:
-    """How many samples, or the shape of their leading axes -> that shape."""
-    return tuple(map(as_count, n)) if isinstance(n, tuple | list) else (as_count(n),)
-
-
-def _holds(values: Any, dtype: torch.dtype) -> bool:
-    """Whether a tensor or an array has a dtype."""
-    return str(getattr(values, "dtype", None)).removeprefix("torch.") == str(dtype).removeprefix("torch.")
 
 
 def _hidden_dtype(precision: str | None) -> torch.dtype | None:
@@ -393,7 +365,3 @@ def _hidden_dtype(precision: str | None) -> torch.dtype | None:
     if not fast:
         raise ValueError(f"precision={precision!r} needs the fast path, which PUSHFORWARD_PLAIN switches off")
     return fast.hidden_dtype(precision)
-
-
-def _in_words(shape: tuple[int, ...]) -> str:
-    return "no context" if shape == (0,) else f"a context of shape ({', '.join(map(str, ('N', *shape)))})"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .density import Density, FixedStart, InnerFlow, Space, as_count, as_generator
+from .arguments import as_generator
+from .density import Density, FixedStart, InnerFlow, Space
 
 if TYPE_CHECKING:
     from .flow import Flow
@@ -98,10 +102,22 @@ class Mixture(Density):
         Raises:
             ValueError: as the densities' own.
         """
+        if settings.get("precision") is not None:
+            return self._rounded(x, context, settings)
         without_noise = {name: value for name, value in settings.items() if name != "noise"}
         return self.combine(
             torch.stack([d.log_prob(x, context, **(settings if d.takes_noise else without_noise)) for d in self])
         )  # fmt: skip
+
+    def _rounded(self, x: Any, context: Any, settings: dict[str, Any]) -> Tensor:
+        """As `log_prob`, with rounded products: members warn of their rounding each, and one warning tells enough."""
+        parts = []
+        for k, density in enumerate(self):
+            with warnings.catch_warnings():
+                if k > 0:
+                    warnings.filterwarnings("ignore", "precision='bf16'")
+                parts.append(density.log_prob(x, context, **settings))
+        return self.combine(torch.stack(parts))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The hot path: x (B, *shape), context (B, K) -> log p(x) (B,), in nats."""
@@ -122,38 +138,56 @@ class Mixture(Density):
         return (log_probs + log_weights.view(-1, *[1] * (log_probs.ndim - 1))).logsumexp(0)
 
     @torch.no_grad()
-    def sample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Any:
+    def sample(
+        self, n: int | Sequence[int], context: Any = None, *, generator: torch.Generator | int | None = None
+    ) -> Any:
         """Draws n rows, or n for each context, each of a density chosen by the weights.
 
         Raises:
             ValueError: n is negative, or as the densities' own.
         """
-        n = as_count(n)
+        self.note_context(context)
+        contexts, index, count = self.space.index_contexts(n, context)
+        rows = self._draw(count, index, contexts, generator)
+        return self.space.unflatten_samples(rows, n, context)
+
+    def sample_at(
+        self, index: NDArray[np.int64], contexts: Any, *, generator: torch.Generator | int | None = None
+    ) -> Any:
+        """Draws a row for each of some contexts: index (N,) of M contexts -> N rows of the space."""
+        return self._draw(len(index), index, contexts, generator)
+
+    def note_context(self, context: Any) -> None:
+        """Finds out how many axes one context has, where that is open."""
+        self[0].note_context(context)
+
+    @torch.no_grad()
+    def _draw(
+        self, count: int, index: NDArray[np.int64], contexts: Any, generator: torch.Generator | int | None
+    ) -> Any:
+        """So many rows, of contexts by their numbers (N,) where there are any."""
         generator = as_generator(generator, self.weights.device)
-        contexts, count = self.space.expand_context(n, context)
         device = self.weights.device if generator is None else generator.device
         weights = self.weights.to(device)
         chosen = (
             torch.multinomial(weights, count, replacement=True, generator=generator) if count else weights[:0].long()
         )
-        parts, rows = [], []
+        parts, order = [], []
         for k, density in enumerate(self):
-            index = (chosen == k).nonzero()[:, 0]
-            if len(index) == 0 and (count or k):  # of no rows at all, the first density gives the kind
+            rows = (chosen == k).nonzero()[:, 0].cpu().numpy()
+            if len(rows) == 0 and (count or k):  # of no rows at all, the first density gives the kind
                 continue
-            part = (
-                density.sample(len(index), generator=generator)
+            parts.append(
+                self.space.flatten_samples(density.sample(len(rows), generator=generator))
                 if contexts is None
-                else density.sample(1, contexts[index.cpu().numpy()], generator=generator)
+                else density.sample_at(index[rows], contexts, generator=generator)
             )
-            parts.append(self.space.flatten_samples(part))
-            rows.append(index)
-        order = torch.cat(rows).argsort().cpu().numpy()
-        return self.space.unflatten_samples(self.space.join(parts)[order], n, context)
+            order.append(rows)
+        return self.space.join(parts)[np.concatenate(order).argsort()]
 
     @torch.no_grad()
     def sample_with_log_prob(
-        self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None
+        self, n: int | Sequence[int], context: Any = None, *, generator: torch.Generator | int | None = None
     ) -> tuple[Any, Tensor]:
         """As `sample`, with the mixture's log-density of each row, in nats."""
         x = self.sample(n, context, generator=generator)

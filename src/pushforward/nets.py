@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .scale import look_at_scale
 from .switch import PLAIN
 
 fast: Any = None
@@ -64,10 +65,11 @@ class MLP(nn.Module):
         super().__init__()
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
-        if width < 1 or hidden_layers < 0 or features_in < 0 or features_out < 0 or context_dim < 0:
+        given = [features_in, features_out, hidden_layers, context_dim]
+        if not all(isinstance(size, int) and size >= 0 for size in given) or not isinstance(width, int) or width < 1:
             raise ValueError(
-                "expected width >= 1 and hidden_layers, features_in, features_out, context_dim >= 0, got "
-                f"{width}, {hidden_layers}, {features_in}, {features_out}, {context_dim}"
+                "expected whole numbers width >= 1 and features_in, features_out, hidden_layers, context_dim >= 0, got "
+                f"{', '.join(map(repr, [width, *given]))}"
             )
         self.activation = activation
         self.residual = residual
@@ -117,7 +119,8 @@ class MLP(nn.Module):
 class StandardizeContext(nn.Module):
     """Shifts and scales a context to mean 0 and standard deviation 1, as measured on the training rows.
 
-    It is the identity until `initialize` saw data. A constant column is only shifted.
+    It is the identity until `initialize` saw data, and warns once where training contexts are far from unit scale. A
+    constant column is only shifted.
 
     Args:
         context_dim: K, the width of the context.
@@ -152,4 +155,5 @@ class StandardizeContext(nn.Module):
 
     def forward(self, context: Tensor) -> Tensor:
         """context (B, K) -> (B, K)."""
+        look_at_scale(self, context, "contexts")
         return (context - self.mean) / self.std

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..density import as_generator
+from ..arguments import as_generator
 from .base import Baseline, choose
 
 PSEUDO_COUNT = 0.5  # added to each count (Krichevsky and Trofimov 1981)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..density import as_generator
+from ..arguments import as_generator
 from .base import COUNTS, WORK, Baseline, choose
 
 _FACTORS = (1, 2, 3, 5, 8)

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..density import as_generator
+from ..arguments import as_generator
 from .base import Baseline
 
 

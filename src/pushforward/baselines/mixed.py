@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..density import as_generator
+from ..arguments import as_generator
 from .base import Baseline, choose
 from .frequencies import PSEUDO_COUNT
 

@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..switch import is_eager
+from ..scale import look_at_scale
 from .base import Bijection, check_channels, log_det_of_sites
 from .elementwise import inverse_soft_clamp, soft_clamp
 
-_UNIT = (0.1, 10.0)  # root mean squares of a column that need no scale
 _SHOWS = 1e-3  # standard deviations, a rounding that is told
 _FAR = 1e5  # beyond it float32 holds steps of a hundredth and more
 
@@ -41,7 +40,6 @@ class Standardize(Bijection):
     mean: Tensor
     std: Tensor
     initialized: Tensor
-    _looked = False  # whether the first rows were looked at
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -52,9 +50,7 @@ class Standardize(Bijection):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S) -> z (B, C, *S), log_det (B,)."""
-        if not self._looked and torch.is_grad_enabled() and is_eager() and len(x) > 1:
-            self._looked = True
-            self._warn_of_scale(x)
+        look_at_scale(self, x)
         mean, std = _per_channel(self.mean, x), _per_channel(self.std, x)
         return ((x - mean) / std).to(self.std.dtype), log_det_of_sites(-self.std.log().sum(), x)
 
@@ -76,23 +72,6 @@ class Standardize(Bijection):
             self.std.copy_(std)
             self.initialized.fill_(True)
         return self(x)[0]
-
-    @torch.no_grad()
-    def _warn_of_scale(self, x: Tensor) -> None:
-        """Warns where no scale was measured and x (B, C, *S) has another than 1."""
-        if self.initialized:
-            return
-        values = x.double().transpose(0, 1).flatten(1)
-        size = values.square().mean(1).sqrt()
-        far = ((size > _UNIT[1]) | ((size < _UNIT[0]) & (size > 0))).nonzero().flatten().tolist()
-        if far:
-            mean, std = float(values[far[0]].mean()), float(values[far[0]].std(correction=0))
-            warnings.warn(
-                "Standardize saw no data and is the identity, but the rows are far from unit scale (column "
-                f"{far[0]}: mean {mean:.3g}, standard deviation {std:.3g}): before a training loop of your own call "
-                "flow.initialize(x), as fit and train do",
-                stacklevel=2,
-            )
 
 
 class ActNorm(Bijection):

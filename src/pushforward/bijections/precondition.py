@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..scale import look_at_scale
 from ..switch import is_eager
 from .base import Bijection, check_channels, log_det_of_sites, sum_event
 from .marginals import MOST_KNOTS, Knots, bend, fitted_knots, line, unbend
@@ -33,7 +34,8 @@ class Precondition(Bijection):
     fold gives logarithmic tails beyond +-4: it is the identity up to 4, and sign(y) (4 + 3 log(1 + (|y| - 4) / 3)) from
     there on. bend is an increasing spline of each column with straight or logarithmic tails, the identity where columns
     need none. z has the dtype of the flow; the log-determinant is a float64, so that columns with condition numbers of
-    1e12 are scored well by float32 networks. It starts as the fold alone; `initialize` measures all of it.
+    1e12 are scored well by float32 networks. It starts as the fold alone; `initialize` measures all of it, and a
+    training without it on rows far from unit scale is warned of, once.
 
     Nothing of it is trained, so that a training maps its rows once, before the first step: see `Density.fixed_start`.
 
@@ -75,6 +77,7 @@ class Precondition(Bijection):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S) of any dtype -> z (B, C, *S), log_det (B,) float64."""
+        look_at_scale(self, x)
         rows, log_slope = x.double().movedim(1, -1), None
         if self._is_to_bend():
             rows, log_slope = bend(rows, self._bends())

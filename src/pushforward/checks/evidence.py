@@ -25,11 +25,21 @@ class Rows:
 
     Attributes:
         values: as the space reads them.
-        context: (N, K), of a density that is conditional on numbers beside the rows; else None.
+        context: (N, K) or (N, *context_dim), of a density that is conditional on numbers beside the rows; else None.
     """
 
     values: Any
     context: Tensor | None = None
+
+    @property
+    def flat_context(self) -> Tensor | None:
+        """The context of each row as a vector (N, K)."""
+        return None if self.context is None else self.context.flatten(1)
+
+    @property
+    def context_width(self) -> int:
+        """K, of `flat_context`; 0 without a context."""
+        return 0 if self.flat_context is None else self.flat_context.shape[1]
 
     def __len__(self) -> int:
         return len(self.values)
@@ -90,7 +100,7 @@ class Evidence:
     @cached_property
     def feature_list(self) -> list[Feature]:
         """What the columns of `features` are; those of the context come last."""
-        names, width = self.names, 0 if self.test.context is None else self.test.context.shape[1]
+        names, width = self.names, self.test.context_width
         own = self.density.space.names
         features = self.density.space.feature_list
         renamed = [f._replace(name=names[f.column]) if f.name == own[f.column] else f for f in features]
@@ -99,7 +109,7 @@ class Evidence:
     def features(self, rows: Rows) -> Array:
         """Rows, and their contexts, as a matrix (N, F)."""
         matrix = self.density.space.features(rows.values)
-        return matrix if rows.context is None else np.hstack([matrix, as_array(rows.context)])
+        return matrix if rows.flat_context is None else np.hstack([matrix, as_array(rows.flat_context)])
 
     @cached_property
     def varying(self) -> list[int]:

@@ -145,12 +145,12 @@ def _baselines(e: Evidence) -> dict[str, tuple[str, Array]]:
 def _scores(e: Evidence, fit: Rows, rows: Rows) -> dict[str, tuple[str, Array]]:
     """By name the label and the log-densities of rows, in data units, of what `fit_baselines` fits to others."""
     space = e.density.space
-    given = space.encode_given(fit.values) if fit.context is None else fit.context
+    given = space.encode_given(fit.values) if fit.context is None else fit.flat_context
     sizes = space.given_sizes if fit.context is None else ()
     x = space.encode(fit.values, e.seed)
     fitted = fit_baselines(_spread(e, x) if e.constant else x, space.sizes, given, e.seed, context_sizes=sizes)
     return {
-        name: (baseline.label, as_array(space.wrap(baseline).log_prob(rows.values, rows.context)))
+        name: (baseline.label, as_array(space.wrap(baseline).log_prob(rows.values, rows.flat_context)))
         for name, baseline in fitted.items()
     }
 

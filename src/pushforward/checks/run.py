@@ -73,8 +73,9 @@ def check(
             validation.
         train: rows that it was trained on: baselines are fitted to them, and samples are compared with them. Without
             them, baselines are fitted crosswise to halves of the test rows.
-        context: (N, K), of the test rows, where the density is conditional on numbers beside its rows.
-        train_context: (M, K), of the training rows.
+        context: (N, K) or (N, *context_dim), of the test rows, where the density is conditional on numbers beside its
+            rows.
+        train_context: (M, K) or (M, *context_dim), of the training rows.
         columns: names for the report, in place of the space's.
         row_numbers: (N,), what the report calls the test rows by; 0 to N - 1 when None.
         questions: which to answer: "ranking", "probabilities", "samples", of which the last costs most.
@@ -160,8 +161,8 @@ def _read(density: Density, source: Any, context: Any, name: str) -> Rows:
         raise ValueError(f"the rows of this density hold their context, {', '.join(space.given)}: leave out context")
     given = torch.as_tensor(context if isinstance(context, Tensor) else np.asarray(context, float), device=device)
     given = given[:, None] if given.ndim == 1 else given
-    given = given.expand(len(values), -1) if len(given) == 1 else given
-    if given.ndim != 2 or len(given) != len(values):
+    given = given.expand(len(values), *given.shape[1:]) if len(given) == 1 else given
+    if len(given) != len(values):
         raise ValueError(f"expected as many contexts as rows of {name}, got {len(given)} and {len(values)}")
     if not bool(given.isfinite().all()):
         raise ValueError(f"the context of {name} must hold finite numbers alone")

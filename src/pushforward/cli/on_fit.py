@@ -43,8 +43,12 @@ def fit(
     _check_arguments(recipe, model)
     check_settings(training)
     prepare_file(out, (".safetensors",))
-    table, schema, facts = _read(data, reading, columns, drop, kinds)
     context = [] if given is None else split_names(given, "--given")
+    table, schema, facts = _read(data, reading, columns, drop, kinds)
+    for name in context:
+        if name not in schema.names:
+            known = listed(list(map(repr, schema.names)), 20)
+            raise ValueError(f"--given: {data} has no column {name!r}; it has {known}")
     if context:
         say("given", listed(context))
     test, rest, _ = parted(table)
@@ -114,6 +118,7 @@ def split_names(text: str, option: str) -> list[str]:
 
 def _check_arguments(recipe: str, model: dict[str, Any]) -> None:
     """Tells of options that a recipe does not take; "auto" takes those of all recipes."""
+    _check_values(recipe, model)
     chosen = {name: inspect.signature(RECIPES[name]).parameters for name in (RECIPES if recipe == "auto" else [recipe])}
     for option in model:
         if not all(option in known for known in chosen.values()):
@@ -121,6 +126,15 @@ def _check_arguments(recipe: str, model: dict[str, Any]) -> None:
             raise ValueError(
                 f"--{option.replace('_', '-')} is an option of {' and '.join(takers)}, not of --recipe {recipe}"
             )
+
+
+def _check_values(recipe: str, model: dict[str, Any]) -> None:
+    """Tells of values that a recipe refuses before anything is read, by building the smallest flow with them."""
+    for name in RECIPES if recipe == "auto" else [recipe]:
+        known = inspect.signature(RECIPES[name]).parameters
+        if all(option in known for option in model):
+            small = {"depth": 1, "width": 1}
+            RECIPES[name](2, **(small | {k: v for k, v in model.items() if k not in small or v < 1}))
 
 
 def _asked_kinds(table: TableFile, columns: str | None, drop: str | None, kinds: str | None) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import warnings
 from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,7 @@ def sample(
                     f"{given} lacks {frames.columns_text(absent)} of the model; it has {frames.quoted(file.names)}"
                 )
             for batch in file.batches(max(1, _DRAWN // each)):
+                _check_given(density, batch, given)
                 contexts += len(batch)
                 for rows in _draws(density, each, batch.select(space.given), generator):
                     writer.write(rows)
@@ -106,6 +108,23 @@ def _draws(density: Density, n: int, context: Frame | None, generator: torch.Gen
         drawn = density.sample(min(_DRAWN, n - start), context, generator=generator)
         frame = frames.read(density.space.flatten_samples(drawn))
         yield frame if frame.named else frame.rename(density.space.names)
+
+
+def _check_given(density: Density, batch: Frame, path: str) -> None:
+    """Raises ValueError where a given category was never seen, with the nearest of those that were."""
+    for kind in getattr(density.space, "conditions", ()):
+        known = [*getattr(kind, "categories", ())]
+        if not known:
+            continue
+        codes, labels = batch.column(kind.name).as_texts()
+        for label in (str(labels[code]) for code in np.unique(codes[codes >= 0])):
+            text = label.strip().lower() if kind.dtype == "bool" else label
+            if text not in known:
+                near = get_close_matches(text, known, 1, 0.0)
+                raise ValueError(
+                    f"{path}: the model never saw {label!r} in the given column {kind.name!r}; the nearest that it "
+                    f"knows is {near[0]!r}, of {count(len(known), 'value')}"
+                )
 
 
 class _Unseen:

@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 
 Numbers: TypeAlias = NDArray[np.int64] | NDArray[np.uint64] | NDArray[np.float64]
 MISSING = ("", "na", "n/a", "nan", "null", "none")  # cells of a file that hold nothing, in lower case, without blanks
-FORMS = ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S")  # of times
+FORMS = (  # of times; the last two are those that pandas and JavaScript write into JSON
+    "%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S",
+    "%Y-%m-%dT%H:%M:%S.000", "%Y-%m-%dT%H:%M:%S.000Z",
+)  # fmt: skip
 _DATE = r"^\s*\d{4}-\d\d-\d\d"
 _PLAIN = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"  # numbers that Arrow reads, but for the sign in front
 _PERHAPS = r"^[+-]?([\d_]+\.?[\d_]*([eE][+-]?[\d_]+)?|\.[\d_]+([eE][+-]?[\d_]+)?|[iI][nN][fF]([iI][nN][iI][tT][yY])?)$"

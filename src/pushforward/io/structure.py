@@ -76,6 +76,8 @@ def _text(value: Any, depth: int = 0) -> str:
         return f"({', '.join(f'{key}: {_text(part, depth + 1)}' for key, part in value.items())})"
     if is_dataclass(value) and not isinstance(value, type):
         parts = {field.name: getattr(value, field.name) for field in fields(value)}
+    elif isinstance(value, nn.Module):
+        parts = {"structure": structure(value), "tensors": value.state_dict()}
     elif isinstance(value, Distribution | Transform):
         parts = {key: part for key, part in sorted(vars(value).items()) if isinstance(part, _PARTS)}
     else:
@@ -83,7 +85,7 @@ def _text(value: Any, depth: int = 0) -> str:
     return f"{type(value).__name__}({', '.join(f'{k}={_text(part, depth + 1)}' for k, part in parts.items())})"
 
 
-_PARTS = (int, float, Tensor, list, tuple, Distribution, Transform)
+_PARTS = (int, float, Tensor, list, tuple, dict, nn.Module, Distribution, Transform)
 
 
 def _numbers(tensor: Tensor) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from os import PathLike
@@ -16,18 +17,18 @@ from torch import Tensor
 from .atomic import atomic
 
 FORMAT_VERSION = 2
-_KEY = "pushforward"
+_KEY, _CHECKSUM = "pushforward", "checksum"
 
 
 def write_tensors(path: str | PathLike[str], tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Writes tensors under a JSON header, atomically."""
-    try:
-        text = json.dumps(header)
-    except TypeError as error:
-        raise ValueError(f"the header of a model file must be JSON-able: {error}") from None
+    """Writes tensors under a JSON header with a checksum of both, atomically."""
     # What shares memory is cut apart: a file holds each tensor by itself.
     alone = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
-    data = serialize(alone, metadata={_KEY: text})
+    try:
+        header = dict(header) | {_CHECKSUM: _checksum(header, alone)}
+        data = serialize(alone, metadata={_KEY: json.dumps(header)})
+    except TypeError as error:
+        raise ValueError(f"the header of a model file must be JSON-able: {error}") from None
     with atomic(path) as part:
         part.write_bytes(data)
 
@@ -37,7 +38,7 @@ def read_tensors(path: str | PathLike[str], only_header: bool = False) -> tuple[
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is damaged or is none of ours.
+        ValueError: it is damaged or is none of ours. Files of before have no checksum, and are taken as they are.
     """
     if Path(path).is_dir():
         raise IsADirectoryError(f"{path} is a folder, expected a model file")
@@ -63,4 +64,17 @@ def read_tensors(path: str | PathLike[str], only_header: bool = False) -> tuple[
             f"{path} has format version {header['format_version']}, this pushforward reads up to {FORMAT_VERSION}: "
             "please upgrade"
         )
+    checksum = header.pop(_CHECKSUM, None)
+    if checksum is not None and not only_header and checksum != _checksum(header, tensors):
+        raise ValueError(f"{path} is damaged: it does not hold what was written, by its checksum")
     return header, tensors
+
+
+def _checksum(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a header without its checksum and of tensors: their names, dtypes, shapes and bytes."""
+    known = {name: value for name, value in header.items() if name != _CHECKSUM}
+    digest = hashlib.sha256(json.dumps(json.loads(json.dumps(known)), sort_keys=True).encode())
+    for name, t in sorted(tensors.items()):
+        digest.update(f"{name} {t.dtype} {tuple(t.shape)}".encode())
+        digest.update(t.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -91,6 +91,8 @@ def stack(
         raise ValueError(f"mixing must be {', '.join(mixings[:-1])} or {mixings[-1]}, got {mixing!r}")
     if mixing == "auto":
         mixing = "lu" if features > 2 else "flip"
+    if not isinstance(seed, int | None):
+        raise ValueError(f"seed must be a whole number or None, got {seed!r}")
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     conditioner = functools.partial(
         MLP, width=check_size("width", width), hidden_layers=check_size("hidden_layers", hidden_layers),

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..density import Density, InnerFlow, as_count, as_generator
+from ..arguments import as_count, as_generator
+from ..density import Density, InnerFlow
 from ..io.frames import Frame, concat, read
 from ..io.registry import Builder, describe, register
 from .noise import uniforms

@@ -355,10 +355,12 @@ class _Training:
         weights: Tensor | None = None,
     ) -> Fit:  # fmt: skip
         """One training, with figures moved by what the part does not see."""
-        offset, val_offset = self.offset, self.val_offset
+        offset, val_offset, name = self.offset, self.val_offset, ""
+        if self.inner.mass is not None and self.inner.flow is not None:
+            name = "states of cells" if part is self.inner.mass else "whole rows"
         settings = {k: v for k, v in settings.items() if v is not None} | {
             "val_fraction": 0.0, "check": False, "seed": self.seed,
-            "progress": lambda epoch: self.report(epoch.shifted(offset, val_offset)),
+            "progress": lambda epoch: self.report(epoch.shifted(offset, val_offset, name)),
         }  # fmt: skip
         result = fit(part, data, val, context=context, weights=weights, **settings)
         return Fit([epoch.shifted(offset, val_offset) for epoch in result.epochs], result.stopped, part)

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arguments import as_generator
 from ..bijections import Precondition
 from ..bijections.precondition import whitening
-from ..density import Density, InnerFlow, Vectors, as_generator
+from ..density import Density, InnerFlow, Vectors
 from ..flow import Flow
 from ..io.registry import Builder, describe, register
 from ..mixture import Mixture

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..density import Density, Vectors, as_generator
+from ..arguments import as_generator
+from ..density import Density, Vectors
 from ..training.objective import Batch
 
 _SCORED_ROWS = 2048  # whose hidden units stay in cache, so that memory is flat in the number of rows

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..density import Density, Feature, Space, as_generator
+from ..arguments import as_generator
+from ..density import Density, Feature, Space
 from ..io.frames import Column, Frame, concat, read
 from ..io.names import columns_text, quoted
 from ..io.tables import write_table
@@ -308,19 +309,19 @@ class Columns(Space):
             raise ValueError(f"the given table lacks the columns {quoted(absent)}")
         return self.chosen(frame, [c.name for c in self.conditions])
 
-    def expand_context(self, n: int, context: Any) -> tuple[Frame | None, int]:
-        """-> the given columns, each row n times, and their number; (None, n) where nothing is given."""
+    def index_contexts(self, n: int, context: Any) -> tuple[Frame | None, NDArray[np.int64], int]:
+        """-> the given columns, each row's number n times, and how many; (None, none, n) where nothing is given."""
         frame = self.contexts(context)
         if frame is None:
-            return None, n
-        frame = frame[np.repeat(np.arange(len(frame)), n)]
-        return frame, len(frame)
+            return None, np.empty(0, dtype=np.int64), n
+        index = np.repeat(np.arange(len(frame)), n)
+        return frame, index, len(index)
 
     def flatten_samples(self, drawn: Any) -> Frame:
         """What `sample` returned, as rows."""
         return read(drawn)
 
-    def unflatten_samples(self, rows: Frame, n: int, context: Any) -> Any:
+    def unflatten_samples(self, rows: Frame, n: Any, context: Any) -> Any:
         """Rows as a pyarrow Table."""
         return rows.to_arrow()
 

@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..arguments import as_numbers, first_floating
 from ..chunks import map_rows
-from ..density import Density, FixedStart, Tensors, as_numbers, first_floating
+from ..density import Density, FixedStart, Tensors
 from .auto import UNLIMITED
 from .objective import Batch
 
@@ -142,6 +143,8 @@ def as_rows(
     contexts = None
     if context is not None:
         contexts = as_numbers(context, "context", reference, dtype)
+        if contexts.ndim == 0:
+            raise ValueError(f"expected a context of shape (N, K), or (K,) for all rows, got the number {context!r}")
         if contexts.ndim < 2 or len(contexts) == 1:  # one for all
             contexts = contexts.reshape(1, *contexts.shape[-1:] if contexts.ndim < 2 else contexts.shape[1:])
             contexts = contexts.expand(len(rows), *contexts.shape[1:])

@@ -82,9 +82,7 @@ def train(
         weights: (N,), not negative: how much each row counts.
         {settings}
 
-    Within the loop the density has the weights of the last step. A loop that is left early gives the best ones back
-    when the generator is closed, at the latest when nothing refers to it: `with contextlib.closing(train(...)) as
-    epochs` closes it in time.
+    Within the loop, and when it is left early, the density has the best weights so far.
 
     Yields:
         An `Epoch` after each pass over the data, and every 500 steps of longer passes.
@@ -133,12 +131,14 @@ def train(
                     lr_factor = run.lr_factor()
                     bad = members.step(losses, lr_factor, run.ema_weight(part.x.shape[1] / size))
                     run.count(losses, bad, part.x.shape[1], lr_factor)
+                    run.validate_early()
                 epoch = run.record()
             if run.step == 0:
                 warnings.warn(f"{seconds:g} s were over before the first step: the flow is not trained", stacklevel=2)
             elif saved is not None and run.seen == 0:  # after a whole pass
                 saved.write(trained, members, generator, run.state())
-            yield epoch.shifted(offset, val_offset)
+            with members.averaged(best=True):  # whoever leaves the loop here has them, and who goes on loses nothing
+                yield epoch.shifted(offset, val_offset)
     finally:
         members.release()
 

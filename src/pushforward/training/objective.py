@@ -71,6 +71,16 @@ def one_number(value: Tensor) -> Tensor:
     return value.reshape(()) if value.ndim else value
 
 
+def learn(loss: Tensor) -> Tensor:
+    """Adds the gradients of a loss () to those of its parameters -> the loss, without a graph.
+
+    One that depends on no parameter, such as that of volume-preserving layers before a uniform base, has none to add.
+    """
+    if loss.requires_grad:
+        loss.backward()
+    return loss.detach()
+
+
 def negative_log_likelihood(density: Density, batch: Batch) -> Tensor:
     """The mean of -log p(x) over the rows, in nats a row: maximum likelihood. -> ()."""
     return -batch.mean(density(batch.x, batch.context))

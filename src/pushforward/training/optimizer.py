@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..density import Density
 from ..switch import PLAIN
-from .objective import Batch, negative_log_likelihood, one_number
+from .objective import Batch, learn, negative_log_likelihood, one_number
 from .settings import TrainSettings
 
 fast: Any = None
@@ -51,8 +51,8 @@ class Steps(Protocol):
         """
         ...
 
-    def averaged(self) -> Any:
-        """A context within which the densities have the averaged weights."""
+    def averaged(self, best: bool = False) -> Any:
+        """A context within which the densities have the averaged weights, or the best averages so far."""
         ...
 
     def keep_best(self, member: int) -> None:
@@ -105,9 +105,7 @@ class TorchSteps:
     def losses(self, batch: Batch) -> Tensor:
         """-> (1,), and sets the gradients."""
         self.optimizer.zero_grad()
-        loss = self._loss(batch)
-        loss.backward()
-        return loss.detach()[None]
+        return learn(self._loss(batch))[None]
 
     @torch.no_grad()
     def step(self, losses: Tensor, lr_factor: float, ema_weight: float) -> Tensor:
@@ -124,10 +122,10 @@ class TorchSteps:
         return losses.new_full((1,), float(bad))
 
     @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Within, the density has the averaged weights."""
+    def averaged(self, best: bool = False) -> Iterator[None]:
+        """Within, the density has the averaged weights, or the best averages so far."""
         current = self._copy()
-        self._set(self.average)
+        self._set(self.best if best and self.best is not None else self.average)
         try:
             yield
         finally:
@@ -235,12 +233,20 @@ class Members:
         return torch.cat(bad)
 
     @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Within, all members have their averaged weights."""
+    def averaged(self, best: bool = False) -> Iterator[None]:
+        """Within, all members have their averaged weights, or the best averages so far with the buffers of then."""
+        current = [{name: b.clone() for name, b in density.named_buffers()} for density in self._densities]
         with ExitStack() as stack:
             for group in self.groups:
-                stack.enter_context(group.averaged())
-            yield
+                stack.enter_context(group.averaged(best))
+            if not best:
+                yield
+                return
+            self._set_buffers(self._buffers)
+            try:
+                yield
+            finally:
+                self._set_buffers(current)
 
     def keep_best(self, member: int) -> None:
         """The averaged weights of a member are the best so far."""
@@ -262,7 +268,11 @@ class Members:
         """Leaves all members with their best weights."""
         for group in self.groups:
             group.release()
-        for density, kept in zip(self._densities, self._buffers, strict=True):
+        self._set_buffers(self._buffers)
+
+    @torch.no_grad()
+    def _set_buffers(self, values: list[dict[str, Tensor]]) -> None:
+        for density, kept in zip(self._densities, values, strict=True):
             for name, buffer in density.named_buffers():
                 if name in kept:
                     buffer.copy_(kept[name])
@@ -284,7 +294,15 @@ class Members:
 def _loss(member: Density, settings: TrainSettings) -> Loss:
     """The objective of a member, as a function of the batch."""
     called: Any = torch.compile(member, dynamic=True) if settings.compile else member
-    return lambda batch: one_number(settings.objective(called, batch))
+
+    def loss(batch: Batch) -> Tensor:
+        value = one_number(settings.objective(called, batch))
+        # The likelihood of volume-preserving layers before a uniform base is the same for all parameters.
+        if not value.requires_grad and settings.objective is not negative_log_likelihood:
+            raise ValueError("the objective returned a number that depends on no trainable parameter")
+        return value
+
+    return loss
 
 
 def _steps(members: Sequence[Density], settings: TrainSettings) -> Sequence[Steps]:

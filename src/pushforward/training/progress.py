@@ -33,6 +33,7 @@ class Epoch:
         skipped: batches skipped so far because their loss or gradient was not finite.
         stopped: on the last record, why the run ended: "done", "early" or "diverged"; else None.
         best_val_nll: the lowest validation so far, that before the first step included; None without validation.
+        part: what is trained, where a model is trained in parts; "" where there are none.
     """
 
     epoch: float
@@ -45,11 +46,12 @@ class Epoch:
     skipped: int
     stopped: str | None = None
     best_val_nll: float | None = None
+    part: str = ""
 
-    def shifted(self, train: float, val: float) -> Epoch:
+    def shifted(self, train: float, val: float, part: str = "") -> Epoch:
         """With figures moved, in nats, by what a part of a model does not see."""
         val_nll, best = (None if v is None else v + val for v in (self.val_nll, self.best_val_nll))
-        return replace(self, train_nll=self.train_nll + train, val_nll=val_nll, best_val_nll=best)
+        return replace(self, train_nll=self.train_nll + train, val_nll=val_nll, best_val_nll=best, part=part)
 
 
 @dataclass
@@ -128,16 +130,18 @@ def describe(epoch: Epoch, val_nll: float | None) -> str:
     validation = "" if val_nll is None else f"  validation {val_nll:.4f}"
     skipped = f"  skipped {epoch.skipped}" if epoch.skipped else ""
     return (
-        f"pass {epoch.epoch:.1f}  step {epoch.step}{train}{validation} nats  "
+        f"{epoch.part}{': ' if epoch.part else ''}pass {epoch.epoch:.1f}  step {epoch.step}{train}{validation} nats  "
         f"lr {epoch.lr:.1e}  {epoch.seconds:.1f} s{skipped}"
     )
 
 
 def _plain() -> Callable[[Epoch], None]:
-    shown, last_val = -1, None
+    shown, last_val, of_part = -1, None, ""
 
     def show(epoch: Epoch) -> None:
-        nonlocal shown, last_val
+        nonlocal shown, last_val, of_part
+        if epoch.part != of_part:
+            shown, last_val, of_part = -1, None, epoch.part
         last_val = last_val if epoch.val_nll is None else epoch.val_nll
         part = int(epoch.progress * PLAIN_LINES)
         if part > shown or epoch.stopped:

@@ -25,6 +25,7 @@ AVERAGE_STEPS = 4  # the average takes in every fourth step: it needs no more, a
 CHECK_STEPS = 25  # how often non-finite batches are looked at: it costs a GPU its only synchronisation
 MAX_BAD = 10  # of CHECK_STEPS: with more, it is the weights and not a few rows that are broken
 MAX_ROLLBACKS = 5
+EARLY_STEPS = 8  # the first validation
 RECORD_STEPS = 500  # a pass longer than this is reported in parts
 # A step of fewer operations runs on one thread: a second gains a tenth at most when it is free, and when it is not (two
 # trainings on two cores) each operator waits for it, which was seen to cost a factor of a hundred.
@@ -110,6 +111,20 @@ class Run:
         """Whether to make a record: after a pass, after `RECORD_STEPS` of a long one, and at the end."""
         return self.pass_is_over or self.since_record == RECORD_STEPS or self.progress() >= 1
 
+    def validate_early(self) -> None:
+        """Validates in the first steps, at each doubling, also within a pass: few rows are soon learned by heart."""
+        if self.val_rows is not None and self.step == self._early_step() < self._late_step():
+            self.validate()
+            self.density.train()
+
+    def _early_step(self) -> int:
+        return max(EARLY_STEPS, 2 * self.validated_step)
+
+    def _late_step(self) -> int:
+        """When to validate next: passes over few rows are short, and validation takes about a tenth of the time."""
+        rows = 0 if self.val_rows is None else len(self.val_rows)
+        return self.validated_step + max(50, 4 * rows // (self.settings.batch or 1))
+
     @property
     def pass_is_over(self) -> bool:
         """Whether all rows of a pass were seen."""
@@ -177,11 +192,8 @@ class Run:
         if over:
             self._check()
         val_nll = None
-        if self.val_rows is not None:
-            # Passes over few rows are short; validation takes at most about a tenth of the time.
-            due = self.validated_step + max(50, 4 * len(self.val_rows) // (self.settings.batch or 1))
-            if over or self.step >= due:
-                val_nll = self.validate()
+        if self.val_rows is not None and (over or self.step >= self._late_step()):
+            val_nll = self.validate()
         train_nll = self._train_nll()
         self.stopped = self._why_to_stop(over, val_nll is not None)
         return Epoch(

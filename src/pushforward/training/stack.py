@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..arguments import first_floating
 from ..baselines import Baseline, fit_baselines
-from ..density import Density, first_floating
+from ..density import Density
 from ..mixture import Mixture
 
 FEW_ROWS = 5000  # up to which rows are stacked

@@ -54,7 +54,8 @@ def compare(rounded: Tensor, exact: Tensor, warn: bool) -> Rounding:
     if warn:
         warnings.warn(
             f"precision='bf16': on {result.rows} of these rows log p differs from the exact one by {result.mean:.2g} "
-            f"nats on average and {result.largest:.2g} at most (later calls keep it in Flow.rounding and do not warn)",
+            f"nats on average and by up to {result.largest:.2g}; among more rows larger differences occur (later calls "
+            "keep it in Flow.rounding and do not warn)",
             stacklevel=4,
         )
     return result

@@ -60,7 +60,8 @@ class FusedAdamW(FlatWeights):
         values = []
         for k, loss in enumerate(self._losses):
             value = loss(batch if len(self._losses) == 1 else batch[k])
-            value.backward()  # adds to the parameters' views of the flat gradient while it is still in cache
+            if value.requires_grad:  # else it depends on no parameter
+                value.backward()  # adds to the parameters' views of the flat gradient while it is still in cache
             values.append(value.detach())
         return torch.stack(values)
 

@@ -128,10 +128,10 @@ class FlatWeights:
         return bad
 
     @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Within, the densities have the averaged weights."""
+    def averaged(self, best: bool = False) -> Iterator[None]:
+        """Within, the densities have the averaged weights, or the best averages so far."""
         current = self.flat.clone()
-        self.flat.copy_(self.average)
+        self.flat.copy_(self.best if best and self.best is not None else self.average)
         try:
             yield
         finally:

@@ -1,0 +1,126 @@
+"""What callers give: numbers, how many samples, sources of randomness, contexts and their axes."""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def first_floating(*tensors: Iterable[Tensor]) -> Tensor:
+    """The first tensor of floating point, which tells the dtype and the device of a density; an empty one of none."""
+    return next((t for t in itertools.chain(*tensors) if t.is_floating_point()), torch.empty(0))
+
+
+def as_numbers(values: Any, name: str, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Numbers as a tensor on the device of another one, of a dtype or of the other one's.
+
+    Raises:
+        ValueError: they are complex, no numbers, a table, or a tensor on another device.
+    """
+    if isinstance(values, Tensor) and values.device != like.device:
+        raise ValueError(f"{name} is on {values.device} and the density on {like.device}: move one of them with .to()")
+    if "complex" in str(getattr(values, "dtype", "")):
+        raise ValueError(f"{name} must be real numbers, got {values.dtype}: give real and imaginary parts as columns")
+    if hasattr(values, "columns") or hasattr(values, "column_names") or isinstance(values, Mapping):
+        raise ValueError(
+            f"{name} must be numbers, in a tensor, an array or lists, got a {type(values).__name__}: "
+            "density.space.read(table) takes the columns by their names, and fit_table fits a density of tables"
+        )
+    try:
+        return torch.as_tensor(values, dtype=dtype or like.dtype, device=like.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        got = f" of {values.dtype}" if hasattr(values, "dtype") else ""
+        raise ValueError(
+            f"{name} must be numbers, in a tensor, an array or lists of one length, got {type(values).__name__}{got}: "
+            f"{error}"
+        ) from None
+
+
+def as_count(n: Any) -> int:
+    """A number of samples, of any integer type.
+
+    Raises:
+        ValueError: it is no whole number, or negative.
+    """
+    try:
+        count = operator.index(n)
+    except TypeError:
+        count = None
+    if count is None or isinstance(n, bool):
+        raise ValueError(f"the number of samples must be a whole number, got {n!r}")
+    if count < 0:
+        raise ValueError(f"the number of samples must be at least 0, got {n}")
+    return count
+
+
+def as_leading(n: int | Sequence[int]) -> tuple[int, ...]:
+    """How many samples, or the shape of their leading axes -> that shape.
+
+    Raises:
+        ValueError: as `as_count`.
+
+    Example:
+        >>> as_leading(5), as_leading((2, 3))
+        ((5,), (2, 3))
+    """
+    return tuple(map(as_count, n)) if isinstance(n, tuple | list) else (as_count(n),)
+
+
+def as_generator(generator: torch.Generator | int | None, device: torch.device | str = "cpu") -> torch.Generator | None:
+    """A source of randomness: a seed becomes a generator on the device; None is torch's global one.
+
+    Example:
+        >>> as_generator(3).initial_seed()
+        3
+    """
+    if generator is not None and not isinstance(generator, int | torch.Generator):
+        raise ValueError(f"generator must be a torch.Generator, a seed or None, got {generator!r}")
+    return torch.Generator(device).manual_seed(generator) if isinstance(generator, int) else generator
+
+
+def split_contexts(context: Tensor, rank: int) -> tuple[Tensor, tuple[int, ...]]:
+    """Contexts (*M, *shape), of which one has `rank` axes -> (prod(M), *shape), the leading axes *M.
+
+    Raises:
+        ValueError: there are fewer axes.
+    """
+    if context.ndim < rank:
+        raise ValueError(f"expected a context with at least {rank} axes, got shape {tuple(context.shape)}")
+    leading, shape = context.shape[: context.ndim - rank], context.shape[context.ndim - rank :]
+    return context.reshape(-1, *shape), tuple(leading)
+
+
+def possible_ranks(shape: tuple[int, ...], leading: tuple[int, ...] | None) -> list[int]:
+    """How many axes one context may have, likeliest first; at least one number.
+
+    Args:
+        shape: of all contexts.
+        leading: the leading axes of the rows that they belong to; None where there are no rows.
+
+    Example:
+        >>> possible_ranks((7, 1, 64, 64), None)
+        [1, 2, 3, 4]
+        >>> possible_ranks((7, 1, 64, 64), (7,))
+        [3]
+    """
+    ranks = range(1, len(shape) + 1)
+    if leading is None:
+        return list(ranks)
+    of_rows = [rank for rank in ranks if shape[: len(shape) - rank] == leading]
+    fits = [rank for rank in ranks if _broadcasts(shape[: len(shape) - rank], leading) and rank not in of_rows]
+    return [*of_rows, *fits] or [1]
+
+
+def _broadcasts(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether two shapes broadcast."""
+    return all(len({*sizes, 1}) <= 2 for sizes in zip(one[::-1], other[::-1], strict=False))
+
+
+def has_dtype(values: Any, dtype: torch.dtype) -> bool:
+    """Whether a tensor or an array has a dtype."""
+    return str(getattr(values, "dtype", None)).removeprefix("torch.") == str(dtype).removeprefix("torch.")

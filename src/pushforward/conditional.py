@@ -1,0 +1,134 @@
+"""What flows do with a context: find its axes, embed it, check that it fits and that a layer reads it."""
+
+from __future__ import annotations
+
+from abc import ABC
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from .arguments import as_numbers, first_floating, has_dtype, possible_ranks, split_contexts
+from .bases import Base
+from .bijections import Bijection, reads_context
+from .chunks import map_rows
+from .density import Density, Tensors
+from .switch import is_eager
+
+
+class Conditional(Density, ABC):
+    """The part of `Flow` that knows contexts.
+
+    Attributes:
+        space: whose `context_rank` is how many axes one context has.
+        shape: of one x.
+        bijection: which reads the embedded context.
+        base: the density of z.
+        embed: a module applied to the context before the bijection sees it, or None.
+        context_dim: K, the shape of one context, or None for any.
+    """
+
+    space: Tensors  # type: ignore[assignment]  # never another one than of tensors
+    shape: tuple[int, ...]
+    bijection: Bijection
+    base: Base
+    embed: nn.Module | None
+    context_dim: int | tuple[int, ...] | None
+    _context_rank_seen = False  # whether the contexts' number of axes was found out
+    _reads_context = False  # whether a layer was seen to
+
+    def note_context(self, context: Any) -> None:
+        """Finds out how many axes one context has, where the embedding alone can tell."""
+        self._contexts(context)
+
+    def _embedded(self, context: Tensor | None) -> Tensor | None:
+        """Contexts (B, K), checked -> (B, K'), what the bijection sees."""
+        self._check_context(context)
+        return context if context is None or self.embed is None else self.embed(context)
+
+    def _check_context(self, context: Tensor | None) -> None:
+        wanted = (self.context_dim,) if isinstance(self.context_dim, int) else self.context_dim
+        got = (0,) if context is None else tuple(context.shape[1:])
+        if wanted is None or got == wanted or (context is None and wanted == (0,)):
+            return
+        raise ValueError(f"expected {_in_words(wanted)}, got {_in_words(got)}")
+
+    def _contexts(
+        self, context: Any, x_leading: tuple[int, ...] | None = None
+    ) -> tuple[Tensor | None, tuple[int, ...]]:
+        """context (*M, K) -> (M, K), the leading axes *M."""
+        if context is None:
+            return None, ()
+        context = self._as_numbers(context)
+        if len(self._ranks(context, x_leading)) > 1:
+            with torch.no_grad():
+                self._embedded_contexts(context, x_leading)
+        return split_contexts(context, self.space.context_rank)
+
+    def _as_numbers(self, context: Any) -> Tensor:
+        """A context in the dtype of the flow, or in the float64 in which it came where its embedding maps that first."""
+        keeps = getattr(self.embed, "takes_float64", False) and not has_dtype(context, self._like().dtype)
+        return as_numbers(context, "context", self._like(), torch.float64 if keeps else None)
+
+    def _embedded_contexts(
+        self, context: Any, x_leading: tuple[int, ...] | None = None
+    ) -> tuple[Tensor | None, tuple[int, ...]]:
+        """context (*M, K) -> (M, K'), the leading axes *M; x_leading, those of the rows, help to tell the axes."""
+        if context is None:
+            return self._embedded_in_chunks(None), ()
+        context, failure = self._as_numbers(context), None
+        ranks = self._ranks(context, x_leading)
+        for rank in ranks:
+            contexts, leading = split_contexts(context, rank)
+            try:
+                embedded = self._embedded_in_chunks(contexts)
+            except Exception as error:  # an embedding may raise anything
+                if len(ranks) == 1:
+                    raise
+                failure = failure or error
+                continue
+            if len(ranks) == 1 or (embedded is not None and embedded.shape[:-1] == (len(contexts),)):
+                self._note_rank(rank)
+                self._check_reader(embedded)
+                return embedded, leading
+        raise ValueError(
+            f"the flow's embed turns no part of a context of shape {tuple(context.shape)} into vectors (B, K'): "
+            f"{failure or 'it gave another number of axes'}"
+        ) from failure
+
+    def _ranks(self, context: Tensor, x_leading: tuple[int, ...] | None) -> list[int]:
+        """How many axes one context may have, likeliest first; more than one where only the embedding can tell."""
+        if self.embed is None or self.context_dim is not None or self._context_rank_seen or context.ndim < 2:
+            return [self.space.context_rank]
+        return possible_ranks(tuple(context.shape), x_leading)
+
+    def _note_rank(self, rank: int) -> None:
+        if self.embed is not None and self.context_dim is None and not self._context_rank_seen:
+            self.space.context_rank, self._context_rank_seen = rank, True
+
+    def _embedded_in_chunks(self, contexts: Tensor | None) -> Tensor | None:
+        """As `_embedded`, for any number of contexts."""
+        if contexts is None or self.embed is None:
+            return self._embedded(contexts)
+        (embedded,) = map_rows(lambda part, _: (cast(Tensor, self._embedded(part)),), contexts, module=self.embed)
+        return embedded
+
+    def _check_reader(self, embedded: Tensor | None) -> None:
+        """Raises ValueError, at the first context, if no layer reads it: the flow would be an unconditional one."""
+        if embedded is None or self._reads_context or not is_eager() or not len(embedded):
+            return
+        row = torch.zeros(1, *self.shape, dtype=embedded.dtype, device=embedded.device)
+        if not reads_context(self.bijection, row, embedded[:1]):
+            raise ValueError(
+                f"a context of shape {tuple(embedded.shape[1:])} came, but no layer of this flow reads one: give the "
+                "layers' networks a context_dim, or leave the context out"
+            )
+        self._reads_context = True
+
+    def _like(self) -> Tensor:
+        """A tensor with the dtype and device of the flow."""
+        return first_floating(self.parameters(), self.base.buffers(), self.buffers())
+
+
+def _in_words(shape: tuple[int, ...]) -> str:
+    return "no context" if shape == (0,) else f"a context of shape ({', '.join(map(str, ('N', *shape)))})"

@@ -1,0 +1,44 @@
+"""A warning for trainings in which a layer that measures a scale was never shown data."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .switch import is_eager
+
+_UNIT = (0.1, 10.0)  # root mean squares of a column that need no scale
+
+
+def look_at_scale(layer: nn.Module, x: Tensor, rows: str = "rows") -> None:
+    """Warns, at the first rows x (B, C, *S) with gradients, where a layer measured no scale and they need one.
+
+    Args:
+        layer: with a buffer `initialized`, which notes that it was looked at.
+        x: what it maps.
+        rows: what they are called in the message.
+    """
+    state: Any = layer
+    if getattr(layer, "_scale_seen", False) or not torch.is_grad_enabled() or not is_eager() or len(x) < 2:
+        return
+    state._scale_seen = True
+    if not state.initialized:
+        _warn_of_scale(type(layer).__name__, x, rows)
+
+
+@torch.no_grad()
+def _warn_of_scale(name: str, x: Tensor, rows: str) -> None:
+    values = x.double().transpose(0, 1).flatten(1)
+    size = values.square().mean(1).sqrt()
+    far = ((size > _UNIT[1]) | ((size < _UNIT[0]) & (size > 0))).nonzero().flatten().tolist()
+    if far:
+        mean, std = float(values[far[0]].mean()), float(values[far[0]].std(correction=0))
+        warnings.warn(
+            f"{name} saw no data and measured no scale, but the {rows} are far from unit scale (column "
+            f"{far[0]}: mean {mean:.3g}, standard deviation {std:.3g}): before a training loop of your own call "
+            f"flow.initialize({'x' if rows == 'rows' else 'x, context'}), as fit and train do",
+            stacklevel=3,
+        )
