@@ -66,7 +66,7 @@ class Conditional(Density, ABC):
         return split_contexts(context, self.space.context_rank)
 
     def _as_numbers(self, context: Any) -> Tensor:
-        """A context in the dtype of the flow, or in the float64 in which it came where its embedding maps that first."""
+        """A context in the dtype of the flow, or in its own float64 where the embedding maps that first."""
         keeps = getattr(self.embed, "takes_float64", False) and not has_dtype(context, self._like().dtype)
         return as_numbers(context, "context", self._like(), torch.float64 if keeps else None)
 
