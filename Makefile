@@ -47,6 +47,7 @@ bench: $(VENV)/.installed
 bench-full: bench
 	$(BIN)/python benchmarks/peers.py --peers $(PEERS)
 	$(BIN)/python benchmarks/tables.py
+	$(BIN)/python benchmarks/verdicts.py
 	$(BIN)/python benchmarks/anomalies.py
 	$(BIN)/python benchmarks/photoz.py
 	$(BIN)/python benchmarks/anytime.py --peers $(PEERS)
