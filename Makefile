@@ -43,6 +43,7 @@ bench: $(VENV)/.installed
 bench-full: bench
 	$(BIN)/python benchmarks/real_tables.py
 	$(BIN)/python benchmarks/tables.py
+	$(BIN)/python benchmarks/verdicts.py
 	$(BIN)/python benchmarks/anomalies.py
 	$(BIN)/python benchmarks/photoz.py
 	$(BIN)/python benchmarks/anytime.py --peers $(PEERS)
