@@ -33,6 +33,7 @@ class Epoch:
         skipped: batches skipped so far because their loss or gradient was not finite.
         stopped: on the last record, why the run ended: "done", "early" or "diverged"; else None.
         best_val_nll: the lowest validation so far, that before the first step included; None without validation.
+        best_step: the step after which that was, 0 before the first.
     """
 
     epoch: float
@@ -45,6 +46,7 @@ class Epoch:
     skipped: int
     stopped: str | None = None
     best_val_nll: float | None = None
+    best_step: int | None = None
 
     def shifted(self, train: float, val: float) -> Epoch:
         """With figures moved, in nats, by what a part of a model does not see."""
