@@ -126,7 +126,9 @@ def marginals(
     axes, fig = style.panels(ax, down, across, (2.7 * across + 0.3, 2.1 * down + 0.7))
     for unused in axes.flat[shown:]:
         unused.set_axis_off()
-    for panel, every in zip(axes.flat, drawn[:shown], strict=False):
+    missing = [[np.isnan(values).mean() for values in column.values] for column in drawn[:shown]]
+    pad = 15 if np.max(missing) > 0 else 5
+    for panel, every, shares in zip(axes.flat, drawn[:shown], missing, strict=False):
         column = every.at_most(_MORE_CATEGORIES)
         span = _span(column)
         _column(panel, kinds, column, span)
@@ -134,11 +136,10 @@ def marginals(
         style.dress(panel)
         panel.spines["left"].set_visible(False)
         ticks(panel.xaxis, column, True)
-        missing = [np.isnan(values).mean() for values in column.values]
         name = _categories.short(column.name, 32)
-        panel.set_title(name, fontsize=9, color=style.INK, loc="left", pad=15 if max(missing) > 0 else 5)
-        if max(missing) > 0:
-            text = "missing " + " | ".join(f"{share:.1%}" for share in missing)
+        panel.set_title(name, fontsize=9, color=style.INK, loc="left", pad=pad)
+        if max(shares) > 0:
+            text = "missing " + " | ".join(f"{share:.1%}" for share in shares)
             place: Any = {"xy": (0, 1), "xytext": (0, 4), "xycoords": "axes fraction", "textcoords": "offset points"}
             panel.annotate(text, **place, fontsize=7, color=style.MUTED, annotation_clip=False)
     note = f"{shown} of {len(drawn)} columns" if shown < len(drawn) else None
@@ -245,7 +246,7 @@ def _cloud(
         order = np.random.default_rng(0).permutation(len(colours))
         size = 3 if shown > 300 else 7
         ax.scatter(
-            *np.concatenate(some)[order].T, s=size, c=colours[order].tolist(), alpha=0.35, linewidths=0, rasterized=True
+            *np.concatenate(some)[order].T, s=size, c=colours[order].tolist(), alpha=0.3, linewidths=0, rasterized=True
         )
     if len(few) < _FEWEST:  # the points say it all
         return

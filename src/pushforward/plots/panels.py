@@ -34,7 +34,7 @@ def four_panels(
     context: Any = None,
     labels: Any = None,
     generator: torch.Generator | None = None,
-    ax: style.Panels | None = None,
+    ax: Axes | style.Panels | None = None,
 ) -> style.Panels:
     """The map both ways: z = f(X), z ~ p(z), X and X = g(z) in a 2 x 2 figure.
 
@@ -48,7 +48,7 @@ def four_panels(
         context: (K,), the one context of a conditional flow; x should be data of that context.
         labels: (N,), classes of the rows of x, which then colour the two panels of data instead.
         generator: of the draws.
-        ax: four axes to draw into.
+        ax: four axes to draw into, or one, which is divided.
 
     Returns:
         the axes (2, 2).

@@ -33,6 +33,7 @@ Window = tuple[float, float, float, float]  # xmin, xmax, ymin, ymax, as in `Toy
 
 _OF_PYPLOT: ContextVar[bool] = ContextVar("figures_of_pyplot", default=True)
 _WIDTHS, _BANDWIDTH_BINS = np.geomspace(0.012, 0.1, 8), 96  # that `bandwidth` tries, and on how fine a grid
+_BANDWIDTH_SLACK = 0.05  # nats a point that a smoother picture may cost
 _PAD = 0.08  # inches around panels and their labels
 
 
@@ -114,12 +115,12 @@ def comparable(x: tuple[float, float], y: tuple[float, float]) -> bool:
     return 0.2 < (x[1] - x[0]) / (y[1] - y[0]) < 5
 
 
-def view(*clouds: np.ndarray, pad: float = 0.12, flattest: float = 1.0) -> Window:
+def view(*clouds: np.ndarray, pad: float = 0.12, flattest: float = 1.0, tail: float = 0.005) -> Window:
     """As `window`, of points (N, 2), for a panel whose axes share their unit where they are comparable.
 
     The panel is square, or if `flattest` is below 1 as flat as the points, down to that height for a width of 1.
     """
-    x, y = window(*clouds, pad=pad)
+    x, y = window(*clouds, pad=pad, tail=tail)
     if comparable(x, y):
         wide = max(x[1] - x[0], y[1] - y[0])
         x, y = (_widened(x, wide), _widened(y, max(flattest * wide, y[1] - y[0])))
@@ -320,7 +321,8 @@ def smoothed(
 
 
 def bandwidth(points: np.ndarray, x: tuple[float, float], y: tuple[float, float]) -> float:
-    """The width of a Gaussian, in parts of the limits, that makes each of some points (N, 2) most likely by the others.
+    """The width of a Gaussian, in parts of the limits, that makes each of some points (N, 2) most likely by the others,
+    or nearly so.
 
     Thin curves ask for a narrow one, which no rule of thumb from the spread of all points gives.
     """
@@ -330,8 +332,8 @@ def bandwidth(points: np.ndarray, x: tuple[float, float], y: tuple[float, float]
     for width in _WIDTHS:
         blur = _blur(len(counts), width * _BANDWIDTH_BINS)
         others = (blur @ counts @ blur - blur.max() ** 2).clip(0) / max(n - 1, 1)
-        scores.append((counts * np.log(0.99 * others + 0.01 / cells)).sum())
-    return float(_WIDTHS[int(np.argmax(scores))])
+        scores.append((counts * np.log(0.99 * others + 0.01 / cells)).sum() / max(n, 1))
+    return float(max(w for w, score in zip(_WIDTHS, scores, strict=True) if score >= max(scores) - _BANDWIDTH_SLACK))
 
 
 def _counts(
