@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import inspect
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -195,12 +195,14 @@ def _averaged(log_p: np.ndarray, grid: np.ndarray, score: Callable[[np.ndarray],
     pending = np.ones(log_p.shape, dtype=bool)
     for _ in range(_AVERAGING_ROUNDS):
         padded = np.pad(np.nan_to_num(log_p, nan=-np.inf, posinf=np.inf, neginf=-1e9), 1, mode="edge")
-        around = np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).max((2, 3))
-        is_rough = pending & (around > padded.max() - _SIGHT) & (around - padded[1:-1, 1:-1] > _STEP)
+        around = np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).reshape(*log_p.shape, 9)
+        highest, own = around.max(-1), padded[1:-1, 1:-1]
+        is_unlike = np.maximum(highest - own, own - np.median(around, -1)) > _STEP
+        is_rough = pending & is_unlike & (highest > padded.max() - _SIGHT)
         cells = np.flatnonzero(is_rough)
         if len(cells) == 0:
             break
-        brightest = np.argsort(-around.flat[cells], kind="stable")
+        brightest = np.argsort(-highest.flat[cells], kind="stable")
         cells = cells[brightest[: math.ceil(_MOST_AVERAGED * log_p.size)]]
         values = score((grid.reshape(-1, 1, 2)[cells] + offsets).reshape(-1, 2)).reshape(len(cells), -1)
         log_p.flat[cells] = np.logaddexp.reduce(values, 1) - math.log(values.shape[1])

@@ -333,7 +333,8 @@ def bandwidth(points: np.ndarray, x: tuple[float, float], y: tuple[float, float]
         blur = _blur(len(counts), width * _BANDWIDTH_BINS)
         others = (blur @ counts @ blur - blur.max() ** 2).clip(0) / max(n - 1, 1)
         scores.append((counts * np.log(0.99 * others + 0.01 / cells)).sum() / max(n, 1))
-    return float(max(w for w, score in zip(_WIDTHS, scores, strict=True) if score >= max(scores) - _BANDWIDTH_SLACK))
+    widest = max(w for w, score in zip(_WIDTHS, scores, strict=True) if score >= max(scores) - _BANDWIDTH_SLACK)
+    return float(max(widest, 0.15 * max(n, 1) ** -0.25))  # values that are heaped ask for less than a picture can show
 
 
 def _counts(

@@ -215,7 +215,8 @@ class Run:
         return None
 
     _KEPT = (
-        "step", "passes", "skipped", "rollbacks", "best_val", "best_step", "best_nll", "best_progress", "validated_step",
+        "step", "passes", "skipped", "rollbacks", "best_val", "best_step", "best_nll", "best_progress",
+        "validated_step",
     )  # fmt: skip
 
     def state(self) -> dict[str, Any]:
