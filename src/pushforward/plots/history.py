@@ -41,33 +41,32 @@ def history(
     step, at = (np.array([getattr(e, name) for e in epochs], float) for name in ("step", against))
     train = _steadied(np.array([e.train_nll for e in epochs], float), step)
     validation = np.array([math.nan if e.val_nll is None else e.val_nll for e in epochs], float)
-    best_step, best = _best(epochs, step, validation)
+    best = _best(epochs, step, validation)
     at_validation = at
-    if best_step == 0 and step[0] > 0:  # the validation before the first step is no record
-        at_validation, validation = np.append(0.0, at), np.append(best, validation)
+    if best is not None and best[0] == 0 and step[0] > 0:  # the validation before the first step is no record
+        at_validation, validation = np.append(0.0, at), np.append(best[1], validation)
     ax = style.figure_of(ax, (6.6, 4.0))
-    marker = {"marker": "o" if len(at) <= 30 else None, "markersize": 3}
+    marker: Any = {"marker": "o" if len(at) <= 30 else None, "markersize": 3}
     ax.plot(at, train, color=style.DATA, linewidth=1.1, alpha=0.65, label="training", **marker)
-    if best_step is not None:
+    if best is not None:
+        best_step, lowest = best
         measured = np.isfinite(validation)
         where = f"at step {best_step:,.0f}" if best_step else "before training"
         place = np.interp(best_step, np.append(0.0, step), np.append(0.0, at))
-        ax.plot(at_validation[measured], validation[measured], color=style.MODEL, linewidth=1.6, label="validation",
-                **marker)  # fmt: skip
-        ax.plot(place, best, "o", color=style.MODEL, markersize=7, markeredgecolor="white", label=f"best {best:.4g}, "
-                f"{where}", clip_on=False, zorder=3)  # fmt: skip
+        line: Any = {"color": style.MODEL, "linewidth": 1.6, "label": "validation", **marker}
+        ax.plot(at_validation[measured], validation[measured], **line)
+        dot: Any = {"color": style.MODEL, "markersize": 7, "markeredgecolor": "white", "clip_on": False, "zorder": 3}
+        ax.plot(place, lowest, "o", label=f"best {lowest:.4g}, {where}", **dot)
     if floor is not None:
         ax.axhline(floor, color=style.INK, linewidth=1, linestyle=(0, (4, 3)), label=f"entropy of the data {floor:.4g}")
-    _set_limits(ax, [train, validation], [best, floor])
+    _set_limits(ax, [train, validation], [None if best is None else best[1], floor])
     style.dress(ax, x=against, y="nats per row")
     ax.grid(axis="y", color=style.RULE, linewidth=0.5, alpha=0.5)
     ax.legend(fontsize=8.5, frameon=False, labelcolor=style.INK, loc="best")
     return ax
 
 
-def _best(
-    epochs: Sequence[Any], step: np.ndarray, validation: np.ndarray
-) -> tuple[float | None, float | None]:  # fmt: skip
+def _best(epochs: Sequence[Any], step: np.ndarray, validation: np.ndarray) -> tuple[float, float] | None:
     """-> the step of the lowest validation and its value, as the last record tells; None without validation."""
     kept, kept_step = (getattr(epochs[-1], name, None) for name in ("best_val_nll", "best_step"))
     if kept is not None and not math.isfinite(kept):
@@ -78,7 +77,7 @@ def _best(
     lowest = int(finite.argmin())
     if kept is not None and not kept >= finite[lowest] - 1e-5 * abs(kept):  # records of before may be rounded
         return 0, kept
-    return (float(step[lowest]), float(finite[lowest])) if math.isfinite(finite[lowest]) else (None, None)
+    return (float(step[lowest]), float(finite[lowest])) if math.isfinite(finite[lowest]) else None
 
 
 def _set_limits(ax: Axes, curves: Sequence[np.ndarray], marks: Sequence[float | None]) -> None:

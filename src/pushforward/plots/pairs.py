@@ -256,7 +256,7 @@ def _cloud(
         levels = sorted(set(style.mass_levels(counts, [0.9, 0.5])))
         middles = [(e[1:] + e[:-1]) / 2 for e in edges]
         if levels[0] > 0:  # the data's show beside a model's right on top of them
-            wide = {"linewidths": 2.4, "alpha": 0.55} if k == 0 and len(kinds) > 1 else {"linewidths": 1.1}
+            wide: Any = {"linewidths": 2.4, "alpha": 0.55} if k == 0 and len(kinds) > 1 else {"linewidths": 1.1}
             ax.contour(*middles, counts.T, levels=levels, colors=colour, **wide)
 
 

@@ -21,7 +21,7 @@ from . import style
 
 _PARTS = 4  # of the side of a cell over which a density is averaged
 # Nats that a neighbour's density lies above a cell's from which on it is averaged, and below the peak that matter.
-_STEP, _SIGHT = 3.0, 13.0
+_STEP, _SIGHT = 2.0, 13.0
 _AVERAGING_ROUNDS, _MOST_AVERAGED = 3, 0.03  # and the part of all cells that one takes
 
 

@@ -18,7 +18,6 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec, GridSpecFromSubplotSpec
-from matplotlib.layout_engine import LayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from ..density import Density
@@ -145,7 +144,7 @@ def new_figure(size: tuple[float, float]) -> Figure:
         fig = plt.figure(figsize=size, layout="compressed")
     else:
         fig = Figure(size, layout="compressed")
-    cast(LayoutEngine, fig.get_layout_engine()).set(w_pad=_PAD, h_pad=_PAD)
+    cast(Any, fig.get_layout_engine()).set(w_pad=_PAD, h_pad=_PAD)
     return fig
 
 
