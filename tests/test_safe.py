@@ -266,17 +266,19 @@ def test_best_weights_keep_their_batch_statistics() -> None:
 
 
 def test_the_best_of_a_history_is_that_of_the_file() -> None:
-    from pushforward.cli.on_fit import CURVE_POINTS, _thinned
-    from pushforward.plots import history
+    from pushforward.cli.curves import CURVE_POINTS, thinned
+    from pushforward.plots import history as of_pyplot
+    from pushforward.plots import without_pyplot
+
+    history = without_pyplot()(of_pyplot)
 
     values = [5.0 + abs(i - 333) / 100 for i in range(10 * CURVE_POINTS + 7)]
-    epochs = [pf.Epoch(i, i, i, 0.5, value, value, 0.1, 0, None, min(values)) for i, value in enumerate(values)]
-    curve = _thinned(epochs)
+    epochs = [pf.Epoch(i, i, i, 0.5, value, value, 0.1, 0, None, min(values), 333) for i, value in enumerate(values)]
+    curve = thinned(epochs)
     assert min(curve["val_nll"]) == 5.0 == curve["best_val_nll"]
-    label = history(epochs).get_legend_handles_labels()[1][1]
-    assert label == "validation, best 5"
-    worse = [pf.Epoch(i, i, i, 0.5, 2.0, 2.0 + i, 0.1, 0, None, 1.5) for i in range(3)]
-    assert history(worse).get_legend_handles_labels()[1][1] == "validation, best 2 (1.5 before training)"
+    assert history(epochs).get_legend_handles_labels()[1][2] == "best 5, at step 333"
+    worse = [pf.Epoch(i, i, i, 0.5, 2.0, 2.0 + i, 0.1, 0, None, 1.5, 0) for i in range(1, 4)]
+    assert history(worse).get_legend_handles_labels()[1][2] == "best 1.5, before training"
 
 
 @pytest.mark.parametrize(

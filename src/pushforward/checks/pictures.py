@@ -25,6 +25,7 @@ _BAND = 1.96
 Drawn = list[tuple[str, Figure]]  # captions and figures
 
 
+@style.without_pyplot()
 def pictures(report: Report) -> dict[str, Drawn]:
     """The name of a section -> captions and figures; "overview" holds those of the whole."""
     drawn: dict[str, Drawn] = {"overview": [], **{section.name: [] for section in report}}
@@ -53,13 +54,11 @@ def _pairs(report: Report) -> Figure:
     order = sorted(number, key=lambda i: (data["indicator"][i], -far.get(data["names"][i], 0.0)))
     keep = sorted(order[:_PAIRED])
     names = [data["names"][i] for i in keep]
-    fig = _figure(pairs(data["samples"][:, keep], data["test"][:, keep], columns=names)[0, 0])
-    if fig.legends and fig.legends[0].get_texts():
-        fig.legends[0].get_texts()[0].set_text("held-out rows")
-        fig.legends[0].get_texts()[-1].set_text("samples")
-        if len(number) > len(keep):
-            fig.legends[0].set_title(f"the {len(keep)} columns farthest off")
-    return fig
+    axes = pairs(data["samples"][:, keep], data["test"][:, keep], columns=names, labels=("held-out rows", "samples"))
+    legend = axes[0, -1].get_legend()
+    if legend is not None and len(number) > len(keep):
+        legend.set_title(f"the {len(keep)} columns farthest off")
+    return _figure(axes[0, 0])
 
 
 def _log_densities(data: dict[str, Any]) -> Figure:
@@ -119,8 +118,8 @@ def _marginals(data: dict[str, Any]) -> Figure:
     shown = [int(i) for i in data["order"][:_LATENTS]]
     across = min(len(shown), 3)
     down = math.ceil(len(shown) / across)
-    fig = Figure((2.5 * across + 0.4, 1.5 * down + 0.5), layout="constrained")
-    for ax, i in zip(fig.subplots(down, across, squeeze=False).flat, range(down * across), strict=True):
+    axes, fig = style.panels(None, down, across, (2.5 * across + 0.4, 1.5 * down + 0.5))
+    for i, ax in enumerate(axes.flat):
         if i >= len(shown):
             ax.set_axis_off()
             continue

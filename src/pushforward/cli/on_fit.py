@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import inspect
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,13 @@ from ..tables.drawing import foreseeing, schema_sample
 from ..training import Epoch
 from ..training.progress import reporter
 from ..training.settings import check_settings
+from .curves import thinned
 from .on_model import first_recipe, outline
 from .options import Reading
 from .output import count, echo, finite, listed, prepare_file, say, say_answers, silence, writing
 from .reading import SOME_ROWS, digest, loaded, opened, parted, rows_of, some_of, tell_skipped, without_bad_rows
 
 QUANTILES = 1001  # of held-out log-densities, which a model keeps so that new rows can be ranked among them
-CURVE_POINTS = 200  # of a training curve that a model keeps
 _ASKED = ("ranking", "probabilities")  # of the questions of `check`, which is as strict; that on samples takes longer
 _MIN_ROWS = 25  # after the test's tenth, enough to hold some out for validation
 
@@ -65,7 +64,7 @@ def fit(
         )  # fmt: skip
     facts |= _training_facts(density)
     parts = ("states of cells alone", "whole rows") if len(curves) == 2 else ("",) * len(curves)
-    shown = [_thinned(curve) | {"of": part} for part, curve in zip(parts, curves, strict=True)]
+    shown = [thinned(curve) | {"of": part} for part, curve in zip(parts, curves, strict=True)]
     kept = {"curves": shown, "test_digest": digest(test.select(density.space.names))}
     _save(density, out, facts | kept)  # before the verdict: whatever happens to that, the training is not lost
     try:
@@ -192,19 +191,6 @@ def _recorder(report: Callable[[Epoch], None], curves: list[list[Epoch]]) -> Cal
             silence(sys.stderr)
 
     return show
-
-
-def _thinned(curve: list[Epoch]) -> dict[str, Any]:
-    """A training curve, JSON-able, of not too many points."""
-    places = set(np.linspace(0, len(curve) - 1, CURVE_POINTS).round().astype(int).tolist())
-    measured = [i for i, e in enumerate(curve) if e.val_nll is not None and math.isfinite(e.val_nll)]
-    best = min(measured, key=lambda i: curve[i].val_nll or 0.0, default=0)  # what is kept shows what the file tells
-    some = [curve[i] for i in sorted(places | {best})]
-    rounded = {"train_nll": [e.train_nll for e in some], "val_nll": [e.val_nll for e in some]}
-    finite = {k: [round(v, 5) if v is not None and math.isfinite(v) else None for v in vs] for k, vs in rounded.items()}
-    lowest = curve[-1].best_val_nll
-    finite |= {} if lowest is None or not math.isfinite(lowest) else {"best_val_nll": round(lowest, 5)}
-    return {"step": [e.step for e in some], "seconds": [round(e.seconds, 2) for e in some], **finite}
 
 
 def _training_facts(density: Density) -> dict[str, Any]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from ..density import Density
 from ..io import models
+from ..toys import TOYS
+from .curves import histories
 from .options import Reading
 from .output import listed, prepare_folder, say, say_answers, writing
 from .reading import opened, rows_of, some_of
@@ -103,29 +105,36 @@ def plot(model: str, data: str | None, out: str, x: str | None, y: str | None, r
     context = table.select(space.given) if table is not None and space.given else None
     each = _SAMPLES if context is None else max(1, _SAMPLES // len(context))
     samples = space.flatten_samples(density.sample(each, context, generator=0))
-    pictures: list[str] = []
-
-    def keep(picture: Any, name: str) -> None:
-        with writing(folder / name):
-            plots.save_figure(picture, folder / name)
-        pictures.append(str(folder / name))
-
-    keep(plots.marginals(samples, rows, space=space), "marginals.png")
-    if len(space.names) > 1:
-        keep(plots.pairs(samples, rows, space=space), "pairs.png")
-    if x is not None and y is not None:
-        keep(plots.plane(samples, rows, columns=[x, y], space=space), "plane.png")
-    if len(space.names) <= 2 and _continuous(density, samples):
-        points = space.features(samples if rows is None else rows)
-        keep(plots.density(density, x=None if rows is None else points, columns=space.names), "density.png")
-        if len(space.names) == 2 and plots.has_map(density):
-            keep(plots.four_panels(density, points[:5000]), "four_panels.png")
-            keep(plots.warped_grid(density), "warped_grid.png")
-    curves = (density.training_summary or {}).get("curves")
-    if curves:
-        keep(_history(curves), "history.png")
+    xy = None if x is None or y is None else [x, y]
+    with plots.without_pyplot():
+        pictures = []
+        for name, picture in _pictures(density, samples, rows, xy):
+            with writing(folder / name):
+                pictures.append(str(plots.save_figure(picture, folder / name)))
     say("written", ", ".join(pictures))
     return {"out": out, "pictures": pictures}
+
+
+def _pictures(density: Density, samples: Any, rows: Any, xy: list[str] | None) -> Iterator[tuple[str, Any]]:
+    """The pictures that fit a density, with the names of their files."""
+    from .. import plots
+
+    space, training = density.space, density.training_summary or {}
+    yield "marginals.png", plots.marginals(samples, rows, space=space)
+    if len(space.names) > 1:
+        yield "pairs.png", plots.pairs(samples, rows, space=space)
+    if xy is not None:
+        yield "plane.png", plots.plane(samples, rows, columns=xy, space=space)
+    if len(space.names) <= 2 and _continuous(density, samples):
+        points = space.features(samples if rows is None else rows)
+        truth = TOYS[training["toy"]]() if training.get("toy") in TOYS else None
+        known = {} if truth is None else {"bounds": truth.bounds, "truth": truth.log_prob}
+        yield "density.png", plots.density(density, x=None if rows is None else points, columns=space.names, **known)
+        if len(space.names) == 2 and plots.has_map(density):
+            yield "four_panels.png", plots.four_panels(density, points[:5000])
+            yield "warped_grid.png", plots.warped_grid(density)
+    if training.get("curves"):
+        yield "history.png", histories(training["curves"], training.get("entropy"))
 
 
 def _continuous(density: Density, samples: Any) -> bool:
@@ -135,29 +144,6 @@ def _continuous(density: Density, samples: Any) -> bool:
         return False
     values = space.features(samples)
     return all(len(np.unique(column)) > len(values) / 2 for column in values.T)
-
-
-def _history(curves: list[dict[str, Any]]) -> Any:
-    """The training curves, one beside the other."""
-    from matplotlib.figure import Figure
-
-    from .. import plots
-
-    figure = Figure((0.6 + 5.4 * len(curves), 4.0), layout="constrained")
-    for ax, curve in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves, strict=True):
-        points = zip(*(curve[k] for k in ("step", "seconds", "train_nll", "val_nll")), strict=True)
-        epochs = [
-            SimpleNamespace(
-                step=step,
-                seconds=seconds,
-                train_nll=np.nan if train is None else train,
-                val_nll=val,
-                best_val_nll=curve.get("best_val_nll"),
-            )
-            for step, seconds, train, val in points
-        ]
-        plots.history(epochs, ax=ax).set_title(curve.get("of", ""), fontsize=11, loc="left")
-    return figure
 
 
 def _shown(value: Any) -> str:

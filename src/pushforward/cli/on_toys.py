@@ -14,6 +14,7 @@ from ..io import models
 from ..recipes import real_nvp
 from ..toys import toy as named_toy
 from ..training import fit as train_flow
+from .curves import thinned
 from .output import plus_minus, prepare_folder, say
 
 _TEST_POINTS = 20_000
@@ -52,21 +53,23 @@ def demo(toy: str, seconds: float | None, steps: int | None, out: str, seed: int
         f"|g(f(x)) - x| <= {exact['roundtrip_max']:.1e}, log-det against autograd <= {exact['logdet_max']:.1e}",
     )
 
-    models.save(flow, folder / "model.safetensors", training={**figures, "out": None})
+    kept = {**figures, "out": None, "curves": [thinned(record.epochs)] if record.epochs else []}
+    models.save(flow, folder / "model.safetensors", training=kept)
     files = ["model.safetensors", *_pictures(flow, truth, x, record, folder)]
     say("written", f"{folder}/: {', '.join(files)}")
     return figures
 
 
 def _pictures(flow: Any, truth: Any, x: Any, record: Any, folder: Path) -> list[str]:
-    pictures = {
-        "four_panels.png": plots.four_panels(flow, x),
-        "density.png": plots.density(flow, bounds=truth.bounds, truth=truth.log_prob),
-        "warped_grid.png": plots.warped_grid(flow),
-    }
-    if record.epochs:
-        pictures["history.png"] = plots.history(record.epochs, floor=truth.entropy())
-    for name, picture in pictures.items():
-        plots.save_figure(picture, folder / name)
+    with plots.without_pyplot():
+        pictures = {
+            "four_panels.png": plots.four_panels(flow, x),
+            "density.png": plots.density(flow, bounds=truth.bounds, truth=truth.log_prob),
+            "warped_grid.png": plots.warped_grid(flow),
+        }
+        if record.epochs:
+            pictures["history.png"] = plots.history(record, floor=truth.entropy())
+        for name, picture in pictures.items():
+            plots.save_figure(picture, folder / name)
     plots.animate(flow, folder / "flow.gif")
     return [*pictures, "flow.gif"]

@@ -1,9 +1,10 @@
 """Pictures of flows, with matplotlib: densities, the map from latent to data, trainings, samples against data.
 
-Every picture is `(..., ax=None) -> ax`, an array of axes where it has several panels: it draws into what is given, or
-makes a `matplotlib.figure.Figure` that needs no display and that pyplot does not know. No global setting is touched.
-Data and samples may be tensors or arrays, densities are in data units, and draws use a fixed seed unless a generator is
-given.
+Every picture is `(..., ax=None) -> ax`, an array of axes where it has several panels: it draws into what is given (of
+several panels an array of axes, or one that is divided), or makes a figure of pyplot, so that `plt.savefig` and
+notebooks show it. `with without_pyplot():` makes figures that pyplot does not know and that need no display, as servers
+want them. No setting of matplotlib is touched. Data and samples may be tensors or arrays, densities are in data units,
+and draws use a fixed seed unless a generator is given.
 """
 
 try:
@@ -12,13 +13,14 @@ try:
 except ImportError as error:
     raise ImportError('pictures need matplotlib and pillow: pip install "pushforward[plot]"') from error
 
+from .history import history as history
 from .pairs import marginals as marginals
 from .pairs import pairs as pairs
 from .panels import density as density
 from .panels import four_panels as four_panels
-from .panels import history as history
 from .panels import save_figure as save_figure
 from .plane import plane as plane
 from .style import has_map as has_map
+from .style import without_pyplot as without_pyplot
 from .warp import animate as animate
 from .warp import warped_grid as warped_grid

@@ -16,9 +16,11 @@ _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 Kinds = Sequence[tuple[np.ndarray, str]]  # rows and colour, the data first
 
 
-def short(label: str) -> str:
-    """A label that fits beside a panel."""
-    return (label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…").replace("$", r"\$")
+def short(label: str, longest: int = _LONGEST) -> str:
+    """A label that fits beside a panel; one of the axes of an array, as $x_1$, stays as it is."""
+    if label.startswith("$x_{"):
+        return label
+    return (label if len(label) <= longest else f"{label[: longest - 1]}…").replace(r"\$", "$").replace("$", r"\$")
 
 
 def span(labels: Sequence[str]) -> tuple[float, float]:

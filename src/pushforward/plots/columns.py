@@ -13,6 +13,7 @@ from ..density import Space
 from ..io import frames
 from ..io.frames import Column, Frame
 from . import style
+from .order import in_order
 
 OTHER, MISSING = "other", "missing"
 _FEW = 12  # values of a number, up to which it is drawn as bars
@@ -37,12 +38,15 @@ class Drawn:
     date: bool = False
 
     def at_most(self, labels: int) -> Drawn:
-        """The column with no more than so many categories: the last of them join `OTHER`."""
+        """The column with no more than so many categories: the rarest of the first table join `OTHER`."""
         if len(self.labels) <= labels:
             return self
-        kept = [name for name in self.labels if name not in (OTHER, MISSING)][: labels - 1]
-        new = (*kept, OTHER)
-        code = np.array([new.index(name) if name in kept else len(kept) for name in self.labels], float)
+        last = [MISSING] * (MISSING in self.labels)
+        counts = np.bincount(self.values[0].astype(int), minlength=len(self.labels))
+        common = [i for i in np.argsort(-counts, kind="stable") if self.labels[i] not in (OTHER, MISSING)]
+        kept = [self.labels[i] for i in sorted(common[: labels - 1 - len(last)])]
+        new = (*kept, OTHER, *last)
+        code = np.array([new.index(name if name in new else OTHER) for name in self.labels], float)
         return Drawn(self.name, tuple(code[v.astype(int)] for v in self.values), new)
 
 
@@ -110,12 +114,13 @@ def _drawn(parts: Sequence[Column]) -> Drawn:
     if some and all(part.times is not None for part in some):
         return Drawn(name, tuple(_days(part) for part in parts), date=True)
     if any(part.holds in ("texts", "truths") for part in some):
-        return _category(name, [part.texts if part.codes is not None else [None] * len(part) for part in parts])
+        texts = [part.texts if part.codes is not None else [None] * len(part) for part in parts]
+        return _category(name, texts, next((p.labels for p in parts if p.dtype.startswith("dictionary")), ()))
     values = tuple(np.where(part.is_missing, np.nan, part.require_numbers().astype(float)) for part in parts)
     known = np.concatenate(values)
     distinct = np.unique(known[np.isfinite(known)])
     if len(distinct) <= min(_FEW, len(known) / 2):
-        return _category(name, [[None if np.isnan(v) else f"{v:.6g}" for v in part] for part in values], True)
+        return _category(name, [[None if np.isnan(v) else f"{v:.6g}" for v in part] for part in values])
     gaps = np.diff(distinct)
     gaps = gaps[gaps > 1e-9 * (distinct[-1] - distinct[0])]
     if len(distinct) > len(known) / 2 or not len(gaps):
@@ -130,12 +135,12 @@ def _days(column: Column) -> NDArray[np.float64]:
     return np.where(column.is_missing, np.nan, ticks * _DAY[unit])
 
 
-def _category(name: str, parts: list[list[Any]], ordered: bool = False) -> Drawn:
+def _category(name: str, parts: list[list[Any]], order: Sequence[str] = ()) -> Drawn:
     first: dict[str, int] = {}
     for cell in parts[0]:
         if cell is not None:
             first[cell] = first.get(cell, 0) + 1
-    labels = sorted(first, key=(lambda v: float(v)) if ordered else (lambda v: (-first[v], v)))
+    labels = in_order(first, order)
     known = {v: i for i, v in enumerate(labels)}
     extra = [OTHER] * any(c is not None and c not in known for part in parts for c in part)
     extra += [MISSING] * any(c is None for part in parts for c in part)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..density import Space
@@ -18,6 +17,7 @@ from . import _categories, style
 from .columns import Drawn, drawn, informative
 
 _CATEGORIES, _MORE_CATEGORIES = 6, 10  # of a column among pairs, and by itself
+_FEWEST = 100  # points for which contours are drawn
 
 _Kind = tuple[str, str]  # label and colour of a table; the data first
 
@@ -30,7 +30,8 @@ def pairs(
     space: Space | None = None,
     max_columns: int = 6,
     max_points: int = 1500,
-    ax: style.Panels | None = None,
+    labels: tuple[str, str] = ("data", "model"),
+    ax: Axes | style.Panels | None = None,
 ) -> style.Panels:
     """Samples against data, a column and a pair of columns at a time: a corner of histograms and contours.
 
@@ -44,8 +45,10 @@ def pairs(
         columns: D names; with a space, those to draw.
         space: what the rows are, such as `density.space`.
         max_columns: of more columns so many are shown: the first, or with a space those that tell most of the others.
-        max_points: of the rows at most so many are drawn as points, of each kind; contours and histograms use all.
-        ax: axes to draw into, at least as many as there are panels.
+        max_points: of the rows at most so many are drawn as points, as many of each kind; contours and histograms use
+            all.
+        labels: what the legend calls the two.
+        ax: axes to draw into, at least as many as there are panels; or one, which is divided.
 
     Returns:
         the axes of the panels, as many down and across as there are.
@@ -55,7 +58,7 @@ def pairs(
     """
     if max_columns < 1 or max_points < 0:
         raise ValueError(f"max_columns must be at least 1 and max_points at least 0, got {max_columns}, {max_points}")
-    drawn, kinds = _prepared(samples, data, columns, space)
+    drawn, kinds = _prepared(samples, data, columns, space, labels)
     features, shown = len(drawn), min(len(drawn), max_columns)
     if space is not None:
         drawn = [drawn[i].at_most(_CATEGORIES) for i in informative(drawn, max_columns)]
@@ -71,7 +74,8 @@ def pairs(
         else:
             _pair(panel, kinds, (drawn[j], drawn[i]), (spans[j], spans[i]), max_points)
         panel.set(xlim=spans[j], box_aspect=1)
-        names = drawn[j].name if i == shown - 1 else "", drawn[i].name if j == 0 < i else ""
+        names = [_categories.short(drawn[k].name, 20) for k in (j, i)]
+        names = names[0] if i == shown - 1 else "", names[1] if j == 0 < i else ""
         style.dress(panel, x=names[0], y=names[1], closed=i != j)
         panel.tick_params(labelbottom=i == shown - 1, labelleft=j == 0 < i, labelsize=8)
         ticks(panel.xaxis, drawn[j], i == shown - 1)
@@ -82,8 +86,9 @@ def pairs(
             panel.set_ylim(spans[i])
             ticks(panel.yaxis, drawn[i], False)
     note = f"{shown} of {features} columns" if shown < features else None
-    _legend(fig, axes[0, 0], note, loc="upper right")
-    fig.align_ylabels(axes.ravel())
+    _legend(axes[0, -1], axes[0, 0], note)
+    fig.align_ylabels(axes[:, 0])
+    fig.align_xlabels(axes[-1])
     return axes
 
 
@@ -94,7 +99,8 @@ def marginals(
     columns: Sequence[str] | None = None,
     space: Space | None = None,
     max_columns: int = 40,
-    ax: style.Panels | None = None,
+    labels: tuple[str, str] = ("data", "model"),
+    ax: Axes | style.Panels | None = None,
 ) -> style.Panels:
     """Each column by itself: histograms of numbers, shares of categories, samples over data.
 
@@ -104,7 +110,8 @@ def marginals(
         columns: as `pairs`.
         space: as `pairs`.
         max_columns: of more columns the first so many are shown.
-        ax: axes to draw into, at least as many as there are panels.
+        labels: what the legend calls the two.
+        ax: axes to draw into, at least as many as there are panels; or one, which is divided.
 
     Returns:
         the axes of the panels, as many down and across as there are.
@@ -112,34 +119,43 @@ def marginals(
     Raises:
         ValueError: the two have another number of columns, or names and columns do not agree.
     """
-    drawn, kinds = _prepared(samples, data, columns, space)
+    drawn, kinds = _prepared(samples, data, columns, space, labels)
     shown = min(len(drawn), max_columns)
     across = min(shown, 4)
     down = math.ceil(shown / across)
     axes, fig = style.panels(ax, down, across, (2.7 * across + 0.3, 2.1 * down + 0.7))
     for unused in axes.flat[shown:]:
         unused.set_axis_off()
-    for panel, every in zip(axes.flat, drawn[:shown], strict=False):
+    missing = [[np.isnan(values).mean() for values in column.values] for column in drawn[:shown]]
+    pad = 15 if np.max(missing) > 0 else 5
+    for panel, every, shares in zip(axes.flat, drawn[:shown], missing, strict=False):
         column = every.at_most(_MORE_CATEGORIES)
         span = _span(column)
         _column(panel, kinds, column, span)
         panel.set(xlim=span, ylim=(0, None), yticks=[])
         style.dress(panel)
-        name = column.name if len(column.name) <= 30 else f"{column.name[:28]} …"
-        panel.set_title(name, fontsize=9, color=style.INK, loc="left")
         panel.spines["left"].set_visible(False)
         ticks(panel.xaxis, column, True)
-        missing = [np.isnan(values).mean() for values in column.values]
-        if max(missing) > 0:
-            text = "missing " + " | ".join(f"{share:.1%}" for share in missing)
-            panel.set_title(text, fontsize=7, color=style.MUTED, loc="right")
+        name = _categories.short(column.name, 32)
+        panel.set_title(name, fontsize=9, color=style.INK, loc="left", pad=pad)
+        if max(shares) > 0:
+            text = "missing " + " | ".join(f"{share:.1%}" for share in shares)
+            place: Any = {"xy": (0, 1), "xytext": (0, 4), "xycoords": "axes fraction", "textcoords": "offset points"}
+            panel.annotate(text, **place, fontsize=7, color=style.MUTED, annotation_clip=False)
     note = f"{shown} of {len(drawn)} columns" if shown < len(drawn) else None
-    _legend(fig, axes[0, 0], note, loc="outside upper center", ncols=2)
+    if ax is None:
+        handles, texts = axes[0, 0].get_legend_handles_labels()
+        fig.legend(
+            handles, texts, frameon=False, fontsize=10, title=note, labelcolor=style.INK, title_fontsize=9, ncols=2,
+            loc="outside upper center",
+        )  # fmt: skip
+    else:
+        _legend(axes[0, 0], axes[0, 0], note)
     return axes
 
 
-def ticks(axis: Any, column: Drawn, turned: bool) -> None:
-    """Names of categories, or short dates, in the place of numbers."""
+def ticks(axis: Any, column: Drawn, turned: bool, narrow: bool = True) -> None:
+    """Names of categories, or short dates, in the place of numbers; of a narrow panel none reaches its neighbour."""
     if column.labels:
         axis.set_ticks(range(len(column.labels)), [_categories.short(name) for name in column.labels])
         axis.set_tick_params(length=0, labelsize=7.5, **({"labelrotation": 90} if turned else {}))
@@ -148,7 +164,7 @@ def ticks(axis: Any, column: Drawn, turned: bool) -> None:
         axis.set_major_locator(locator)
         axis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
     elif isinstance(locator := axis.get_major_locator(), MaxNLocator):
-        locator.set_params(nbins=3)
+        locator.set_params(nbins=4, prune="both" if narrow else None)
 
 
 def clouds(samples: Any, data: Any, columns: Sequence[str] | None, space: Space | None) -> list[Drawn]:
@@ -161,14 +177,14 @@ def clouds(samples: Any, data: Any, columns: Sequence[str] | None, space: Space 
 
 
 def _prepared(
-    samples: Any, data: Any, columns: Sequence[str] | None, space: Space | None
+    samples: Any, data: Any, columns: Sequence[str] | None, space: Space | None, labels: tuple[str, str]
 ) -> tuple[list[Drawn], list[_Kind]]:
     """-> the columns, without rows that hold infinities; label and colour of each table."""
     every = clouds(samples, data, columns, space)
     if not every:
         raise ValueError("there is no column to draw: all are constant")
     kinds, kept = [], []
-    for k, (label, colour) in enumerate([("data", style.DATA), ("model", style.MODEL)][data is None :]):
+    for k, (label, colour) in enumerate([(labels[0], style.DATA), (labels[1], style.MODEL)][data is None :]):
         finite = ~np.any([np.isinf(column.values[k]) for column in every], axis=0)
         lost = int((~finite).sum())
         kinds.append((f"{label}, {len(finite):,} rows{f', {lost:,} not finite' if lost else ''}", colour))
@@ -212,36 +228,43 @@ def _pair(
     elif up.labels:
         _categories.ranges(ax, [(rows[:, ::-1], colour) for rows, colour in coloured], up.labels, False)
     else:
-        finite = [(style.finite(rows), colour) for rows, colour in coloured]
-        fewest = min(len(points) for points, _ in finite)
-        for k, (points, colour) in enumerate(finite):
-            width = 2.4 if k == 0 and len(kinds) > 1 else 1.1  # data shows beside a model right on top of it
-            some = points[:: max(1, -(-len(points) // max(max_points, 1)))] if max_points else points[:0]
-            ax.scatter(*some.T, s=2, color=colour, alpha=0.2, linewidths=0, rasterized=True)
-            if fewest >= 100:  # too few for a density: the points say it all
-                _contours(ax, points, spans, fewest, colour, width)
+        _cloud(ax, [(style.finite(rows), colour) for rows, colour in coloured], spans, max_points)
 
 
-def _legend(fig: Figure, ax: Axes, note: str | None, **place: Any) -> None:
-    handles, texts = ax.get_legend_handles_labels()
-    legend = fig.legend(
-        handles, texts, frameon=False, fontsize=10, title=note, labelcolor=style.INK, title_fontsize=9, **place
-    )
-    if "outside" not in place["loc"]:
-        legend.set_in_layout(False)
-
-
-def _contours(
+def _cloud(
     ax: Axes,
-    points: np.ndarray,
+    kinds: Sequence[tuple[np.ndarray, str]],
     spans: tuple[tuple[float, float], tuple[float, float]],
-    like: int,
-    colour: str,
-    width: float,
+    max_points: int,
 ) -> None:
-    """What holds 50 and 90 % of the mass of a smoothed histogram."""
-    counts, edges = style.smoothed(points, *spans, like)
-    levels = sorted(set(style.mass_levels(counts, [0.9, 0.5])))
-    if levels[0] > 0:
+    """Points (N, 2) of each kind, as many of either and none on top, and contours of what holds 50 and 90 %."""
+    few = min((points for points, _ in kinds), key=len)
+    shown = min(max_points, len(few))
+    if shown:
+        some = [points[np.linspace(0, len(points) - 1, shown).astype(int)] for points, _ in kinds]
+        colours = np.repeat([colour for _, colour in kinds], shown)
+        order = np.random.default_rng(0).permutation(len(colours))
+        size = 3 if shown > 300 else 7
+        ax.scatter(
+            *np.concatenate(some)[order].T, s=size, c=colours[order].tolist(), alpha=0.3, linewidths=0, rasterized=True
+        )
+    if len(few) < _FEWEST:  # the points say it all
+        return
+    width = style.bandwidth(few, *spans)
+    for k, (points, colour) in enumerate(kinds):
+        counts, edges = style.smoothed(points, *spans, width)
+        levels = sorted(set(style.mass_levels(counts, [0.9, 0.5])))
         middles = [(e[1:] + e[:-1]) / 2 for e in edges]
-        ax.contour(*middles, counts.T, levels=levels, colors=colour, linewidths=width, alpha=0.55 if width > 2 else 1)
+        if levels[0] > 0:  # the data's show beside a model's right on top of them
+            wide: Any = {"linewidths": 2.4, "alpha": 0.55} if k == 0 and len(kinds) > 1 else {"linewidths": 1.1}
+            ax.contour(*middles, counts.T, levels=levels, colors=colour, **wide)
+
+
+def _legend(ax: Axes, first: Axes, note: str | None) -> None:
+    """What is what in the first panel, told in the place of a panel."""
+    handles, texts = first.get_legend_handles_labels()
+    legend = ax.legend(
+        handles, texts, frameon=False, fontsize=8.5, title=note, labelcolor=style.INK, title_fontsize=8.5,
+        loc="upper right", borderaxespad=0,
+    )  # fmt: skip
+    legend.set_in_layout(False)

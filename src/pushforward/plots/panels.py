@@ -1,4 +1,4 @@
-"""The pictures of one or a few panels: data and latents, densities, trainings."""
+"""The pictures of one or a few panels: data and latents, densities."""
 
 from __future__ import annotations
 
@@ -17,8 +17,12 @@ from ..density import Density
 from ..flow import Flow
 from ..io import frames
 from ..io.atomic import atomic
-from ..training.progress import Fit
 from . import style
+
+_PARTS = 4  # of the side of a cell over which a density is averaged
+# Nats that a neighbour's density lies above a cell's from which on it is averaged, and below the peak that matter.
+_STEP, _SIGHT = 2.0, 13.0
+_AVERAGING_ROUNDS, _MOST_AVERAGED = 3, 0.03  # and the part of all cells that one takes
 
 
 @torch.no_grad()
@@ -30,7 +34,7 @@ def four_panels(
     context: Any = None,
     labels: Any = None,
     generator: torch.Generator | None = None,
-    ax: style.Panels | None = None,
+    ax: Axes | style.Panels | None = None,
 ) -> style.Panels:
     """The map both ways: z = f(X), z ~ p(z), X and X = g(z) in a 2 x 2 figure.
 
@@ -44,7 +48,7 @@ def four_panels(
         context: (K,), the one context of a conditional flow; x should be data of that context.
         labels: (N,), classes of the rows of x, which then colour the two panels of data instead.
         generator: of the draws.
-        ax: four axes to draw into.
+        ax: four axes to draw into, or one, which is divided.
 
     Returns:
         the axes (2, 2).
@@ -116,7 +120,8 @@ def density(
         x: rows (N, D) of data, for the bounds and the histogram.
         bounds: (xmin, xmax, ymin, ymax), or (xmin, xmax) for D = 1, in data units; those of x, or of samples,
             when None.
-        resolution: cells along each axis; the density is taken at their centres.
+        resolution: cells along each axis; the density is taken at their centres, and where it changes much between
+            neighbours, as at a thread thinner than a cell, as its mean over the cell.
         context: the one context of a conditional density: (K,), or a table of one row.
         log: log p(x) in nats instead (D = 2), a logarithmic axis (D = 1).
         truth: log-density (*N, D) -> (*N,), such as `toy.log_prob`: drawn dashed; for D = 2 as the contours
@@ -143,6 +148,8 @@ def density(
     centres = [a + (b - a) * (np.arange(resolution) + 0.5) / resolution for a, b in spans]
     grid = np.stack(np.meshgrid(*centres, indexing="xy"), -1)  # rows of the image run along the second axis of x
     log_p = _log_prob_at(density, grid, context)
+    if features == 2:
+        log_p = _averaged(log_p, grid, lambda points: _log_prob_at(density, points, context))
     true_p = None
     if truth is not None:
         true_p = truth(torch.as_tensor(grid, dtype=torch.get_default_dtype())).double().exp().cpu().numpy()
@@ -172,6 +179,37 @@ def _log_prob_at(density: Density, points: np.ndarray, context: Any) -> np.ndarr
     return density.log_prob(rows, contexts).cpu().double().numpy().reshape(points.shape[:-1])
 
 
+def _averaged(log_p: np.ndarray, grid: np.ndarray, score: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Log-densities (R, R) at the centres of cells -> those of cells among unlike neighbours as means over the cell.
+
+    A cell that a thread crosses beside its centre is found by its neighbours, so that the thread is whole.
+
+    Args:
+        log_p: at the centres.
+        grid: the centres (R, R, 2).
+        score: log-densities (N,) at points (N, 2).
+    """
+    log_p, side = log_p.copy(), (grid[1, 1] - grid[0, 0]) / _PARTS
+    places = np.arange(_PARTS) - (_PARTS - 1) / 2
+    offsets = np.stack(np.meshgrid(places, places), -1).reshape(-1, 2) * side
+    pending = np.ones(log_p.shape, dtype=bool)
+    for _ in range(_AVERAGING_ROUNDS):
+        padded = np.pad(np.nan_to_num(log_p, nan=-np.inf, posinf=np.inf, neginf=-1e9), 1, mode="edge")
+        around = np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).reshape(*log_p.shape, 9)
+        highest, own = around.max(-1), padded[1:-1, 1:-1]
+        is_unlike = np.maximum(highest - own, own - np.median(around, -1)) > _STEP
+        is_rough = pending & is_unlike & (highest > padded.max() - _SIGHT)
+        cells = np.flatnonzero(is_rough)
+        if len(cells) == 0:
+            break
+        brightest = np.argsort(-highest.flat[cells], kind="stable")
+        cells = cells[brightest[: math.ceil(_MOST_AVERAGED * log_p.size)]]
+        values = score((grid.reshape(-1, 1, 2)[cells] + offsets).reshape(-1, 2)).reshape(len(cells), -1)
+        log_p.flat[cells] = np.logaddexp.reduce(values, 1) - math.log(values.shape[1])
+        pending.flat[cells] = False
+    return log_p
+
+
 def _image(ax: Axes, log_p: np.ndarray, spans: Sequence[tuple[float, float]], log: bool) -> None:
     """Log-densities (R, R) as an image of densities, or of themselves, with a colour bar."""
     image = log_p if log else np.exp(log_p)
@@ -181,71 +219,15 @@ def _image(ax: Axes, log_p: np.ndarray, spans: Sequence[tuple[float, float]], lo
     low = high - 12 if log else 0.0
     drawn = ax.imshow(
         image, origin="lower", extent=(*spans[0], *spans[1]), aspect="equal" if style.comparable(*spans) else "auto",
-        cmap="magma", vmin=low, vmax=high if high > low else low + 1, interpolation="nearest",
+        cmap="magma", vmin=low, vmax=high if high > low else low + 1, interpolation="antialiased",
     )  # fmt: skip
     fig = ax.figure
     if fig.get_layout_engine() is None:
-        side = make_axes_locatable(ax).append_axes("right", "3.5%", pad=0.1)
-    else:  # a layout engine makes room for an inset, but does not know those other axes
-        side = ax.inset_axes((1.025, 0, 0.035, 1))
+        place: Any = {"cax": make_axes_locatable(ax).append_axes("right", "3.5%", pad=0.1)}
+    else:  # which does not know such axes, and makes no room for the labels of an inset beside axes of one unit
+        place = {"ax": ax, "fraction": 0.05, "pad": 0.02, "aspect": 30}
     beyond = "min" if log and (image < low).any() else "max" if not log and (finite > 1.05 * high).any() else "neither"
-    style.colour_bar(fig.colorbar(drawn, cax=side, extend=beyond), "log p(x)  [nats]" if log else "density p(x)")
-
-
-def history(
-    epochs: Sequence[Any] | Fit, *, against: str = "step", floor: float | None = None, ax: Axes | None = None
-) -> Axes:
-    """A training's negative log-densities, in nats per row.
-
-    A record of few steps, as at the end of a long pass, has a noisy mean: it is shown averaged with the one before.
-
-    Args:
-        epochs: the records of `train`, or the `Fit` that has them: objects with step, epoch, seconds, train_nll and
-            val_nll (a number or None).
-        against: "step", "epoch" or "seconds", the horizontal axis.
-        floor: the entropy of the data where it is known, in nats: no model can come below it.
-        ax: the axes to draw into.
-
-    Raises:
-        ValueError: there are no records, or `against` is another word.
-    """
-    epochs = epochs.epochs if isinstance(epochs, Fit) else epochs
-    if not epochs:
-        raise ValueError("expected at least one record of a training, got none")
-    if against not in ("step", "epoch", "seconds"):
-        raise ValueError(f"against must be step, epoch or seconds, got {against!r}")
-    at = np.array([getattr(e, against) for e in epochs], float)
-    train = _steadied(np.array([e.train_nll for e in epochs], float), np.array([e.step for e in epochs], float))
-    validation = np.array([math.nan if e.val_nll is None else e.val_nll for e in epochs], float)
-    measured = np.isfinite(validation)
-    ax = style.figure_of(ax, (6.6, 4.0))
-    marker = "o" if len(at) <= 30 else None
-    ax.plot(at, train, color=style.DATA, linewidth=1.1, alpha=0.65, marker=marker, markersize=3, label="training")
-    if measured.any():
-        best = int(np.nanargmin(np.where(measured, validation, math.nan)))
-        kept = getattr(epochs[-1], "best_val_nll", None)
-        if kept is None or not math.isfinite(kept) or kept >= validation[best]:
-            label = f"validation, best {validation[best]:.4g}"
-        else:  # the validation before the first step is no record
-            label = f"validation, best {validation[best]:.4g} ({kept:.4g} before training)"
-        line = {"color": style.MODEL, "linewidth": 1.6, "marker": marker, "markersize": 3, "label": label}
-        ax.plot(at[measured], validation[measured], **line)
-        ax.plot(at[best], validation[best], "o", color=style.MODEL, markersize=6, markeredgecolor="white")
-    if floor is not None:
-        ax.axhline(floor, color=style.INK, linewidth=1, linestyle=(0, (4, 3)), label=f"entropy of the data {floor:.4g}")
-    # The first records can be far above the rest; a long training is shown at the scale of where it went.
-    values = np.concatenate([train, validation, [] if floor is None else [floor]])
-    values = values[np.isfinite(values)]
-    if len(values) >= 20:
-        low, high = values.min(), np.quantile(values, 0.95)
-        if measured.any():
-            high = max(high, validation[measured].min())  # far above the training or not, the best is seen
-        margin = 0.08 * (high - low) + 1e-6 * max(1.0, abs(low))
-        ax.set_ylim(low - margin, high + margin)
-    style.dress(ax, x=against, y="nats per row")
-    ax.grid(axis="y", color=style.RULE, linewidth=0.5, alpha=0.5)
-    ax.legend(fontsize=8.5, frameon=False, labelcolor=style.INK, loc="best")
-    return ax
+    style.colour_bar(fig.colorbar(drawn, extend=beyond, **place), "log p(x)  [nats]" if log else "density p(x)")
 
 
 def save_figure(picture: Figure | Axes | style.Panels, path: str | Path, *, dpi: float = 150) -> Path:
@@ -263,16 +245,6 @@ def save_figure(picture: Figure | Axes | style.Panels, path: str | Path, *, dpi:
     with atomic(path) as temporary:
         fig.savefig(temporary, format=path.suffix[1:].lower(), dpi=dpi, facecolor="white")
     return path
-
-
-def _steadied(means: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """Means over the steps since the record before, each of few steps averaged with that record's by their steps."""
-    taken = np.diff(step, prepend=0)
-    short = np.flatnonzero(taken[1:] < 0.5 * np.median(taken)) + 1
-    steadied = means.copy()
-    weights = taken[short], taken[short - 1]
-    steadied[short] = (weights[0] * means[short] + weights[1] * means[short - 1]) / np.maximum(sum(weights), 1)
-    return steadied
 
 
 def _curve(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 
 from ..density import Space
@@ -19,7 +20,7 @@ def plane(
     *,
     columns: Sequence[str] | None = None,
     space: Space | None = None,
-    ax: style.Panels | None = None,
+    ax: Axes | style.Panels | None = None,
 ) -> style.Panels:
     """The joint density of two columns, whatever others there are: smoothed histograms of rows, on one scale.
 
@@ -28,7 +29,7 @@ def plane(
         data: others, drawn to the left of them.
         columns: two names.
         space: what the rows are, such as `density.space`.
-        ax: axes to draw into, one or, with data, two.
+        ax: axes to draw into, one or, with data, two; or one that is divided.
 
     Returns:
         the axes, (1,) or (2,).
@@ -46,9 +47,10 @@ def plane(
     labels = ("data", "model")[data is None :]
     kinds = [(label, len(rows), style.finite(rows)) for label, rows in zip(labels, tables, strict=True)]
     spans = style.window(kinds[0][2], pad=0.06)
-    images, fewest = [], min(len(points) for _, _, points in kinds)
+    width = style.bandwidth(min((points for _, _, points in kinds), key=len), spans[0], spans[1])
+    images = []
     for _, n, points in kinds:
-        counts, edges = style.smoothed(points, spans[0], spans[1], fewest, most=120)
+        counts, edges = style.smoothed(points, spans[0], spans[1], width, bins=160)
         area = (edges[0][1] - edges[0][0]) * (edges[1][1] - edges[1][0])
         images.append(counts / (max(n, 1) * area))
     # A needle of little mass must not turn the rest dark: the scale ends where the densest 0.5 % of the mass begin.
@@ -62,8 +64,9 @@ def plane(
             norm=PowerNorm(0.5, 0, top if top > 0 else 1), interpolation="bilinear",
         )  # fmt: skip
         style.dress(panel, f"{label}, {n:,} rows", x=shown[0].name, y=shown[1].name if i == 0 else "", closed=True)
-        ticks(panel.xaxis, shown[0], False)
-        ticks(panel.yaxis, shown[1], False)
-    bar = fig.colorbar(drawn, ax=list(axes), extend="max", fraction=0.05, pad=0.02)
+        ticks(panel.xaxis, shown[0], False, narrow=False)
+        ticks(panel.yaxis, shown[1], False, narrow=False)
+        panel.set_box_aspect(1)
+    bar = fig.colorbar(drawn, ax=list(axes), extend="max", fraction=0.05, pad=0.02, aspect=30)
     style.colour_bar(bar, "density, on a scale of square roots")
     return axes

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeAlias, TypeGuard, cast
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec, GridSpecFromSubplotSpec
 from matplotlib.ticker import MaxNLocator
 
 from ..density import Density
@@ -26,6 +29,11 @@ CLASSES = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")  # 
 
 Panels: TypeAlias = np.ndarray  # of Axes
 Window = tuple[float, float, float, float]  # xmin, xmax, ymin, ymax, as in `Toy.bounds`
+
+_OF_PYPLOT: ContextVar[bool] = ContextVar("figures_of_pyplot", default=True)
+_WIDTHS, _BANDWIDTH_BINS = np.geomspace(0.012, 0.1, 8), 96  # that `bandwidth` tries, and on how fine a grid
+_BANDWIDTH_SLACK = 0.05  # nats a point that a smoother picture may cost
+_PAD = 0.08  # inches around panels and their labels
 
 
 def rows(values: Any, name: str, width: int | None = None) -> np.ndarray:
@@ -106,38 +114,85 @@ def comparable(x: tuple[float, float], y: tuple[float, float]) -> bool:
     return 0.2 < (x[1] - x[0]) / (y[1] - y[0]) < 5
 
 
-def view(*clouds: np.ndarray, pad: float = 0.12, flattest: float = 1.0) -> Window:
+def view(*clouds: np.ndarray, pad: float = 0.12, flattest: float = 1.0, tail: float = 0.005) -> Window:
     """As `window`, of points (N, 2), for a panel whose axes share their unit where they are comparable.
 
     The panel is square, or if `flattest` is below 1 as flat as the points, down to that height for a width of 1.
     """
-    x, y = window(*clouds, pad=pad)
+    x, y = window(*clouds, pad=pad, tail=tail)
     if comparable(x, y):
         wide = max(x[1] - x[0], y[1] - y[0])
         x, y = (_widened(x, wide), _widened(y, max(flattest * wide, y[1] - y[0])))
     return (*x, *y)
 
 
+@contextmanager
+def without_pyplot() -> Iterator[None]:
+    """Within, in this thread or task, new figures are unknown to pyplot: nothing shows them, or keeps them alive."""
+    token = _OF_PYPLOT.set(False)
+    try:
+        yield
+    finally:
+        _OF_PYPLOT.reset(token)
+
+
+def new_figure(size: tuple[float, float]) -> Figure:
+    """A figure whose layout keeps every label inside, also beside axes that share their unit."""
+    if _OF_PYPLOT.get():
+        import matplotlib.pyplot as plt
+
+        fig = plt.figure(figsize=size, layout="compressed")
+    else:
+        fig = Figure(size, layout="compressed")
+    cast(Any, fig.get_layout_engine()).set(w_pad=_PAD, h_pad=_PAD)
+    return fig
+
+
 def figure_of(ax: Axes | None, size: tuple[float, float]) -> Axes:
-    """The axes given, or those of a new figure, which belongs to no pyplot and needs no display."""
-    return Figure(size, layout="constrained").add_subplot() if ax is None else ax
+    """The axes given, or those of a new figure.
+
+    Raises:
+        ValueError: something else was given.
+    """
+    if ax is None:
+        return new_figure(size).add_subplot()
+    if not isinstance(ax, Axes):
+        raise ValueError(f"expected ax to be axes of matplotlib, got {type(ax).__name__}")
+    return ax
 
 
 def panels(
-    ax: Panels | None, down: int, across: int, size: tuple[float, float], **settings: Any
+    ax: Axes | Panels | None, down: int, across: int, size: tuple[float, float], **settings: Any
 ) -> tuple[Panels, Figure]:
-    """Axes (down, across) of those given, or of a new figure; and their figure.
+    """Axes (down, across) of those given, or in the place of one given, or of a new figure; and their figure.
 
     Raises:
-        ValueError: fewer were given.
+        ValueError: fewer were given, or something else.
     """
     if ax is None:
-        fig = Figure(size, layout="constrained")
+        fig = new_figure(size)
         return fig.subplots(down, across, squeeze=False, **settings), fig
-    if ax.size < down * across:
-        raise ValueError(f"expected an array of {down * across} axes, got {ax.size}")
-    axes = ax.ravel()[: down * across].reshape(down, across)
+    if isinstance(ax, Axes) and down * across > 1:
+        return _divided(ax, down, across, **settings)
+    given = np.asarray(ax, dtype=object).ravel()
+    if not all(isinstance(one, Axes) for one in given):
+        raise ValueError(f"expected ax to be axes of matplotlib or an array of them, got {type(ax).__name__}")
+    if len(given) < down * across:
+        raise ValueError(f"expected an array of {down * across} axes, got {len(given)}")
+    axes = given[: down * across].reshape(down, across)
     return axes, cast(Figure, axes[0, 0].get_figure(root=False))
+
+
+def _divided(ax: Axes, down: int, across: int, gridspec_kw: Any = None, **settings: Any) -> tuple[Panels, Figure]:
+    """Axes (down, across) in the place of one, which is removed."""
+    fig, spec = cast(Figure, ax.get_figure(root=False)), ax.get_subplotspec()
+    ax.remove()
+    if spec is None:
+        (left, bottom), (right, top) = ax.get_position().get_points()
+        grid = GridSpec(down, across, fig, left, bottom, right, top, **(gridspec_kw or {}))
+    else:
+        grid = GridSpecFromSubplotSpec(down, across, spec, **(gridspec_kw or {}))
+    return grid.subplots(squeeze=False, **settings), fig
 
 
 def dress(ax: Axes, title: str = "", *, x: str = "", y: str = "", closed: bool = False) -> None:
@@ -247,13 +302,51 @@ def histogram(
 
 
 def smoothed(
-    points: np.ndarray, x: tuple[float, float], y: tuple[float, float], like: int, most: int = 60
+    points: np.ndarray, x: tuple[float, float], y: tuple[float, float], width: float, bins: int = 96
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Points (N, 2) -> a smoothed histogram (B, B) of them within the limits, and its edges; B suits `like` points, as
-    those that it is compared with are to be smoothed alike."""
-    bins = int(min(max(like**0.5 / 2, 12), most))
-    counts, *edges = np.histogram2d(points[:, 0], points[:, 1], bins, (x, y))
-    taps = np.exp(-0.5 * (np.arange(-3, 4) / 1.2) ** 2)
-    for _ in range(2):  # smooth one axis, then the other
-        counts = np.stack([np.convolve(row, taps / taps.sum(), mode="same") for row in counts.T])
-    return counts, edges
+    """Points (N, 2) -> a histogram (B, B) of them within the limits, smoothed by a Gaussian, and its edges.
+
+    Args:
+        points: those beyond the limits count where the Gaussian reaches inside.
+        x: limits.
+        y: limits.
+        width: standard deviation of the Gaussian in parts of the limits; see `bandwidth`.
+        bins: along each axis.
+    """
+    counts, edges, margin = _counts(points, x, y, bins)
+    inner = slice(margin, margin + bins)
+    blur = _blur(len(counts), width * bins)
+    return (blur @ counts @ blur)[inner, inner], [e[margin : margin + bins + 1] for e in edges]
+
+
+def bandwidth(points: np.ndarray, x: tuple[float, float], y: tuple[float, float]) -> float:
+    """The width of a Gaussian, in parts of the limits, that makes each of some points (N, 2) most likely by the others,
+    or nearly so.
+
+    Thin curves ask for a narrow one, which no rule of thumb from the spread of all points gives.
+    """
+    counts, _, _ = _counts(points, x, y, _BANDWIDTH_BINS)
+    cells, n = counts.size, counts.sum()
+    scores = []
+    for width in _WIDTHS:
+        blur = _blur(len(counts), width * _BANDWIDTH_BINS)
+        others = (blur @ counts @ blur - blur.max() ** 2).clip(0) / max(n - 1, 1)
+        scores.append((counts * np.log(0.99 * others + 0.01 / cells)).sum() / max(n, 1))
+    widest = max(w for w, score in zip(_WIDTHS, scores, strict=True) if score >= max(scores) - _BANDWIDTH_SLACK)
+    return float(max(widest, 0.15 * max(n, 1) ** -0.25))  # values that are heaped ask for less than a picture can show
+
+
+def _counts(
+    points: np.ndarray, x: tuple[float, float], y: tuple[float, float], bins: int
+) -> tuple[np.ndarray, list[np.ndarray], int]:
+    """-> a histogram beyond the limits, its edges, and how many bins it goes beyond them on each side."""
+    margin = bins // 4
+    edges = [low + (high - low) * np.arange(-margin, bins + margin + 1) / bins for low, high in (x, y)]
+    return np.histogram2d(points[:, 0], points[:, 1], edges)[0], edges, margin
+
+
+def _blur(bins: int, width: float) -> np.ndarray:
+    """The matrix (B, B) of a Gaussian of that width in bins."""
+    places = np.arange(bins)
+    weights = np.exp(-0.5 * ((places[:, None] - places) / width) ** 2)
+    return weights / weights[bins // 2].sum()

@@ -34,6 +34,7 @@ class Epoch:
         stopped: on the last record, why the run ended: "done", "early" or "diverged"; else None.
         best_val_nll: the lowest validation so far, that before the first step included; None without validation.
         part: what is trained, where a model is trained in parts; "" where there are none.
+        best_step: the step after which that was, 0 before the first.
     """
 
     epoch: float
@@ -47,6 +48,7 @@ class Epoch:
     stopped: str | None = None
     best_val_nll: float | None = None
     part: str = ""
+    best_step: int | None = None
 
     def shifted(self, train: float, val: float, part: str = "") -> Epoch:
         """With figures moved, in nats, by what a part of a model does not see."""

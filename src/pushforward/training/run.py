@@ -56,6 +56,7 @@ class Run:
     skipped: int = 0
     validated_step: int = 0
     best_val: float | None = None
+    best_step: int = 0
     stopped: str | None = None
     rollbacks: list[int] = field(default_factory=list)
     best_nll: list[float] = field(default_factory=list)
@@ -177,7 +178,8 @@ class Run:
             value, of_members = evaluate(self.settings.metric or self.settings.objective, self.density, self.val_rows)
         self.validation_seconds = time.perf_counter() - start
         self.validated_step = self.step
-        self.best_val = value if self.best_val is None or not value >= self.best_val else self.best_val
+        if self.best_val is None or not value >= self.best_val:
+            self.best_val, self.best_step = value, self.step
         for member, of_member in enumerate(of_members):
             if of_member < self.best_nll[member]:
                 self.best_nll[member], self.best_progress[member] = of_member, self.progress()
@@ -198,7 +200,7 @@ class Run:
         self.stopped = self._why_to_stop(over, val_nll is not None)
         return Epoch(
             self.passes + self.seen / self.pass_rows, self.step, self.elapsed(), self.progress(), train_nll, val_nll,
-            self.lr, self.skipped, self.stopped, self.best_val,
+            self.lr, self.skipped, self.stopped, self.best_val, None if self.best_val is None else self.best_step,
         )  # fmt: skip
 
     def _train_nll(self) -> float:
@@ -224,7 +226,10 @@ class Run:
             return "diverged" if no_step_was_taken else "done" if over else "early"
         return None
 
-    _KEPT = ("step", "passes", "skipped", "rollbacks", "best_val", "best_nll", "best_progress", "validated_step")
+    _KEPT = (
+        "step", "passes", "skipped", "rollbacks", "best_val", "best_step", "best_nll", "best_progress",
+        "validated_step",
+    )  # fmt: skip
 
     def state(self) -> dict[str, Any]:
         """JSON-able: what a resumed run needs beside the weights."""
@@ -233,6 +238,7 @@ class Run:
     def resume(self, state: dict[str, Any] | None) -> None:
         """The inverse of `state`; None starts afresh."""
         if state is not None:
+            state = {"best_step": 0} | state  # which older checkpoints lack
             self.began -= state["seconds"]
             for name in self._KEPT:
                 setattr(self, name, state[name])
