@@ -59,6 +59,10 @@ class Knots(NamedTuple):
         mine, theirs = self.padded(most), other.padded(most)
         return Knots(*(torch.where(is_own[:, None], a, b) for a, b in zip(mine, theirs, strict=True)))
 
+    def are_lines(self) -> Tensor:
+        """Which columns (C,) have two knots and straight tails."""
+        return (self.x[:, 1:] == self.x[:, -1:]).all(1) & ~self.heavy.any(1)
+
     def padded(self, most: int) -> Knots:
         """The same, with so many knots a column."""
         x, y, slope = (torch.cat([t, t[:, -1:].expand(-1, most - t.shape[1])], 1) for t in self[:3])

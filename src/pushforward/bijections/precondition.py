@@ -70,7 +70,7 @@ class Precondition(Bijection):
         if bends:
             self.register_buffer("knots", torch.empty(3, channels, MOST_KNOTS, dtype=torch.float64))
             self.register_buffer("heavy", torch.zeros(channels, 2, dtype=torch.bool))
-            self.register_buffer("is_bent", torch.tensor(False))
+            self.register_buffer("is_bent", torch.zeros(channels, dtype=torch.bool))
             self._bend_by(_lines(channels))
         self.register_buffer("initialized", torch.tensor(False))
         self.register_buffer("_dtype_of_flow", torch.empty(0), persistent=False)
@@ -79,8 +79,10 @@ class Precondition(Bijection):
         """Data to latent: x (B, C, *S) of any dtype -> z (B, C, *S), log_det (B,) float64."""
         look_at_scale(self, x)
         rows, log_slope = x.double().movedim(1, -1), None
-        if self._is_to_bend():
-            rows, log_slope = bend(rows, self._bends())
+        columns, knots = self._bends()
+        if len(columns):
+            bent, log_slope = bend(rows[..., columns], knots)
+            rows = rows.index_copy(-1, columns, bent)
         y = (rows - self.centre) @ self.matrix.mT
         beyond = (y.abs() - _FOLD).clamp_min(0) / _SOFT
         z = torch.where(beyond > 0, y.sign() * (_FOLD + _SOFT * beyond.log1p()), y)
@@ -96,10 +98,11 @@ class Precondition(Bijection):
         flat = torch.linalg.solve_triangular(self.matrix.mT, y.reshape(-1, y.shape[-1]), upper=True, left=False)
         x = flat.view(y.shape) + self.centre
         log_det = sum_event(beyond) - log_det_of_sites(self.matrix.diagonal().log().sum(), z)
-        if self._is_to_bend():
-            knots = self._bends()
-            x = unbend(x, knots, _FARTHEST)
-            log_det = log_det - sum_event(bend(x, knots)[1])
+        columns, knots = self._bends()
+        if len(columns):
+            straight = unbend(x[..., columns], knots, _FARTHEST)
+            x = x.index_copy(-1, columns, straight)
+            log_det = log_det - sum_event(bend(straight, knots)[1])
         return x.movedim(-1, 1).to(z.dtype), log_det
 
     @torch.no_grad()
@@ -122,9 +125,10 @@ class Precondition(Bijection):
         if self.bends:
             knots = _best_bends(rows[:_BENT_ROWS])
             if knots is not None:
-                self._bend_by(knots)
-                rows = bend(rows, knots)[0]
-            self.is_bent.fill_(knots is not None)
+                self.is_bent.copy_(~knots.are_lines())
+                self._bend_by(knots.where(self.is_bent, _lines(rows.shape[1]).to(rows.device)))
+                rows = rows.clone()
+                rows[:, self.is_bent] = bend(rows[:, self.is_bent], self._bends()[1])[0]
         matrix = whitening(rows, only_scales=self.bends and not _pays_to_whiten(rows))
         # The middle of the whitened columns: the middles of near-singular ones by themselves lie off their plane.
         middle = rows.mean(0)
@@ -133,13 +137,14 @@ class Precondition(Bijection):
         self.matrix.copy_(matrix)
         self.initialized.fill_(True)
 
-    def _is_to_bend(self) -> bool:
-        """Whether a column is bent; the splines are lines where not, which a traced graph follows."""
-        return self.bends and not (is_eager() and not bool(self.is_bent))
-
-    def _bends(self) -> Knots:
-        x, y, slope = self.knots.unbind()
-        return Knots(x, y, slope, self.heavy)
+    def _bends(self) -> tuple[Tensor, Knots]:
+        """The numbers of the columns that are bent, and their splines; of all columns where a graph is traced."""
+        if not self.bends:
+            return torch.empty(0, dtype=torch.int64), _lines(1)
+        columns = torch.arange(self.knots.shape[1], device=self.knots.device)
+        columns = columns[self.is_bent] if is_eager() else columns
+        x, y, slope = self.knots[:, columns].unbind()
+        return columns, Knots(x, y, slope, self.heavy[columns])
 
     @torch.no_grad()
     def _bend_by(self, knots: Knots) -> None:
