@@ -48,7 +48,7 @@ def test_samples_leave_the_range_as_often_as_further_rows(name: str, width: floa
     after = beyond(density, values)
     ratio = (after > 0).mean() / (2 / (N + 1))
     if width < 1:
-        assert ratio > min(0.6, 2 * (before > 0).mean() / (2 / (N + 1)))
+        assert ratio > min(0.5, 2 * (before > 0).mean() / (2 / (N + 1)))
     else:
         assert 0.6 < ratio < 1.5
         assert (before > 0).mean() > 3 * (after > 0).mean()
