@@ -34,7 +34,7 @@ from .noise import random_noise, uniforms
 from .schema import Schema, infer_schema
 from .space import Columns, EncodedRows
 from .stack import FEW_ROWS, stacked
-from .tails import MOST_ROWS, calibrate_tails
+from .tails import calibrate_tails
 from .widening import widen
 
 _FRACTION, _STACK_FRACTION = 0.1, 0.2  # of the rows, held out; the latter gives the weights of a stack, too
@@ -149,9 +149,8 @@ def fit_table(
         _Training(density, rows, val_rows, report, began, seed, drawing, choice).run(training)
     if stack and val_rows is not None:
         _stack(density, rows, val_rows, seed)
-    if file is None and weights is None and len(frame) <= MOST_ROWS:
-        parts = [part.rows for part in (rows, val_rows) if part is not None]
-        calibrate_tails(density, EncodedRows.joined(parts), seed)
+    if file is None and weights is None:
+        calibrate_tails(density, [part.rows for part in (rows, val_rows) if part is not None], seed)
     density.measure_unsampled(space.contexts(frame) if given else None, seed)
     if drawing is not None:
         density.training_summary = (density.training_summary or {}) | {"rows": count}

@@ -8,6 +8,7 @@ density stays exact.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -26,7 +27,7 @@ from .space import Columns, EncodedRows
 Values = NDArray[np.float64]
 Knots = list[tuple[float, float, float]]
 
-MOST_ROWS = 20_000  # beyond which the rows tell a flow enough of its tails
+_MOST_ROWS = 20_000  # beyond which the rows tell a flow enough of its tails
 _LEAST_ROWS = 40
 _OUTERMOST = 10  # rows on each side, beyond which the map is bent; more where draws crowd there
 _CROWDED = 1.5
@@ -37,14 +38,17 @@ _BETWEEN = 3  # knots between the first of the outermost rows and the last
 
 
 @torch.no_grad()
-def calibrate_tails(density: TableDensity, rows: EncodedRows, seed: int) -> None:
-    """Bends the maps of the numbers of a fitted density beyond the outermost rows that it was fitted to.
+def calibrate_tails(density: TableDensity, parts: Sequence[EncodedRows], seed: int) -> None:
+    """Bends the maps of the numbers of a fitted density beyond the outermost of up to 20,000 rows that it was fitted to.
 
     Args:
         density: its schema is replaced.
-        rows: encoded, validation rows included.
+        parts: encoded rows, those of validation, too.
         seed: of draws.
     """
+    if sum(map(len, parts)) > _MOST_ROWS:
+        return
+    rows = EncodedRows.joined(parts)
     space = density.space
     x = space.tensor(rows, uniforms(rows.states, rows.base, 0))[0].numpy()
     drawn = _drawn(density, rows, seed)
