@@ -159,6 +159,7 @@ def test_the_mass_of_integers_is_one() -> None:
     assert abs((p * (few - many)).sum()) < 0.1
 
 
+@pytest.mark.filterwarnings("ignore:.*never seen")
 def test_few_values_are_exact_and_unseen_ones_rare() -> None:
     values = np.repeat([0, 1, 2, 5], [400, 300, 200, 100])
     density = pf.fit_table({"k": values}, steps=5, stack=False, progress="none")
@@ -466,7 +467,8 @@ def test_a_row_with_new_values_is_told_counted_and_unlikely(small: TableDensity)
         log_prob = small.log_prob(rows)
     assert len(told) == 1
     assert torch.isfinite(log_prob).all()
-    assert set(log_prob.argsort()[:3].tolist()) == {0, 1, 3}
+    usual = small.log_prob({k: v[:6] for k, v in synthetic(10, 0)[0].items()})
+    assert (log_prob < usual)[[0, 1, 3]].all()
 
 
 BAD: dict[str, tuple[Any, dict[str, Any], str]] = {
@@ -578,7 +580,7 @@ def test_many_categories_are_grouped_and_keep_their_mass() -> None:
     column = density.schema["word"]
     assert column.own == 256
     total = density.log_prob({"word": list(column.categories)}).exp().sum()
-    assert float(total) == pytest.approx(1, abs=1e-4)
+    assert float(total) == pytest.approx(1 - column.unseen, abs=1e-4)
     drawn = set(density.sample(3000, generator=0)["word"].to_pylist())
     assert drawn <= set(words)
     assert drawn & set(column.categories[256:])
@@ -710,6 +712,7 @@ def test_samples_stay_near_what_was_seen_and_outliers_are_scored() -> None:
     assert (far < density.log_prob({"size": size, "other": other}).min()).all()
 
 
+@pytest.mark.filterwarnings("ignore:.*never seen")
 def test_arrays_small_tables_and_weights() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 2)) * [1, 1e6] + [0, 1e8]

@@ -35,7 +35,7 @@ from .mass import MassFunction, interpolated
 from .noise import random_noise, uniforms
 from .schema import Schema, infer_schema
 from .space import Columns, EncodedRows
-from .tails import MOST_ROWS, calibrate_tails
+from .tails import calibrate_tails
 from .widening import widen
 
 _FRACTION = 0.1  # of the rows, held out where they are not stacked
@@ -150,9 +150,8 @@ def fit_table(
         _Training(density, rows, val_rows, report, began, seed, drawing, choice).run(training)
     if stack and val_rows is not None:
         _stack(density, rows, val_rows, seed)
-    if file is None and weights is None and len(frame) <= MOST_ROWS:
-        parts = [part.rows for part in (rows, val_rows) if part is not None]
-        calibrate_tails(density, EncodedRows.joined(parts), seed)
+    if file is None and weights is None:
+        calibrate_tails(density, [part.rows for part in (rows, val_rows) if part is not None], seed)
     density.measure_unsampled(space.contexts(frame) if given else None, seed)
     if drawing is not None:
         density.training_summary = (density.training_summary or {}) | {"rows": count}

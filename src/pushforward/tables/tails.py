@@ -8,6 +8,7 @@ density stays exact.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -26,24 +27,28 @@ from .space import Columns, EncodedRows
 Values = NDArray[np.float64]
 Knots = list[tuple[float, float, float]]
 
-MOST_ROWS = 20_000  # beyond which the rows tell a flow enough of its tails
+_MOST_ROWS = 20_000  # beyond which the rows tell a flow enough of its tails
 _LEAST_ROWS = 40
-_BULK_ROWS = 10  # outermost rows on each side, beyond which the map is bent
+_OUTERMOST = 10  # rows on each side, beyond which the map is bent; more where draws crowd there
+_CROWDED = 1.5
 _DRAWN = 2**16
-_TIED = 0.2  # of 1 / (N + 1), where several rows share the outermost cell: a further one is likely to lie there, too
-_BOUNDS = (0.1, 2.0)  # of what distances are multiplied by
+_TIED = 0.5  # of 1 / (N + 1), where several rows share the outermost cell: a further one is likely to lie there, too
+_BOUNDS, _LEAST_FAR = (0.05, 2.0), 0.3  # of what distances are multiplied by, up to the last row and beyond it
 _BETWEEN = 3  # knots between the first of the outermost rows and the last
 
 
 @torch.no_grad()
-def calibrate_tails(density: TableDensity, rows: EncodedRows, seed: int) -> None:
-    """Bends the maps of the numbers of a fitted density beyond the outermost rows that it was fitted to.
+def calibrate_tails(density: TableDensity, parts: Sequence[EncodedRows], seed: int) -> None:
+    """Bends the maps of the numbers of a fitted density beyond the outermost of up to 20,000 rows that it was fitted to.
 
     Args:
         density: its schema is replaced.
-        rows: encoded, validation rows included.
+        parts: encoded rows, those of validation, too.
         seed: of draws.
     """
+    if sum(map(len, parts)) > _MOST_ROWS:
+        return
+    rows = EncodedRows.joined(parts)
     space = density.space
     x = space.tensor(rows, uniforms(rows.states, rows.base, 0))[0].numpy()
     drawn = _drawn(density, rows, seed)
@@ -112,14 +117,14 @@ def _one_side(
         edge: the end of the data.
         share: of the draws that is to lie beyond it.
     """
-    start = float(own[-min(_BULK_ROWS, len(own) // 4)])
+    start = _start(own, drawn)
     beyond = float(np.quantile(drawn, 1 - share))
     if not (start < edge and start < beyond):
         return knots
     scale = float(np.clip((edge - start) / (beyond - start), *_BOUNDS))
-    last = min(start + (edge - start) / scale, float(drawn[-_BULK_ROWS]))
+    last = min(start + (edge - start) / scale, float(drawn[-_OUTERMOST]))
     excess, expected = (float(np.maximum(v - at, 0).sum() / (v > at).sum()) for v, at in ((drawn, last), (own, start)))
-    far = float(np.clip(expected / excess, _BOUNDS[0], 1.0))
+    far = float(np.clip(expected / excess, _LEAST_FAR, 1.0))
     levels = np.linspace(start, edge, _BETWEEN + 2)  # as the map before has them
     t = map.inverse(side * levels)
     slopes = np.exp(map.forward(t)[1])
@@ -130,3 +135,14 @@ def _one_side(
         return knots
     new = list(zip(t.tolist(), y.tolist(), (slopes * factors).tolist(), strict=True))
     return kept + new if side > 0 else new[::-1] + kept
+
+
+def _start(own: Values, drawn: Values) -> float:
+    """Beyond which number the map is bent: few of the rows (N,) lie there, and not many more of the draws (S,)."""
+    count = min(_OUTERMOST, len(own) // 4)
+    while True:
+        start = float(own[-count])
+        crowd = float((drawn > start).mean()) * len(own) / count
+        if crowd < _CROWDED or 2 * count > len(own) // 4:
+            return start
+        count *= 2

@@ -200,7 +200,8 @@ class Run:
         self.stopped = self._why_to_stop(over, val_nll is not None)
         return Epoch(
             self.passes + self.seen / self.pass_rows, self.step, self.elapsed(), self.progress(), train_nll, val_nll,
-            self.lr, self.skipped, self.stopped, self.best_val, None if self.best_val is None else self.best_step,
+            self.lr, self.skipped, self.stopped, self.best_val,
+            best_step=None if self.best_val is None else self.best_step,
         )  # fmt: skip
 
     def _train_nll(self) -> float:

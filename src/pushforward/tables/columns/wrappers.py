@@ -362,8 +362,8 @@ class WithAtoms(NumberWrapper):
         return among_unseen(self, column, elsewhere)
 
     def describe_invalid(self, column: Column) -> str:
-        """The first of the values."""
-        if self.has_number or not self.unseen:
+        """The first of the values, or what the inner kind says of those that it rules out."""
+        if self.has_number or not self.unseen or (self.inner.encode_present(column).state < 0).any():
             return self.inner.describe_invalid(column)
         return f"a value never seen ({self.show(float(self.number.read(column)[0]))})"
 
