@@ -561,7 +561,7 @@ def test_dates_of_a_csv_come_back_as_dates(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="1 with a time of day, where it had dates alone"):
         scores = density.log_prob(read_table(tmp_path / "times.csv"))
     assert torch.isfinite(scores[0])
-    assert torch.isneginf(scores[1])
+    assert scores[1] < scores[0] - 1
 
 
 def test_text_among_numbers_at_score_time(small: TableDensity) -> None:

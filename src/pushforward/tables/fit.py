@@ -148,10 +148,7 @@ def fit_table(
         training |= _length_of_passes(training, choice, count)
     with reporter(progress) as report:
         _Training(density, rows, val_rows, report, began, seed, drawing, choice).run(training)
-    if stack and val_rows is not None:
-        _stack(density, rows, val_rows, seed)
-    if file is None and weights is None:
-        calibrate_tails(density, [part.rows for part in (rows, val_rows) if part is not None], seed)
+    _finish(density, rows, val_rows, stack, file is None, seed)
     density.measure_unsampled(space.contexts(frame) if given else None, seed)
     if drawing is not None:
         density.training_summary = (density.training_summary or {}) | {"rows": count}
@@ -160,16 +157,18 @@ def fit_table(
     return density
 
 
-def _stack(density: TableDensity, rows: _Rows, val_rows: _Rows, seed: int) -> None:
-    """Mixes simple densities with the trained one."""
-    generator = torch.Generator().manual_seed(seed)
-    x, context, _ = rows.tensors(generator)
-    val, val_context, noise = val_rows.tensors(generator)
-    stack = Stack(
-        x, context, val, val_context, seed, sizes=density.inner.space.sizes, context_sizes=density.space.given_sizes
-    )  # fmt: skip
-    density.inner, weights = stack.around(density.inner, noise if density.inner.takes_noise else None)
-    density.training_summary = (density.training_summary or {}) | {"stack": weights}
+def _finish(density: TableDensity, rows: _Rows, val_rows: _Rows | None, stack: bool, whole: bool, seed: int) -> None:
+    """Mixes simple densities with the trained one; bends its tails where all rows are in memory and alike."""
+    if stack and val_rows is not None:
+        generator = torch.Generator().manual_seed(seed)
+        x, context, _ = rows.tensors(generator)
+        val, val_context, noise = val_rows.tensors(generator)
+        sizes, given_sizes = density.inner.space.sizes, density.space.given_sizes
+        simple = Stack(x, context, val, val_context, seed, sizes=sizes, context_sizes=given_sizes)
+        density.inner, weights = simple.around(density.inner, noise if density.inner.takes_noise else None)
+        density.training_summary = (density.training_summary or {}) | {"stack": weights}
+    if whole and rows.weights is None:
+        calibrate_tails(density, [part.rows for part in (rows, val_rows) if part is not None], seed)
 
 
 def _untrained(

@@ -39,7 +39,7 @@ _BETWEEN = 3  # knots between the first of the outermost rows and the last
 
 @torch.no_grad()
 def calibrate_tails(density: TableDensity, parts: Sequence[EncodedRows], seed: int) -> None:
-    """Bends the maps of the numbers of a fitted density beyond the outermost of up to 20,000 rows that it was fitted to.
+    """Bends the maps of numbers of a fitted density beyond the outermost of the rows, where they are at most 20,000.
 
     Args:
         density: its schema is replaced.

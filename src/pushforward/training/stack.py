@@ -21,7 +21,7 @@ from ..mixture import Mixture
 FEW_ROWS = 5000  # up to which rows are stacked
 STACK_FRACTION = 0.2  # of the rows, held out: they stop the flow and give the weights
 _ROUNDS = 200
-_LEAST = 0.005  # a smaller weight is dropped
+_LEAST_WEIGHT, _LEAST_ROWS = 0.005, 0.5  # a smaller weight, or one of fewer held-out rows, is dropped
 _PRIOR = 1.0  # row, that all densities are thought to have shared beforehand
 
 
@@ -77,7 +77,8 @@ class Stack:
         scores = {n: d.log_prob(self._val, self._val_context).double() for n, d in self._simple.items()}
         simple = [name for k, name in enumerate(scores) if not _is_among(scores[name], list(scores.values())[:k])]
         weights = mixing_weights(torch.stack([own.cpu(), *(scores[name] for name in simple)]))
-        kept = {name: w for name, w in zip(simple, weights[1:].tolist(), strict=True) if w >= _LEAST}
+        least = max(_LEAST_WEIGHT, _LEAST_ROWS / len(own))
+        kept = {name: w for name, w in zip(simple, weights[1:].tolist(), strict=True) if w >= least}
         every = self._fit(self._x, self._context, list(kept)) if kept else {}
         kept = {name: w for name, w in kept.items() if name in every}
         if not kept:
