@@ -531,6 +531,8 @@ def test_a_csv_with_missing_words_and_rare_ones_is_judged(tmp_path: Path) -> Non
         report = check(density, test, train)
     likelihood = report["likelihood"]
     assert likelihood.figures["impossible"] == 0
+    assert likelihood.figures["unseen"] >= len({*words[1000:]} - {*words[:1000]}) > 0
+    assert any("never seen in training" in remark for *_, remark in likelihood.table)
     assert math.isfinite(likelihood.figures["mean"])
     assert likelihood.verdict == GOOD
     # Two rare words that share one row are no strong correlation, and one of them more or less is no wrong column.

@@ -61,7 +61,8 @@ class Evidence:
         index: which of all held-out rows `test` holds.
         train: rows the density was fitted to, at most twice `max_rows` of them; None where they are not known.
         log_all: log-density of all held-out rows (N,).
-        impossible: how many further held-out rows the space rules out, as by a category that the training never saw.
+        impossible: how many further held-out rows the space rules out.
+        unseen: of all held-out rows, how many are impossible or hold a value that the training never saw.
         seed: of every random step.
     """
 
@@ -73,6 +74,7 @@ class Evidence:
     train: Rows | None
     log_all: Array
     impossible: int
+    unseen: int
     seed: int
     _scale: tuple[Array, Array] = field(init=False)
 
@@ -228,6 +230,7 @@ def gather(density: Density, names: list[str], test: Rows, train: Rows | None, *
     rng = np.random.default_rng([seed, 0])
     with torch.no_grad():
         log_all = as_array(density.log_prob(test.values, test.context))
+    unseen = int(np.count_nonzero(density.space.unseen(test.values)))
     lost = np.flatnonzero(~np.isfinite(log_all))
     impossible = lost[density.space.impossible(test[lost].values)] if 0 < len(lost) < len(test) else lost[:0]
     if len(impossible):
@@ -235,7 +238,7 @@ def gather(density: Density, names: list[str], test: Rows, train: Rows | None, *
         test, numbers, log_all = test[possible], numbers[possible], log_all[possible]
     index = np.sort(rng.permutation(len(test))[:max_rows])
     train = None if train is None else train[np.sort(rng.permutation(len(train))[: 2 * max_rows])]
-    return Evidence(density, names, test[index], numbers, index, train, log_all, len(impossible), seed)
+    return Evidence(density, names, test[index], numbers, index, train, log_all, len(impossible), unseen, seed)
 
 
 def as_array(values: Tensor) -> Array:

@@ -29,6 +29,7 @@ def likelihood(e: Evidence) -> Section:
     section.figures |= {
         "rows": len(e.log_all), "mean": mean, "se": se, "median": float(np.median(e.log_all)), "not_finite": len(lost),
         "baselines": {}, "repeated_values": e.tied, "impossible": e.impossible,
+        "unseen": e.unseen,
     }  # fmt: skip
     section.table.append(["model", _pm(mean, se), f"nats per row, on {len(e.log_all):,} held-out rows"])
     _unseen(e, section)
@@ -56,13 +57,15 @@ def likelihood(e: Evidence) -> Section:
 
 
 def _unseen(e: Evidence, section: Section) -> None:
-    """Tells of the rows that the space rules out."""
-    if not e.impossible:
+    """Tells of the rows with what the training never saw, and of those that the space rules out."""
+    if not e.unseen:
         return
     total = e.impossible + len(e.log_all)
-    share = e.impossible / total
-    remark = f"{e.impossible:,} more held-out rows are impossible to the model, as by a category it never saw"
-    section.table.append(["left out", f"{100 * share:.2g} %", remark])
+    share = e.unseen / total
+    remark = f"{e.unseen:,} of {total:,} held-out rows hold a value never seen in training"
+    section.table.append(["unseen", f"{100 * share:.2g} %", remark])
+    if e.impossible:
+        section.table.append(["left out", f"{e.impossible:,}", "of these rows, which are impossible to the model"])
     section.add("unseen", rate("unseen", share, share_noise(share, total, 0.0, total)), remark)
 
 

@@ -64,7 +64,7 @@ THRESHOLDS: tuple[Threshold, ...] = (
     Threshold("few_rows", "likelihood", _PROBABILITIES, 0.1, math.inf,
               "nats a row by which .2 % of the rows alone put it behind the best simple density"),
     Threshold("unseen", "likelihood", _DENSITY, 0.05, 0.5,
-              "share of held-out rows that are impossible to it, as by a category that it never saw"),
+              "share of held-out rows with a value that it never saw in training, or that are impossible to it"),
     Threshold("tails", "tails", _PROBABILITIES, 0.3, 1.5,
               "held-out rows in the outermost 5, 1 and .1 % of the mass: their share against it, over that mass and "
               "half a percent"),
