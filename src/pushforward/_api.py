@@ -41,6 +41,8 @@ from .density import Tensors as Tensors
 from .density import Vectors as Vectors
 from .flow import Flow as Flow
 from .flow import initialize as initialize
+from .images import ImageDensity as ImageDensity
+from .images import Images as Images
 from .io.models import load as load
 from .io.models import save as save
 from .io.tables import open_table as open_table

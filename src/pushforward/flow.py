@@ -161,6 +161,7 @@ class Flow(Density):
         *,
         generator: torch.Generator | int | None = None,
         precision: str | None = None,
+        temperature: float = 1.0,
     ) -> Tensor:
         """Draws n rows for each context: -> (n, *shape); context (*M, K) -> (n, *M, *shape).
 
@@ -170,11 +171,13 @@ class Flow(Density):
             generator: the source of randomness, or a seed; torch's global one when None.
             precision: as in `log_prob`: "bf16" draws from the rounded density, whose difference to the exact one is
                 kept in `rounding`.
+            temperature: what the draws of the base are multiplied by; with another than 1, rows are not those of
+                `log_prob`.
 
         Raises:
             ValueError: n is negative, the context has the wrong shape, or the precision is unknown.
         """
-        return self._sample(n, context, generator, False, _hidden_dtype(precision))[0]
+        return self._sample(n, context, generator, False, _hidden_dtype(precision), temperature)[0]
 
     @torch.no_grad()
     def sample_with_log_prob(
@@ -243,6 +246,7 @@ class Flow(Density):
         generator: torch.Generator | int | None,
         with_log_prob: bool,
         hidden_dtype: torch.dtype | None,
+        temperature: float = 1.0,
     ) -> tuple[Tensor, Tensor | None]:
         contexts, leading = self._contexts(context)
         embedded = self._embedded_in_chunks(contexts)
@@ -255,6 +259,7 @@ class Flow(Density):
         def draw(span: slice) -> tuple[Tensor, Tensor | None]:
             z = self.base.sample(span.stop - span.start, generator=generator)
             index = torch.arange(span.start, span.stop, device=device)
+            z = z if temperature == 1 else temperature * z
             return z, None if embedded is None else embedded[index % len(embedded)]
 
         def to_data(z: Tensor, embedded: Tensor | None) -> Sequence[Tensor]:
