@@ -43,6 +43,9 @@ from .flow import Flow as Flow
 from .flow import initialize as initialize
 from .images import ImageDensity as ImageDensity
 from .images import Images as Images
+from .images import fit_images as fit_images
+from .io.images import ImageData as ImageData
+from .io.images import read_images as read_images
 from .io.models import load as load
 from .io.models import save as save
 from .io.tables import open_table as open_table

@@ -21,6 +21,11 @@ from .noise import LARGEST, uniforms
 _GRID = 8  # blocks of an image in each direction, whose means are its features
 
 
+def as_tensor(images: NDArray[np.uint8]) -> Tensor:
+    """An array as a tensor, in the same memory where it may be written to."""
+    return torch.from_numpy(images if images.flags.writeable else images.copy())
+
+
 class Images(Space):
     """Images of bytes of one shape.
 
@@ -88,7 +93,7 @@ class Images(Space):
             if self.layout == "HW":
                 return source[:, None]
             return source.permute(0, 3, 1, 2) if self.layout == "HWC" else source
-        return torch.from_numpy(as_bytes(source, self.shape)[0])
+        return as_tensor(as_bytes(source, self.shape)[0])
 
     @property
     def feature_list(self) -> list[Feature]:

@@ -194,7 +194,7 @@ def _empty(shape: tuple[int, ...], in_memory: int) -> Bytes:
 def _read_arrays(path: Path) -> ImageData:
     """Reads .npy and .npz."""
     try:
-        loaded: Any = np.load(path, mmap_mode="r", allow_pickle=False)
+        loaded: Any = np.load(path, mmap_mode="c", allow_pickle=False)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is damaged or holds objects: {error}") from None
     if isinstance(loaded, np.ndarray):
@@ -266,7 +266,7 @@ def _idx(path: Path, axes: int) -> Bytes:
     if len(data) < 4 or data[:3] != b"\0\0\x08" or data[3] not in (1, 3):
         raise ValueError(f"{path} is no idx file of bytes with {axes} axes")
     shape = struct.unpack(f">{data[3]}I", data[4 : 4 + 4 * data[3]].ljust(4 * data[3], b"\0"))
-    values = np.frombuffer(data, np.uint8, offset=4 + 4 * data[3])
+    values = np.frombuffer(bytearray(data), np.uint8, offset=4 + 4 * data[3])
     if len(values) != np.prod(shape, dtype=np.float64) or not len(values):
         raise ValueError(f"{path} is cut off: it says {' x '.join(map(str, shape))} and holds {len(values):,} bytes")
     return values.reshape(shape)

@@ -14,7 +14,7 @@ LAYOUTS = ("HW", "HWC", "CHW")
 
 
 def as_bytes(values: Any, shape: Shape | None = None, name: str = "images") -> tuple[Bytes, str]:
-    """Images in any layout -> bytes (N, C, H, W), and the layout: "HW", "HWC" or "CHW".
+    """Images in any layout -> bytes (N, C, H, W), where they can be in the same memory; and the layout.
 
     Args:
         values: uint8 (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3. Other whole numbers from 0 to 255, and
@@ -36,7 +36,7 @@ def as_bytes(values: Any, shape: Shape | None = None, name: str = "images") -> t
         array = array[:, None]
     elif layout == "HWC":
         array = np.moveaxis(array, 3, 1)
-    return np.ascontiguousarray(array), layout
+    return array, layout
 
 
 def in_layout(images: Any, layout: str) -> Any:

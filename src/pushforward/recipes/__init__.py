@@ -4,6 +4,7 @@ from .build import IMAGE_RECIPES as IMAGE_RECIPES
 from .build import RECIPES as RECIPES
 from .images import check_levels as check_levels
 from .images import glow as glow
+from .images import padded_size as padded_size
 from .images import patch_flow as patch_flow
 from .images import real_nvp_image as real_nvp_image
 from .real_nvp import real_nvp as real_nvp
