@@ -251,12 +251,12 @@ def test_best_weights_keep_their_batch_statistics() -> None:
 
 
 def test_the_best_of_a_history_is_that_of_the_file() -> None:
-    from pushforward.cli.on_fit import CURVE_POINTS, _thinned
+    from pushforward.cli.on_fit import CURVE_POINTS, thinned
     from pushforward.plots import history
 
     values = [5.0 + abs(i - 333) / 100 for i in range(10 * CURVE_POINTS + 7)]
     epochs = [pf.Epoch(i, i, i, 0.5, value, value, 0.1, 0, None, min(values)) for i, value in enumerate(values)]
-    curve = _thinned(epochs)
+    curve = thinned(epochs)
     assert min(curve["val_nll"]) == 5.0 == curve["best_val_nll"]
     label = history(epochs).get_legend_handles_labels()[1][1]
     assert label == "validation, best 5"

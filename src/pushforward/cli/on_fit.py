@@ -17,7 +17,7 @@ from ..io import models
 from ..io.database import is_query
 from ..io.frames import Frame
 from ..io.tables import TableFile
-from ..recipes import RECIPES
+from ..recipes import IMAGE_RECIPES, RECIPES
 from ..tables import Schema, drop_bad_rows, fit_table, infer_schema
 from ..tables.drawing import foreseeing, schema_sample
 from ..training import Epoch
@@ -55,12 +55,12 @@ def fit(
     sizes = {name: model.pop(name, None) for name in ("depth", "width")}
     with reporter(progress) as report:
         density = fit_table(
-            rest, schema=schema, given=context, recipe=recipe, seed=seed, progress=_recorder(report, curves),
+            rest, schema=schema, given=context, recipe=recipe, seed=seed, progress=recorder(report, curves),
             members=members, model=model, **sizes, **training,
         )  # fmt: skip
     facts |= _training_facts(density)
     parts = ("states of cells alone", "whole rows") if len(curves) == 2 else ("",) * len(curves)
-    shown = [_thinned(curve) | {"of": part} for part, curve in zip(parts, curves, strict=True)]
+    shown = [thinned(curve) | {"of": part} for part, curve in zip(parts, curves, strict=True)]
     kept = {"curves": shown, "test_digest": digest(test.select(density.space.names))}
     _save(density, out, facts | kept)  # before the verdict: whatever happens to that, the training is not lost
     try:
@@ -112,6 +112,8 @@ def split_names(text: str, option: str) -> list[str]:
 
 def _check_arguments(recipe: str, model: dict[str, Any]) -> None:
     """Tells of options that a recipe does not take; "auto" takes those of all recipes."""
+    if recipe in IMAGE_RECIPES:
+        raise ValueError(f"--recipe {recipe} is for images; for tables there are auto, {', '.join(RECIPES)}")
     chosen = {name: inspect.signature(RECIPES[name]).parameters for name in (RECIPES if recipe == "auto" else [recipe])}
     for option in model:
         if not all(option in known for known in chosen.values()):
@@ -161,7 +163,7 @@ def _show(schema: Schema, left_out: list[str]) -> None:
         say("", f"not asked for: {listed(left_out)}")
 
 
-def _recorder(report: Callable[[Epoch], None], curves: list[list[Epoch]]) -> Callable[[Epoch], None]:
+def recorder(report: Callable[[Epoch], None], curves: list[list[Epoch]]) -> Callable[[Epoch], None]:
     """Shows epochs and keeps them, those of each training by themselves."""
 
     def show(epoch: Epoch) -> None:
@@ -178,7 +180,7 @@ def _recorder(report: Callable[[Epoch], None], curves: list[list[Epoch]]) -> Cal
     return show
 
 
-def _thinned(curve: list[Epoch]) -> dict[str, Any]:
+def thinned(curve: list[Epoch]) -> dict[str, Any]:
     """A training curve, JSON-able, of not too many points."""
     places = set(np.linspace(0, len(curve) - 1, CURVE_POINTS).round().astype(int).tolist())
     measured = [i for i, e in enumerate(curve) if e.val_nll is not None and math.isfinite(e.val_nll)]

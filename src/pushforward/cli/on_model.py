@@ -124,7 +124,7 @@ def plot(model: str, data: str | None, out: str, x: str | None, y: str | None, r
             keep(plots.warped_grid(density), "warped_grid.png")
     curves = (density.training_summary or {}).get("curves")
     if curves:
-        keep(_history(curves), "history.png")
+        keep(history_picture(curves), "history.png")
     say("written", ", ".join(pictures))
     return {"out": out, "pictures": pictures}
 
@@ -138,7 +138,7 @@ def _continuous(density: Density, samples: Any) -> bool:
     return all(len(np.unique(column)) > len(values) / 2 for column in values.T)
 
 
-def _history(curves: list[dict[str, Any]]) -> Any:
+def history_picture(curves: list[dict[str, Any]]) -> Any:
     """The training curves, one beside the other."""
     from matplotlib.figure import Figure
 

@@ -143,7 +143,7 @@ class ImageDensity(Density):
         contexts, total = self.space.expand_context(n, context)
         if not 0 < temperature < math.inf:
             raise ValueError(f"temperature must be a positive number, got {temperature!r}")
-        encoded = self._encoded(contexts)
+        encoded = self.encode_contexts(contexts)
         device = self._like().device
         generator = as_generator(generator, device)
         images = torch.empty(total, self.padded[0], *self.size, dtype=torch.uint8, device=device)
@@ -155,7 +155,7 @@ class ImageDensity(Density):
             else:
                 y = self.inner.sample(1, encoded[span], generator=generator, **more)
             images[span] = self.to_bytes(y.reshape(count, *self.padded))
-        return self.space.unflatten_samples(in_layout(images, self.space.layout).contiguous(), n, context)
+        return self.space.unflatten_samples(self.as_rows(images), n, context)
 
     def initialize(self, x: Any, context: Any = None) -> None:
         """Sets what depends on data from a batch of images, once."""
@@ -193,6 +193,10 @@ class ImageDensity(Density):
         x = x[:, :, top : top + self.size[0], left : left + self.size[1]]
         return (256 * x).floor().clamp(0, 255).to(torch.uint8)
 
+    def as_rows(self, images: Tensor) -> Tensor:
+        """Bytes (N, C, H, W) -> (N, *row_shape), in the layout of the space."""
+        return in_layout(images, self.space.layout).contiguous()
+
     def _score(self, images: Tensor, contexts: Tensor | None, draws: int) -> Tensor:
         scores = []
         for draw in range(draws):
@@ -214,10 +218,10 @@ class ImageDensity(Density):
         contexts, _ = self.space.contexts(context)
         if contexts is not None and len(contexts) not in (1, len(images)):
             raise ValueError(f"expected a context for each of the {len(images):,} images, got {len(contexts):,}")
-        encoded = self._encoded(contexts)
+        encoded = self.encode_contexts(contexts)
         return images, None if encoded is None else encoded.expand(len(images), -1)
 
-    def _encoded(self, contexts: Tensor | None) -> Tensor | None:
+    def encode_contexts(self, contexts: Tensor | None) -> Tensor | None:
         """Contexts (M, K) of the space -> those of the inner density."""
         if contexts is None:
             return None

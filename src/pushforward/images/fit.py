@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -214,8 +215,10 @@ def _untrained(
     levels = len(model["depths"]) if "depths" in model else model.get("levels", _LEVELS)
     size = padded_size((height, width), levels) if pad else (height, width)
     make = recipe if callable(recipe) else IMAGE_RECIPES[recipe]
-    if not callable(recipe):
+    if isinstance(recipe, str):
         check_levels((channels, *size), levels)
+        for name in model.keys() - inspect.signature(make).parameters.keys():
+            raise ValueError(f"the recipe {recipe} takes no {name}")
     flow = make((channels, *size), context_dim=len(data.classes), seed=seed, **model)
     return ImageDensity(flow, size=(height, width), alpha=alpha, layout=data.layout, classes=data.classes)
 

@@ -60,8 +60,11 @@ def is_images(path: str | PathLike[str]) -> bool:
     Only names and headers are looked at.
     """
     path = Path(path)
-    if path.is_dir():
-        return any(p.suffix.lower() in PICTURES for p in path.rglob("*"))
+    try:
+        if path.is_dir():
+            return any(p.suffix.lower() in PICTURES for p in path.rglob("*"))
+    except OSError:  # it is no path, but a query
+        return False
     if path.suffix.lower() in PICTURES or _is_idx(path):
         return True
     if path.suffix.lower() not in ARRAYS or not path.is_file():
