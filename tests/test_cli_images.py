@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,11 @@ def test_info_and_plot(fitted: tuple[Path, dict[str, Any]], pictures: Path, tmp_
     names = {Path(path).name for path in drawn}
     assert names == {"samples.png", "data.png", "interpolation.png", "scales.png", "history.png"}
     assert "--x and --y are options for tables" in bad("plot", fitted[0], "--out", tmp_path, "--x", "a")
+
+
+def test_a_process_of_its_own_knows_images(fitted: tuple[Path, dict[str, Any]]) -> None:
+    out = subprocess.run([sys.executable, "-m", "pushforward", "info", fitted[0]], capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
 
 
 def test_options_that_do_not_fit(pictures: Path, tmp_path: Path) -> None:

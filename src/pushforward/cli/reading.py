@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..density import Density
+from ..images.density import KIND
 from ..io import models
 from ..io.frames import Frame
 from ..io.tables import TableFile, open_table
@@ -45,7 +46,7 @@ def is_of_images(model: str) -> bool:
         OSError: it cannot be read.
         ValueError: it is no model file.
     """
-    return models.read_header(model).get("kind") == "images"
+    return models.read_header(model).get("kind") == KIND
 
 
 def rows_of(density: Density, frame: Frame) -> Any:

@@ -16,6 +16,7 @@ from ..io.registry import Builder, describe, register
 from .noise import uniforms
 from .space import Images
 
+KIND = "images"  # in model files
 ALPHA = 0.05
 _TOGETHER = 2**22  # pixels that are worked on at a time
 
@@ -273,4 +274,4 @@ def _build(settings: dict[str, Any], builder: Builder) -> ImageDensity:
     return ImageDensity(inner, size=size, shape=tuple(shape), alpha=alpha, layout=layout, classes=classes)  # type: ignore[arg-type]
 
 
-register("images", ImageDensity, _settings, _build)
+register(KIND, ImageDensity, _settings, _build)
