@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PEERS ?= peers/bin/python
+MNIST ?= mnist.npz
 # A process for each core, of one thread each.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist worksteal
 
@@ -43,7 +44,8 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/moons_gap.py
 
-# Hours. PEERS is a Python that has benchmarks/peers-requirements.txt; each script says which tables it needs.
+# Hours. PEERS is a Python that has benchmarks/peers-requirements.txt, MNIST a file with x_train and x_test; each script
+# says which tables it needs.
 bench-full: bench
 	$(BIN)/python benchmarks/peers.py --peers $(PEERS)
 	$(BIN)/python benchmarks/tables.py
@@ -51,6 +53,7 @@ bench-full: bench
 	$(BIN)/python benchmarks/photoz.py
 	$(BIN)/python benchmarks/anytime.py --peers $(PEERS)
 	$(BIN)/python benchmarks/gpu.py
+	$(BIN)/python benchmarks/images.py --data $(MNIST)
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
