@@ -128,6 +128,11 @@ def residual_coupling(context_dim: int = 0) -> pf.Coupling:
     return pf.Coupling(pf.LearnedBound(net, 2), pf.Affine())
 
 
+def lattice_coupling(channels: int, flip: bool = False, context_dim: int = 0) -> pf.LatticeCoupling:
+    net = pf.ConvNet(channels, 2 * channels, width=6, context_dim=context_dim)  # which sees the neighbours of a site
+    return pf.LatticeCoupling(net, pf.Affine(), flip)
+
+
 BIJECTIONS = [
     Case("Chain/empty", lambda: pf.Chain()),
     Case("Chain", lambda: pf.Chain(pf.LULinear(4), pf.Coupling(mlp(2, 4), pf.Affine()), pf.ActNorm(4))),
@@ -179,9 +184,9 @@ BIJECTIONS = [
     Case("MaskedCoupling", lambda: masked(0, 1, 0, 1)),
     Case("MaskedCoupling/D=1", lambda: masked(0), (1,)),
     Case("MaskedCoupling/all kept", lambda: masked(1, 1, 1), (3,)),
-    Case("LatticeCoupling", lambda: pf.LatticeCoupling(PointwiseNet(2, 4), pf.Affine()), (2, 2, 3)),
-    Case("LatticeCoupling/flipped", lambda: pf.LatticeCoupling(PointwiseNet(1, 2), pf.Affine(), True), (1, 2, 3)),
-    Case("LatticeCoupling/context", lambda: pf.LatticeCoupling(ContextNet(1, 2, 3), pf.Affine()), (1, 2, 3), 3),
+    Case("LatticeCoupling", lambda: lattice_coupling(2), (2, 2, 3)),
+    Case("LatticeCoupling/flipped", lambda: lattice_coupling(1, True), (1, 2, 3)),
+    Case("LatticeCoupling/context", lambda: lattice_coupling(1, context_dim=3), (1, 2, 3), 3),
     Case("Permute", lambda: pf.Permute([2, 0, 3, 1]), identity_at_zero=False),
     Case("Permute/image", lambda: pf.Permute([2, 0, 1]), (3, 2, 2), identity_at_zero=False),
     Case("LULinear", lambda: pf.LULinear(4)),
