@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import pushforward as pf
 from commands import bad, good, run
 from pushforward.cli import options
 from pushforward.io.images import read_images
@@ -86,6 +87,16 @@ def test_info_and_plot(fitted: tuple[Path, dict[str, Any]], pictures: Path, tmp_
     names = {Path(path).name for path in drawn}
     assert names == {"samples.png", "data.png", "interpolation.png", "scales.png", "history.png"}
     assert "--x and --y are options for tables" in bad("plot", fitted[0], "--out", tmp_path, "--x", "a")
+
+
+def test_check_takes_the_images_held_out(fitted: tuple[Path, dict[str, Any]], pictures: Path, tmp_path: Path) -> None:
+    large = tmp_path / "large.safetensors"
+    pf.save(pf.ImageDensity(pf.glow((1, 20, 20), depth=1, width=4)), large)
+    assert "check takes images of at most 256 bytes, these have 400" in bad("check", large, pictures)
+    result = run("check", fitted[0], pictures, "--max-rows", 40)
+    assert result.exit_code == 0, result.output
+    assert "the 8 held out then are checked" in result.stdout
+    assert "Held-out likelihood" in result.stdout
 
 
 def test_a_process_of_its_own_knows_images(fitted: tuple[Path, dict[str, Any]]) -> None:

@@ -197,8 +197,15 @@ def check(**options: Any) -> None:
     figures and a verdict. If DATA is the very table of the fit, its held-out tenth is checked.
     """
     from . import on_check
+    from .reading import is_of_images
 
-    _finish(on_check.check(reading=opt.reading(options), **options))
+    reading = opt.reading(options)
+    if is_of_images(options["model"]):
+        from . import on_images
+
+        _finish(on_images.check(reading=reading, **options))
+    else:
+        _finish(on_check.check(reading=reading, **options))
 
 
 @main.command()

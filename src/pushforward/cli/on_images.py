@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import secrets
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .. import checks
 from ..images import ImageDensity, fit_images
 from ..io import frames, models
 from ..io.images import ImageData, read_images
@@ -29,6 +31,7 @@ _MIN_IMAGES = 25  # after the test's tenth, enough to hold some out for validati
 _SEED = 20160527  # of what is held out, whatever that of the training
 _SAMPLES = 64
 _SHOWN = 100  # images of a picture
+_MOST_CHECKED = 256  # bytes of an image: a check takes Jacobians and fits simple densities to all of them
 _CORNERS, _TOP = 4, 8  # images that are interpolated between, or whose scales are drawn anew
 
 
@@ -43,10 +46,8 @@ def fit(
     images = _read(data, mode, reading)
     if by_class and images.labels is None:
         raise ValueError(f"{data} has no classes: --by-class needs subfolders, or labels beside the images")
-    order = np.random.default_rng(_SEED).permutation(len(images))
-    held = min(round(_TEST_FRACTION * len(images)), _MOST_TEST)
-    test, rest = _part(images, np.sort(order[:held])), _part(images, np.sort(order[held:]))
-    say("split", f"{len(rest):,} images to train and validate, {held:,} to test")
+    test, rest = _parted(images)
+    say("split", f"{len(rest):,} images to train and validate, {len(test):,} to test")
     curves: list[list[Epoch]] = []
     with reporter(progress) as report:
         density = fit_images(
@@ -55,10 +56,10 @@ def fit(
         )  # fmt: skip
     facts = dict(density.training_summary or {}) | {
         "data": Path(data).name, "rows": len(images), "skipped_rows": len(images.skipped), "train_rows": len(rest),
-        "test_rows": held, "parameters": sum(p.numel() for p in density.parameters()),
+        "test_rows": len(test), "parameters": sum(p.numel() for p in density.parameters()),
     }  # fmt: skip
     say("trained", f"{facts['steps']:,} steps, {facts['seconds']:.1f} s; {facts['parameters']:,} parameters")
-    kept = {"curves": [thinned(curve) | {"of": ""} for curve in curves]}
+    kept = {"curves": [thinned(curve) | {"of": ""} for curve in curves], "test_digest": _digest(test)}
     _save(density, out, facts | kept)  # before the verdict: whatever happens to that, the training is not lost
     verdict, log_mass = _judge(density, test, rest, by_class)
     facts |= verdict
@@ -95,6 +96,18 @@ def _read(data: str, mode: str | None, reading: Reading) -> ImageData:
             "out to notice overfitting"
         )
     return images
+
+
+def _parted(images: ImageData) -> tuple[ImageData, ImageData]:
+    """-> a tenth of the images, which is held out; the others."""
+    order = np.random.default_rng(_SEED).permutation(len(images))
+    held = min(round(_TEST_FRACTION * len(images)), _MOST_TEST)
+    return _part(images, np.sort(order[:held])), _part(images, np.sort(order[held:]))
+
+
+def _digest(images: ImageData) -> str:
+    """Of the bytes of images."""
+    return hashlib.sha256(np.ascontiguousarray(images.images).tobytes()).hexdigest()
 
 
 def _part(images: ImageData, index: NDArray[np.intp]) -> ImageData:
@@ -180,6 +193,38 @@ def _labels(density: ImageDensity, images: ImageData, data: str) -> list[str] | 
     if images.labels is None:
         raise ValueError(f"the model is one of each class: {data} must have the classes as subfolders or labels")
     return [images.classes[i] for i in images.labels]
+
+
+def check(
+    model: str, data: str, train: str | None, html: str | None, max_rows: int, seed: int, reading: Reading
+) -> dict[str, Any]:
+    """Prints the report on a model of images; writes it as a page where asked to."""
+    if html is not None:
+        prepare_file(html, (".html", ".htm"))
+    density: ImageDensity = models.load(model)
+    if density.dimensions > _MOST_CHECKED:
+        raise ValueError(
+            f"check takes images of at most {_MOST_CHECKED} bytes, these have {density.dimensions:,}: see score, plot"
+        )
+    paths = [data] if train is None else [data, train]
+    parts = [read_images(p, mode=_mode(density), skip_bad=reading["skip_bad_rows"]) for p in paths]
+    if train is None:
+        held, others = _parted(parts[0])
+        if len(held) and _digest(held) == (density.training_summary or {}).get("test_digest"):
+            say("data", f"{data} are the images of the fit: the {len(held):,} held out then are checked")
+            parts = [held, others]
+    rows = [density.space.read(part.images) for part in parts]
+    contexts = [density.space.contexts(_labels(density, part, data))[0] for part in parts]
+    report = checks.check(
+        density, *rows, context=contexts[0], train_context=contexts[1] if len(contexts) > 1 else None,
+        max_rows=max_rows, seed=seed,
+    )  # fmt: skip
+    echo(report.text())
+    if html is not None:
+        with writing(html):
+            report.to_html(html, title=f"{Path(model).name} on {Path(data).name}")
+        say("written", html)
+    return {"model": model, "data": data, "train": train, **report.to_json()} | ({"html": html} if html else {})
 
 
 def sample(
