@@ -107,6 +107,16 @@ def test_sources_and_validation_images(tmp_path: Path) -> None:
         pf.fit_images(path, val=images[:, :4], **SMALL, steps=2)
 
 
+def test_a_part_of_a_source_is_all_that_is_drawn(tmp_path: Path) -> None:
+    images, labels = halves(60)
+    np.savez(tmp_path / "images.npz", images=images, labels=labels)
+    left = pf.read_images(tmp_path / "images.npz").part(np.flatnonzero(labels == 0))
+    data = _Data.of(left, True, None)
+    assert len(data) == 30
+    assert bool((data.images(slice(None))[:, :, :, :4] > 120).double().mean() > 0.9)
+    assert data.contexts(torch.arange(30)).argmax(1).tolist() == [0] * 30  # type: ignore[union-attr]
+
+
 def test_images_that_cannot_be_halved_are_padded_on_request() -> None:
     images, _ = halves(40)
     odd = images[:, :7, :7]

@@ -154,6 +154,20 @@ def test_what_memory_does_not_hold_is_mapped_from_a_file(tmp_path: Path) -> None
     assert np.array_equal(data.images, images)
 
 
+def test_a_part_stays_where_the_images_are(tmp_path: Path) -> None:
+    images, labels = pixels(5, 6, 8), np.array([1, 0, 1, 1, 0])
+    np.savez(tmp_path / "a.npz", images=images, labels=labels)
+    whole = read_images(tmp_path / "a.npz")
+    part = whole.part(np.array([4, 2, 0])).part(np.array([0, 2]))
+    assert part.images is whole.images
+    assert len(part) == 2
+    taken = part.taken()
+    assert np.array_equal(taken.images, images[[4, 0]])
+    assert taken.labels is not None
+    assert taken.labels.tolist() == [0, 1]
+    assert taken.taken() is taken
+
+
 def test_arrays_and_their_labels(tmp_path: Path) -> None:
     images = pixels(5, 6, 8)
     np.save(tmp_path / "a.npy", images)

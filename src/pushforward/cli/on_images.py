@@ -31,6 +31,7 @@ _MIN_IMAGES = 25  # after the test's tenth, enough to hold some out for validati
 _SEED = 20160527  # of what is held out, whatever that of the training
 _SAMPLES = 64
 _SHOWN = 100  # images of a picture
+_COUNTED = 50_000  # training images whose bytes are counted
 _MOST_CHECKED = 256  # bytes of an image: a check takes Jacobians and fits simple densities to all of them
 _CORNERS, _TOP = 4, 8  # images that are interpolated between, or whose scales are drawn anew
 
@@ -99,21 +100,15 @@ def _read(data: str, mode: str | None, reading: Reading) -> ImageData:
 
 
 def _parted(images: ImageData) -> tuple[ImageData, ImageData]:
-    """-> a tenth of the images, which is held out; the others."""
+    """-> a tenth of the images, which is held out, in memory; the others, where they are."""
     order = np.random.default_rng(_SEED).permutation(len(images))
     held = min(round(_TEST_FRACTION * len(images)), _MOST_TEST)
-    return _part(images, np.sort(order[:held])), _part(images, np.sort(order[held:]))
+    return images.part(np.sort(order[:held])).taken(), images.part(np.sort(order[held:]))
 
 
 def _digest(images: ImageData) -> str:
     """Of the bytes of images."""
     return hashlib.sha256(np.ascontiguousarray(images.images).tobytes()).hexdigest()
-
-
-def _part(images: ImageData, index: NDArray[np.intp]) -> ImageData:
-    """Some of the images."""
-    labels = None if images.labels is None else images.labels[index]
-    return ImageData(images.images[index], labels, images.classes)
 
 
 @torch.no_grad()
@@ -141,7 +136,8 @@ def _judge(
 
 def _bits_of_pixels(train: ImageData, test: ImageData) -> NDArray[np.float64]:
     """Bits per dimension of each test image where each pixel has the frequencies of its bytes, one added to each."""
-    planes, tested = (as_bytes(part.images)[0].reshape(len(part), -1) for part in (train, test))
+    some = train.part(np.arange(min(len(train), _COUNTED))).taken()
+    planes, tested = (as_bytes(part.images)[0].reshape(len(part), -1) for part in (some, test))
     bits = np.zeros(len(tested))
     for values, seen in zip(planes.T, tested.T, strict=True):
         mass = (np.bincount(values, minlength=256) + 1.0) / (len(values) + 256)
@@ -212,7 +208,7 @@ def check(
         held, others = _parted(parts[0])
         if len(held) and _digest(held) == (density.training_summary or {}).get("test_digest"):
             say("data", f"{data} are the images of the fit: the {len(held):,} held out then are checked")
-            parts = [held, others]
+            parts = [held, others.taken()]
     rows = [density.space.read(part.images) for part in parts]
     contexts = [density.space.contexts(_labels(density, part, data))[0] for part in parts]
     report = checks.check(

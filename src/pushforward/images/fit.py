@@ -149,6 +149,8 @@ class _Data:
         own, names = (source.labels, source.classes) if isinstance(source, ImageData) else (None, ())
         planes, layout = as_bytes(source.images if isinstance(source, ImageData) else source)
         images, rows = as_tensor(planes), torch.arange(len(planes))
+        if isinstance(source, ImageData) and source.rows is not None:
+            rows = torch.from_numpy(source.rows.astype(np.int64))
         if labels is None or labels is False:
             return cls(images, rows, None, (), layout)
         if labels is True:

@@ -41,6 +41,7 @@ class ImageData:
         paths: the files that the images came from, where each came from one.
         skipped: corrupt files that were left out.
         notes: conversions, in words.
+        rows: the numbers of the images that are meant; None for all.
     """
 
     images: Bytes
@@ -49,9 +50,22 @@ class ImageData:
     paths: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    rows: NDArray[np.intp] | None = None
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.images if self.rows is None else self.rows)
+
+    def part(self, index: NDArray[np.intp]) -> ImageData:
+        """Some of the images, which stay where they are: in a file that memory does not hold."""
+        rows = index if self.rows is None else self.rows[index]
+        return ImageData(self.images, self.labels, self.classes, rows=rows)
+
+    def taken(self) -> ImageData:
+        """The images that are meant, in memory by themselves."""
+        if self.rows is None:
+            return self
+        labels = None if self.labels is None else self.labels[self.rows]
+        return ImageData(self.images[self.rows], labels, self.classes)
 
 
 def is_images(path: str | PathLike[str]) -> bool:
