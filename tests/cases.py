@@ -122,6 +122,28 @@ def two_scales() -> pf.Within:
     return pf.Within(pf.Squeeze(), pf.Chain(outer, pf.OnHalf(inner)))
 
 
+def batch_norm() -> pf.BatchNorm:
+    """In evaluation mode: in training a row depends on the others."""
+    layer = pf.BatchNorm(3)
+    layer.initialize(3 * torch.randn(64, 3, 2, 2, generator=torch.Generator().manual_seed(0)) + 1)
+    return layer.eval()
+
+
+def conv_coupling(context_dim: int = 0) -> pf.Coupling:
+    net = pf.ConvNet(1, 4, width=6, positions=(2, 3), context_dim=context_dim)
+    return pf.Coupling(net, pf.Affine())
+
+
+def residual_coupling(context_dim: int = 0) -> pf.Coupling:
+    net = pf.ResidualConvNet(1, 4, width=6, blocks=2, context_dim=context_dim)
+    return pf.Coupling(pf.LearnedBound(net, 2), pf.Affine())
+
+
+def lattice_coupling(channels: int, flip: bool = False, context_dim: int = 0) -> pf.LatticeCoupling:
+    net = pf.ConvNet(channels, 2 * channels, width=6, context_dim=context_dim)  # which sees the neighbours of a site
+    return pf.LatticeCoupling(net, pf.Affine(), flip)
+
+
 BIJECTIONS = [
     Case("Chain/empty", lambda: pf.Chain()),
     Case("Chain", lambda: pf.Chain(pf.LULinear(4), pf.Coupling(mlp(2, 4), pf.Affine()), pf.ActNorm(4))),
@@ -137,6 +159,10 @@ BIJECTIONS = [
     Case("Coupling/D=2", lambda: pf.Coupling(mlp(1, 2), pf.Affine()), (2,)),
     Case("Coupling/D=3", lambda: pf.Coupling(mlp(1, 4), pf.Affine()), (3,)),
     Case("Coupling/D=3 flipped", lambda: pf.Coupling(mlp(2, 2), pf.Affine(), flip=True), (3,)),
+    Case("Coupling/convolutions", conv_coupling, (3, 2, 3)),
+    Case("Coupling/convolutions context", lambda: conv_coupling(3), (3, 2, 3), 3),
+    Case("Coupling/residual convolutions", residual_coupling, (3, 2, 2)),
+    Case("Coupling/residual convolutions context", lambda: residual_coupling(3), (3, 2, 2), 3),
     Case("Coupling/image", lambda: pf.Coupling(PointwiseNet(1, 4), pf.Affine()), (3, 2, 2)),
     Case("Coupling/cubic rational", lambda: pf.Coupling(mlp(2, 6), pf.CubicRational()), rounding=1e-13),
     Case("Coupling/sinh", lambda: pf.Coupling(mlp(2, 10), pf.SinhArcsinh()), rounding=1e-13),
@@ -169,17 +195,24 @@ BIJECTIONS = [
     Case("MaskedCoupling", lambda: masked(0, 1, 0, 1)),
     Case("MaskedCoupling/D=1", lambda: masked(0), (1,)),
     Case("MaskedCoupling/all kept", lambda: masked(1, 1, 1), (3,)),
+    Case("LatticeCoupling", lambda: lattice_coupling(2), (2, 2, 3)),
+    Case("LatticeCoupling/flipped", lambda: lattice_coupling(1, True), (1, 2, 3)),
+    Case("LatticeCoupling/context", lambda: lattice_coupling(1, context_dim=3), (1, 2, 3), 3),
     Case("Permute", lambda: pf.Permute([2, 0, 3, 1]), identity_at_zero=False),
     Case("Permute/image", lambda: pf.Permute([2, 0, 1]), (3, 2, 2), identity_at_zero=False),
     Case("LULinear", lambda: pf.LULinear(4)),
     Case("LULinear/D=1", lambda: pf.LULinear(1), (1,)),
     Case("LULinear/image", lambda: pf.LULinear(3), (3, 2, 2)),
+    Case("InvertibleConv", lambda: pf.InvertibleConv(4), identity_at_zero=False),
+    Case("InvertibleConv/D=1", lambda: pf.InvertibleConv(1), (1,), identity_at_zero=False),
+    Case("InvertibleConv/image", lambda: pf.InvertibleConv(3), (3, 2, 2), identity_at_zero=False),
     Case("Rotation", lambda: pf.Rotation(4)),
     Case("Rotation/D=1", lambda: pf.Rotation(1), (1,)),
     Case("Rotation/D=2", lambda: pf.Rotation(2, angle=0.5), (2,)),
     Case("Rotation/image", lambda: pf.Rotation(3), (3, 2, 2)),
     Case("ActNorm", lambda: pf.ActNorm(4)),
     Case("ActNorm/image", lambda: pf.ActNorm(3), (3, 2, 2)),
+    Case("BatchNorm", batch_norm, (3, 2, 2), identity_at_zero=False),
     Case("Within/squeeze", lambda: pf.Within(pf.Squeeze(), pf.LULinear(4)), (1, 4, 2)),
     Case("Within/checkerboard", checkerboard, (2, 3, 2), 3),
     Case("Within/two scales", two_scales, (2, 2, 2)),

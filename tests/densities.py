@@ -282,6 +282,40 @@ def mixture_inside() -> pf.Density:
     return density.space.wrap(pf.Mixture([density.inner, simple["gaussian"]], weights=[0.7, 0.3]))
 
 
+def image_density(classes: int = 0) -> pf.ImageDensity:
+    """Bytes of images of two rows, whose logits stay far from what lies beyond the range of bytes."""
+    flow = pf.glow((1, 2, 2), levels=1, depth=2, width=4, context_dim=classes, seed=0)
+    generator = torch.Generator().manual_seed(3)
+    context = torch.eye(classes)[torch.arange(64) % classes] if classes else None
+    pf.initialize(flow, 0.4 * torch.randn(64, 1, 2, 2, generator=generator) + 0.3, context)
+    return pf.ImageDensity(flow, classes=[f"kind {i}" for i in range(classes)])
+
+
+def propose_bytes(density: pf.Density, n: int) -> tuple[Tensor, Tensor]:
+    """Bytes around those of the density, rounded from Student t numbers; those beyond the range at its ends."""
+    assert isinstance(density, pf.ImageDensity)
+    context = [0] if density.space.classes else None
+    own = density.space.flatten_samples(density.sample(2000, context, generator=1)).double()
+    mean, spread = own.mean(0), 1.5 * own.std(0)
+    t = torch.distributions.StudentT(4.0)
+    grid = torch.arange(257.0).double()
+    state = torch.get_rng_state()
+    torch.manual_seed(12)
+    drawn = (mean + spread * t.sample((n, *mean.shape)).double()).floor().clamp(0, 255)
+    torch.set_rng_state(state)
+    below = student_cdf((grid - mean[..., None]) / spread[..., None])
+    below[..., 0], below[..., -1] = 0.0, 1.0
+    mass = below.diff(dim=-1).clamp_min(1e-300).log()
+    picked = mass.expand(n, *mass.shape).gather(-1, drawn.long()[..., None])[..., 0]
+    return drawn.to(torch.uint8), picked.flatten(1).sum(1)
+
+
+def student_cdf(u: Tensor) -> Tensor:
+    """Of 4 degrees of freedom."""
+    s = u / (4 + u.square()).sqrt()
+    return 0.5 + 0.75 * (s - s**3 / 3)
+
+
 COLOUR_STATES = torch.tensor([[0.0], [1.0], [2.0], [0.0]])
 
 DENSITIES = [
@@ -329,6 +363,13 @@ DENSITIES = [
         lambda: inside(given=["colour"]),
         contexts=COLOUR_STATES,
         propose=states_and_numbers(7, 2, 2, context=COLOUR_STATES[:1]),
+    ),
+    Line("ImageDensity", lambda: stirred(image_density()), propose=propose_bytes),
+    Line(
+        "ImageDensity/classes",
+        lambda: stirred(image_density(4)),
+        contexts=torch.arange(4)[:, None],
+        propose=propose_bytes,
     ),
     Line("TableDensity", table, propose=propose_table),
     Line("TableDensity/mixture inside", mixture_inside, propose=propose_table),

@@ -142,8 +142,9 @@ def test_what_is_told_beside_the_weights(path: Path) -> None:
 
 
 def recipes(density: Any) -> set[str]:
-    """The recipes of its members."""
-    return {json.dumps(member.recipe) for member in ([] if density is None else density.members)}
+    """The recipes of its members, or of the flow inside."""
+    members = [] if density is None else density.members
+    return {json.dumps(getattr(member, "inner", member).recipe) for member in members}
 
 
 @quiet

@@ -25,6 +25,7 @@ ORDER = [
     ("cli", "estimators", "__main__"),
     ("checks",),
     ("plots",),
+    ("images",),
     ("tables",),
     ("training",),
     ("_fast.steps",),

@@ -4,12 +4,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import baselines, checks, estimators, io, plots, tables, toys  # noqa: F401
+    from . import baselines, checks, estimators, images, io, plots, tables, toys  # noqa: F401
     from ._api import *  # noqa: F403
 
 __version__ = "0.1.0"
 
-_ROOMS = ("baselines", "checks", "estimators", "io", "plots", "tables", "toys")
+_ROOMS = ("baselines", "checks", "estimators", "images", "io", "plots", "tables", "toys")
 _ESTIMATORS = ("FlowDensity", "FlowOutlierDetector", "PyODFlow")  # need scikit-learn, the last one PyOD too
 
 

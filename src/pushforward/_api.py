@@ -8,6 +8,7 @@ from .bases import GaussianMixture as GaussianMixture
 from .bases import StandardNormal as StandardNormal
 from .bijections import ActNorm as ActNorm
 from .bijections import Affine as Affine
+from .bijections import BatchNorm as BatchNorm
 from .bijections import Bijection as Bijection
 from .bijections import Chain as Chain
 from .bijections import Checkerboard as Checkerboard
@@ -15,6 +16,8 @@ from .bijections import Coupling as Coupling
 from .bijections import CubicRational as CubicRational
 from .bijections import Elementwise as Elementwise
 from .bijections import Inverse as Inverse
+from .bijections import InvertibleConv as InvertibleConv
+from .bijections import LatticeCoupling as LatticeCoupling
 from .bijections import LULinear as LULinear
 from .bijections import MaskedCoupling as MaskedCoupling
 from .bijections import OnHalf as OnHalf
@@ -39,6 +42,11 @@ from .density import Tensors as Tensors
 from .density import Vectors as Vectors
 from .flow import Flow as Flow
 from .flow import initialize as initialize
+from .images import ImageDensity as ImageDensity
+from .images import Images as Images
+from .images import fit_images as fit_images
+from .io.images import ImageData as ImageData
+from .io.images import read_images as read_images
 from .io.models import load as load
 from .io.models import save as save
 from .io.tables import open_table as open_table
@@ -47,9 +55,15 @@ from .io.tables import write_table as write_table
 from .mixture import Ensemble as Ensemble
 from .mixture import Mixture as Mixture
 from .nets import MLP as MLP
+from .nets import ConvNet as ConvNet
+from .nets import LearnedBound as LearnedBound
+from .nets import ResidualConvNet as ResidualConvNet
 from .nets import StandardizeContext as StandardizeContext
+from .recipes import glow as glow
+from .recipes import patch_flow as patch_flow
 from .recipes import real_nvp as real_nvp
 from .recipes import real_nvp_from_networks as real_nvp_from_networks
+from .recipes import real_nvp_image as real_nvp_image
 from .recipes import spline_flow as spline_flow
 from .recipes import triangular_spline_flow as triangular_spline_flow
 from .tables import Schema as Schema

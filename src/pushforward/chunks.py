@@ -106,4 +106,7 @@ def _spans(rows: Tensor) -> list[slice]:
 
 def _mixes_rows(module: nn.Module | None) -> bool:
     """Whether a row's output depends on the other rows."""
-    return module is not None and any(isinstance(part, _BatchNorm) and part.training for part in module.modules())
+    if module is None:
+        return False
+    mixing = (part for part in module.modules() if isinstance(part, _BatchNorm) or getattr(part, "mixes_rows", False))
+    return any(part.training for part in mixing)

@@ -187,6 +187,7 @@ class Flow(Conditional):
         *,
         generator: torch.Generator | int | None = None,
         precision: str | None = None,
+        temperature: float = 1.0,
     ) -> Tensor:
         """Draws n rows for each context: -> (n, *shape); context (*M, K) -> (n, *M, *shape).
 
@@ -196,11 +197,13 @@ class Flow(Conditional):
             generator: the source of randomness, or a seed; torch's global one when None.
             precision: as in `log_prob`: "bf16" draws from the rounded density, whose difference to the exact one is
                 kept in `rounding`.
+            temperature: what the draws of the base are multiplied by; with another than 1, rows are not those of
+                `log_prob`.
 
         Raises:
             ValueError: n is negative, the context has the wrong shape, or the precision is unknown.
         """
-        return self._sample(n, context, generator, False, _hidden_dtype(precision))[0]
+        return self._sample(n, context, generator, False, _hidden_dtype(precision), temperature)[0]
 
     @torch.no_grad()
     def sample_with_log_prob(
@@ -255,12 +258,13 @@ class Flow(Conditional):
         generator: torch.Generator | int | None,
         with_log_prob: bool,
         hidden_dtype: torch.dtype | None,
+        temperature: float = 1.0,
     ) -> tuple[Tensor, Tensor | None]:
         shape = as_leading(n)
         embedded, leading = self._embedded_contexts(context)
         each = math.prod(shape)
         total = each * math.prod(leading)
-        x, log_prob = self._draw(total, embedded, None, generator, with_log_prob, hidden_dtype)
+        x, log_prob = self._draw(total, embedded, None, generator, with_log_prob, hidden_dtype, temperature)
         if hidden_dtype is not None:
             self._measure_rounding(x, None if embedded is None else embedded.repeat(each, 1), hidden_dtype)
         x = x.view(*shape, *leading, *self.shape)
@@ -284,6 +288,7 @@ class Flow(Conditional):
         generator: torch.Generator | int | None,
         with_log_prob: bool,
         hidden_dtype: torch.dtype | None,
+        temperature: float = 1.0,
     ) -> tuple[Tensor, Tensor | None]:
         """Rows (N, *shape) for the contexts of an index (N,), or for all of them in turn, and their log-densities."""
         device = self._like().device
@@ -291,6 +296,7 @@ class Flow(Conditional):
 
         def draw(span: slice) -> tuple[Tensor, Tensor | None]:
             z = self.base.sample(span.stop - span.start, generator=generator)
+            z = z if temperature == 1 else temperature * z
             if embedded is None:
                 return z, None
             rows = torch.arange(span.start, span.stop, device=device)

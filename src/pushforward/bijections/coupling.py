@@ -178,6 +178,54 @@ class MaskedCoupling(Bijection):
         return free * log_scale, free * shift
 
 
+class LatticeCoupling(Bijection):
+    """Moves the pixels of one colour of a checkerboard, given the others, by a network over the whole lattice.
+
+    It is the masked convolution of Dinh et al. 2016, equation 9 and section 3.4: with b the mask, y = b x + (1 - b)
+    h(x; net(b x)). A `Coupling` within `Checkerboard` moves the same pixels by a network over a lattice of half the
+    width, which takes half of the arithmetic.
+
+    Args:
+        net: (x with zeros for what is moved (B, C, H, W), context) -> (B, P * C, H, W), P blocks of C channels.
+        elementwise: the map h, with P parameters an element.
+        flip: False moves pixels whose row and column add up to an odd number, True the others.
+
+    Raises:
+        ValueError: in use, when the net returns another number of channels.
+
+    Example:
+        >>> from pushforward import Affine, ConvNet
+        >>> LatticeCoupling(ConvNet(1, 2), Affine())(torch.ones(1, 1, 2, 2))[0].shape
+        torch.Size([1, 1, 2, 2])
+    """
+
+    def __init__(self, net: Callable[..., Tensor], elementwise: Elementwise, flip: bool = False) -> None:
+        super().__init__()
+        self.net = net
+        self.elementwise = elementwise
+        self.flip = flip
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Data to latent: x (B, C, H, W), context (B, K) -> z (B, C, H, W), log_det (B,)."""
+        mask = self._mask(x)
+        moved, log_slope = self.elementwise.forward(x, self._params(x, mask, context))
+        return torch.where(mask, moved, x), sum_event(log_slope * mask)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Latent to data: z (B, C, H, W), context (B, K) -> x (B, C, H, W), log_det (B,)."""
+        mask = self._mask(z)
+        moved, log_slope = self.elementwise.inverse(z, self._params(z, mask, context))
+        return torch.where(mask, moved, z), sum_event(log_slope * mask)
+
+    def _mask(self, x: Tensor) -> Tensor:
+        """Which pixels (H, W) are moved."""
+        rows, columns = (torch.arange(size, device=x.device) for size in x.shape[-2:])
+        return (rows[:, None] + columns) % 2 == (0 if self.flip else 1)
+
+    def _params(self, x: Tensor, mask: Tensor, context: Tensor | None) -> Tensor:
+        return _blocks(self.net(x * ~mask, context), self.elementwise.num_params, x.shape[1])
+
+
 def _halves(x: Tensor, flip: bool) -> tuple[Tensor, Tensor]:
     """x (B, C, *S) -> what is given and what is moved: the first C // 2 channels and the rest, or the reverse."""
     channels = x.shape[1]

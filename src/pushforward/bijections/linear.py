@@ -1,4 +1,4 @@
-"""Linear maps over the channels: a permutation, a rotation, and a full matrix in LU form (Kingma and Dhariwal 2018)."""
+"""Linear maps over the channels: a permutation, a rotation, and full matrices in LU form (Kingma and Dhariwal 2018)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..switch import PLAIN
 from .base import Bijection, check_channels, log_det_of_sites
-from .elementwise import soft_clamp
+from .elementwise import inverse_soft_clamp, soft_clamp
 
 fast: Any = None
 if not PLAIN:
@@ -112,6 +112,75 @@ class LULinear(Bijection):
         return lower @ upper, log_det_per_site
 
 
+class InvertibleConv(Bijection):
+    """A learned matrix over the channels, z = P L U x, that starts as a random rotation: Glow's 1 x 1 convolution.
+
+    The permutation P and the signs of U's diagonal are those of the start and stay; L is unit lower triangular, and the
+    logarithms d of U's diagonal are softly clamped to |d| < 5, so that the log-det is sum(d) at every site (Kingma and
+    Dhariwal 2018, section 3.2).
+
+    Args:
+        channels: C, at least 1.
+        generator: the source of the rotation; torch's global one when None.
+
+    Raises:
+        ValueError: `channels` is below 1.
+
+    Example:
+        >>> InvertibleConv(3)(torch.ones(1, 3, 4, 4))[1].abs() < 1e-5
+        tensor([True])
+    """
+
+    clamp = 5.0
+    permutation: Tensor
+    sign: Tensor
+
+    def __init__(self, channels: int, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        check_channels(channels)
+        normal = torch.randn(channels, channels, generator=generator, dtype=torch.float64, device="cpu")
+        permutation, lower, upper = torch.linalg.lu(torch.linalg.qr(normal)[0])
+        diagonal = upper.diagonal()
+        log_diagonal = inverse_soft_clamp(diagonal.abs().log().clamp(-0.99 * self.clamp, 0.99 * self.clamp), self.clamp)
+        factors = lower.tril(-1) + upper.triu(1) + torch.diag(log_diagonal)
+        # Both triangles in one matrix, the diagonal being the log-diagonal of U.
+        self.factors = nn.Parameter(torch.empty(channels, channels))
+        self.register_buffer("permutation", torch.empty(channels, dtype=torch.int64))
+        self.register_buffer("sign", torch.empty(channels))
+        with torch.no_grad():
+            self.factors.copy_(factors)
+            self.permutation.copy_(permutation.argmax(1))
+            self.sign.copy_(diagonal.sign())
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Data to latent: x (B, C, *S) -> z (B, C, *S), log_det (B,)."""
+        matrix, log_det_per_site = _once(self, InvertibleConv._matrix)
+        return _over_channels(matrix, x), log_det_of_sites(log_det_per_site, x)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Latent to data: z (B, C, *S) -> x (B, C, *S), log_det (B,)."""
+        matrix, log_det_per_site = _once(self, InvertibleConv._inverse_matrix)
+        return _over_channels(matrix, z), log_det_of_sites(-log_det_per_site, z)
+
+    def _triangles(self) -> tuple[Tensor, Tensor, Tensor]:
+        """L, U, and the log-det of one site."""
+        log_diagonal = soft_clamp(self.factors.diagonal(), self.clamp)
+        upper = self.factors.triu(1) + torch.diag(self.sign * log_diagonal.exp())
+        return self.factors.tril(-1) + _eye(self.factors), upper, log_diagonal.sum()
+
+    def _matrix(self) -> tuple[Tensor, Tensor]:
+        """P L U, and the log-det of one site."""
+        lower, upper, log_det_per_site = self._triangles()
+        return (lower @ upper).index_select(0, self.permutation), log_det_per_site
+
+    def _inverse_matrix(self) -> tuple[Tensor, Tensor]:
+        """Its inverse, and the log-det of one site of the map itself."""
+        lower, upper, log_det_per_site = self._triangles()
+        turned = _eye(self.factors).index_select(0, self.permutation).mT
+        half = torch.linalg.solve_triangular(lower, turned, upper=False, unitriangular=True)
+        return torch.linalg.solve_triangular(upper, half, upper=True), log_det_per_site
+
+
 class Rotation(Bijection):
     """A learned rotation of the channels, z = Q x with log-det 0.
 
@@ -162,6 +231,18 @@ class Rotation(Bijection):
     @staticmethod
     def _turn(x: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
         return F.linear(x.movedim(1, -1), matrix).movedim(-1, 1), x.new_zeros(x.shape[0])
+
+
+def _eye(matrix: Tensor) -> Tensor:
+    """The unit matrix of the same size, dtype and device."""
+    return torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+
+
+def _over_channels(matrix: Tensor, x: Tensor) -> Tensor:
+    """The product of a matrix (C, C) with the channels of x (B, C, *S), at each site."""
+    if x.ndim == 4:
+        return F.conv2d(x, matrix[:, :, None, None])
+    return F.linear(x.movedim(1, -1), matrix).movedim(-1, 1)
 
 
 def _once(layer: L, make: Callable[[L], T]) -> T:

@@ -1,4 +1,5 @@
-"""Shifts and scales of each channel: measured once (Standardize) or learned from a measured start (ActNorm)."""
+"""Shifts and scales of each channel: measured once (Standardize), learned from a measured start (ActNorm), or running
+averages of the batches (BatchNorm)."""
 
 from __future__ import annotations
 
@@ -130,6 +131,82 @@ class ActNorm(Bijection):
             log_scale = (-std.log()).clamp(-0.99 * self.clamp, 0.99 * self.clamp)
             self.raw_log_scale.copy_(inverse_soft_clamp(log_scale, self.clamp))
             self.shift.copy_(-mean * log_scale.exp())
+            self.initialized.fill_(True)
+        return self(x)[0]
+
+
+class BatchNorm(Bijection):
+    """Real NVP's batch normalisation: each channel is shifted and scaled by running averages of its moments.
+
+    The averages m and v follow the batches with a small step, and in training the averages that already hold the
+    current batch are used, gradients going through its share: z = (x - m) / sqrt(v + eps), log-det = -1/2 sum log(v +
+    eps) at every site (Dinh et al. 2016, section 3.7 and appendix E). There are no learned numbers: the next coupling
+    shifts and scales.
+
+    In training mode the output of a row therefore depends on the other rows of its batch, `inverse` does not undo
+    `forward`, and a log-density is not that of the density that remains. In evaluation mode the averages are fixed
+    and the layer is an ordinary affine map; only figures of that mode are likelihoods.
+
+    Args:
+        channels: C, at least 1.
+        step: the share of a new batch in the averages, above 0 and at most 1.
+        eps: added to the variances, at least 0.
+
+    Raises:
+        ValueError: a number is out of range.
+
+    Example:
+        >>> layer = BatchNorm(1, eps=0.0).eval()
+        >>> layer.initialize(torch.tensor([[1.0], [3.0]])).flatten()
+        tensor([-1.,  1.])
+    """
+
+    mean: Tensor
+    variance: Tensor
+    initialized: Tensor
+    mixes_rows = True  # in training
+
+    def __init__(self, channels: int, *, step: float = 0.1, eps: float = 1e-5) -> None:
+        super().__init__()
+        check_channels(channels)
+        if not 0 < step <= 1 or not eps >= 0:
+            raise ValueError(f"expected 0 < step <= 1 and eps >= 0, got {step!r} and {eps!r}")
+        self.step = step
+        self.eps = eps
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("variance", torch.ones(channels))
+        self.register_buffer("initialized", torch.tensor(False))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Data to latent: x (B, C, *S) -> z (B, C, *S), log_det (B,). In training mode the averages move."""
+        mean, variance = self.mean, self.variance
+        if self.training and len(x):
+            axes = [0, *range(2, x.ndim)]
+            mean = torch.lerp(mean, x.mean(axes), self.step)
+            variance = torch.lerp(variance, x.var(axes, correction=0), self.step)
+            self.mean.copy_(mean.detach())
+            self.variance.copy_(variance.detach())
+        variance = variance + self.eps
+        z = (x - _per_channel(mean, x)) * _per_channel(variance.rsqrt(), x)
+        return z, log_det_of_sites(-0.5 * variance.log().sum(), x)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Latent to data, by the averages as they are: z (B, C, *S) -> x (B, C, *S), log_det (B,)."""
+        variance = self.variance + self.eps
+        x = z * _per_channel(variance.sqrt(), z) + _per_channel(self.mean, z)
+        return x, log_det_of_sites(0.5 * variance.log().sum(), z)
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Takes the averages from x (B, C, *S), unless already done; returns z (B, C, *S).
+
+        Raises:
+            ValueError: a channel is constant, or there are fewer than 2 rows.
+        """
+        if not self.initialized:
+            mean, std = moments(x)
+            self.mean.copy_(mean)
+            self.variance.copy_(std.square())
             self.initialized.fill_(True)
         return self(x)[0]
 

@@ -88,11 +88,13 @@ def demo(**options: Any) -> None:
 @click.option("--given", help="Columns that the density of the others is conditional on, as a,b.")
 @click.option("--columns", help="Columns to model, as a,b,c; all of them by default.")
 @click.option("--drop", help="Columns to leave out, as a,b.")
-@click.option("--recipe", type=click.Choice(opt.RECIPES), default="auto", show_default=True, help="Kind of the flow.")
+@click.option("--recipe", type=click.Choice(opt.RECIPES + opt.IMAGE_RECIPES), default="auto", show_default=True,
+              help="Kind of the flow; the last three are for images.")  # fmt: skip
 @click.option("--members", type=click.IntRange(1), default=1, show_default=True,
               help="Flows whose densities are averaged: slower, and better of few rows.")  # fmt: skip
 @click.option("--stack/--no-stack", default=None, help="Mix simple densities with the flow, as held-out rows weigh "
               "them  [default: where there are at most 5,000 rows]")  # fmt: skip
+@opt.of_images
 @opt.of_reading
 @opt.of_training
 @opt.of_model
@@ -100,16 +102,28 @@ def demo(**options: Any) -> None:
 @opt.progress
 @_general
 def fit(**options: Any) -> None:
-    """Learn the density of the rows of a table, with columns of any kind.
+    """Learn the density of the rows of a table, with columns of any kind; or that of images.
 
     What each column is gets inferred and shown. --kinds overrides it: real, integer, quantised:STEP, positive,
     bounded:LOW:HIGH, circular:PERIOD, date, category. A tenth of the rows is held out for a test, and simple densities
     are scored on the same rows. Ctrl-C ends the training early, and the best model so far is kept (exit code 130).
+
+    Images of one size are a folder of PNG or JPEG, whose subfolders are classes, a .npy or .npz file of bytes, or an
+    idx file as of MNIST. Their densities are told in bits per dimension.
     """
-    from . import on_fit
+    from ..io.images import is_images
 
     model, training = opt.taken(options, opt.MODEL_OPTIONS), opt.taken(options, opt.TRAIN_OPTIONS)
-    figures = on_fit.fit(reading=opt.reading(options), **options, model=model, training=training)
+    reading = opt.reading(options)
+    if is_images(options["data"]):
+        from . import on_images
+
+        figures = on_images.fit(reading=reading, **options, model=model, training=training)
+    else:
+        from . import on_fit
+
+        opt.refuse_of_images(options)
+        figures = on_fit.fit(reading=reading, **options, model=model, training=training)
     _finish(figures)
     if figures["stopped"] == "interrupted":
         click.get_current_context().exit(INTERRUPTED)
@@ -126,27 +140,47 @@ def fit(**options: Any) -> None:
 def score(**options: Any) -> None:
     """Add each row's log-density under a model to a table.
 
-    A row with what the model never saw, such as a new category, is unlikely, counted and named.
+    A row with what the model never saw, such as a new category, is unlikely, counted and named. Of images, the table
+    has the log-mass and the bits per dimension of each.
     """
     from . import on_rows
+    from .reading import is_of_images
 
-    _finish(on_rows.score(reading=opt.reading(options), **options))
+    reading = opt.reading(options)
+    if is_of_images(options["model"]):
+        from . import on_images
+
+        _finish(on_images.score(reading=reading, **options))
+    else:
+        _finish(on_rows.score(reading=reading, **options))
 
 
 @main.command()
 @click.argument("model", type=click.Path())
 @click.option("-n", "count", type=click.IntRange(1), help="Number of rows, or of rows for each of --given  "
               "[default: 1000, or 1]")  # fmt: skip
-@click.option("--given", type=click.Path(), help="A table of the columns that a conditional model is given.")
-@click.option("--out", type=click.Path(), required=True, help="The table to write.")
+@click.option("--given", type=click.Path(), help="A table of the columns that a conditional model is given; of images "
+              "the name of a class, or all.")  # fmt: skip
+@click.option("--temperature", type=float, help="Images: below 1 more typical and less varied ones.")
+@click.option("--out", type=click.Path(), required=True, help="The table to write; of images a .png for a grid, "
+              "a folder, or a .npy.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), help="Of the draws; a new one each time by default.")
 @opt.of_reading
 @_general
 def sample(**options: Any) -> None:
-    """Draw new rows from a model."""
+    """Draw new rows, or images, from a model."""
     from . import on_rows
+    from .reading import is_of_images
 
-    _finish(on_rows.sample(reading=opt.reading(options), **options))
+    reading = opt.reading(options)
+    if is_of_images(options["model"]):
+        from . import on_images
+
+        _finish(on_images.sample(**options))
+    else:
+        if options.pop("temperature") is not None:
+            raise ValueError("--temperature is an option for images")
+        _finish(on_rows.sample(reading=reading, **options))
 
 
 @main.command()
@@ -166,8 +200,15 @@ def check(**options: Any) -> None:
     is the very table of the fit, its held-out tenth is checked.
     """
     from . import on_check
+    from .reading import is_of_images
 
-    _finish(on_check.check(reading=opt.reading(options), **options))
+    reading = opt.reading(options)
+    if is_of_images(options["model"]):
+        from . import on_images
+
+        _finish(on_images.check(reading=reading, **options))
+    else:
+        _finish(on_check.check(reading=reading, **options))
 
 
 @main.command()
@@ -189,10 +230,19 @@ def info(**options: Any) -> None:
 @opt.of_reading
 @_general
 def plot(**options: Any) -> None:
-    """Draw a model: samples against data, its density, its training."""
+    """Draw a model: samples against data, its density, its training; of images interpolations, too."""
     from . import on_model
+    from .reading import is_of_images
 
-    _finish(on_model.plot(reading=opt.reading(options), **options))
+    reading = opt.reading(options)
+    if is_of_images(options["model"]):
+        from . import on_images
+
+        if (options.pop("x"), options.pop("y")) != (None, None):
+            raise ValueError("--x and --y are options for tables")
+        _finish(on_images.plot(**options))
+    else:
+        _finish(on_model.plot(reading=reading, **options))
 
 
 def _finish(figures: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from ..io import models
 from ..io.database import is_query
 from ..io.frames import Frame
 from ..io.tables import TableFile
-from ..recipes import RECIPES
+from ..recipes import IMAGE_RECIPES, RECIPES
 from ..tables import Schema, drop_bad_rows, fit_table, infer_schema
 from ..tables.drawing import foreseeing, schema_sample
 from ..training import Epoch
@@ -59,7 +59,7 @@ def fit(
     sizes = {name: model.pop(name, None) for name in ("depth", "width")}
     with reporter(progress) as report:
         density = fit_table(
-            rest, schema=schema, given=context, recipe=recipe, seed=seed, progress=_recorder(report, curves),
+            rest, schema=schema, given=context, recipe=recipe, seed=seed, progress=recorder(report, curves),
             members=members, stack=stack, model=model, **sizes, **training,
         )  # fmt: skip
     facts |= _training_facts(density)
@@ -117,6 +117,8 @@ def split_names(text: str, option: str) -> list[str]:
 
 def _check_arguments(recipe: str, model: dict[str, Any]) -> None:
     """Tells of options that a recipe does not take; "auto" takes those of all recipes."""
+    if recipe in IMAGE_RECIPES:
+        raise ValueError(f"--recipe {recipe} is for images; for tables there are auto, {', '.join(RECIPES)}")
     _check_values(recipe, model)
     chosen = {name: inspect.signature(RECIPES[name]).parameters for name in (RECIPES if recipe == "auto" else [recipe])}
     for option in model:
@@ -176,7 +178,7 @@ def _show(schema: Schema, left_out: list[str]) -> None:
         say("", f"not asked for: {listed(left_out)}")
 
 
-def _recorder(report: Callable[[Epoch], None], curves: list[list[Epoch]]) -> Callable[[Epoch], None]:
+def recorder(report: Callable[[Epoch], None], curves: list[list[Epoch]]) -> Callable[[Epoch], None]:
     """Shows epochs and keeps them, those of each training by themselves."""
 
     def show(epoch: Epoch) -> None:

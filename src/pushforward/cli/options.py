@@ -14,6 +14,7 @@ from typing import Any, TypedDict
 import click
 
 RECIPES = ("auto", "real_nvp", "spline_flow", "triangular_spline_flow")
+IMAGE_RECIPES = ("real_nvp_image", "glow", "patch_flow")
 # Of the recipes: name -> type, help.
 MODEL_OPTIONS: dict[str, tuple[Any, str]] = {
     "depth": (int, "Number of couplings."),
@@ -94,6 +95,28 @@ def of_reading(command: Callable[..., Any]) -> Callable[..., Any]:
 def reading(options: dict[str, Any]) -> Reading:
     """Takes the options of `of_reading` out of those of a command."""
     return Reading(**{name: options.pop(name) for name in Reading.__annotations__})
+
+
+def of_images(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options of `fit` that are for images."""
+    mode = click.Choice(["L", "RGB"])
+    command = click.option("--mode", type=mode, help="Images: convert all to grey (L) or to colour.")(command)
+    command = click.option("--flips", is_flag=True, help="Images: learn their mirror images, too.")(command)
+    padding = "Images: put black pixels around those that cannot be halved often enough."
+    command = click.option("--pad", is_flag=True, help=padding)(command)
+    by_class = "Images: a density of each class, which are subfolders or labels beside the images."
+    return click.option("--by-class", is_flag=True, help=by_class)(command)
+
+
+def refuse_of_images(options: dict[str, Any]) -> None:
+    """Takes the options of `of_images` out of those of a command, none of which may be set.
+
+    Raises:
+        ValueError: one is.
+    """
+    for name in ("mode", "flips", "pad", "by_class"):
+        if options.pop(name):
+            raise ValueError(f"--{name.replace('_', '-')} is an option for images")
 
 
 def seed(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..density import Density
+from ..images.density import KIND
+from ..io import models
 from ..io.frames import Frame
 from ..io.tables import TableFile, open_table
 from ..tables import good_rows
@@ -35,6 +37,16 @@ def opened(path: str, how: Reading, density: Density | None = None) -> TableFile
 def without_bad_rows(file: TableFile, how: Reading, **known: Any) -> TableFile:
     """The file without the rows that a schema, or kinds that were asked for, make bad ones, if that is wanted."""
     return good_rows(file, **known) if how["skip_bad_rows"] else file
+
+
+def is_of_images(model: str) -> bool:
+    """Whether a model file holds a density of images.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no model file.
+    """
+    return models.read_header(model).get("kind") == KIND
 
 
 def rows_of(density: Density, frame: Frame) -> Any:

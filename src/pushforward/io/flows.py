@@ -10,11 +10,13 @@ from typing import Any
 
 from ..density import Density, Vectors
 from ..flow import Flow
-from ..recipes import RECIPES
+from ..recipes import IMAGE_RECIPES, RECIPES
 from .registry import Builder, register
 from .structure import difference, structure
 
+_ALL_RECIPES = RECIPES | IMAGE_RECIPES
 _MANY = 1_000_000  # tensors, a bound for what does not come from a file
+_LAYERS = ("depth", "depths", "hidden_layers", "levels", "blocks", "checkerboards")  # arguments that count some
 
 
 def _flow_settings(flow: Flow) -> dict[str, Any]:
@@ -86,9 +88,9 @@ def _build_flow(settings: dict[str, Any], builder: Builder) -> Flow:
     if not isinstance(recipe, dict):
         raise ValueError("this flow was composed by hand: give load(path, into=flow) the same composition")
     name, arguments = recipe.get("name"), recipe.get("arguments")
-    if not isinstance(name, str) or name not in RECIPES or not isinstance(arguments, dict):
-        raise ValueError(f"unknown recipe {name!r}; this pushforward knows {', '.join(RECIPES)}")
-    known = inspect.signature(RECIPES[name]).parameters
+    if not isinstance(name, str) or name not in _ALL_RECIPES or not isinstance(arguments, dict):
+        raise ValueError(f"unknown recipe {name!r}; this pushforward knows {', '.join(_ALL_RECIPES)}")
+    known = inspect.signature(_ALL_RECIPES[name]).parameters
     for key, value in arguments.items():
         if key not in known:
             raise ValueError(f"the recipe {name} has no argument {key!r}")
@@ -96,10 +98,11 @@ def _build_flow(settings: dict[str, Any], builder: Builder) -> Flow:
         if not (value is None or type(value) in (bool, int, float, str) or is_shape):
             raise ValueError(f"the recipe's argument {key!r} has a value of a wrong kind")
         # Each layer has a tensor at least: a depth beyond their number is damage, and would take long to build.
-        if key in ("depth", "hidden_layers") and type(value) is int and value > builder.tensors:
+        sizes = [size for size in (value if isinstance(value, list) else [value]) if type(size) is int]
+        if key in _LAYERS and sum(sizes) > builder.tensors:
             raise ValueError(f"the recipe says {key} = {value}, but the file holds {builder.tensors} tensors")
     try:
-        flow = RECIPES[name](**arguments | {"seed": builder.seed})
+        flow = _ALL_RECIPES[name](**arguments | {"seed": builder.seed})
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"the recipe {name} cannot be built: {error}") from None
     flow.recipe = recipe

@@ -59,7 +59,7 @@ def save(
 
 
 def load(path: Path_, *, into: Density | None = None, device: str | torch.device = "cpu") -> Any:
-    """Reads the density that was saved to a file, with the `training_summary` and `about` that it had.
+    """Reads the density that was saved to a file, with the `training_summary` and `about` that it had, for evaluation.
 
     Each setting, and the name and shape of each tensor, is checked. Nothing in the file is executed.
 
@@ -101,7 +101,7 @@ def load(path: Path_, *, into: Density | None = None, device: str | torch.device
         check_structure(path, header, density)
         density.load_state_dict(tensors)
     density.training_summary, density.about = header.get("training"), header.get("about")
-    return density.to(device) if into is None else density
+    return density.to(device).eval() if into is None else density  # batch normalisation would move in training mode
 
 
 def _upgraded(path: Path_, only_header: bool = False) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -14,6 +14,10 @@ except ImportError as error:
     raise ImportError('pictures need matplotlib and pillow: pip install "pushforward[plot]"') from error
 
 from .history import history as history
+from .images import has_scales as has_scales
+from .images import images as images
+from .images import interpolation as interpolation
+from .images import scales as scales
 from .pairs import marginals as marginals
 from .pairs import pairs as pairs
 from .panels import density as density

@@ -24,7 +24,9 @@ from ..bijections import (
 from ..flow import Flow
 from ..nets import MLP, StandardizeContext
 
-RECIPES: dict[str, Callable[..., Flow]] = {}  # what a model file may name; `load` builds nothing else
+# What a model file may name; `load` builds nothing else.
+RECIPES: dict[str, Callable[..., Flow]] = {}  # over vectors
+IMAGE_RECIPES: dict[str, Callable[..., Flow]] = {}  # over (C, H, W)
 MIXINGS = ("auto", "flip", "permute", "lu")
 P = ParamSpec("P")
 Conditioner = Callable[[int, int], MLP]  # features in, features out -> the network of a layer
@@ -32,12 +34,15 @@ Conditioner = Callable[[int, int], MLP]  # features in, features out -> the netw
 
 def recipe(
     sizes: Callable[[int], dict[str, int]] | None = None,
+    *,
+    register: dict[str, Callable[..., Flow]] = RECIPES,
 ) -> Callable[[Callable[P, Flow]], Callable[P, Flow]]:
     """Registers a recipe by its name and writes name and arguments on the flows that it builds, for `save`.
 
     Args:
         sizes: the number of columns -> the values of the arguments that are None, so that a saved model keeps its own
             sizes whatever later versions choose; nothing where the recipe has no such arguments.
+        register: where it is put.
     """
 
     def decorate(build: Callable[P, Flow]) -> Callable[P, Flow]:
@@ -56,7 +61,7 @@ def recipe(
             flow.recipe = {"name": build.__name__, "arguments": arguments}
             return flow
 
-        RECIPES[build.__name__] = wrapper
+        register[build.__name__] = wrapper
         return wrapper
 
     return decorate
@@ -129,6 +134,9 @@ def _features(shape: int | tuple[int, ...]) -> int:
 
 _RANGES = {
     "depth": (1, 1000),
+    "levels": (1, 12),
+    "blocks": (0, 1000),
+    "checkerboards": (0, 1000),
     "width": (1, 1_000_000),
     "hidden_layers": (0, 100),
     "context_dim": (0, 1_000_000),

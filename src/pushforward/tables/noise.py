@@ -22,9 +22,9 @@ def uniforms(states: NDArray[np.int64], base: NDArray[np.float64], draw: int) ->
     with np.errstate(over="ignore"):
         row = np.zeros(len(base), dtype=np.uint64)
         for column in (*states.T, *np.ascontiguousarray(np.nan_to_num(base, nan=-7e300) + 0.0).T):
-            row = _mixed(row + _GOLDEN ^ np.ascontiguousarray(column).view(np.uint64))
+            row = splitmix(row + _GOLDEN ^ np.ascontiguousarray(column).view(np.uint64))
         places = np.arange(1, base.shape[1] + 1, dtype=np.uint64) * _GOLDEN
-        bits = _mixed(row[:, None] ^ _mixed(places)[None, :])
+        bits = splitmix(row[:, None] ^ splitmix(places)[None, :])
     u = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
     if draw:
         u = (u + draw * _alphas(base.shape[1])) % 1.0
@@ -36,7 +36,7 @@ def random_noise(shape: Sequence[int], generator: torch.Generator) -> Tensor:
     return torch.rand(tuple(shape), generator=generator, dtype=torch.float64).clamp_(_LEAST, 1 - _LEAST)
 
 
-def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def splitmix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """The finaliser of splitmix64 (Steele, Lea and Flood 2014)."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -29,6 +29,7 @@ FLOAT32_RANGE = (1e-30, 1e30)  # of values whose squares and ratios it holds
 LEAST_NOISY = 64  # rows of a batch with noise
 PIECE_BATCHES = 64  # batches that are gathered by one indexing
 FIRST_ROWS = 2**16  # that data-dependent layers are initialised from
+FIRST_IMAGES = 512  # of rows with spatial axes, each of which has many sites
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,7 @@ def split(
 ) -> tuple[Dataset | Stream, Batch | None, Batch | None]:  # fmt: skip
     """-> what to train on, the validation rows or None, and rows to initialise the density with (None without data)."""
     generator = torch.Generator().manual_seed(seed)
+    most = FIRST_ROWS if len(row_shape(density)) == 1 else FIRST_IMAGES
     if val is not None:
         val = as_rows(density, *(val if isinstance(val, tuple) else (val,)), name="val", dtype=dtype)
     if data is None or draws(data):
@@ -173,7 +175,7 @@ def split(
         drawn = Stream(data, density, len(data) if isinstance(data, Sized) else DRAWN_PASS_BATCHES * batch, dtype=dtype)
         if val is None and fraction > 0:
             val = drawn.rows(DRAWN_VAL_ROWS, generator)
-        return drawn, val, drawn.rows(DRAWN_VAL_ROWS, generator)
+        return drawn, val, drawn.rows(min(DRAWN_VAL_ROWS, most), generator)
     rows = as_rows(density, data, context, weights, dtype=dtype)
     if len(rows) < 2:
         raise ValueError(f"at least 2 rows are needed to train, got {len(rows)}")
@@ -183,8 +185,8 @@ def split(
         if rows.weights is not None:  # each part has weights of mean 1 again, unless it got zeros alone
             rows, val = (replace(part, weights=normalised(cast(Tensor, part.weights))) for part in (rows, val))
     first = rows
-    if len(rows) > FIRST_ROWS:
-        first = rows[torch.randperm(len(rows), generator=generator)[:FIRST_ROWS].to(rows.x.device)]
+    if len(rows) > most:
+        first = rows[torch.randperm(len(rows), generator=generator)[:most].to(rows.x.device)]
     return Dataset(rows), val, first
 
 
@@ -318,7 +320,10 @@ def row_shape(density: Density) -> tuple[int, ...]:
         ValueError: the density is not over tensors.
     """
     if not isinstance(density.space, Tensors):
-        raise ValueError(f"train takes densities over tensors, got a {type(density).__name__}; fit_table fits tables")
+        raise ValueError(
+            f"train takes densities over tensors, got a {type(density).__name__}; fit_table "
+            "fits tables, and fit_images images"
+        )
     return density.space.shape
 
 

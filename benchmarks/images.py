@@ -1,0 +1,88 @@
+"""Bits per dimension of MNIST against seconds of training: `python benchmarks/images.py --data mnist.npz --seconds 60`.
+
+The official test images, all of them by default, scored by one noise each. Bits are told over the 28 x 28 bytes and,
+as for the padded images of the literature, over 32 x 32: the same nats divided by 1,024. Each length in seconds is a
+training of its own, whose schedule ends with it. `--recipe`, `--model` and the settings compare other flows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import pushforward as pf
+from common import RESULTS
+
+PADDED = 32 * 32
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="a .npz with x_train and x_test")
+    parser.add_argument("--seconds", type=float, nargs="+", default=[60.0, 300.0, 900.0, 1800.0])
+    parser.add_argument("--recipe", default="auto")
+    parser.add_argument("--model", type=json.loads, default={}, help="arguments of the recipe, as JSON")
+    parser.add_argument("--training", type=json.loads, default={}, help="settings of the training, as JSON")
+    parser.add_argument("--pad", action="store_true")
+    parser.add_argument("--test", type=int, default=10_000, help="test images")
+    parser.add_argument("--draws", type=int, default=1, help="noises of each test image")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="a folder for the model and a grid of samples")
+    return parser.parse_args()
+
+
+def run(args: argparse.Namespace, seconds: float, train: np.ndarray, test: np.ndarray) -> dict[str, Any]:
+    start = time.perf_counter()
+    density = pf.fit_images(
+        train, recipe=args.recipe, model=args.model, pad=args.pad, seconds=seconds, seed=args.seed, progress="none",
+        **args.training,
+    )  # fmt: skip
+    wall, summary = time.perf_counter() - start, density.training_summary or {}
+    start = time.perf_counter()
+    with torch.no_grad():
+        nats = -density.log_prob(test, draws=args.draws).double()
+    scoring = time.perf_counter() - start
+    start = time.perf_counter()
+    samples = density.sample(1000, generator=0)
+    sampling = time.perf_counter() - start
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        pf.save(density, args.out / f"mnist_{seconds:.0f}.safetensors")
+        density.space.write(samples[:100], args.out / f"mnist_{seconds:.0f}.png")
+    bits = nats / (density.dimensions * math.log(2))
+    return {
+        "seconds": seconds, "wall": wall, "recipe": args.recipe, "model": args.model, "training": args.training,
+        "seed": args.seed, "steps": summary["steps"], "parameters": sum(p.numel() for p in density.parameters()),
+        "bits_28": float(bits.mean()), "se_28": float(bits.std() / len(bits) ** 0.5),
+        "bits_32": float(nats.mean()) / (PADDED * math.log(2)), "validation_bits": summary["bits_per_dim"],
+        "skipped": summary["skipped"], "stopped": summary["stopped"], "test": len(test), "draws": args.draws,
+        "scoring_1000": scoring / args.draws / len(test) * 1000, "sampling_1000": sampling,
+    }  # fmt: skip
+
+
+def main() -> None:
+    args = arguments()
+    with np.load(args.data) as arrays:
+        train, test = arrays["x_train"], arrays["x_test"][: args.test]
+    path = RESULTS / "images.json"
+    for seconds in args.seconds:
+        result = run(args, seconds, train, test)
+        results = json.loads(path.read_text()) if path.exists() else []
+        path.write_text(json.dumps([*results, {"threads": torch.get_num_threads(), **result}], indent=1) + "\n")
+        print(
+            f"{seconds:6.0f} s  {result['steps']:6d} steps  {result['bits_28']:.4f} +- {result['se_28']:.4f} bits/dim "
+            f"over 28 x 28  {result['bits_32']:.4f} over 32 x 32  scoring {result['scoring_1000']:.1f} s and sampling "
+            f"{result['sampling_1000']:.1f} s per 1,000",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,291 @@
+"""What `fit`, `score`, `sample` and `plot` do with images in place of tables."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import secrets
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .. import checks
+from ..images import ImageDensity, fit_images
+from ..io import frames, models
+from ..io.images import ImageData, read_images
+from ..io.pixels import as_bytes
+from ..io.tables import SUFFIXES, TableWriter, check_suffix
+from ..recipes import IMAGE_RECIPES
+from ..training import Epoch
+from ..training.progress import reporter
+from ..training.settings import check_settings
+from .curves import histories, thinned
+from .on_fit import QUANTILES, recorder
+from .options import Reading
+from .output import count, echo, finite, listed, plus_minus, prepare_file, prepare_folder, say, writing
+
+_TEST_FRACTION, _MOST_TEST = 0.1, 10_000
+_MIN_IMAGES = 25  # after the test's tenth, enough to hold some out for validation
+_SEED = 20160527  # of what is held out, whatever that of the training
+_SAMPLES = 64
+_SHOWN = 100  # images of a picture
+_COUNTED = 50_000  # training images whose bytes are counted
+_MOST_CHECKED = 256  # bytes of an image: a check takes Jacobians and fits simple densities to all of them
+_CORNERS, _TOP = 4, 8  # images that are interpolated between, or whose scales are drawn anew
+
+
+def fit(
+    data: str, out: str, recipe: str, by_class: bool, pad: bool, flips: bool, mode: str | None, reading: Reading,
+    seed: int, progress: str, model: dict[str, Any], training: dict[str, Any], **of_tables: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """Learns the density of images, tests it on images held out, and saves it."""
+    _check_arguments(recipe, of_tables)
+    check_settings(training)
+    prepare_file(out, (".safetensors",))
+    images = _read(data, mode, reading)
+    if by_class and images.labels is None:
+        raise ValueError(f"{data} has no classes: --by-class needs subfolders, or labels beside the images")
+    test, rest = _parted(images)
+    say("split", f"{len(rest):,} images to train and validate, {len(test):,} to test")
+    curves: list[list[Epoch]] = []
+    with reporter(progress) as report:
+        density = fit_images(
+            rest, by_class or None, recipe=recipe, model=model, pad=pad, flips=flips, seed=seed,
+            progress=recorder(report, curves), **training,
+        )  # fmt: skip
+    facts = dict(density.training_summary or {}) | {
+        "data": Path(data).name, "rows": len(images), "skipped_rows": len(images.skipped), "train_rows": len(rest),
+        "test_rows": len(test), "parameters": sum(p.numel() for p in density.parameters()),
+    }  # fmt: skip
+    say("trained", f"{facts['steps']:,} steps, {facts['seconds']:.1f} s; {facts['parameters']:,} parameters")
+    kept = {"curves": [thinned(curve) | {"of": ""} for curve in curves], "test_digest": _digest(test)}
+    _save(density, out, facts | kept)  # before the verdict: whatever happens to that, the training is not lost
+    verdict, log_mass = _judge(density, test, rest, by_class)
+    facts |= verdict
+    quantiles = np.quantile(log_mass, np.linspace(0, 1, QUANTILES)).round(5).tolist()
+    _save(density, out, facts | kept | {"quantiles": quantiles})
+    say("written", out)
+    return facts | {"classes": list(density.space.classes), "out": out}
+
+
+def _check_arguments(recipe: str, of_tables: dict[str, Any]) -> None:
+    given = [f"--{name}" for name, value in of_tables.items() if value not in (None, 1)]
+    if given:
+        raise ValueError(f"{listed(given)} is an option for tables, not for images")
+    if recipe != "auto" and recipe not in IMAGE_RECIPES:
+        raise ValueError(f"--recipe {recipe} is for tables; for images there are auto, {', '.join(IMAGE_RECIPES)}")
+
+
+def _read(data: str, mode: str | None, reading: Reading) -> ImageData:
+    """Reads images, and says what they are."""
+    images = read_images(data, mode=mode, skip_bad=reading["skip_bad_rows"])
+    shape = " x ".join(map(str, images.images.shape[1:]))
+    classes = f", {count(len(images.classes), 'class')[:-1]}es" if images.classes else ""
+    say("data", f"{data}: {count(len(images), 'image')} of {shape}{classes}")
+    if images.classes:
+        sizes = np.bincount(np.asarray(images.labels), minlength=len(images.classes))
+        say("classes", listed([f"{name} ({n:,})" for name, n in zip(images.classes, sizes.tolist(), strict=True)]))
+    for note in images.notes:
+        echo(f"warning: {note}", err=True)
+    if images.skipped:
+        say("skipped", f"{count(len(images.skipped), 'corrupt file')}: {listed(images.skipped, 3)}")
+    if len(images) < _MIN_IMAGES:
+        raise ValueError(
+            f"{data} has {count(len(images), 'image')}; at least {_MIN_IMAGES} are needed, so that some can be held "
+            "out to notice overfitting"
+        )
+    return images
+
+
+def _parted(images: ImageData) -> tuple[ImageData, ImageData]:
+    """-> a tenth of the images, which is held out, in memory; the others, where they are."""
+    order = np.random.default_rng(_SEED).permutation(len(images))
+    held = min(round(_TEST_FRACTION * len(images)), _MOST_TEST)
+    return images.part(np.sort(order[:held])).taken(), images.part(np.sort(order[held:]))
+
+
+def _digest(images: ImageData) -> str:
+    """Of the bytes of images."""
+    return hashlib.sha256(np.ascontiguousarray(images.images).tobytes()).hexdigest()
+
+
+@torch.no_grad()
+def _judge(
+    density: ImageDensity, test: ImageData, train: ImageData, by_class: bool
+) -> tuple[dict[str, Any], NDArray[np.float64]]:
+    """Tells the bits of held-out images beside those of independent pixels; figures, and the log-masses."""
+    log_mass = density.log_prob(test.images, test.labels if by_class else None).double().numpy()
+    own = -log_mass / (density.dimensions * math.log(2))
+    simple = _bits_of_pixels(train, test)
+    gain = simple - own
+    figures: dict[str, Any] = {"test_bits": float(own.mean()), "test_se": _se(own), "pixels_bits": float(simple.mean())}
+    figures |= {"gain": float(gain.mean()), "gain_se": _se(gain)}
+    say("held out", f"model               {plus_minus(figures['test_bits'], figures['test_se'])} bits per dimension")
+    say("", f"independent pixels  {plus_minus(figures['pixels_bits'], _se(simple))}")
+    better = figures["gain"] > 2 * figures["gain_se"]
+    figures["verdict"] = "good" if better else "bad" if figures["gain"] < -2 * figures["gain_se"] else "doubtful"
+    figures["why"] = (
+        f"{plus_minus(abs(figures['gain']), figures['gain_se'])} bits per dimension "
+        f"{'better' if figures['gain'] > 0 else 'worse'} than independent pixels"
+    )
+    say("verdict", f"{figures['verdict']}: {figures['why']}")
+    return figures, log_mass
+
+
+def _bits_of_pixels(train: ImageData, test: ImageData) -> NDArray[np.float64]:
+    """Bits per dimension of each test image where each pixel has the frequencies of its bytes, one added to each."""
+    some = train.part(np.arange(min(len(train), _COUNTED))).taken()
+    planes, tested = (as_bytes(part.images)[0].reshape(len(part), -1) for part in (some, test))
+    bits = np.zeros(len(tested))
+    for values, seen in zip(planes.T, tested.T, strict=True):
+        mass = (np.bincount(values, minlength=256) + 1.0) / (len(values) + 256)
+        bits -= np.log2(mass[seen])
+    return bits / tested.shape[1]
+
+
+def _se(values: NDArray[np.float64]) -> float:
+    return float(values.std() / math.sqrt(len(values)))
+
+
+def score(model: str, data: str, out: str, outlier: bool, reading: Reading) -> dict[str, Any]:
+    """Writes the log-mass and the bits per dimension of each image, and its percentile where asked to."""
+    prepare_file(out, SUFFIXES)
+    check_suffix(out, "write")
+    density: ImageDensity = models.load(model)
+    images = read_images(data, mode=_mode(density), skip_bad=reading["skip_bad_rows"])
+    labels = _labels(density, images, data)
+    with torch.no_grad():
+        log_mass = density.log_prob(images.images, labels).double().numpy()
+    bits = -log_mass / (density.dimensions * math.log(2))
+    columns: dict[str, Any] = {"file": images.paths} if images.paths else {"image": np.arange(len(images))}
+    if images.labels is not None:
+        columns["class"] = [images.classes[i] for i in images.labels]
+    columns |= {"log_mass": log_mass, "bits_per_dim": bits}
+    if outlier:
+        quantiles = (density.training_summary or {}).get("quantiles")
+        if not isinstance(quantiles, list):
+            raise ValueError(f"{model} keeps no quantiles to rank images among: --outlier needs a model of `fit`")
+        columns["percentile"] = np.interp(log_mass, quantiles, np.linspace(0, 100, len(quantiles))).round(3)
+    with writing(out), TableWriter(out) as writer:
+        writer.write(frames.read(columns))
+    say("scored", f"{count(len(images), 'image')}: {plus_minus(float(bits.mean()), _se(bits))} bits per dimension")
+    if images.skipped:
+        say("skipped", f"{count(len(images.skipped), 'corrupt file')}: {listed(images.skipped, 3)}")
+    say("written", out)
+    return {"rows": len(images), "bits": float(bits.mean()), "se": _se(bits), "out": out,
+            "skipped_rows": len(images.skipped)}  # fmt: skip
+
+
+def _mode(density: ImageDensity) -> str:
+    return "L" if density.space.shape[0] == 1 else "RGB"
+
+
+def _labels(density: ImageDensity, images: ImageData, data: str) -> list[str] | None:
+    """The names of the classes of images, for a density that is given them."""
+    if not density.space.classes:
+        return None
+    if images.labels is None:
+        raise ValueError(f"the model is one of each class: {data} must have the classes as subfolders or labels")
+    return [images.classes[i] for i in images.labels]
+
+
+def check(
+    model: str, data: str, train: str | None, html: str | None, max_rows: int, seed: int, reading: Reading
+) -> dict[str, Any]:
+    """Prints the report on a model of images; writes it as a page where asked to."""
+    if html is not None:
+        prepare_file(html, (".html", ".htm"))
+    density: ImageDensity = models.load(model)
+    if density.dimensions > _MOST_CHECKED:
+        raise ValueError(
+            f"check takes images of at most {_MOST_CHECKED} bytes, these have {density.dimensions:,}: see score, plot"
+        )
+    paths = [data] if train is None else [data, train]
+    parts = [read_images(p, mode=_mode(density), skip_bad=reading["skip_bad_rows"]) for p in paths]
+    if train is None:
+        held, others = _parted(parts[0])
+        if len(held) and _digest(held) == (density.training_summary or {}).get("test_digest"):
+            say("data", f"{data} are the images of the fit: the {len(held):,} held out then are checked")
+            parts = [held, others.taken()]
+    rows = [density.space.read(part.images) for part in parts]
+    contexts = [density.space.contexts(_labels(density, part, data))[0] for part in parts]
+    report = checks.check(
+        density, *rows, context=contexts[0], train_context=contexts[1] if len(contexts) > 1 else None,
+        max_rows=max_rows, seed=seed,
+    )  # fmt: skip
+    echo(report.text())
+    if html is not None:
+        with writing(html):
+            report.to_html(html, title=f"{Path(model).name} on {Path(data).name}")
+        say("written", html)
+    return {"model": model, "data": data, "train": train, **report.to_json()} | ({"html": html} if html else {})
+
+
+def sample(
+    model: str, count: int | None, given: str | None, out: str, seed: int | None, temperature: float | None
+) -> dict[str, Any]:
+    """Writes draws as a grid, a folder or an array."""
+    path = Path(out)
+    prepare_folder(path.parent if path.suffix else path)
+    density: ImageDensity = models.load(model)
+    classes = density.space.classes
+    if classes and given is None:
+        raise ValueError(f"{model} is one of each class: say which, as --given {classes[0]}; or --given all")
+    if given is not None and not classes:
+        raise ValueError(f"{model} is not one of each class: leave out --given")
+    seed = secrets.randbelow(2**32) if seed is None else seed
+    n = count or _SAMPLES
+    context = list(classes) if given == "all" and "all" not in classes else given
+    each = -(-n // len(classes)) if isinstance(context, list) else n
+    drawn = density.sample(each, context, generator=seed, temperature=temperature or 1.0)
+    images = density.space.flatten_samples(drawn)
+    with writing(out):
+        density.space.write(images, path)
+    say("sampled", f"{len(images):,} images{f' of {given}' if given else ''}, with seed {seed}")
+    say("written", out)
+    return {"rows": len(images), "seed": seed, "out": out}
+
+
+def plot(model: str, data: str | None, out: str) -> dict[str, Any]:
+    """Draws samples, interpolations and scales of a model of images, and its training."""
+    from .. import plots
+
+    folder = prepare_folder(out)
+    density: ImageDensity = models.load(model)
+    classes = density.space.classes
+    each = max(_TOP, _SHOWN // max(1, len(classes)))
+    drawn = density.sample(each, list(classes) if classes else None, generator=0)
+    rows = density.space.flatten_samples(drawn.swapaxes(0, 1) if classes else drawn)  # class by class
+    pictures: list[str] = []
+
+    def keep(picture: Any, name: str) -> None:
+        with writing(folder / name):
+            plots.save_figure(picture, folder / name)
+        pictures.append(str(folder / name))
+
+    keep(plots.images(rows[:_SHOWN], columns=10, title="samples"), "samples.png")
+    real, labels = rows[:_TOP], [classes[0]] * _TOP if classes else None
+    if data is not None:
+        source = read_images(data, mode=_mode(density))
+        real = density.space.read(source.images[:_SHOWN])
+        labels = _labels(density, source, data)
+        keep(plots.images(real, columns=10, title="data"), "data.png")
+    if len(real) >= _CORNERS:
+        context = None if labels is None else labels[:_CORNERS]
+        keep(plots.interpolation(density, real[:_CORNERS], context=context), "interpolation.png")
+    if plots.has_scales(density):
+        context = None if labels is None else labels[:_TOP]
+        keep(plots.scales(density, real[:_TOP], context=context), "scales.png")
+    curves = (density.training_summary or {}).get("curves")
+    if curves:
+        keep(histories(curves), "history.png")
+    say("written", ", ".join(pictures))
+    return {"out": out, "pictures": pictures}
+
+
+def _save(density: ImageDensity, out: str, training: dict[str, Any]) -> None:
+    with writing(out):
+        models.save(density, out, training=finite(training))

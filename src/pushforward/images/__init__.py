@@ -1,0 +1,10 @@
+"""Densities of images of bytes: dequantisation, training, uses."""
+
+from .density import ImageDensity as ImageDensity
+from .fit import fit_images as fit_images
+from .space import Images as Images
+from .uses import inpaint as inpaint
+from .uses import interpolate as interpolate
+from .uses import nearest as nearest
+from .uses import redraw_scales as redraw_scales
+from .uses import typicality as typicality

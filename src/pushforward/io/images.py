@@ -1,0 +1,350 @@
+"""Files of images: folders of PNG and JPEG, arrays (.npy, .npz), MNIST's idx files; grids and folders written."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import tempfile
+import warnings
+import zipfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .atomic import atomic
+from .decode import BadImageError, Header, decode_all, import_pillow, read_header
+from .pixels import Bytes, as_bytes, in_layout
+
+PICTURES = (".png", ".jpg", ".jpeg")
+ARRAYS = (".npy", ".npz")
+IN_MEMORY = 2**31  # bytes of decoded images; more are put into a temporary file that is mapped into memory
+_IMAGE_KEYS = ("images", "x_train", "train_images", "x", "data", "x_test", "test_images")
+_LABEL_KEYS = {"x_train": "y_train", "train_images": "train_labels", "x_test": "y_test", "test_images": "test_labels"}
+_SHOWN = 5
+_GAP = 2  # pixels between the images of a grid
+
+
+@dataclass
+class ImageData:
+    """Images of one shape, with their classes where the source has some.
+
+    Attributes:
+        images: uint8 (N, H, W), (N, H, W, C) or (N, C, H, W); in memory or mapped from a temporary file.
+        labels: (N,), numbers of classes; None for none.
+        classes: their names.
+        paths: the files that the images came from, where each came from one.
+        skipped: corrupt files that were left out.
+        notes: conversions, in words.
+        rows: the numbers of the images that are meant; None for all.
+    """
+
+    images: Bytes
+    labels: NDArray[np.int64] | None = None
+    classes: tuple[str, ...] = ()
+    paths: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    rows: NDArray[np.intp] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images if self.rows is None else self.rows)
+
+    def part(self, index: NDArray[np.intp]) -> ImageData:
+        """Some of the images, which stay where they are: in a file that memory does not hold."""
+        rows = index if self.rows is None else self.rows[index]
+        return ImageData(self.images, self.labels, self.classes, rows=rows)
+
+    def taken(self) -> ImageData:
+        """The images that are meant, in memory by themselves."""
+        if self.rows is None:
+            return self
+        labels = None if self.labels is None else self.labels[self.rows]
+        return ImageData(self.images[self.rows], labels, self.classes)
+
+
+def is_images(path: str | PathLike[str]) -> bool:
+    """Whether a path holds images: a folder with pictures, a picture, an idx file, or bytes (N, H, W[, C]).
+
+    Only names and headers are looked at.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            return any(p.suffix.lower() in PICTURES for p in path.rglob("*"))
+    except OSError:  # it is no path, but a query
+        return False
+    if path.suffix.lower() in PICTURES or _is_idx(path):
+        return True
+    if path.suffix.lower() not in ARRAYS or not path.is_file():
+        return False
+    try:
+        loaded: Any = np.load(path, mmap_mode="r", allow_pickle=False)
+        arrays = [loaded] if isinstance(loaded, np.ndarray) else [loaded[_image_key(path, loaded)]]
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
+        return False
+    return all(array.dtype == np.uint8 and array.ndim in (3, 4) for array in arrays)
+
+
+def read_images(
+    source: str | PathLike[str], *, mode: str | None = None, skip_bad: bool = False, in_memory: int = IN_MEMORY
+) -> ImageData:
+    """Reads images of one size from a folder or a file.
+
+    A folder's pictures are those of it and its subfolders; if all are in subfolders, these are the classes, in order of
+    their names. Palettes, black and white, CMYK and opaque alpha channels are converted, which `notes` tells. Many
+    files are decoded by several processes.
+
+    Args:
+        source: a folder of .png, .jpg, .jpeg; a picture; .npy; .npz (an array called images, x_train, x or data, or the
+            only one that can be images; labels, y_train or y beside it); an idx file of MNIST, packed by gzip or not,
+            beside which its labels are found by their name.
+        mode: "L" or "RGB", to which all pictures are converted; None expects them to be alike.
+        skip_bad: leave out pictures that cannot be decoded; else the first is an error.
+        in_memory: bytes above which decoded pictures are kept in a temporary file.
+
+    Raises:
+        OSError: the source cannot be read.
+        ValueError: there are no images; sizes or modes differ (the file is named); a corrupt file, real transparency,
+            16 bits a channel; a picture so large that it may be meant to fill the memory.
+        ImportError: pictures need Pillow.
+    """
+    path = Path(source)
+    if mode not in (None, "L", "RGB"):
+        raise ValueError(f"mode must be L, RGB or None, got {mode!r}")
+    if path.is_dir():
+        return _read_folder(path, mode, skip_bad, in_memory)
+    if path.suffix.lower() in PICTURES:
+        return _read_pictures([path], path.parent, mode, skip_bad, in_memory)
+    if not path.exists():
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+    if path.suffix.lower() in ARRAYS:
+        return _read_arrays(path)
+    if _is_idx(path):
+        return _read_idx(path)
+    raise ValueError(f"{path}: expected a folder of {', '.join(PICTURES)}, a .npy or .npz file, or an idx file")
+
+
+def _read_folder(folder: Path, mode: str | None, skip_bad: bool, in_memory: int) -> ImageData:
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES and p.is_file())
+    if not files:
+        raise ValueError(
+            f"{folder} holds no images: expected files ending in {', '.join(PICTURES)}, or folders of them"
+        )
+    return _read_pictures(files, folder, mode, skip_bad, in_memory)
+
+
+def _read_pictures(files: Sequence[Path], folder: Path, mode: str | None, skip_bad: bool, in_memory: int) -> ImageData:
+    """Checks the headers of all files, then decodes them."""
+    import_pillow()
+    headers: dict[Path, Header] = {}
+    skipped: list[str] = []
+    for file in files:
+        try:
+            headers[file] = read_header(file, mode)
+        except BadImageError as error:
+            if not (skip_bad and error.is_corrupt):
+                raise ValueError(f"{file}: {error}") from None
+            skipped.append(str(file))
+    if not headers:
+        raise ValueError(f"{folder}: none of {len(files):,} images can be decoded")
+    first, shape = next(iter(headers.items()))
+    for file, header in headers.items():
+        if header.shape != shape.shape:
+            raise ValueError(_differs(file, header, first, shape))
+    good = list(headers)
+    images = _empty((len(good), *shape.shape), in_memory)
+    bad = decode_all(good, mode, images)
+    if bad and not skip_bad:
+        at = min(bad)
+        raise ValueError(f"{good[at]}: {bad[at]}")
+    if bad:
+        rest = [i for i in range(len(good)) if i not in bad]
+        if not rest:
+            raise ValueError(f"{folder}: none of {len(files):,} images can be decoded")
+        skipped += [str(good[i]) for i in sorted(bad)]
+        images, good = images[rest], [good[i] for i in rest]
+    labels, classes = _classes(good, folder)
+    counts = Counter(headers[file].note for file in good if headers[file].note)
+    notes = [f"{n:,} of {len(good):,} images: {note}" for note, n in counts.items()]
+    layout = "HW" if shape.shape[0] == 1 else "HWC"
+    return ImageData(in_layout(images, layout), labels, classes, [str(p) for p in good], sorted(skipped), notes)
+
+
+def _differs(file: Path, header: Header, first: Path, expected: Header) -> str:
+    """What is wrong with a file that is not like the first."""
+    if header.shape[1:] != expected.shape[1:]:
+        (_, h, w), (_, height, width) = header.shape, expected.shape
+        return f"{file} is {h} x {w}, the first image, {first}, {height} x {width}: resize or crop them to one size"
+    words = {1: "grey", 3: "in colour"}
+    return (
+        f"{file} is {words[header.shape[0]]}, the first image, {first}, {words[expected.shape[0]]}: read all of them "
+        "as L or as RGB"
+    )
+
+
+def _classes(files: Sequence[Path], folder: Path) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    """Numbers and names of the classes, if all files are in subfolders, of which there are two at least."""
+    parts = [file.relative_to(folder).parts for file in files]
+    if any(len(part) < 2 for part in parts):
+        return None, ()
+    names = sorted({part[0] for part in parts})
+    if len(names) < 2:
+        return None, ()
+    places = {name: i for i, name in enumerate(names)}
+    return np.array([places[part[0]] for part in parts], dtype=np.int64), tuple(names)
+
+
+def _empty(shape: tuple[int, ...], in_memory: int) -> Bytes:
+    """Room for images, in memory or in a temporary file, which is gone with the array."""
+    if np.prod(shape, dtype=np.float64) <= in_memory:
+        return np.empty(shape, np.uint8)
+    with tempfile.TemporaryFile(prefix="pushforward-images-") as file:  # the map holds it open
+        return np.memmap(file, np.uint8, "w+", shape=shape)
+
+
+def _read_arrays(path: Path) -> ImageData:
+    """Reads .npy and .npz."""
+    try:
+        loaded: Any = np.load(path, mmap_mode="c", allow_pickle=False)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is damaged or holds objects: {error}") from None
+    if isinstance(loaded, np.ndarray):
+        return _checked_arrays(path, loaded, None)
+    with loaded:
+        key = _image_key(path, loaded)
+        names = (_LABEL_KEYS.get(key), "labels", "label", "y", "targets")
+        labels = next((loaded[name] for name in names if name in loaded), None)
+        return _checked_arrays(path, loaded[key], labels)
+
+
+def _image_key(path: Path, loaded: Any) -> str:
+    """Which array of a .npz holds the images."""
+    for key in _IMAGE_KEYS:
+        if key in loaded:
+            return key
+    fitting = [key for key in loaded.files if loaded[key].ndim in (3, 4)]
+    if len(fitting) != 1:
+        raise ValueError(
+            f"{path} must hold one array of images, called images, x_train, x or data; it has "
+            f"{', '.join(loaded.files[:_SHOWN]) or 'none'}"
+        )
+    return fitting[0]
+
+
+def _checked_arrays(path: Path, array: NDArray[Any], labels: NDArray[Any] | None) -> ImageData:
+    """Images and labels of an array file, checked."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        planes, layout = as_bytes(array, name=str(path))
+    notes = [str(w.message) for w in caught]
+    if labels is None:
+        return ImageData(in_layout(planes, layout), notes=notes)
+    if labels.shape != (len(planes),) or labels.dtype.kind not in "iuUb":
+        raise ValueError(f"{path}: expected {len(planes):,} labels, whole numbers or names, got {labels.shape}")
+    names, numbers = np.unique(labels, return_inverse=True)
+    classes = tuple(map(str, names.tolist()))
+    return ImageData(in_layout(planes, layout), numbers.astype(np.int64), classes, notes=notes)
+
+
+def _is_idx(path: Path) -> bool:
+    name = path.name.removesuffix(".gz")
+    return name.endswith("ubyte") or name.endswith(".idx")
+
+
+def _read_idx(path: Path) -> ImageData:
+    """Reads an idx file of images, and that of the labels beside it."""
+    images = _idx(path, 3)
+    if images.ndim != 3:
+        raise ValueError(f"{path} holds labels: give the file of the images")
+    beside = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
+    if beside == path or not beside.exists():
+        return ImageData(images)
+    labels = _idx(beside, 1)
+    if labels.shape != (len(images),):
+        raise ValueError(f"{beside} holds {len(labels):,} labels for {len(images):,} images")
+    names, numbers = np.unique(labels, return_inverse=True)
+    return ImageData(images, numbers.astype(np.int64), tuple(map(str, names.tolist())))
+
+
+def _idx(path: Path, axes: int) -> Bytes:
+    """The bytes of an idx file: two zeros, the type 8, the number of axes, their sizes as big-endian integers."""
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (EOFError, gzip.BadGzipFile, OSError) as error:
+        if isinstance(error, FileNotFoundError | PermissionError):
+            raise
+        raise ValueError(f"{path} is damaged: {error}") from None
+    if len(data) < 4 or data[:3] != b"\0\0\x08" or data[3] not in (1, 3):
+        raise ValueError(f"{path} is no idx file of bytes with {axes} axes")
+    shape = struct.unpack(f">{data[3]}I", data[4 : 4 + 4 * data[3]].ljust(4 * data[3], b"\0"))
+    values = np.frombuffer(bytearray(data), np.uint8, offset=4 + 4 * data[3])
+    if len(values) != np.prod(shape, dtype=np.float64) or not len(values):
+        raise ValueError(f"{path} is cut off: it says {' x '.join(map(str, shape))} and holds {len(values):,} bytes")
+    return values.reshape(shape)
+
+
+def write_images(rows: Bytes, planes: Bytes, path: Path) -> None:
+    """Writes images, whole or not at all: .npy, .png (a grid), or a new folder with a .png each.
+
+    Args:
+        rows: the array of a .npy file.
+        planes: the same as (N, C, H, W).
+        path: where to.
+
+    Raises:
+        ValueError: another suffix, or the folder is not empty.
+    """
+    if path.suffix.lower() == ".npy":
+        with atomic(path) as part:
+            np.save(part, rows)
+    elif path.suffix.lower() == ".png":
+        with atomic(path) as part:
+            _as_picture(grid(planes)).save(part, format="PNG")
+    elif path.suffix:
+        raise ValueError(f"cannot write images to {path}: expected .npy, .png for a grid, or the name of a folder")
+    else:
+        path.mkdir(parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            raise ValueError(f"the folder {path} is not empty")
+        digits = len(str(len(planes) - 1))
+        for i, image in enumerate(planes):
+            with atomic(path / f"{i:0{digits}d}.png") as part:
+                _as_picture(image).save(part, format="PNG")
+
+
+def grid(planes: Bytes, columns: int | None = None, background: int = 255) -> Bytes:
+    """Images (N, C, H, W), N at least 1, side by side: -> one image (C, rows, columns), about as wide as high.
+
+    Example:
+        >>> grid(np.zeros((4, 1, 8, 8), np.uint8)).shape
+        (1, 22, 22)
+    """
+    count, channels, height, width = planes.shape
+    if count < 1:
+        raise ValueError("a grid needs at least 1 image")
+    columns = int(np.ceil(np.sqrt(count))) if columns is None else columns
+    rows = -(-count // columns)
+    size = (rows * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP)
+    picture = np.full((channels, *size), background, np.uint8)
+    for i, image in enumerate(planes):
+        top, left = _GAP + i // columns * (height + _GAP), _GAP + i % columns * (width + _GAP)
+        picture[:, top : top + height, left : left + width] = image
+    return picture
+
+
+def _as_picture(image: Bytes) -> Any:
+    """An image (C, H, W) of Pillow.
+
+    Raises:
+        ValueError: it has another number of channels than 1 and 3.
+    """
+    pillow = import_pillow()
+    if len(image) not in (1, 3):
+        raise ValueError(f"pictures have 1 or 3 channels, got {len(image)}")
+    return pillow.fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(np.moveaxis(image, 0, 2)))

@@ -1,0 +1,132 @@
+"""The command line on images: fit, score, sample, info, plot, check; and options that do not fit."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import pushforward as pf
+from commands import bad, good, run
+from pushforward.cli import options
+from pushforward.io.images import read_images
+from pushforward.io.tables import read_table
+from pushforward.recipes import IMAGE_RECIPES
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of grey images, whose left or right half is bright."""
+    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for i in range(80):
+        image = rng.normal(60, 12, (8, 8))
+        name = "left" if i % 2 else "right"
+        image[:, :4] += 110 * (name == "left")
+        image[:, 4:] += 110 * (name == "right")
+        path = folder / name / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(path)
+    return folder
+
+
+SMALL = ("--recipe", "glow", "--depth", 2, "--width", 6, "--steps", 80, "--progress", "none")
+
+
+@pytest.fixture(scope="module")
+def fitted(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    path = tmp_path_factory.mktemp("model") / "m.safetensors"
+    return path, good("fit", pictures, "--out", path, "--by-class", *SMALL)
+
+
+def test_fit_tells_bits_of_images_held_out(fitted: tuple[Path, dict[str, Any]]) -> None:
+    _, figures = fitted
+    assert figures["classes"] == ["left", "right"]
+    assert (figures["rows"], figures["test_rows"], figures["steps"]) == (80, 8, 80)
+    assert 4 < figures["test_bits"] < figures["pixels_bits"] < 9
+    assert figures["verdict"] in ("good", "doubtful")
+    assert figures["gain"] == pytest.approx(figures["pixels_bits"] - figures["test_bits"])
+
+
+def test_score_writes_a_line_for_each_file(fitted: tuple[Path, dict[str, Any]], pictures: Path, tmp_path: Path) -> None:
+    figures = good("score", fitted[0], pictures, "--out", tmp_path / "scores.csv", "--outlier")
+    table = read_table(tmp_path / "scores.csv")
+    assert list(table.names) == ["file", "class", "log_mass", "bits_per_dim", "percentile"]
+    bits = table.model_matrix(["bits_per_dim"])[:, 0]
+    assert len(bits) == figures["rows"] == 80
+    assert figures["bits"] == pytest.approx(bits.mean(), abs=1e-5)
+    assert "must have the classes" in bad("score", fitted[0], pictures / "left", "--out", tmp_path / "s.csv")
+
+
+def test_sample_writes_grids_folders_and_arrays(fitted: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    model = fitted[0]
+    good("sample", model, "-n", 10, "--given", "left", "--out", tmp_path / "grid.png", "--seed", 0)
+    assert read_images(tmp_path / "grid.png").images.shape == (1, 32, 42)
+    good("sample", model, "-n", 6, "--given", "left", "--out", tmp_path / "a.npy", "--temperature", 0.7, "--seed", 0)
+    images = np.load(tmp_path / "a.npy").astype(float)
+    assert images.shape == (6, 8, 8)
+    assert images[:, :, :4].mean() > images[:, :, 4:].mean() + 40
+    assert good("sample", model, "-n", 6, "--given", "all", "--out", tmp_path / "folder")["rows"] == 6
+    assert len(list((tmp_path / "folder").iterdir())) == 6
+    assert "say which, as --given left" in bad("sample", model, "--out", tmp_path / "b.png")
+    assert "unknown class 'up'" in bad("sample", model, "--given", "up", "--out", tmp_path / "b.png")
+    assert "b.txt" in bad("sample", model, "--given", "left", "--out", tmp_path / "b.txt")
+
+
+def test_info_and_plot(fitted: tuple[Path, dict[str, Any]], pictures: Path, tmp_path: Path) -> None:
+    result = run("info", fitted[0])
+    assert result.exit_code == 0, result.output
+    assert "images of glow (2 depth, 6 width)" in result.stdout
+    assert "grey images of 8 x 8" in result.stdout
+    assert "bits_per_dim" in result.stdout
+    drawn = good("plot", fitted[0], "--data", pictures, "--out", tmp_path / "plots")["pictures"]
+    names = {Path(path).name for path in drawn}
+    assert names == {"samples.png", "data.png", "interpolation.png", "scales.png", "history.png"}
+    assert "--x and --y are options for tables" in bad("plot", fitted[0], "--out", tmp_path, "--x", "a")
+
+
+def test_check_takes_the_images_held_out(fitted: tuple[Path, dict[str, Any]], pictures: Path, tmp_path: Path) -> None:
+    large = tmp_path / "large.safetensors"
+    pf.save(pf.ImageDensity(pf.glow((1, 20, 20), depth=1, width=4)), large)
+    assert "check takes images of at most 256 bytes, these have 400" in bad("check", large, pictures)
+    result = run("check", fitted[0], pictures, "--max-rows", 40)
+    assert result.exit_code == 0, result.output
+    assert "the 8 held out then are checked" in result.stdout
+    assert "Held-out likelihood" in result.stdout
+
+
+def test_a_process_of_its_own_knows_images(fitted: tuple[Path, dict[str, Any]]) -> None:
+    out = subprocess.run([sys.executable, "-m", "pushforward", "info", fitted[0]], capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+
+
+def test_options_that_do_not_fit(pictures: Path, tmp_path: Path) -> None:
+    out = ("--out", tmp_path / "m.safetensors")
+    assert "--kinds is an option for tables" in bad("fit", pictures, *out, "--kinds", "a=real")
+    assert "--recipe real_nvp is for tables" in bad("fit", pictures, *out, "--recipe", "real_nvp")
+    assert "takes no bins" in bad("fit", pictures, *out, "--recipe", "glow", "--bins", 4)
+    assert "has no classes" in bad("fit", pictures / "left", *out, "--by-class")
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n" * 30)
+    assert "--pad is an option for images" in bad("fit", tmp_path / "t.csv", *out, "--pad")
+    assert "glow is for images" in bad("fit", tmp_path / "t.csv", *out, "--recipe", "glow")
+    few = tmp_path / "few.npy"
+    np.save(few, np.zeros((5, 8, 8), np.uint8))
+    assert "has 5 images; at least 25 are needed" in bad("fit", few, *out)
+    assert set(options.IMAGE_RECIPES) == set(IMAGE_RECIPES)
+
+
+def test_corrupt_files_are_skipped_on_request(pictures: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "some"
+    folder.mkdir()
+    for i, path in enumerate(sorted(pictures.rglob("*.png"))[:40]):
+        (folder / f"{i}.png").write_bytes(path.read_bytes())
+    (folder / "bad.png").write_bytes(b"nothing")
+    out = ("--out", tmp_path / "m.safetensors")
+    assert "bad.png: it is corrupt" in bad("fit", folder, *out, *SMALL)
+    assert not (tmp_path / "m.safetensors").exists()
+    figures = good("fit", folder, *out, *SMALL[:-4], "--steps", 2, "--progress", "none", "--skip-bad-rows")
+    assert (figures["rows"], figures["skipped_rows"]) == (40, 1)

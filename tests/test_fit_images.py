@@ -1,0 +1,163 @@
+"""fit_images: learns, holds out, resumes, takes classes; and what is refused."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import pushforward as pf
+from pushforward.images.fit import _Data, _Draws, _untrained
+
+SMALL: dict[str, Any] = {"recipe": "patch_flow", "model": {"depths": [2, 1], "widths": [8, 8]}, "progress": "none"}
+
+
+def halves(n: int = 200, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Images 8 x 8 whose left (class 0) or right half (class 1) is bright."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 2
+    images = rng.normal(60, 12, (n, 8, 8))
+    images[labels == 0, :, :4] += 110
+    images[labels == 1, :, 4:] += 110
+    return images.clip(0, 255).astype(np.uint8), labels
+
+
+def test_it_learns_and_tells_bits() -> None:
+    images, _ = halves()
+    records: list[pf.Epoch] = []
+    density = pf.fit_images(images, **SMALL | {"progress": records.append}, steps=150)
+    summary = density.training_summary
+    assert summary is not None
+    assert summary["steps"] == 150
+    assert summary["epochs"] == pytest.approx(150 * 16 / 180)
+    order = torch.randperm(200, generator=torch.Generator().manual_seed(0))  # the held-out ones are the first
+    with torch.no_grad():
+        bits = float(density.bits_per_dim(images[order[:20]]).mean())
+    assert bits == pytest.approx(summary["bits_per_dim"], abs=1e-3)
+    assert bits == pytest.approx(records[-1].best_val_nll / (64 * math.log(2)), abs=1e-3)  # type: ignore[operator]
+    assert bits < 6.6
+    assert records[-1].train_nll / (64 * math.log(2)) == pytest.approx(bits, abs=0.5)
+    drawn = density.sample(200, generator=0).double()
+    assert float((drawn.mean(0) - torch.from_numpy(images).double().mean(0)).abs().max()) < 40
+
+
+def test_a_class_can_be_drawn() -> None:
+    images, labels = halves()
+    density = pf.fit_images(images, labels, classes=["left", "right"], **SMALL, steps=200)
+    left, right = (density.sample(50, name, generator=0).double().mean(0) for name in ("left", "right"))
+    assert float((left[:, :4] - left[:, 4:]).mean()) > 60
+    assert float((right[:, 4:] - right[:, :4]).mean()) > 60
+    with torch.no_grad():
+        own, other = density.log_prob(images, labels), density.log_prob(images, 1 - labels)
+    assert float((own > other).double().mean()) > 0.95
+    named = np.array(["left", "right"])[labels]
+    assert pf.fit_images(images, named, **SMALL, steps=1).space.classes == ("left", "right")
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(tmp_path: Path) -> None:
+    images, labels = halves(100)
+    how = SMALL | {"model": {"depths": [1], "widths": [4]}, "steps": 160, "batch": 2, "seed": 3}
+
+    def interrupt(epoch: pf.Epoch) -> None:
+        if epoch.step >= 128:  # a pass of drawn rows, after which the state is written
+            raise KeyboardInterrupt
+
+    whole = pf.fit_images(images, labels, **how)
+    first = pf.fit_images(images, labels, **how | {"progress": interrupt}, checkpoint=tmp_path)
+    assert first.training_summary is not None
+    assert first.training_summary["stopped"] == "interrupted"
+    again = pf.fit_images(images, labels, **how, checkpoint=tmp_path)
+    assert whole.training_summary is not None
+    assert again.training_summary is not None
+    assert again.training_summary["best_val_nll"] == whole.training_summary["best_val_nll"]
+    assert all(torch.equal(p, q) for p, q in zip(whole.parameters(), again.parameters(), strict=True))
+
+
+def test_draws_are_images_with_new_noise_and_flips() -> None:
+    images, labels = halves(20)
+    data = _Data.of(images, labels, None)
+    density = _untrained(data, "patch_flow", {"depths": [1], "widths": [4]}, False, 0.05, 0)
+    generator = torch.Generator().manual_seed(0)
+    y, context = _Draws(density, data, flips=True)(60, generator)
+    drawn = density.to_bytes(y)[:, 0]
+    known = torch.from_numpy(images)
+    plain, mirrored = ((drawn[:, None] == each).flatten(2).all(2).any(1) for each in (known, known.flip(-1)))
+    assert bool((plain | mirrored).all())
+    assert 15 < int(plain.sum()) < 45
+    assert context.shape == (60, 2)
+    assert not torch.equal(y, _Draws(density, data, flips=True)(60, generator)[0])
+
+
+def test_sources_and_validation_images(tmp_path: Path) -> None:
+    images, labels = halves(60)
+    np.savez(tmp_path / "images.npz", images=images, labels=labels)
+    path = tmp_path / "images.npz"
+    density = pf.fit_images(path, True, val=path, val_labels=True, **SMALL, steps=2)
+    assert density.space.classes == ("0", "1")
+    assert pf.fit_images(path, **SMALL, steps=2).space.classes == ()
+    colour = np.stack([images] * 3, 3)
+    assert pf.fit_images(colour, **SMALL, steps=2).sample(1).shape == (1, 8, 8, 3)
+    with pytest.raises(ValueError, match="need labels, too"):
+        pf.fit_images(path, True, val=images, **SMALL, steps=2)
+    with pytest.raises(ValueError, match="expected validation images of shape"):
+        pf.fit_images(path, val=images[:, :4], **SMALL, steps=2)
+
+
+def test_a_part_of_a_source_is_all_that_is_drawn(tmp_path: Path) -> None:
+    images, labels = halves(60)
+    np.savez(tmp_path / "images.npz", images=images, labels=labels)
+    left = pf.read_images(tmp_path / "images.npz").part(np.flatnonzero(labels == 0))
+    data = _Data.of(left, True, None)
+    assert len(data) == 30
+    assert bool((data.images(slice(None))[:, :, :, :4] > 120).double().mean() > 0.9)
+    assert data.contexts(torch.arange(30)).argmax(1).tolist() == [0] * 30  # type: ignore[union-attr]
+
+
+def test_images_that_cannot_be_halved_are_padded_on_request() -> None:
+    images, _ = halves(40)
+    odd = images[:, :7, :7]
+    with pytest.raises(ValueError, match="images of 7 x 7 cannot be halved 1 times; 8 x 8 can"):
+        pf.fit_images(odd, steps=2, progress="none")
+    density = pf.fit_images(odd, pad=True, **SMALL, steps=2)
+    assert density.sample(2).shape == (2, 7, 7)
+    assert density.padded == (1, 8, 8)
+
+
+@pytest.mark.parametrize("recipe", ["glow", "real_nvp_image"])
+def test_other_recipes(recipe: str) -> None:
+    images, _ = halves(40)
+    model = {"width": 4, "depth": 1} if recipe == "glow" else {"width": 4, "blocks": 1, "norm": "batch"}
+    density = pf.fit_images(images, recipe=recipe, model=model, steps=5, progress="none", flips=True, alpha=None)
+    assert density.inner.recipe["name"] == recipe  # type: ignore[union-attr,index]
+    with torch.no_grad():
+        assert torch.isfinite(density.log_prob(images)).all()
+
+
+def test_the_rule_takes_one_scale_where_images_can_be_halved_once() -> None:
+    images = np.zeros((4, 6, 8), np.uint8)
+    density = _untrained(_Data.of(images, None, None), "auto", {}, False, 0.05, 0)
+    assert density.inner.recipe["arguments"]["depths"] == [18]  # type: ignore[union-attr,index]
+
+
+def test_bad_input() -> None:
+    images, labels = halves(20)
+    for bad, message in (
+        ({"labels": labels[:5]}, "a label for each of the 20 images"),
+        ({"labels": labels - 1}, "whole numbers from 0"),
+        ({"labels": labels + 0.5}, "names or whole numbers"),
+        ({"labels": labels, "classes": ["a"]}, "the label 1 has no name: there are 1 classes"),
+        ({"labels": ["a"] * 20, "classes": ["b"]}, "the label 'a' is none of the classes 'b'"),
+        ({"labels": True}, "come without classes"),
+        ({"recipe": "real_nvp"}, "recipe must be auto, one of real_nvp_image, glow, patch_flow"),
+        ({"steps": 0}, "steps must be"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            pf.fit_images(images, **SMALL | {"steps": 2} | bad)
+    with pytest.raises(ValueError, match="at least 2 images"):
+        pf.fit_images(images[:1], **SMALL)
+    with pytest.raises(ValueError, match="fit_images images"):
+        pf.fit(_untrained(_Data.of(images, None, None), "auto", {}, False, 0.05, 0), images)
