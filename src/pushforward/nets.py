@@ -160,8 +160,8 @@ class StandardizeContext(nn.Module):
 class ConvNet(nn.Module):
     """A small convolutional conditioner: 3 x 3, 1 x 1 and 3 x 3 convolutions with ReLU between them, as in Glow.
 
-    Each layer may have a bias for each position of the lattice, by which it tells the middle of an image from its rim
-    (on MNIST it was worth more than wider layers). The last layer starts at zero: a coupling is the identity then.
+    Each layer may have a bias for each position of the lattice, by which it tells the middle of an image from its rim.
+    The last layer starts at zero: a coupling is the identity then.
 
     Args:
         channels_in: C_in, at least 1.

@@ -66,8 +66,8 @@ def fit_images(
         recipe: what builds the flow: "auto" (`patch_flow`), the name of a recipe of images, or a function (shape,
             context_dim=, seed=, ...) -> `Flow` over (C, H, W).
         model: further arguments of the recipe.
-        pad: put black pixels around images that cannot be halved often enough. Their likelihood counts: it costs less
-            than a hundredth of a bit per dimension where they are learned well, more at first.
+        pad: put black pixels around images that cannot be halved often enough. Their likelihood counts as the image's,
+            so that bits per dimension are higher by what is not learned of them.
         flips: draw half of the images mirrored left to right.
         alpha: of the logit; see `ImageDensity`.
         seed: of weights, drawn images, noise and the held-out images.

@@ -168,8 +168,7 @@ def patch_flow(
 ) -> Flow:
     """Couplings of small patches: many at 2 x 2 pixels, fewer at 4 x 4, with slim conditioners; the default for images.
 
-    Steps are those of Glow, whose conditioners have a bias for each position; all channels go through all scales. On
-    MNIST it learns faster than Glow with half of the channels left at each scale.
+    Steps are those of Glow, whose conditioners have a bias for each position; all channels go through all scales.
 
     Args:
         shape: (C, H, W); H and W must be multiples of 2 ** levels, of which there are as many as `depths`.
