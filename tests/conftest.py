@@ -1,5 +1,7 @@
 """Settings of the whole suite."""
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,14 @@ collect_ignore_glob = ["golden/*.py"]  # scripts that wrote the golden files, wi
 def same_start() -> None:
     """Each test starts from the same global generator."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def no_figures_left() -> Iterator[None]:
+    """Figures that a test leaves to pyplot are closed."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 # Modules that test commands have a `house`: a folder with a table and a model of it.

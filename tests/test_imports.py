@@ -165,7 +165,7 @@ def test_the_line_that_switches_fast_code_in_is_seen() -> None:
 
 
 def test_nets_stand_alone_and_bijections_do_not_know_them() -> None:
-    assert {room_of(target) for target in graph()["nets"]} <= {"_fast.kernels", "switch"}
+    assert {room_of(target) for target in graph()["nets"]} <= {"_fast.kernels", "scale", "switch"}
     assert not [m for m, targets in graph().items() if is_in(m, "bijections") and "nets" in targets]
 
 

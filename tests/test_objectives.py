@@ -94,7 +94,8 @@ def test_the_metric_decides_what_is_best() -> None:
     before = mean_nll(flow, moons())
     fit = pf.fit(flow, moons(), steps=120, metric=metric, patience=None, progress="none")
     assert mean_nll(flow, moons()) == before
-    assert [e.val_nll for e in fit.epochs if e.val_nll is not None] == measured[1:]
+    told = [e.val_nll for e in fit.epochs if e.val_nll is not None]
+    assert told == measured[-len(told) :]  # those before are the early ones, within the first pass
     assert fit.summary["best_val_nll"] == 0.0  # that before the first step
 
 

@@ -233,9 +233,11 @@ def test_warped_grid_ends_at_the_data_and_joins_layers_without_a_sight() -> None
     first, last = (grid_lines(axes[i]) for i in (0, -1))
     assert np.allclose(first.min((0, 1)), [-1, -2])
     assert np.allclose(first.max((0, 1)), [1, 2])
-    where = {tuple(segment.round(4).ravel()) for segment in last}
+    where = {tuple(segment.round(4).ravel().tolist()) for segment in last}
     mapped = np.asarray(flow.g(first).detach())
-    assert len(where ^ {tuple(segment.round(4).ravel()) for segment in mapped}) < 0.02 * len(where)  # but for rounding
+    assert len(where ^ {tuple(segment.round(4).ravel().tolist()) for segment in mapped}) < 0.02 * len(
+        where
+    )  # but for rounding
 
 
 def grid_lines(ax: Axes) -> np.ndarray:

@@ -134,7 +134,7 @@ def test_a_gradient_reaches_every_parameter(case: Case, direction: str) -> None:
             assert bool((p.grad != 0).any()), name
 
 
-@pytest.mark.filterwarnings("ignore:Standardize saw no data")
+@pytest.mark.filterwarnings("ignore:.* saw no data")
 @bijections
 @pytest.mark.parametrize("direction", ["forward", "inverse"])
 @pytest.mark.parametrize("size", [1e-30, 1e3, 1e6])

@@ -105,8 +105,8 @@ def possible_ranks(shape: tuple[int, ...], leading: tuple[int, ...] | None) -> l
     Example:
         >>> possible_ranks((7, 1, 64, 64), None)
         [1, 2, 3, 4]
-        >>> possible_ranks((7, 1, 64, 64), (7,))
-        [3]
+        >>> possible_ranks((7, 1, 64, 64), (7,))  # those of the rows' own leading axes first
+        [3, 2, 4]
     """
     ranks = range(1, len(shape) + 1)
     if leading is None:

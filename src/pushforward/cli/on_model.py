@@ -17,7 +17,7 @@ from .output import listed, prepare_folder, say, say_answers, writing
 from .reading import opened, rows_of, some_of
 
 _SAMPLES = 30_000  # that pictures are made of, and as many rows at most
-_HIDDEN = ("quantiles", "curves", "answers", "test_digest")
+_HIDDEN = ("quantiles", "curves", "answers", "why", "test_digest")  # "why": of older files
 
 
 def info(model: str) -> dict[str, Any]:

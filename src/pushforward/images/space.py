@@ -191,11 +191,12 @@ class Images(Space):
             raise ValueError(f"classes must be whole numbers from 0 to {len(self.classes) - 1}, got {values.tolist()}")
         return numbers
 
-    def expand_context(self, n: int, context: Any) -> tuple[Tensor | None, int]:
-        """Contexts (*M, K) -> (n * prod(M), K), and that number; (None, n) for none."""
-        rows, leading = self.contexts(context)
-        total = as_count(n) * math.prod(leading)
-        return (None if rows is None else rows.repeat(n, 1)), total
+    def index_contexts(self, n: int, context: Any) -> tuple[Tensor | None, NDArray[np.int64], int]:
+        """Contexts (*M, K) -> (prod(M), K), their numbers, as drawn, and how many; (None, none, n) for none."""
+        rows, count = self.contexts(context)[0], as_count(n)
+        if rows is None:
+            return None, np.empty(0, dtype=np.int64), count
+        return rows, np.tile(np.arange(len(rows)), count), count * len(rows)
 
     def flatten_samples(self, drawn: Tensor) -> Tensor:
         """Draws (n, *M, *row_shape) -> (n * prod(M), *row_shape)."""

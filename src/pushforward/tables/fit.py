@@ -6,33 +6,30 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..bijections.precondition import whitens
 from ..density import Density
 from ..flow import Flow
-from ..io.frames import Frame, read
+from ..io.frames import read
 from ..io.tables import TableFile
 from ..mixture import Ensemble, Mixture
 from ..recipes import RECIPES
 from ..training import Epoch, Fit, fit
 from ..training.auto import Choice, choose
-from ..training.data import checked_weights, held_out, normalised
 from ..training.progress import reporter
 from ..training.settings import check_settings
 from ..training.stack import FEW_ROWS, STACK_FRACTION, Stack
 from ..training.unbounded import warn_of_unbounded
 from .density import TableDensity
-from .drawing import Drawing, exceeds_memory, numbers_of, surveyed
+from .drawing import Drawing, exceeds_memory, surveyed
 from .inner import StatesThenNumbers, embedded, embedders
 from .mass import MassFunction, interpolated
-from .noise import random_noise, uniforms
+from .rows import TrainingRows, split_rows
 from .schema import Schema, infer_schema
 from .space import Columns, EncodedRows
 from .tails import calibrate_tails
@@ -138,7 +135,7 @@ def fit_table(
                         context_dim=0 if embed is None else embed.features_out)  # fmt: skip
     size = {"depth": depth, "width": width, "precondition": False} | dict(model or {})
     density = TableDensity(schema, given, _untrained(space, choice, members, seed, size))
-    rows, val_rows = _split(density, frame, val, weights, fraction, seed)
+    rows, val_rows = split_rows(density, frame, val, weights, fraction, seed)
     if training.pop("check", True):
         _check_bounded(space, rows.rows)
     if whitens(count, len(space.numbers)) if whiten is None else whiten:
@@ -157,7 +154,9 @@ def fit_table(
     return density
 
 
-def _finish(density: TableDensity, rows: _Rows, val_rows: _Rows | None, stack: bool, whole: bool, seed: int) -> None:
+def _finish(
+    density: TableDensity, rows: TrainingRows, val_rows: TrainingRows | None, stack: bool, whole: bool, seed: int
+) -> None:
     """Mixes simple densities with the trained one; bends its tails where all rows are in memory and alike."""
     if stack and val_rows is not None:
         generator = torch.Generator().manual_seed(seed)
@@ -196,55 +195,6 @@ def _length_of_passes(training: Mapping[str, Any], choice: Choice | None, rows: 
     return {"epochs": None, "batch": batch, "steps": math.ceil(training["epochs"] * rows / batch)}
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """Encoded rows as `train` draws them: each pass with fresh noise where a cell needs any."""
-
-    space: Columns
-    inner: StatesThenNumbers
-    rows: EncodedRows
-    weights: Tensor | None
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __call__(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """What the flow sees of all rows where n is their number, else of n of them with replacement."""
-        rows, weights = self.rows, self.weights
-        if n != len(self):
-            index = torch.randint(len(self), (n,), generator=generator)
-            rows, weights = rows.take(index.numpy()), None if weights is None else weights[index]
-        return *numbers_of(self.space, self.inner, rows, random_noise(rows.base.shape, generator))[:2], weights
-
-    def fixed(self) -> tuple[Tensor, Tensor | None, Tensor]:
-        """What the flow sees with the noise of each row; what to add to its log-density (N,)."""
-        rows = self.rows
-        return numbers_of(self.space, self.inner, rows, torch.from_numpy(uniforms(rows.states, rows.base, 0)))
-
-    def tensors(self, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Rows (N, M + C), their context, and the noise of each row (N, C), or fresh noise."""
-        if generator is None:
-            noise = torch.from_numpy(uniforms(self.rows.states, self.rows.base, 0))
-        else:
-            noise = random_noise(self.rows.base.shape, generator)
-        return self.space.tensor(self.rows, noise.numpy())[0], self.rows.context, noise
-
-    @property
-    def states(self) -> Tensor:
-        """The states (N, M), as the mass function is trained on them."""
-        return torch.from_numpy(self.rows.states).float()
-
-    def mean(self, values: Tensor) -> float:
-        """The weighted mean over the rows: values (N,)."""
-        values = values.detach().double()
-        return float(values.mean() if self.weights is None else (values * self.weights).mean())
-
-    def part(self, index: NDArray[np.int64]) -> _Rows:
-        """Some of the rows."""
-        weights = None if self.weights is None else normalised(self.weights[torch.from_numpy(index)])
-        return _Rows(self.space, self.inner, self.rows.take(index), weights)
-
-
 class _Training:
     """The training of both parts of an inner density; every figure that is reported is in nats per row of the table.
 
@@ -260,7 +210,7 @@ class _Training:
     """
 
     def __init__(
-        self, density: TableDensity, rows: _Rows, val_rows: _Rows | None, report: Callable[[Epoch], None], began: float,
+        self, density: TableDensity, rows: TrainingRows, val_rows: TrainingRows | None, report: Callable[[Epoch], None], began: float,
         seed: int, drawing: Drawing | None, choice: Choice | None,
     ) -> None:  # fmt: skip
         self.density, self.rows, self.val_rows, self.report, self.began = density, rows, val_rows, report, began
@@ -368,33 +318,6 @@ def _asked(seconds: float | None, checkpoint: Any, part: str) -> dict[str, Any]:
     """The time and the checkpoint of a part of the training."""
     asked: dict[str, Any] = {} if seconds is None else {"seconds": seconds}
     return asked if checkpoint is None else asked | {"checkpoint": f"{checkpoint}/{part}"}
-
-
-def _split(
-    density: TableDensity, frame: Frame, val: Any, weights: Any, fraction: float, seed: int
-) -> tuple[_Rows, _Rows | None]:
-    """-> training and validation rows, encoded."""
-    if not 0 <= fraction < 1:
-        raise ValueError(f"val_fraction must be from 0 to below 1, got {fraction!r}")
-    inner = density.inner
-    assert isinstance(inner, StatesThenNumbers)
-    if weights is not None:
-        weights = checked_weights(torch.as_tensor(weights, dtype=torch.float32), len(frame))
-    whole = _Rows(density.space, inner, _possible(density, frame, "the table"), weights)
-    if val is not None:
-        return whole, _Rows(density.space, inner, _possible(density, read(val), "the validation table"), None)
-    size = held_out(len(frame), fraction)
-    if size == 0:
-        return whole, None
-    order = torch.randperm(len(frame), generator=torch.Generator().manual_seed(seed)).numpy()
-    return whole.part(np.sort(order[size:])), whole.part(np.sort(order[:size]))
-
-
-def _possible(density: TableDensity, frame: Frame, what: str) -> EncodedRows:
-    rows = density.space.rows(frame)
-    if np.isneginf(rows.log_mass).any():
-        raise ValueError(f"{what} does not fit the schema: {'; '.join(rows.errors[:3])}")
-    return rows
 
 
 def _check_bounded(space: Columns, rows: EncodedRows) -> None:

@@ -118,8 +118,10 @@ class Columns(Space):
         return self.schema.describe()
 
     def matches(self, other: Space) -> bool:
-        """Whether the rows of another space are rows of this one."""
-        return isinstance(other, Columns) and self.schema == other.schema and self.given == other.given
+        """Whether the rows of another space are rows of this one, however the numbers of either are mapped."""
+        if not isinstance(other, Columns) or self.given != other.given or self.schema.names != other.schema.names:
+            return False
+        return all(a.is_like(b) for a, b in zip(self.schema.columns, other.schema.columns, strict=True))
 
     def read(self, source: Any) -> Frame:
         """Rows from whatever `io.frames.read` takes, with the columns of the schema, found by name and in its order.

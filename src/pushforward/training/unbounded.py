@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -36,8 +37,16 @@ def warn_of_unbounded(x: NDArray[Any], names: Sequence[Any] | None = None, advic
         more = f"; and {len(said) - _SHOWN} more" if len(said) > _SHOWN else ""
         warnings.warn(
             f"a density over these columns can grow without bound: {'; '.join(said[:_SHOWN])}{more}. {advice}",
-            stacklevel=4,
+            stacklevel=_levels_to_caller(),
         )
+
+
+def _levels_to_caller() -> int:
+    """How many calls up from here stands the first that is not of this package."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(f"{__name__.partition('.')[0]}."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _repeating(rows: NDArray[Any], called: list[str]) -> list[str]:

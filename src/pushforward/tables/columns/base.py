@@ -343,6 +343,10 @@ class Kind(ABC):
         """As `decode` and `accepts`, among the columns that stand before it."""
         return self.decode(state, number, rng), self.accepts(state, number)
 
+    def is_like(self, other: Kind) -> bool:
+        """Whether its cells are those of another kind, however numbers are mapped."""
+        return self == other
+
     def without_spline(self) -> Kind:
         """The same with a line through the middle half of `marginal` in place of its spline."""
         return self

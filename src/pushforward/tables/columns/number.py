@@ -301,6 +301,12 @@ class Number(Plain):
             middle = 0.0 if self.extent is None else sum(self.extent) / 2
         return with_indicator(self, self.read(column), column.is_missing, middle)
 
+    def is_like(self, other: Kind) -> bool:
+        """Whether the facts are the same but for those of the map."""
+        if not isinstance(other, Number) or self.has_number != other.has_number:
+            return False
+        return self == other.with_map(self.knots, self.heavy)
+
     def without_spline(self) -> Kind:
         """The same with a line in place of the spline."""
         return replace(self, knots=self.marginal.straightened()) if self.has_number else self

@@ -120,6 +120,12 @@ class Wrapper(Facts, Kind):
         """As the inner kind."""
         return self.inner.accepts(state, number)
 
+    def is_like(self, other: Kind) -> bool:
+        """Whether the inner kinds are alike, and all else is the same."""
+        if not isinstance(other, Wrapper) or not self.inner.is_like(other.inner):
+            return False
+        return self == replace(other, inner=self.inner)
+
     def without_spline(self) -> Kind:
         """The same around a straight inner kind."""
         return replace(self, inner=self.inner.without_spline())
