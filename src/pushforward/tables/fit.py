@@ -210,8 +210,8 @@ class _Training:
     """
 
     def __init__(
-        self, density: TableDensity, rows: TrainingRows, val_rows: TrainingRows | None, report: Callable[[Epoch], None], began: float,
-        seed: int, drawing: Drawing | None, choice: Choice | None,
+        self, density: TableDensity, rows: TrainingRows, val_rows: TrainingRows | None,
+        report: Callable[[Epoch], None], began: float, seed: int, drawing: Drawing | None, choice: Choice | None,
     ) -> None:  # fmt: skip
         self.density, self.rows, self.val_rows, self.report, self.began = density, rows, val_rows, report, began
         self.seed, self.drawing, self.choice, self.inner = seed, drawing, choice, rows.inner
