@@ -181,7 +181,7 @@ def test_fit_says_which_is_better(tmp_path: Path) -> None:
     args = ["fit", tmp_path / "six.npy", "--out", tmp_path / "m.safetensors", *TINY, "--lr", 1]
     figures = good(*args, "--steps", 3, "--ema", 0, "--no-stack")
     assert figures["gain"] < 0
-    assert "does better" in figures["answers"]["ranking"]["why"]
+    assert "behind" in figures["answers"]["ranking"]["why"]
     stacked = good(*args, "--steps", 3, "--ema", 0)
     assert stacked["gain"] > -0.1
     assert sum(stacked["stack"].values()) == pytest.approx(1)

@@ -38,7 +38,7 @@ class Shifted(pf.Bijection):
         return z, x.new_zeros(len(x))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        x = z if self.ignores or context is None else z + self.table(context[:, 0].long())
+        x = z if self.ignores or context is None else z + self.table(context[:, 0].long().clamp(0, 2))
         return x, z.new_zeros(len(z))
 
 

@@ -3,6 +3,7 @@
 To add a kind, write its class in a file of this folder and register it below. They are tried in this order.
 """
 
+from .atoms import WithAtoms as WithAtoms
 from .base import Cells as Cells
 from .base import Kind as Kind
 from .base import Plain as Plain
@@ -26,7 +27,6 @@ from .registry import request_of as request_of
 from .related import Related as Related
 from .rounded import Integer as Integer
 from .rounded import Rounded as Rounded
-from .wrappers import WithAtoms as WithAtoms
 from .wrappers import WithCoarse as WithCoarse
 
 for _kind in (

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...io.frames import Column
+from .atoms import WithAtoms
 from .base import Kind, Request, unseen_share
 from .lattice import find_atoms, find_coarse, find_finer, find_lattice, snapped, spelled
 from .marginal import MarginalTransform
 from .number import Lattice, Number
-from .wrappers import WithAtoms, WithCoarse
+from .wrappers import WithCoarse
 
 _DECADE = 10.0  # a column that spans one above zero is a size: its logarithm is modelled
 _LOOKED_AT = 2000  # distinct values, to see how they are written
