@@ -289,6 +289,7 @@ def test_a_constant_column_is_told_and_the_others_are_compared() -> None:
 
 
 @pytest.mark.parametrize("constant", [["x"], [7]])
+@pytest.mark.slow
 def test_a_constant_column_of_a_table_leaves_the_others_to_be_compared(constant: list) -> None:
     rng = RNG(0)
     rows = {"same": constant * 800, "v": rng.normal(size=800), "w": rng.normal(size=800) + 5}
@@ -341,6 +342,7 @@ def test_bad_input_says_what_is_wrong() -> None:
         check(scaled(2), x, row_numbers=[1])
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_report_and_the_global_generators_are_left_alone() -> None:
     np.random.seed(0)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
@@ -470,6 +472,7 @@ def columns_of(rows: Tensor) -> dict[str, Tensor]:
     return {"size": rows[:, 1], "kind": rows[:, 0]}
 
 
+@pytest.mark.slow
 def test_rows_of_a_space_that_checks_do_not_know() -> None:
     truth = Mixed()
     test, train = truth.sample(1500, generator=1), columns_of(truth.sample(2000, generator=2))

@@ -125,6 +125,7 @@ def test_an_existing_demo_file_is_no_folder(tmp_path: Path) -> None:
     assert "is no folder" in bad("demo", "--out", tmp_path / "file", "--steps", 1)
 
 
+@pytest.mark.slow
 def test_fit_shows_the_schema_and_what_it_left_out(data: Path, tmp_path: Path) -> None:
     result = run("fit", data, "--out", tmp_path / "m.safetensors", *TINY)
     for text in ("400 rows", "2 values: ", "2024-01-01 to 2024-01-28", "missing cells", "360 rows to train", "verdict"):
@@ -247,6 +248,7 @@ def test_ctrl_c_keeps_the_best_model(
     assert "interrupted" in run("info", out).stdout
 
 
+@pytest.mark.slow
 def test_ctrl_c_before_the_training_writes_nothing(data: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pushforward", "fit", data, "--out", tmp_path / "m.safetensors", "--seconds", "60"]
     with subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -262,6 +264,7 @@ def test_ctrl_c_before_the_training_writes_nothing(data: Path, tmp_path: Path) -
     assert (tmp_path / "m.safetensors").exists() == ("written" in rest)
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_does_not_cost_the_training(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "m.safetensors"
     command = f"{sys.executable} -m pushforward fit {data} --out {out} --steps 20 --progress plain 2>&1 | head -n 1"

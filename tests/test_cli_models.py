@@ -99,6 +99,7 @@ def test_check(saved: tuple[Any, ...], tmp_path: Path) -> None:
     assert figures["sections"]["exactness"]["verdict"] in ("good", "doubtful")
 
 
+@pytest.mark.slow
 def test_plot(saved: tuple[Any, ...], tmp_path: Path) -> None:
     kind, model, data, given = saved
     wanted = {"marginals.png", "pairs.png", "plane.png"}

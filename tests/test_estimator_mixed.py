@@ -239,6 +239,7 @@ def test_members_are_averaged_exactly() -> None:
 
 
 @pytest.mark.parametrize("target", ["frame", "array"])
+@pytest.mark.slow
 def test_a_density_given_a_mixed_context(target: str) -> None:
     frame = people(500).dropna()
     x = frame[["height"]] if target == "frame" else frame[["height"]].to_numpy()
@@ -371,6 +372,7 @@ def test_a_model_file_holds_the_estimator(tmp_path: Path, kind: str, members: in
 # Outliers
 
 
+@pytest.mark.slow
 def test_the_detector_flags_rows_that_are_unusual_or_new() -> None:
     frame = people(400).dropna()
     model = pf.FlowOutlierDetector(contamination=0.02, depth=2, width=8, steps=200, random_state=0).fit(frame)

@@ -72,6 +72,7 @@ def test_scales_are_drawn_anew_from_the_finest_on() -> None:
         redraw_scales(density_of(pf.patch_flow), images)
 
 
+@pytest.mark.slow
 def test_known_pixels_stay_and_others_are_likely() -> None:
     rng = np.random.default_rng(0)
     level = rng.uniform(40, 200, (300, 1, 1))

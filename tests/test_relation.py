@@ -97,6 +97,7 @@ def test_samples_keep_to_it_and_cells_come_back(density: Any) -> None:
 
 
 @quiet
+@pytest.mark.slow
 def test_a_sum_beyond_the_bounds_of_its_column_is_drawn_again() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.integers(0, 300, 2000), rng.integers(0, 300, 2000)
@@ -123,6 +124,7 @@ def test_it_is_worth_what_the_cells_are_worth(density: Any) -> None:
 
 
 @quiet
+@pytest.mark.slow
 def test_given_columns_are_parts_but_have_no_rest(tmp_path: Path) -> None:
     table = bills(3000, 0)
     density = pf.fit_table(table, given=["fare", "seats", "free"], steps=50, progress="none")

@@ -79,6 +79,7 @@ def test_every_format_is_read_piece_by_piece_and_scores_as_the_whole(density: Ta
 
 
 @pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.slow
 def test_scores_by_threads_keep_their_order(density: TableDensity, threads: int) -> None:
     table = read(rows(70_000, 2))
     before = torch.get_num_threads()

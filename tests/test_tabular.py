@@ -339,6 +339,7 @@ def test_the_global_generator_is_left_alone(wide: TableDensity) -> None:
     assert (np.random.get_state()[1] == legacy).all()  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_conditional_densities(tmp_path: Path) -> None:
     rows, truth = synthetic(2000, 0)
     given = ["colour", "size", "share"]
@@ -366,6 +367,7 @@ def test_conditional_densities(tmp_path: Path) -> None:
 
 
 @quiet
+@pytest.mark.slow
 def test_members_are_averaged(tmp_path: Path) -> None:
     table, _ = synthetic(400, 0)
     density = pf.fit_table(table, kinds=KINDS, members=3, steps=5, given=["colour"], stack=False, progress="none")
@@ -697,6 +699,7 @@ def test_a_flow_that_is_too_narrow_is_widened(tmp_path: Path) -> None:
     torch.testing.assert_close(pf.load(tmp_path / "m.safetensors").log_prob(held), flow.log_prob(held))
 
 
+@pytest.mark.slow
 def test_samples_stay_near_what_was_seen_and_outliers_are_scored() -> None:
     rng = np.random.default_rng(0)
     size = np.exp(rng.normal(size=1500) + np.where(rng.random(1500) < 0.01, 6.0, 0.0))

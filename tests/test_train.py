@@ -542,6 +542,7 @@ def test_few_rows_are_smoothed_unless_it_is_forbidden() -> None:
         pf.fit(small(), x, noise=-1, progress="none")
 
 
+@pytest.mark.slow
 def test_fit_chooses_a_flow_for_rows_contexts_and_drawing_functions() -> None:
     x = moons(300)
     assert pf.fit("auto", x, steps=5, progress="none").flow.shape == (2,)  # type: ignore[union-attr]

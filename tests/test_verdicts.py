@@ -110,6 +110,7 @@ def test_a_rare_category_that_is_lost_is_told(cities: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_texts_that_are_nearly_unique_and_come_again_are_told() -> None:
     def people(n: int, rng: np.random.Generator) -> dict[str, Any]:
         names = [f"n{i}" for i in rng.integers(0, 10**6, n)]
@@ -222,6 +223,7 @@ def mixture() -> pf.Density:
     return fit_gaussian_mixture(x, 0)
 
 
+@pytest.mark.slow
 def test_rows_drawn_from_the_model_pass() -> None:
     counts = null_rate(mixture(), 400, range(3))
     assert counts == {(name, GOOD): 3 for name in QUESTIONS}
