@@ -233,11 +233,10 @@ def test_warped_grid_ends_at_the_data_and_joins_layers_without_a_sight() -> None
     first, last = (grid_lines(axes[i]) for i in (0, -1))
     assert np.allclose(first.min((0, 1)), [-1, -2])
     assert np.allclose(first.max((0, 1)), [1, 2])
-    where = {tuple(segment.round(4).ravel().tolist()) for segment in last}
     mapped = np.asarray(flow.g(first).detach())
-    assert len(where ^ {tuple(segment.round(4).ravel().tolist()) for segment in mapped}) < 0.02 * len(
-        where
-    )  # but for rounding
+    near = np.abs(last[:, None] - mapped[None]).max((2, 3)).min(1)
+    assert len(last) == len(mapped)
+    assert near.max() < 1e-3  # but for rounding
 
 
 def grid_lines(ax: Axes) -> np.ndarray:
