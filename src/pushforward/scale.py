@@ -22,7 +22,8 @@ def look_at_scale(layer: nn.Module, x: Tensor, rows: str = "rows") -> None:
         rows: what they are called in the message.
     """
     state: Any = layer
-    if getattr(layer, "_scale_seen", False) or not torch.is_grad_enabled() or not is_eager() or len(x) < 2:
+    # Compiled code must not read what changes, so that comes last.
+    if not is_eager() or len(x) < 2 or not torch.is_grad_enabled() or getattr(layer, "_scale_seen", False):
         return
     state._scale_seen = True
     if not state.initialized:
