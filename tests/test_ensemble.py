@@ -10,6 +10,7 @@ import torch
 
 import pushforward as pf
 from pushforward.recipes import RECIPES
+from pushforward.switch import PLAIN
 from pushforward.toys import TwoMoons
 
 
@@ -124,6 +125,7 @@ def test_a_damaged_number_of_members_is_told(count: object, tmp_path: Path) -> N
         pf.load(path)
 
 
+@pytest.mark.skipif(PLAIN, reason="rounded products are fast code")
 def test_rounded_products_of_several_members_warn_once() -> None:
     ensemble = members()
     with torch.no_grad(), warnings.catch_warnings(record=True) as messages:
