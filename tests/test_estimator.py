@@ -58,7 +58,7 @@ def test_scikit_learns_checks(estimator: Any, check: Any) -> None:
 
 
 @pytest.mark.slow
-@parametrize_with_checks([pf.FlowDensity(), pf.FlowOutlierDetector(), pf.FlowOutlierDetector(members=2)])
+@parametrize_with_checks([pf.FlowDensity(), pf.FlowOutlierDetector(members=2)])
 def test_scikit_learns_checks_with_the_default_training(estimator: Any, check: Any) -> None:
     check(estimator)
 
