@@ -223,8 +223,9 @@ def test_weights_move_the_masses_and_zeros_leave_rows_out() -> None:
 def test_noise_smooths_the_numbers() -> None:
     frame = people(60)
     models = [small(noise=n, steps=150, val_fraction=0.0, stack=False).fit(frame) for n in (0, 1.0)]
-    fine, coarse = (m.sample(2000, random_state=0)["height"].std() for m in models)
-    assert coarse > 1.1 * fine  # samples do not leave the range of the rows more often than further rows would
+    heights = [m.sample(2000, random_state=0)["height"] for m in models]
+    fine, coarse = (h.quantile(0.75) - h.quantile(0.25) for h in heights)  # tails follow the range of the rows
+    assert coarse > 1.15 * fine
 
 
 def test_members_are_averaged_exactly() -> None:
