@@ -34,6 +34,7 @@ _CROWDED = 1.5
 _DRAWN = 2**16
 _TIED = 0.5  # of 1 / (N + 1), where several rows share the outermost cell: a further one is likely to lie there, too
 _BOUNDS, _LEAST_FAR = (0.05, 2.0), 0.3  # of what distances are multiplied by, up to the last row and beyond it
+_MOST_LOST = 0.01  # nats a held-out row that samples of the right range may cost
 _BETWEEN = 3  # knots between the first of the outermost rows and the last
 
 
@@ -70,6 +71,22 @@ def calibrate_tails(density: TableDensity, parts: Sequence[EncodedRows], seed: i
         c += 1
     columns = tuple(bent.get(column.name, column) for column in space.schema.columns)
     density.space = Columns(Schema(columns, space.schema.named), space.given, TableDensity)  # type: ignore[assignment]
+
+
+@torch.no_grad()
+def lowers_likelihood(density: TableDensity, rows: EncodedRows, held_out: EncodedRows, seed: int) -> bool:
+    """Whether maps that are bent for some rows would make others less likely; the density stays as it is.
+
+    Args:
+        density: as of `calibrate_tails`.
+        rows: encoded rows that the maps are bent for.
+        held_out: encoded rows that judge; those beyond the range of `rows` are the ones that can lose.
+        seed: of draws.
+    """
+    space, before = density.space, density.log_prob_of(held_out)
+    calibrate_tails(density, [rows], seed)
+    after, density.space = density.log_prob_of(held_out), space
+    return float((before - after).nan_to_num(0.0).mean()) > _MOST_LOST
 
 
 def _drawn(density: TableDensity, rows: EncodedRows, seed: int) -> Values:
