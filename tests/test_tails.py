@@ -44,7 +44,7 @@ def test_samples_leave_the_range_as_often_as_further_rows(name: str, width: floa
     }[name]  # fmt: skip
     density = spread(values, width)
     before = beyond(density, values)
-    calibrate_tails(density, [density.space.rows(density.space.read({"x": values}))], 0)
+    calibrate_tails(density, density.space.rows(density.space.read({"x": values})), None, 0)
     after = beyond(density, values)
     ratio = (after > 0).mean() / (2 / (N + 1))
     if width < 1:
@@ -58,7 +58,7 @@ def test_samples_leave_the_range_as_often_as_further_rows(name: str, width: floa
 def test_what_is_bent_is_still_a_density_and_is_saved(tmp_path: Any) -> None:
     values = np.random.default_rng(0).normal(size=N)
     density = spread(values, 1.6)
-    calibrate_tails(density, [density.space.rows(density.space.read({"x": values}))], 0)
+    calibrate_tails(density, density.space.rows(density.space.read({"x": values})), None, 0)
     grid = np.linspace(-40, 40, 400_001)
     mass = float(density.log_prob({"x": grid}).exp().sum()) * (grid[1] - grid[0])
     assert mass == pytest.approx(1 - density.space.unseen_share, abs=1e-4)

@@ -32,7 +32,7 @@ from .mass import MassFunction, interpolated
 from .rows import TrainingRows, split_rows
 from .schema import Schema, infer_schema
 from .space import Columns, EncodedRows
-from .tails import calibrate_tails, lowers_likelihood
+from .tails import calibrate_tails
 from .widening import widen
 
 _FRACTION = 0.1  # of the rows, held out where they are not stacked
@@ -167,9 +167,7 @@ def _finish(
         density.inner, weights = simple.around(density.inner, noise if density.inner.takes_noise else None)
         density.training_summary = (density.training_summary or {}) | {"stack": weights}
     if whole and rows.weights is None:
-        held_out = [] if val_rows is None else [val_rows.rows]
-        if not any(lowers_likelihood(density, rows.rows, part, seed) for part in held_out):
-            calibrate_tails(density, [rows.rows, *held_out], seed)
+        calibrate_tails(density, rows.rows, None if val_rows is None else val_rows.rows, seed)
 
 
 def _untrained(

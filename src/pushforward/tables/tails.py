@@ -34,21 +34,52 @@ _CROWDED = 1.5
 _DRAWN = 2**16
 _TIED = 0.5  # of 1 / (N + 1), where several rows share the outermost cell: a further one is likely to lie there, too
 _BOUNDS, _LEAST_FAR = (0.05, 2.0), 0.3  # of what distances are multiplied by, up to the last row and beyond it
-_MOST_LOST = 0.01  # nats a held-out row that samples of the right range may cost
+_MOST_LOST = 0.05  # nats a held-out row that samples of the right range may cost, as a verdict calls little
 _BETWEEN = 3  # knots between the first of the outermost rows and the last
 
 
 @torch.no_grad()
-def calibrate_tails(density: TableDensity, parts: Sequence[EncodedRows], seed: int) -> None:
+def calibrate_tails(density: TableDensity, rows: EncodedRows, held_out: EncodedRows | None, seed: int) -> None:
     """Bends the maps of numbers of a fitted density beyond the outermost of the rows, where they are at most 20,000.
+
+    A map is bent only if, bent for `rows` alone, it makes the held-out rows little less likely: those of them that lie
+    beyond the others are the ones that can lose.
 
     Args:
         density: its schema is replaced.
-        parts: encoded rows, those of validation, too.
+        rows: encoded rows that it was trained on.
+        held_out: encoded rows that it was not trained on; None bends every map.
         seed: of draws.
     """
-    if sum(map(len, parts)) > _MOST_ROWS:
+    every = [rows] if held_out is None else [rows, held_out]
+    if sum(map(len, every)) > _MOST_ROWS:
         return
+    bent = _bent_columns(density, every, seed)
+    if held_out is not None:
+        harmless = _harmless(density, _bent_columns(density, [rows], seed), held_out)
+        bent = {name: kind for name, kind in bent.items() if name in harmless}
+    density.space = _with_columns(density.space, bent)  # type: ignore[assignment]
+
+
+def _harmless(density: TableDensity, bent: dict[str, Kind], held_out: EncodedRows) -> set[str]:
+    """Those of some columns that cost held-out rows little; the density stays as it is."""
+    space, before, harmless = density.space, density.log_prob_of(held_out), set()
+    for name, kind in bent.items():
+        density.space = _with_columns(space, {name: kind})  # type: ignore[assignment]
+        lost = (before - density.log_prob_of(held_out)).nan_to_num(0.0)
+        if float(lost.mean()) <= _MOST_LOST:
+            harmless.add(name)
+    density.space = space  # type: ignore[assignment]
+    return harmless
+
+
+def _with_columns(space: Columns, replaced: dict[str, Kind]) -> Columns:
+    columns = tuple(replaced.get(column.name, column) for column in space.schema.columns)
+    return Columns(Schema(columns, space.schema.named), space.given, TableDensity)
+
+
+def _bent_columns(density: TableDensity, parts: Sequence[EncodedRows], seed: int) -> dict[str, Kind]:
+    """The columns of numbers by name, with maps that are bent beyond the outermost of the rows."""
     rows = EncodedRows.joined(parts)
     space = density.space
     x = space.tensor(rows, uniforms(rows.states, rows.base, 0))[0].numpy()
@@ -69,24 +100,7 @@ def calibrate_tails(density: TableDensity, parts: Sequence[EncodedRows], seed: i
             cells = [array[with_number[0], column] for array in (rows.base, rows.width)]
             bent[kind.name] = _bent(kind, own, others, *cells)
         c += 1
-    columns = tuple(bent.get(column.name, column) for column in space.schema.columns)
-    density.space = Columns(Schema(columns, space.schema.named), space.given, TableDensity)  # type: ignore[assignment]
-
-
-@torch.no_grad()
-def lowers_likelihood(density: TableDensity, rows: EncodedRows, held_out: EncodedRows, seed: int) -> bool:
-    """Whether maps that are bent for some rows would make others less likely; the density stays as it is.
-
-    Args:
-        density: as of `calibrate_tails`.
-        rows: encoded rows that the maps are bent for.
-        held_out: encoded rows that judge; those beyond the range of `rows` are the ones that can lose.
-        seed: of draws.
-    """
-    space, before = density.space, density.log_prob_of(held_out)
-    calibrate_tails(density, [rows], seed)
-    after, density.space = density.log_prob_of(held_out), space
-    return float((before - after).nan_to_num(0.0).mean()) > _MOST_LOST
+    return bent
 
 
 def _drawn(density: TableDensity, rows: EncodedRows, seed: int) -> Values:
