@@ -236,9 +236,9 @@ def test_rows_drawn_from_the_model_pass_at_their_nominal_rate(kind: str) -> None
     if kind == "table":
         with pytest.warns(UserWarning, match="linear function"):
             density = pf.fit_table(city(2000, RNG(1)), steps=100, depth=2, width=16, progress="none")
-    seeds = range(40)
+    seeds = range(10)  # benchmarks/verdicts.py takes 200
     counts = null_rate(density, 400, seeds)
     for name in QUESTIONS:
         alarms = counts[name, DOUBTFUL] + counts[name, BAD]
-        assert alarms <= 4, counts  # with 3 in 100, five or more of 40 come in 1 of 150 runs
+        assert alarms <= 2, counts  # with 3 in 100, three or more of 10 come in 1 of 350 runs
         assert counts[name, GOOD] >= 0.8 * len(seeds), counts
