@@ -42,7 +42,7 @@ def folder(path: Path, n: int, files: int = 3, **more: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def density() -> TableDensity:
-    return pf.fit_table(rows(1500, 9), steps=30, depth=2, width=16, progress="none")
+    return pf.fit_table(rows(1500, 9), steps=30, depth=2, width=16, stack=False, progress="none")
 
 
 def files(tmp_path: Path) -> dict[str, Path]:
