@@ -18,6 +18,7 @@ _FACTORS = (1, 2, 3, 5, 8)
 _LEAST_NOISE = 1e-6  # of a factor analysis, as a share of each column's variance
 _SHRINKAGES = (1e-8, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.03, 0.1, 0.3)
 _FOLDS = 4
+_SINGULAR = 1e-15  # of an eigenvalue of a correlation matrix, which float64 does not tell from 0
 _FEW = 4  # rows a column, above which a factor analysis seldom pays
 _LOG_2PI = math.log(2 * math.pi)
 _Covariance = Callable[[Tensor], Tensor]  # centred rows (N, D) -> (D, D)
@@ -262,7 +263,7 @@ def _best_of_folds(z: Tensor, fits: Sequence[_Covariance], seed: int) -> int:
 def _correlation(z: Tensor) -> Tensor:
     """The covariance (D, D) of centred rows z (N, D), with a little added to it if it is singular."""
     covariance = z.mT @ z / len(z)
-    if len(covariance) and torch.linalg.eigvalsh(covariance)[0] < 1e-12 * len(covariance):
+    if len(covariance) and torch.linalg.eigvalsh(covariance)[0] < _SINGULAR * len(covariance):
         covariance = covariance + 1e-6 * torch.eye(len(covariance), dtype=torch.float64)
     return covariance
 

@@ -23,9 +23,9 @@ _NORMAL_QUARTILES = 1.349  # between the quartiles of a standard normal
 _LEAST_OWN = 1e-8  # of a column's spread, what is at least left of it when the columns before it are known
 _NEAR_SINGULAR = 0.03  # of a column's spread: with less left of it, columns are whitened even where rows are few
 _WHITENED_COLUMNS, _WHITENED_ROWS = 32, 20_000
-_GAIN = 0.05  # nats a row that bends must gain
-_OF_MARGINAL = 0.25  # nats a row that gaussianizing one column must gain: a flow learns milder shapes better by itself
-_BENT_ROWS, _SCORED_ROWS = 2**16, 2**13  # whose quantiles are taken, and by which bends are chosen
+GAIN = 0.05  # nats a row that bends must gain
+OF_MARGINAL = 0.25  # nats a row that gaussianizing one column must gain: a flow learns milder shapes better by itself
+_BENT_ROWS, SCORED_ROWS = 2**16, 2**13  # whose quantiles are taken, and by which bends are chosen
 
 
 class Precondition(Bijection):
@@ -275,23 +275,27 @@ def _best_bends(rows: Tensor) -> Knots | None:
     is_heavy = bool(heavy.heavy.any())
     if len(rows) <= 2 * rows.shape[1]:
         return heavy if is_heavy else None
-    some = rows[:: math.ceil(len(rows) / max(_SCORED_ROWS, 4 * rows.shape[1]))]
-    tails, of_tails = _scores(some, heavy)
-    gains = _scores(some, quantiles)[1] - of_tails > _OF_MARGINAL
-    best, highest = None, float((_scores(some, None)[0] if is_heavy or bool(gains.any()) else tails).sum())
+    some = rows[:: math.ceil(len(rows) / max(SCORED_ROWS, 4 * rows.shape[1]))]
+    tails, of_tails = gaussian_scores(*bend(some, heavy))
+    gains = gaussian_scores(*bend(some, quantiles))[1] - of_tails > OF_MARGINAL
+    straight = gaussian_scores(some, torch.zeros_like(some))[0] if is_heavy or bool(gains.any()) else tails
+    best, highest = None, float(straight.sum())
     for knots, is_another in ((heavy, is_heavy), (heavy.where(~gains, quantiles), bool(gains.any()))):
-        score = float(_scores(some, knots)[0].sum()) if is_another else -math.inf
-        if score > highest + _GAIN:
+        score = float(gaussian_scores(*bend(some, knots))[0].sum()) if is_another else -math.inf
+        if score > highest + GAIN:
             best, highest = knots, score
     return best
 
 
-def _scores(rows: Tensor, knots: Knots | None) -> tuple[Tensor, Tensor]:
-    """How Gaussian bent rows (N, C) are: the mean log-density of each column given those before it, and by itself (C,).
+def gaussian_scores(y: Tensor, log_slope: Tensor) -> tuple[Tensor, Tensor]:
+    """How Gaussian bent rows are: the mean log-density of each column given those before it, and by itself, (C,) each.
 
-    They are those of Gaussians, up to a constant; None for knots leaves rows as they are.
+    They are those of Gaussians, up to a constant.
+
+    Args:
+        y: (N, C) float64, the bent rows.
+        log_slope: (N, C), log dy/dx.
     """
-    y, log_slope = (rows, rows.new_zeros(1, 1)) if knots is None else bend(rows, knots)
     spread = y.std(0, correction=0)
     alone = log_slope.mean(0) - torch.where(spread > 0, spread, 1.0).log()
     return alone - _own_shares(y).log(), alone

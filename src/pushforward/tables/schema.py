@@ -13,6 +13,7 @@ from .columns import Category, Kind, Request, from_json, infer_kind, request_of
 from .columns.number import as_number
 from .columns.related import Related, is_part
 from .relation import related
+from .straight import straightened
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,8 @@ def infer_schema(
         max_categories: how many categories of a column have a state of their own; the rarest others share one.
         gaussian: gaussianize each number by its quantiles, or only shift and scale it and fold its heavy tails. None
             gaussianizes continuous columns of 1,000 rows and more, but for symmetric ones of heavy tails: skewed
-            columns gain by it, while rounded ones, and those that share their scale, lose.
+            columns gain by it, while rounded ones, and those that share their scale, lose. Columns that nearly
+            determine each other are shifted and scaled where that leaves the table nearer to a Gaussian.
 
     Raises:
         ValueError: no rows or columns, an unknown column or kind, a kind that the cells do not fit, text among numbers
@@ -131,6 +133,8 @@ def infer_schema(
         raise ValueError(f"kinds name a column {unknown[0]!r} that the table has not; it has {quoted(frame.names)}")
     columns = [infer_kind(column, asked.get(column.name, plain)) for column in frame.columns]
     columns = related(columns, frame, list(asked))
+    if gaussian is None:
+        columns = straightened(columns, frame)
     if not any(c.modelled for c in columns):
         raise ValueError("every column was left out: " + "; ".join(f"{c.name!r}: {c.note}" for c in columns))
     _warn(columns, asked)
