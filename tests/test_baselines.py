@@ -394,7 +394,7 @@ def test_the_bandwidths_of_a_mixed_kernel_are_those_of_the_best_left_out_likelih
 
     def left_out(bandwidth: float, share: float) -> float:
         numbers = torch.where(kernel.is_present, kernel.centres, math.nan)
-        log_kernels = kernel.of_states(kernel.states, share) + kernel.of_numbers(numbers, bandwidth)
+        log_kernels = kernel.of_states(share)(kernel.states) + kernel.of_numbers(bandwidth)(numbers)
         return float(log_kernels.fill_diagonal_(-math.inf).logsumexp(1).sum())
 
     best = left_out(kernel.bandwidth, kernel.share)

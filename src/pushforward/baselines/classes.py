@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -49,12 +49,16 @@ class LatentClasses(MixedRows):
         self.register_buffer("means", means)
         self.register_buffer("covariances", covariances)
 
-    def components(self, states: Tensor, numbers: Tensor) -> Tensor:
-        """log w_k + log p_k (N, K)."""
-        log_probs = self.weights.log().expand(len(numbers), -1)
-        if states.shape[1]:
-            log_probs = log_probs + sum_of_rows(states, self.log_mass)
-        return log_probs + log_normals(numbers, self.means, self.covariances) if numbers.shape[1] else log_probs
+    def scorer(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """log w_k + log p_k, (N, K)."""
+
+        def components(states: Tensor, numbers: Tensor) -> Tensor:
+            log_probs = self.weights.log().expand(len(numbers), -1)
+            if states.shape[1]:
+                log_probs = log_probs + sum_of_rows(states, self.log_mass)
+            return log_probs + log_normals(numbers, self.means, self.covariances) if numbers.shape[1] else log_probs
+
+        return components
 
     def draw(self, which: Tensor, given: Tensor | None, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Draws a row of each of the classes `which` (N,), given numbers (N, G'): states (N, M), numbers (N, C)."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from .gaussian import GaussianMixtureDensity, fit_gaussian
 from .mixed import MixedRows, fitted_rows
@@ -89,36 +90,40 @@ class MixedKernel(MixedRows):
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
 
-    def components(self, states: Tensor, numbers: Tensor) -> Tensor:
-        """log w_k + log of the kernel around each row: (N, n)."""
-        return self.weights.log() + self.of_states(states, self.share) + self.of_numbers(numbers, self.bandwidth)
+    def scorer(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """log w_k + log of the kernel around each row, (N, n)."""
+        log_weights = self.weights.log()
+        of_states, of_numbers = self.of_states(self.share), self.of_numbers(self.bandwidth)
+        return lambda states, numbers: log_weights + of_states(states) + of_numbers(numbers)
 
-    def of_states(self, states: Tensor, share: float) -> Tensor:
-        """The states' part of the log-kernels (N, n): states (N, M + M')."""
+    def of_states(self, share: float) -> Callable[[Tensor], Tensor]:
+        """What gives the states' part of the log-kernels (N, n), of states (N, M + M')."""
         nothing = len(self.log_mass)
-        log_p = torch.cat([self.log_mass, self.log_mass.new_zeros(1)])
-        log_kernels = self.log_mass.new_zeros(len(states), len(self.states))
-        for own, centre in zip(states.unbind(1), self.states.unbind(1), strict=True):
-            is_there = own != nothing
-            other = (log_p[own] + math.log(share)) * is_there
-            same = (log_p[own].exp() * share + 1 - share).log() * is_there
-            log_kernels += torch.where(own[:, None] == centre, same[:, None], other[:, None])
-            if bool((centre == nothing).any()):  # there its column's frequencies count
-                log_kernels -= math.log(share) * (is_there[:, None] & (centre == nothing))
-        return log_kernels
+        # One row for each state, of a list of all and none: what it adds to the kernel around each of the n rows.
+        table = (self.log_mass + math.log(share))[:, None].repeat(1, len(self.states))
+        for m, centre in enumerate(self.states.unbind(1)):
+            own = slice(int(self.offsets[m]), int(self.offsets[m + 1]))
+            # Around a row without a state its column's frequencies count.
+            table[own] = torch.where(centre == nothing, self.log_mass[own, None], table[own])
+        table = torch.cat([table, table.new_zeros(1, table.shape[1])])
+        stays = torch.cat([(self.log_mass.exp() * share + 1 - share).log(), table.new_zeros(1)])
+        table = table.scatter(0, self.states.mT, stays[self.states].mT)
+        return lambda states: embedding_bag(states, table, mode="sum")
 
-    def of_numbers(self, numbers: Tensor, bandwidth: float) -> Tensor:
-        """The numbers' part of the log-kernels (N, n): numbers (N, C + G')."""
-        if not len(self.mean):
-            return self.mean.new_zeros(len(numbers), len(self.states))
-        is_missing = numbers.isnan()
-        u = torch.where(is_missing, 0.0, (numbers - self.mean) / self.std)
-        present = (~is_missing).to(u)
+    def of_numbers(self, bandwidth: float) -> Callable[[Tensor], Tensor]:
+        """What gives the numbers' part of the log-kernels (N, n), of numbers (N, C + G')."""
         centre = torch.where(self.is_present, (self.centres - self.mean) / self.std, 0.0)
-        precision = torch.where(self.is_present, bandwidth**-2, 1.0).to(u)
-        squared = u.square() @ precision.mT - 2 * u @ (centre * precision).mT
-        squared += present @ (centre.square() * precision - precision.log()).mT
-        return -0.5 * squared - (present @ (self.std.log() + 0.5 * _LOG_2PI))[:, None]
+        precision = torch.where(self.is_present, bandwidth**-2, 1.0).to(centre)
+        constant = precision.log() - _LOG_2PI - 2 * self.std.log() - centre.square() * precision
+        # What the squares, the numbers, and their being there are multiplied by.
+        factors = torch.cat([-0.5 * precision, centre * precision, 0.5 * constant], 1).mT.contiguous()
+
+        def of(numbers: Tensor) -> Tensor:
+            is_missing = numbers.isnan()
+            u = torch.where(is_missing, 0.0, (numbers - self.mean) / self.std)
+            return torch.cat([u.square(), u, (~is_missing).to(u)], 1) @ factors
+
+        return of
 
     def draw(self, which: Tensor, given: Tensor | None, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Draws a row from each of the kernels `which` (N,): states (N, M), numbers (N, C)."""
@@ -180,13 +185,13 @@ def _best_bandwidths(kernel: MixedKernel, states: Tensor, numbers: Tensor) -> tu
 
     @cache
     def of_states(share: float) -> list[Tensor]:
-        return [kernel.of_states(s, share) for s, _ in sets]
+        of = kernel.of_states(share)
+        return [of(s) for s, _ in sets]
 
     @cache
     def of_numbers(bandwidth: float) -> list[Tensor]:
-        return [
-            kernel.of_numbers(y, bandwidth).index_put_((some, some), torch.tensor(-torch.inf).double()) for _, y in sets
-        ]
+        of = kernel.of_numbers(bandwidth)
+        return [of(y).index_put_((some, some), torch.tensor(-torch.inf).double()) for _, y in sets]
 
     def score(bandwidth: float, share: float) -> float:
         joint, *given = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -49,8 +49,11 @@ class MixedRows(Baseline):
         self.register_buffer("offsets", every.cumsum(0), persistent=False)
 
     @abstractmethod
-    def components(self, states: Tensor, numbers: Tensor) -> Tensor:
-        """log w_k + log p_k (N, K): states (N, M + M') as places in a list of all, its length for none; numbers."""
+    def scorer(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """-> a function that gives log w_k + log p_k (N, K).
+
+        It takes states (N, M + M') as places in a list of all, its length for none, and numbers (N, C + G').
+        """
 
     @abstractmethod
     def draw(self, which: Tensor, given: Tensor | None, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
@@ -68,12 +71,12 @@ class MixedRows(Baseline):
         if widths != expected:
             raise ValueError(f"expected {expected[0]} columns and {expected[1]} of the context, got {widths}")
         given = given.expand(len(rows), -1) if len(given) == 1 else given
-        parts = rows.new_zeros(len(rows))
+        parts, components = rows.new_zeros(len(rows)), self.scorer()
         for span in torch.arange(len(rows)).split(max(1, _CELLS // len(self.weights))):
-            parts[span] = self.components(*self._joined(rows[span], given[span])).logsumexp(1)
+            parts[span] = components(*self._joined(rows[span], given[span])).logsumexp(1)
             if self.context_dim:
                 nothing = torch.full_like(rows[span], torch.nan)
-                parts[span] -= self.components(*self._joined(nothing, given[span])).logsumexp(1)
+                parts[span] -= components(*self._joined(nothing, given[span])).logsumexp(1)
         return parts
 
     @torch.no_grad()
@@ -86,10 +89,10 @@ class MixedRows(Baseline):
             which = torch.multinomial(self.weights, max(count, 1), replacement=True, generator=generator)[:count]
             given = None
         else:
-            parts = []
+            parts, components = [], self.scorer()
             for some in contexts.split(max(1, _CELLS // len(self.weights))):
                 nothing = some.new_full((len(some), len(self.space.names)), torch.nan)
-                parts.append(choose(self.components(*self._joined(nothing, some)), generator))
+                parts.append(choose(components(*self._joined(nothing, some)), generator))
             which, given = torch.cat(parts), contexts[:, len(self.context_sizes) :]
         states, numbers = self.draw(which, given, generator)
         return self.space.unflatten_samples(torch.cat([states.to(numbers), numbers], 1), n, context)
