@@ -52,13 +52,13 @@ def fitted() -> pf.FlowDensity:
     return small(steps=300).fit(normal_rows(1000))
 
 
-@parametrize_with_checks([pf.FlowDensity(steps=15), pf.FlowOutlierDetector(steps=15)])
+@parametrize_with_checks([pf.FlowDensity(steps=15), pf.FlowOutlierDetector(steps=15, members=2)])
 def test_scikit_learns_checks(estimator: Any, check: Any) -> None:
     check(estimator)
 
 
 @pytest.mark.slow
-@parametrize_with_checks([pf.FlowDensity(), pf.FlowOutlierDetector(members=2)])
+@parametrize_with_checks([pf.FlowDensity()])
 def test_scikit_learns_checks_with_the_default_training(estimator: Any, check: Any) -> None:
     check(estimator)
 

@@ -222,11 +222,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 def test_memory_is_flat_in_the_number_of_rows(density: TableDensity, tmp_path: Path, suffix: str) -> None:
     pf.save(density, tmp_path / "m.safetensors")
     peaks = []
-    for pieces in (20, 200):
+    for pieces in (10, 100):
         path = tmp_path / f"{pieces}{suffix}"
         with TableWriter(path) as writer:
             for i in range(pieces):
                 writer.write(rows(10_000, i))
         code = [sys.executable, "-c", PEAK, str(tmp_path / "m.safetensors"), str(path), str(tmp_path / f"out{suffix}")]
         peaks.append(float(subprocess.run(code, capture_output=True, text=True, check=True).stdout))
-    assert peaks[1] < peaks[0] + 100  # MiB; the table grows by about ten times that as text
+    assert peaks[1] < peaks[0] + 100  # MiB; the table grows by five times that as text

@@ -98,7 +98,7 @@ def test_a_short_training_comes_near_the_truth(small: TableDensity) -> None:
 @pytest.mark.slow
 def test_the_truth_is_reached() -> None:
     rows, _ = synthetic(20_000, 0)
-    density = pf.fit_table(rows, kinds=KINDS, steps=4000, progress="none")
+    density = pf.fit_table(rows, kinds=KINDS, steps=3000, progress="none")
     test, truth = synthetic(20_000, 1)
     gap = float(truth.mean() - density.log_prob(test, draws=16).mean())
     assert -0.03 < gap < 0.05

@@ -224,21 +224,15 @@ def mixture() -> pf.Density:
 
 
 @pytest.mark.slow
-def test_rows_drawn_from_the_model_pass() -> None:
-    counts = null_rate(mixture(), 400, range(3))
-    assert counts == {(name, GOOD): 3 for name in QUESTIONS}
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mixture", "table"])
 def test_rows_drawn_from_the_model_pass_at_their_nominal_rate(kind: str) -> None:
     density = mixture()
     if kind == "table":
         with pytest.warns(UserWarning, match="linear function"):
             density = pf.fit_table(city(2000, RNG(1)), steps=100, depth=2, width=16, progress="none")
-    seeds = range(10)  # benchmarks/verdicts.py takes 200
+    seeds = range(5)  # benchmarks/verdicts.py takes 200
     counts = null_rate(density, 400, seeds)
     for name in QUESTIONS:
         alarms = counts[name, DOUBTFUL] + counts[name, BAD]
-        assert alarms <= 2, counts  # with 3 in 100, three or more of 10 come in 1 of 350 runs
+        assert alarms <= 1, counts  # with 3 in 100, two or more of 5 come in 1 of 120 runs
         assert counts[name, GOOD] >= 0.8 * len(seeds), counts

@@ -20,6 +20,7 @@ from .bijections import InvertibleConv as InvertibleConv
 from .bijections import LatticeCoupling as LatticeCoupling
 from .bijections import LULinear as LULinear
 from .bijections import MaskedCoupling as MaskedCoupling
+from .bijections import OnChannels as OnChannels
 from .bijections import OnHalf as OnHalf
 from .bijections import Permute as Permute
 from .bijections import Precondition as Precondition

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from .arguments import as_generator, as_leading, as_numbers, has_dtype
-from .bases import Base, as_base, as_shape
-from .bijections import Bijection, Chain, checked, warn_of_rounding
+from .bases import Base, StandardNormal, as_base, as_shape
+from .bijections import Bijection, Chain, OnChannels, checked, warn_of_rounding
 from .chunks import in_chunks, map_rows, spans_of
 from .conditional import Conditional
 from .density import FixedStart as FixedStart
@@ -153,16 +153,30 @@ class Flow(Conditional):
         return [InnerFlow(self, *self._rows(x, context)[:2])]
 
     def fixed_start(self) -> FixedStart | None:
-        """The first layer, if it is fixed as a `Precondition` is, and the `embed` that is; the rest shares all else."""
+        """The first layer, if it is fixed as a `Precondition` is, and the `embed` that is; the rest shares all else.
+
+        Of layers on some channels, with a normal base, the rest sees these alone.
+        """
         if type(self.bijection) is not Chain or not len(self.bijection) or not self.bijection[0].is_fixed:
             return None
         first, *others = cast("list[Bijection]", list(self.bijection.bijections))
         embed, further = (self.embed, None) if getattr(self.embed, "is_fixed", False) else (None, self.embed)
-        rest = Flow(Chain(*others), self.shape, self.base, further, context_dim=self.context_dim)
+        shape, base, inner = self.shape, self.base, others[0] if len(others) == 1 else None
+        channels: Tensor | None = None
+        if isinstance(inner, OnChannels) and type(base) is StandardNormal:
+            channels = inner.channels
+            shape = (len(channels), *shape[1:])
+            base = StandardNormal(shape).to(next(base.buffers()))
+            others = list(inner.inner.bijections) if type(inner.inner) is Chain else [inner.inner]
+        rest = Flow(Chain(*others), shape, base, further, context_dim=self.context_dim)
         rest.recipe = self.recipe
 
         def apply(x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
             z, log_det = first(x)
+            if channels is not None:
+                is_apart = torch.ones(z.shape[1], dtype=torch.bool, device=z.device).index_fill(0, channels, False)
+                apart, z = z[:, is_apart].double(), z[:, channels]
+                log_det = log_det + StandardNormal(apart.shape[1:]).log_prob(apart)
             return z, context if context is None or embed is None else embed(context), log_det
 
         return FixedStart(apply, rest, (*first.buffers(), *(() if embed is None else embed.buffers())))

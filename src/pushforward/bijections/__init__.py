@@ -5,6 +5,7 @@ from .analytic import SinhArcsinh as SinhArcsinh
 from .base import Bijection as Bijection
 from .base import Chain as Chain
 from .base import Inverse as Inverse
+from .base import OnChannels as OnChannels
 from .base import OnHalf as OnHalf
 from .base import Rearrangement as Rearrangement
 from .base import Within as Within

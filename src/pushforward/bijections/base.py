@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -221,11 +222,56 @@ class Within(Bijection):
         return self.rearrangement.inverse(self.inner.initialize(self.rearrangement.forward(x), context))
 
 
+class OnChannels(Bijection):
+    """A bijection of some of the channels; the others pass unchanged: flowjax's `Partial`.
+
+    Args:
+        channels: their numbers, each once.
+        inner: over so many channels, in this order.
+
+    Raises:
+        ValueError: a number comes twice or is negative, or there is none.
+
+    Example:
+        >>> from pushforward import Permute
+        >>> OnChannels([0, 3], Permute([1, 0]))(torch.tensor([[1.0, 2.0, 3.0, 4.0]]))[0]
+        tensor([[4., 2., 3., 1.]])
+    """
+
+    channels: Tensor
+
+    def __init__(self, channels: Sequence[int], inner: Bijection) -> None:
+        super().__init__()
+        # A flow that is built without memory (as `load` does) keeps them all the same.
+        device = "cpu" if torch.get_default_device().type == "meta" else None
+        index = torch.as_tensor(channels, dtype=torch.int64, device=device)
+        if index.ndim != 1 or not len(index) or len(index.unique()) < len(index) or int(index.min()) < 0:
+            raise ValueError(f"channels must be numbers from 0 on, each once, got {list(channels)}")
+        self.register_buffer("channels", index, persistent=False)
+        self.inner = inner
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Data to latent: x (B, C, *S), context (B, K) -> z (B, C, *S), log_det (B,)."""
+        some = x.index_select(1, self.channels)
+        z, log_det = checked(self.inner(some, context), some, self.inner)
+        return x.index_copy(1, self.channels, z), log_det
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Latent to data: z (B, C, *S), context (B, K) -> x (B, C, *S), log_det (B,)."""
+        some = z.index_select(1, self.channels)
+        x, log_det = checked(self.inner.inverse(some, context), some, self.inner)
+        return z.index_copy(1, self.channels, x), log_det
+
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Initialises the inner bijection from some channels of x (B, C, *S); returns z (B, C, *S)."""
+        return x.index_copy(1, self.channels, self.inner.initialize(x.index_select(1, self.channels), context))
+
+
 class OnHalf(Bijection):
     """A bijection of the second half of the channels; the first C // 2 pass unchanged.
 
-    It is a case of flowjax's `Partial`. Nest it for a multi-scale architecture: each scale leaves half of what it has
-    to the next (Dinh et al. 2016, section 3.6).
+    It is a case of `OnChannels`, for any C. Nest it for a multi-scale architecture: each scale leaves half of what it
+    has to the next (Dinh et al. 2016, section 3.6).
 
     Args:
         inner: over C - C // 2 channels.

@@ -15,6 +15,7 @@ from .registry import Builder, register
 from .structure import difference, structure
 
 _ALL_RECIPES = RECIPES | IMAGE_RECIPES
+_MOST_COLUMNS = 100_000  # that an argument may name
 _MANY = 1_000_000  # tensors, a bound for what does not come from a file
 _LAYERS = ("depth", "depths", "hidden_layers", "levels", "blocks", "checkerboards")  # arguments that count some
 
@@ -94,7 +95,7 @@ def _build_flow(settings: dict[str, Any], builder: Builder) -> Flow:
     for key, value in arguments.items():
         if key not in known:
             raise ValueError(f"the recipe {name} has no argument {key!r}")
-        is_shape = isinstance(value, list) and len(value) < 10 and all(type(v) is int for v in value)
+        is_shape = isinstance(value, list) and len(value) <= _MOST_COLUMNS and all(type(v) is int for v in value)
         if not (value is None or type(value) in (bool, int, float, str) or is_shape):
             raise ValueError(f"the recipe's argument {key!r} has a value of a wrong kind")
         # Each layer has a tensor at least: a depth beyond their number is damage, and would take long to build.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ParamSpec
 
 import torch
@@ -15,6 +15,7 @@ from ..bijections import (
     Bijection,
     Chain,
     LULinear,
+    OnChannels,
     Permute,
     Precondition,
     PreconditionContext,
@@ -82,14 +83,21 @@ def stack(
     components: int | None,
     standardize: bool,
     precondition: bool,
+    columns: Sequence[int] | None,
     seed: int | None,
 ) -> Flow:
     """A flow of layers (given, moved, flip, conditioner) that take turns in which half they condition on.
 
     Raises:
-        ValueError: the shape is none of vectors, a size is out of range, or the mixing is unknown.
+        ValueError: the shape is none of vectors, a size is out of range, the mixing is unknown, or `columns` are none
+            of the shape's.
     """
-    features = _features(shape)
+    width_of_rows = features = _features(shape)
+    if columns is not None:
+        columns = [int(column) for column in columns]
+        features = len(columns)
+        if not columns or len(set(columns)) < features or not set(columns) <= set(range(width_of_rows)):
+            raise ValueError(f"columns must be some of 0 to {width_of_rows - 1}, each once, got {columns}")
     depth, components = check_size("depth", depth), check_size("components", components)
     context_dim = check_size("context_dim", context_dim)
     if mixing not in mixings:
@@ -103,8 +111,10 @@ def stack(
         MLP, width=check_size("width", width), hidden_layers=check_size("hidden_layers", hidden_layers),
         activation=activation, residual=residual, context_dim=context_dim, generator=generator,
     )  # fmt: skip
-    layers: list[Bijection] = [Precondition(features, bends=True)] if precondition else []
-    layers += [Standardize(features)] if standardize else []
+    first: list[Bijection] = [Precondition(width_of_rows, bends=True)] if precondition else []
+    if columns is not None and standardize and not precondition:
+        first = [Standardize(width_of_rows)]
+    layers: list[Bijection] = [Standardize(features)] if standardize else []
     for i in range(depth):
         flip = i % 2 == 1
         if mixing == "rotation":
@@ -113,15 +123,17 @@ def stack(
             layers.append(Permute(torch.randperm(features, generator=torch.Generator().manual_seed(i), device="cpu")))
         elif i > 0 and mixing == "lu":
             layers.append(LULinear(features))
-        first, second = features // 2, features - features // 2
-        given, moved = (second, first) if flip else (first, second)
+        smaller, larger = features // 2, features - features // 2
+        given, moved = (larger, smaller) if flip else (smaller, larger)
         layers.append(layer(given, moved, flip, conditioner))
     layers.append(ActNorm(features))
-    base = GaussianMixture(features, components, generator=generator) if components else None
+    base = GaussianMixture(width_of_rows, components, generator=generator) if components else None
     embed = None
     if context_dim and (precondition or standardize):
         embed = PreconditionContext(context_dim) if precondition else StandardizeContext(context_dim)
-    return Flow(Chain(*layers), features, base, embed, context_dim=context_dim)
+    if columns is not None:
+        layers = [OnChannels(columns, Chain(*layers))]
+    return Flow(Chain(*first, *layers), width_of_rows, base, embed, context_dim=context_dim)
 
 
 def _features(shape: int | tuple[int, ...]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,7 @@ def real_nvp(
     components: int | None = None,
     standardize: bool = True,
     precondition: bool = False,
+    columns: Sequence[int] | None = None,
     seed: int | None = None,
 ) -> Flow:
     """Real NVP for vectors: affine couplings that take turns in which half they move (Dinh et al. 2016, section 3).
@@ -57,6 +58,8 @@ def real_nvp(
         standardize: shift and scale the columns (and the context's) by what `fit` measures on the training data.
         precondition: put a `Precondition` first, which bends, whitens and folds the columns (and the context's) by what
             `fit` measures: for heavy tails, counts over decades, and columns that nearly determine each other.
+        columns: the numbers of the columns that the layers move and condition on, where others know nothing of any and
+            are about normal: those are only standardised, or preconditioned. None takes all.
         seed: of the initial weights; torch's global generator when None.
 
     Returns:
@@ -78,7 +81,7 @@ def real_nvp(
     return stack(
         shape, coupling, depth=depth, width=width, hidden_layers=hidden_layers, activation=activation,
         residual=residual, mixing=mixing, context_dim=context_dim, components=components, standardize=standardize,
-        precondition=precondition, seed=seed,
+        precondition=precondition, columns=columns, seed=seed,
     )  # fmt: skip
 
 

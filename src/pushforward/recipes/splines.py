@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..bases import as_shape
 from ..bijections import Coupling, RationalQuadratic, TriangularCoupling
 from ..flow import Flow
@@ -22,6 +24,7 @@ def spline_flow(
     components: int = 0,
     standardize: bool = True,
     precondition: bool = False,
+    columns: Sequence[int] | None = None,
     seed: int | None = None,
 ) -> Flow:
     """Neural spline flow: couplings of monotone rational-quadratic splines (Durkan et al. 2019, arXiv 1906.04032).
@@ -39,6 +42,8 @@ def spline_flow(
         standardize: shift and scale the columns (and the context's) by what `fit` measures on the training data.
         precondition: put a `Precondition` first, which bends, whitens and folds the columns (and the context's) by what
             `fit` measures: for heavy tails, counts over decades, and columns that nearly determine each other.
+        columns: the numbers of the columns that the layers move and condition on, where others know nothing of any and
+            are about normal: those are only standardised, or preconditioned. None takes all.
         seed: of the initial weights; torch's global generator when None.
 
     Returns:
@@ -59,7 +64,7 @@ def spline_flow(
 
     return stack(
         shape, coupling, depth=depth, width=width, hidden_layers=hidden_layers, mixing=mixing, context_dim=context_dim,
-        components=components, standardize=standardize, precondition=precondition, seed=seed,
+        components=components, standardize=standardize, precondition=precondition, columns=columns, seed=seed,
     )  # fmt: skip
 
 
@@ -77,6 +82,7 @@ def triangular_spline_flow(
     components: int = 0,
     standardize: bool = True,
     precondition: bool = False,
+    columns: Sequence[int] | None = None,
     seed: int | None = None,
 ) -> Flow:
     """Few layers that move every column: one half by splines of its own, the other by splines conditioned on the first.
@@ -100,6 +106,8 @@ def triangular_spline_flow(
         standardize: shift and scale the columns (and the context's) by what `fit` measures on the training data.
         precondition: put a `Precondition` first, which bends, whitens and folds the columns (and the context's) by what
             `fit` measures: for heavy tails, counts over decades, and columns that nearly determine each other.
+        columns: the numbers of the columns that the layers move and condition on, where others know nothing of any and
+            are about normal: those are only standardised, or preconditioned. None takes all.
         seed: of the initial weights; torch's global generator when None.
 
     Returns:
@@ -125,5 +133,5 @@ def triangular_spline_flow(
     return stack(
         shape, coupling, depth=depth, width=width, hidden_layers=hidden_layers, mixing=mixing,
         mixings=(*MIXINGS, "rotation"), context_dim=context_dim, components=components, standardize=standardize,
-        precondition=precondition, seed=seed,
+        precondition=precondition, columns=columns, seed=seed,
     )  # fmt: skip

@@ -16,6 +16,7 @@ from ..flow import Flow
 from ..mixture import Ensemble
 from . import auto
 from .data import as_rows, check_no_table, count_rows, draws, held_out
+from .dependence import dependent_columns
 from .loop import train
 from .objective import Batch
 from .progress import Epoch, Fit, reporter
@@ -142,9 +143,9 @@ class _Chosen:
         self.features, self.context_dim = _widths(rows, self.seed)
         count = count_rows(rows.data)
         self.count = None if count == auto.UNLIMITED else count
-        self.choice = auto.choose(
-            self.count, self.features, recipe=recipe, context_dim=self.context_dim, seconds=self.seconds
-        )
+        self.columns = self._dependent()
+        seen = self.features if self.columns is None else len(self.columns)
+        self.choice = auto.choose(self.count, seen, recipe=recipe, context_dim=self.context_dim, seconds=self.seconds)
 
     def fit(self, stack: bool | None) -> Fit:
         """Trains the flow, further members in time left over, and mixes simple densities with them."""
@@ -170,6 +171,8 @@ class _Chosen:
     def _train(self, density: Density, reserved: float) -> Fit:
         """One training, in what is left of the time."""
         settings = dict(self.settings)
+        if self.columns is not None:  # `train` would take the rule for rows of all columns
+            settings = {k: v for k, v in self.choice.training.items() if k != "steps"} | settings
         if self.seconds is not None:  # building and simple densities count
             settings["seconds"] = max(self.seconds - self._elapsed() - reserved, 1e-3)
         return _exhausted(density, self.rows, settings, self.progress)
@@ -222,7 +225,15 @@ class _Chosen:
 
     def _build(self, k: int) -> Flow:
         """The k-th flow."""
-        return self.choice.build(self.features, context_dim=self.context_dim, seed=self.seed + 1000 * k)
+        return self.choice.build(
+            self.features, context_dim=self.context_dim, columns=self.columns, seed=self.seed + 1000 * k
+        )
+
+    def _dependent(self) -> list[int] | None:
+        """The columns that a flow must look at; None for all, as where they depend on a context."""
+        if self.context_dim or draws(self.rows.data) or self.rows.weights is not None:
+            return None
+        return dependent_columns(torch.as_tensor(self.rows.data))
 
     def _elapsed(self) -> float:
         return time.perf_counter() - self.began

@@ -1,0 +1,80 @@
+"""Which columns of numbers know nothing of any other, so that a flow need not look at them."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..bijections import Precondition
+
+_LEAST_COLUMNS, _LEAST_ROWS = 8, 1_000  # fewer: a flow is not disturbed by a column, or chance looks like dependence
+_ROWS = 2**14  # that are looked at
+_FREQUENCIES = 4
+_CHANCE = 1e-3  # how likely one of all statistics of independent columns is to be called large
+_WORTH = 0.25  # of the columns, that must stand apart
+
+
+@torch.no_grad()
+def dependent_columns(x: Tensor) -> list[int] | None:
+    """The columns that depend on others, or are not normal, once rows are preconditioned as a flow does it.
+
+    Each is compared with each other, and with the product of each two, by the correlations of cos(k pi F), k = 1 to 4,
+    where F is the share of rows below: they are bounded, and see curves and scales as well as lines.
+
+    Args:
+        x: (N, D), finite.
+
+    Returns:
+        the numbers of these columns; None where they are all, or nearly all, or where rows or columns are too few.
+    """
+    count, features = x.shape
+    if features < _LEAST_COLUMNS or count < _LEAST_ROWS or bool((x == x[0]).all(0).any()):
+        return None
+    layer = Precondition(features, bends=True).double().to(x.device)
+    z = layer.initialize(x.double())
+    z = z[torch.linspace(0, count - 1, min(count, _ROWS)).long().to(z.device)]
+    waves = _waves(z)
+    bound = _bound(len(z), (features * _FREQUENCIES) ** 2 / 2 + features**3 / 2)
+    is_dependent = _is_not_normal(z)
+    for k in range(_FREQUENCIES):
+        correlation = waves[k].mT @ waves.movedim(0, 1).flatten(1) / len(z)  # (D, K D)
+        pairs = correlation.view(features, _FREQUENCIES, features).abs().amax(1)
+        is_dependent |= (pairs.fill_diagonal_(0.0) > bound).any(1)
+    first = waves[0]
+    for a in range(features - 1):  # products of each two, with each third
+        products = first[:, a : a + 1] * first[:, a + 1 :]
+        triples = (products.mT @ first).abs() / len(z) > bound  # (D - a - 1, D)
+        triples[:, a] = False
+        triples[:, a + 1 :].fill_diagonal_(False)
+        is_dependent |= triples.any(0)
+        is_dependent[a] |= bool(triples.any())
+        is_dependent[a + 1 :] |= triples.any(1)
+    columns = is_dependent.nonzero()[:, 0].tolist()
+    return columns if 0 < len(columns) <= (1 - _WORTH) * features else None
+
+
+def _waves(z: Tensor) -> Tensor:
+    """sqrt(2) cos(k pi F) of each number, (K, N, D): z (N, D)."""
+    share = (z.argsort(0).argsort(0) + 0.5) / len(z)
+    k = torch.arange(1, _FREQUENCIES + 1, device=z.device)[:, None, None]
+    return math.sqrt(2) * torch.cos(k * math.pi * share)
+
+
+def _bound(rows: int, statistics: float) -> float:
+    """What the largest of so many correlations of independent columns exceeds with the probability `_CHANCE`."""
+    level = torch.tensor(0.5 * _CHANCE / statistics, dtype=torch.float64)
+    return -float(torch.special.ndtri(level)) / math.sqrt(rows)
+
+
+def _is_not_normal(z: Tensor) -> Tensor:
+    """Whether the distribution of a column of z (N, D) is far from the standard normal: (D,).
+
+    By the statistic of Kolmogorov and Smirnov, whose bound is that of Massart (1990).
+    """
+    count, features = z.shape
+    below = torch.special.ndtr(z.sort(0).values)
+    share = torch.arange(count + 1, device=z.device)[:, None] / count
+    distance = torch.maximum((share[1:] - below).amax(0), (below - share[:-1]).amax(0))
+    return distance > math.sqrt(math.log(2 * features / _CHANCE) / (2 * count))
