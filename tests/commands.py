@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from pushforward import cli
 
-TINY = ["--steps", "20", "--depth", "2", "--width", "8", "--progress", "none"]
+TINY = ["--no-stack", "--steps", "20", "--depth", "2", "--width", "8", "--progress", "none"]
 
 
 def run(*args: Any) -> Result:

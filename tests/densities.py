@@ -262,7 +262,7 @@ def wide(rng: np.random.Generator, n: int, mean: float, spread: float) -> tuple[
 
 def table(**settings: Any) -> pf.Density:
     training = {"steps": 60, "depth": 2, "width": 16, "progress": "none"}
-    return pf.fit_table(table_rows(1500, 0), **(training | settings))
+    return pf.fit_table(table_rows(1500, 0), **(training | settings), stack=False)
 
 
 def inside(**settings: Any) -> pf.Density:

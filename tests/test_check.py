@@ -293,8 +293,8 @@ def test_a_constant_column_is_told_and_the_others_are_compared() -> None:
 def test_a_constant_column_of_a_table_leaves_the_others_to_be_compared(constant: list) -> None:
     rng = RNG(0)
     rows = {"same": constant * 800, "v": rng.normal(size=800), "w": rng.normal(size=800) + 5}
-    density = pf.fit_table(rows, steps=60, depth=2, width=8, progress="none")
-    smaller = pf.fit_table({"v": rows["v"], "w": rows["w"]}, steps=60, depth=2, width=8, progress="none")
+    density = pf.fit_table(rows, steps=60, depth=2, width=8, progress="none", stack=False)
+    smaller = pf.fit_table({"v": rows["v"], "w": rows["w"]}, steps=60, depth=2, width=8, progress="none", stack=False)
     new = {"same": constant * 800, "v": rng.normal(size=800), "w": rng.normal(size=800) + 5}
     section, other = (check(d, new, rows, questions=["ranking"])["likelihood"] for d in (density, smaller))
     assert section.verdict == other.verdict == GOOD
@@ -505,7 +505,7 @@ def test_a_fitted_table_is_judged_as_a_flow_is() -> None:
     table = pa.table(rows)
     train, test = table.slice(0, 1200), table.slice(1200)
     for given in ([], ["colour", "size"]):
-        density = pf.fit_table(train, given=given, steps=150, progress="none")
+        density = pf.fit_table(train, given=given, steps=150, progress="none", stack=False)
         report = check(density, test, train)
         assert report["exactness"].verdict == "good"
         assert "bad" not in report.verdicts.values(), report.text()
@@ -513,7 +513,7 @@ def test_a_fitted_table_is_judged_as_a_flow_is() -> None:
         assert likelihood["mean"] == pytest.approx(float(density.log_prob(test).mean()))
         assert abs(likelihood["baselines"]["gaussian"]["gain"]) < 1  # both in the units that the rows decide
     halved = train.set_column(1, "size", pa.array(0.5 * size[:1200]))
-    other = check(pf.fit_table(halved, steps=150, progress="none"), test, train)
+    other = check(pf.fit_table(halved, steps=150, progress="none", stack=False), test, train)
     assert other.verdicts["probabilities"] == other.verdicts["samples"] == "bad"
 
 
@@ -528,7 +528,7 @@ def test_a_csv_with_missing_words_and_rare_ones_is_judged(tmp_path: Path) -> Non
     train = read_table(path)
     path.write_text("\n".join(["word,size", *lines[1000:], "new,0.5", "newer,0.1"]) + "\n")
     test = read_table(path)
-    density = pf.fit_table(train, steps=200, depth=2, width=16, progress="none")
+    density = pf.fit_table(train, steps=200, depth=2, width=16, progress="none", stack=False)
     assert density.schema["word"].missing
     with pytest.warns(UserWarning, match="a category never seen"):
         report = check(density, test, train)
@@ -545,7 +545,7 @@ def test_a_csv_with_missing_words_and_rare_ones_is_judged(tmp_path: Path) -> Non
 
 def test_a_lack_of_scikit_learn_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = {"v": normal(400, 1)[:, 0], "w": np.array(["a", "b"] * 200)}
-    density = pf.fit_table(rows, steps=20, depth=2, width=8, progress="none")
+    density = pf.fit_table(rows, steps=20, depth=2, width=8, progress="none", stack=False)
     for name in ("sklearn", "sklearn.exceptions", "sklearn.mixture"):
         monkeypatch.setitem(sys.modules, name, None)
     section = check(density, rows, rows, questions=["ranking"])["likelihood"]
@@ -557,7 +557,7 @@ def test_baselines_of_rounded_numbers_count_as_the_model_does() -> None:
     values = np.where(rng.random(3000) < 0.8, np.round(rng.normal(50, 20, 3000)), np.round(rng.normal(50, 20, 3000), 2))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        density = pf.fit_table({"v": values[:2000]}, steps=300, progress="none")
+        density = pf.fit_table({"v": values[:2000]}, steps=300, progress="none", stack=False)
         report = check(density, {"v": values[2000:]}, {"v": values[:2000]}, questions=DENSITY)
     # A Gaussian is the truth, but for the rounding: the model cannot be far above it if they are in one unit.
     assert abs(report["likelihood"].figures["baselines"]["gaussian"]["gain"]) < 0.15

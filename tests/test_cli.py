@@ -25,7 +25,7 @@ from pushforward.recipes import RECIPES
 from pushforward.toys import TOYS
 from pushforward.training.settings import TrainSettings
 
-NO_MODEL_ARGUMENT = {"context_dim", "standardize", "precondition", "seed"}
+NO_MODEL_ARGUMENT = {"context_dim", "standardize", "precondition", "seed", "columns"}
 NO_OPTIONS = {"objective", "metric", "optimizer", "seed", "check"}
 
 
@@ -180,10 +180,10 @@ def test_fit_says_which_is_better(tmp_path: Path) -> None:
     assert figures["test_log_density"] > figures["gaussian_log_density"] + 0.5
     np.save(tmp_path / "six.npy", rng.normal(size=(1000, 6)) @ rng.normal(size=(6, 6)))
     args = ["fit", tmp_path / "six.npy", "--out", tmp_path / "m.safetensors", *TINY, "--lr", 1]
-    figures = good(*args, "--steps", 3, "--ema", 0, "--no-stack")
+    figures = good(*args, "--steps", 3, "--ema", 0)
     assert figures["gain"] < 0
     assert "behind" in figures["answers"]["ranking"]["why"]
-    stacked = good(*args, "--steps", 3, "--ema", 0)
+    stacked = good(*args, "--steps", 3, "--ema", 0, "--stack")
     assert stacked["gain"] > -0.1
     assert sum(stacked["stack"].values()) == pytest.approx(1)
     assert stacked["stack"]["flow"] < 0.5

@@ -38,7 +38,7 @@ def flow(seed: int) -> pf.Flow:
 
 def table(folder: Path, name: str, given: tuple[str, ...] = (), seed: int = 0) -> pf.TableDensity:
     data = pf.io.tables.read_table(folder / name)
-    return pf.fit_table(data, given=given, steps=5, depth=2, width=8, seed=seed, progress="none")
+    return pf.fit_table(data, given=given, steps=5, depth=2, width=8, seed=seed, progress="none", stack=False)
 
 
 MODELS: dict[str, tuple[str, Callable[[Path], pf.Density]]] = {

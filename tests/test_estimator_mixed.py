@@ -56,12 +56,12 @@ def dtypes(table: Any) -> Any:
 
 
 def small(**settings: Any) -> pf.FlowDensity:
-    return pf.FlowDensity(**{"depth": 2, "width": 8, "steps": 20, "random_state": 0} | settings)
+    return pf.FlowDensity(**{"depth": 2, "width": 8, "steps": 20, "stack": False, "random_state": 0} | settings)
 
 
 @pytest.fixture(scope="module")
 def fitted() -> pf.FlowDensity:
-    return small(steps=200).fit(people(600))
+    return small(steps=200, stack=None).fit(people(600))
 
 
 # Fitting and sampling

@@ -195,7 +195,7 @@ class Parity(Plain):
 @pytest.mark.usefixtures("registered")
 def test_a_kind_is_a_class_and_a_line(tmp_path: Path) -> None:
     rows = {"n": np.arange(400) % 10, "x": np.random.default_rng(0).normal(size=400)}
-    density = pf.fit_table(rows, kinds={"n": "parity"}, steps=5, depth=2, width=8, progress="none")
+    density = pf.fit_table(rows, kinds={"n": "parity"}, steps=5, depth=2, width=8, progress="none", stack=False)
     assert density.schema["n"].kind == "parity"
     assert "parity" in density.schema.describe()
     assert torch.isfinite(density.log_prob(rows)).all()
@@ -245,9 +245,9 @@ def test_wrappers_stand_around_kinds(fitted: pf.TableDensity) -> None:
 def test_the_figure_of_the_fit_is_that_of_before_the_base_was_widened(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = {"x": np.random.default_rng(0).standard_t(3, 400), "y": np.random.default_rng(1).normal(size=400)}
     settings: dict[str, Any] = {"steps": 60, "depth": 2, "width": 16, "progress": "none"}
-    widened = pf.fit_table(rows, **settings)
+    widened = pf.fit_table(rows, **settings, stack=False)
     monkeypatch.setattr("pushforward.tables.fit.widen", lambda *args: None)
-    plain = pf.fit_table(rows, **settings)
+    plain = pf.fit_table(rows, **settings, stack=False)
     assert widened.training_summary is not None
     assert plain.training_summary is not None
     assert widened.training_summary["best_val_nll"] == plain.training_summary["best_val_nll"]

@@ -33,7 +33,7 @@ with tempfile.TemporaryDirectory() as folder:
         assert flow.sample(7).shape == (7, 2)
     pf.fit(pf.Ensemble([pf.real_nvp(2, depth=2, width=8, seed=k) for k in range(2)]), x, steps=20, progress="none")
     table = {{"size": x[:, 0].numpy(), "colour": ["red", "blue"] * 250}}
-    density = pf.fit_table(table, steps=20, depth=1, width=8, progress="none")
+    density = pf.fit_table(table, steps=20, depth=1, width=8, progress="none", stack=False)
     assert torch.isfinite(density.log_prob(table)).all()
 scores = []
 for name in {NAMES}:

@@ -37,7 +37,7 @@ def bills(n: int, seed: int) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def density() -> Any:
     with pytest.warns(UserWarning, match="rounded values"):
-        return pf.fit_table(bills(4000, 0), steps=300, progress="none")
+        return pf.fit_table(bills(4000, 0), steps=300, progress="none", stack=False)
 
 
 def test_sums_and_differences_are_found_and_told() -> None:
@@ -53,7 +53,7 @@ def test_sums_and_differences_are_found_and_told() -> None:
 def test_a_plain_sum_is_constant_in_its_rest_and_a_row_without_it_unlikely() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.integers(0, 500, 2000), rng.integers(0, 90, 2000)
-    density = pf.fit_table({"a": a, "b": b, "sum": a + b + 7}, steps=20, progress="none")
+    density = pf.fit_table({"a": a, "b": b, "sum": a + b + 7}, steps=20, progress="none", stack=False)
     assert "= a + b + 7" in density.schema["sum"].describe()
     rows = {k: v.to_numpy() for k, v in zip("abs", density.sample(500, generator=1).columns, strict=True)}
     assert (rows["a"] + rows["b"] + 7 == rows["s"]).all()
@@ -101,7 +101,7 @@ def test_samples_keep_to_it_and_cells_come_back(density: Any) -> None:
 def test_a_sum_beyond_the_bounds_of_its_column_is_drawn_again() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.integers(0, 300, 2000), rng.integers(0, 300, 2000)
-    density = pf.fit_table({"sum": a + b, "a": a, "b": b}, steps=100, progress="none")
+    density = pf.fit_table({"sum": a + b, "a": a, "b": b}, steps=100, progress="none", stack=False)
     assert dict(density.schema["b"].summands) == {"sum": 1, "a": -1}
     drawn = {
         name: column.to_numpy() for name, column in zip("sab", density.sample(2000, generator=0).columns, strict=True)
@@ -115,7 +115,7 @@ def test_a_sum_beyond_the_bounds_of_its_column_is_drawn_again() -> None:
 def test_it_is_worth_what_the_cells_are_worth(density: Any) -> None:
     held = bills(1000, 2)
     plain = pf.fit_table(
-        bills(4000, 0), kinds={"total": "quantised", "free": "integer"}, steps=300, progress="none"
+        bills(4000, 0), kinds={"total": "quantised", "free": "integer"}, steps=300, progress="none", stack=False
     )  # fmt: skip
     gain = float((density.log_prob(held) - plain.log_prob(held)).mean())
     assert gain > 3  # total is one of three, not of some hundred, and so is free
@@ -127,7 +127,7 @@ def test_it_is_worth_what_the_cells_are_worth(density: Any) -> None:
 @pytest.mark.slow
 def test_given_columns_are_parts_but_have_no_rest(tmp_path: Path) -> None:
     table = bills(3000, 0)
-    density = pf.fit_table(table, given=["fare", "seats", "free"], steps=50, progress="none")
+    density = pf.fit_table(table, given=["fare", "seats", "free"], steps=50, progress="none", stack=False)
     given = {k: table[k][:200] for k in ("fare", "seats", "free")}
     drawn = density.sample(1, given, generator=0)
     np.testing.assert_array_equal(drawn.column("free").to_numpy(), given["free"])

@@ -158,21 +158,21 @@ def test_a_folder_is_learned_without_being_held(tmp_path: Path, monkeypatch: pyt
     assert "rare" not in file.sample(500, 1).column("kind").texts
     monkeypatch.setattr(TableFile, "read", lambda self: pytest.fail("the whole file was read"))
     settings: dict[str, Any] = {"steps": 300, "depth": 2, "width": 16, "progress": "none", "seed": 0}
-    density = pf.fit_table(file, memory_rows=20_000, **settings)
+    density = pf.fit_table(file, memory_rows=20_000, **settings, stack=False)
     assert "rare" in density.schema["kind"].categories
     assert density.schema["count"].missing
     assert torch.isfinite(density.log_prob(rare)).all()
     assert density.training_summary is not None
     assert density.training_summary["rows"] + density.training_summary["val_rows"] == 30_002
     test = rows(3000, 77)
-    held = pf.fit_table(pa.concat_tables([rows(10_000, i) for i in range(3)]), **settings)
+    held = pf.fit_table(pa.concat_tables([rows(10_000, i) for i in range(3)]), **settings, stack=False)
     assert abs(float(density.log_prob(test).mean() - held.log_prob(test).mean())) < 0.1
     assert abs(density.training_summary["best_val_nll"] + float(density.log_prob(test).mean())) < 0.2
 
 
 def test_epochs_are_passes_over_the_whole_file(tmp_path: Path) -> None:
     file = open_table(folder(tmp_path / "f", 6000))
-    density = pf.fit_table(file, memory_rows=100, epochs=2, batch=500, depth=2, width=8, progress="none")
+    density = pf.fit_table(file, memory_rows=100, epochs=2, batch=500, depth=2, width=8, progress="none", stack=False)
     assert density.training_summary is not None
     assert density.training_summary["flow"]["steps"] == 22  # of 5,400 rows, 2 times
     with pytest.raises(ValueError, match="weights need a table in memory"):
@@ -183,8 +183,10 @@ def test_epochs_are_passes_over_the_whole_file(tmp_path: Path) -> None:
 def test_a_small_file_is_simply_read(tmp_path: Path) -> None:
     path = folder(tmp_path / "f", 300)
     settings: dict[str, Any] = {"steps": 5, "depth": 2, "width": 8, "progress": "none"}
-    streamed = pf.fit_table(open_table(path), **settings)
-    assert torch.equal(streamed.log_prob(rows(50)), pf.fit_table(read_table(path), **settings).log_prob(rows(50)))
+    streamed = pf.fit_table(open_table(path), **settings, stack=False)
+    assert torch.equal(
+        streamed.log_prob(rows(50)), pf.fit_table(read_table(path), **settings, stack=False).log_prob(rows(50))
+    )
 
 
 def test_bad_rows_are_dropped_and_counted(tmp_path: Path) -> None:

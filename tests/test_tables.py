@@ -737,6 +737,6 @@ def test_dates_as_pandas_and_javascript_write_them_into_json(end: str, tmp_path:
     days = [f"2024-{1 + i // 28 % 12:02}-{1 + i % 28:02}T00:00:00{end}" for i in range(300)]
     schema = pf.infer_schema({"when": days, "x": np.random.default_rng(0).normal(size=300)})
     assert schema["when"].kind == "date"
-    density = pf.fit_table({"when": days, "x": np.arange(300.0) % 17}, steps=2, progress="none")
+    density = pf.fit_table({"when": days, "x": np.arange(300.0) % 17}, steps=2, progress="none", stack=False)
     drawn = density.sample(20, generator=0)["when"].to_pylist()
     assert all(len(text) == len(days[0]) and text.endswith(f"T00:00:00{end}") for text in drawn)

@@ -83,7 +83,7 @@ def test_the_schema_of_the_synthetic_table() -> None:
 
 @pytest.fixture(scope="module")
 def small() -> TableDensity:
-    return pf.fit_table(synthetic(2000, 0)[0], kinds=KINDS, steps=150, depth=4, width=32, progress="none")
+    return pf.fit_table(synthetic(2000, 0)[0], kinds=KINDS, steps=150, depth=4, width=32, progress="none", stack=False)
 
 
 def test_a_short_training_comes_near_the_truth(small: TableDensity) -> None:
@@ -98,7 +98,7 @@ def test_a_short_training_comes_near_the_truth(small: TableDensity) -> None:
 @pytest.mark.slow
 def test_the_truth_is_reached() -> None:
     rows, _ = synthetic(20_000, 0)
-    density = pf.fit_table(rows, kinds=KINDS, steps=3000, progress="none")
+    density = pf.fit_table(rows, kinds=KINDS, steps=3000, progress="none", stack=False)
     test, truth = synthetic(20_000, 1)
     gap = float(truth.mean() - density.log_prob(test, draws=16).mean())
     assert -0.03 < gap < 0.05
@@ -133,7 +133,7 @@ def test_mass_and_integral_are_one() -> None:
     flag = rng.choice(["a", "b"], n, p=[0.7, 0.3])
     value = np.where(rng.random(n) < 0.4, 0.0, np.where(flag == "a", 0.0, 3.0) + rng.normal(size=n))
     value = np.where(rng.random(n) < 0.1, np.nan, value)
-    density = pf.fit_table({"flag": flag, "value": value}, steps=60, depth=2, width=16, progress="none")
+    density = pf.fit_table({"flag": flag, "value": value}, steps=60, depth=2, width=16, progress="none", stack=False)
     assert density.schema["value"].atoms == (0.0,)
     grid = np.linspace(-15, 18, 20_001)
     grid = grid[grid != 0]
@@ -147,7 +147,7 @@ def test_mass_and_integral_are_one() -> None:
 
 def test_the_mass_of_integers_is_one() -> None:
     rng = np.random.default_rng(0)
-    density = pf.fit_table({"count": rng.poisson(40, 2000)}, steps=100, progress="none")
+    density = pf.fit_table({"count": rng.poisson(40, 2000)}, steps=100, progress="none", stack=False)
     assert density.schema["count"].kind == "integer"
     total = density.log_prob({"count": np.arange(0, 140)}, draws=64).exp().sum()
     assert abs(float(total) - 1) < 1e-2
@@ -334,7 +334,7 @@ def test_the_global_generator_is_left_alone(wide: TableDensity) -> None:
     before, legacy = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[index]
     wide.sample(10, generator=0)
     wide.log_prob(frame())
-    pf.fit_table({"a": np.arange(30) % 7 + 0.123 * np.arange(30)}, steps=3, progress="none")
+    pf.fit_table({"a": np.arange(30) % 7 + 0.123 * np.arange(30)}, steps=3, progress="none", stack=False)
     assert torch.equal(torch.get_rng_state(), before)
     assert (np.random.get_state()[1] == legacy).all()  # type: ignore[index]
 
@@ -343,7 +343,7 @@ def test_the_global_generator_is_left_alone(wide: TableDensity) -> None:
 def test_conditional_densities(tmp_path: Path) -> None:
     rows, truth = synthetic(2000, 0)
     given = ["colour", "size", "share"]
-    density = pf.fit_table(rows, given=given, steps=150, depth=4, width=32, progress="none")
+    density = pf.fit_table(rows, given=given, steps=150, depth=4, width=32, progress="none", stack=False)
     assert density.targets == ["count", "tip"]
     log_prob = density.log_prob(rows)
     assert log_prob.shape == (2000,)
@@ -497,7 +497,7 @@ BAD: dict[str, tuple[Any, dict[str, Any], str]] = {
 def test_bad_input_gets_one_clear_line(name: str) -> None:
     table, kinds, message = BAD[name]
     with pytest.raises(ValueError, match=message) as caught:
-        pf.fit_table(table, kinds=kinds, steps=1, progress="none")
+        pf.fit_table(table, kinds=kinds, steps=1, progress="none", stack=False)
     assert "\n" not in str(caught.value)
 
 
@@ -512,7 +512,7 @@ def test_duplicate_names_and_bad_arguments() -> None:
         ({"weights": -np.ones(40)}, "not negative"), ({"val_fraction": 2.0}, "val_fraction"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
-            pf.fit_table(rows, **({"steps": 1, "progress": "none"} | arguments))  # type: ignore[arg-type]
+            pf.fit_table(rows, **({"steps": 1, "progress": "none"} | arguments), stack=False)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="unknown kind"):
         request_of(())
 
@@ -532,7 +532,7 @@ def test_what_a_csv_holds(tmp_path: Path) -> None:
     assert schema["x"].missing
     assert schema["word"].missing
     with pytest.warns(UserWarning, match="'id' is left out"):
-        density = pf.fit_table(read_table(path), kinds={"code": "category"}, steps=3, progress="none")
+        density = pf.fit_table(read_table(path), kinds={"code": "category"}, steps=3, progress="none", stack=False)
     drawn = density.sample(20, generator=0)
     assert [str(t) for t in drawn.schema.types] == ["int64", "double", "timestamp[s]", "bool", "string", "string"]
     assert torch.isfinite(density.log_prob(read_table(path))).all()
@@ -554,7 +554,7 @@ def test_dates_of_a_csv_come_back_as_dates(tmp_path: Path) -> None:
     days = [f"2024-03-{1 + i % 28:02d}" for i in range(300)]
     lines = [f"{day},{i % 7}.5" for i, day in enumerate(days)]
     (tmp_path / "days.csv").write_text("\n".join(["day,x", *lines]) + "\n")
-    density = pf.fit_table(read_table(tmp_path / "days.csv"), steps=10, progress="none")
+    density = pf.fit_table(read_table(tmp_path / "days.csv"), steps=10, progress="none", stack=False)
     drawn = density.sample(50, generator=0).column("day")
     assert drawn.type == pa.date32()
     assert {str(day) for day in drawn.to_pylist()} <= set(days)
@@ -578,7 +578,7 @@ def test_many_categories_are_grouped_and_keep_their_mass() -> None:
     rng = np.random.default_rng(0)
     words = np.array([f"w{i}" for i in range(3000)])[np.minimum(rng.zipf(1.3, 20_000), 3000) - 1]
     with pytest.warns(UserWarning, match="rarest are grouped"):
-        density = pf.fit_table({"word": words}, steps=5, progress="none")
+        density = pf.fit_table({"word": words}, steps=5, progress="none", stack=False)
     column = density.schema["word"]
     assert column.own == 256
     total = density.log_prob({"word": list(column.categories)}).exp().sum()
@@ -609,7 +609,7 @@ def test_coarse_steps_sentinels_and_shares() -> None:
     assert schema["mixed"].step == pytest.approx(0.001)
     assert schema["sentinel"].atoms == (-999.0,)
     assert schema["share"].kind == "bounded"
-    density = pf.fit_table({"mixed": mixed}, schema=None, steps=60, progress="none")
+    density = pf.fit_table({"mixed": mixed}, schema=None, steps=60, progress="none", stack=False)
     drawn = density.sample(4000, generator=0)["mixed"].to_numpy()
     assert abs((drawn == np.round(drawn)).mean() - 0.9) < 0.03
     assert np.allclose(drawn, np.round(drawn, 3))
@@ -635,7 +635,7 @@ def test_steps_and_bounds_that_a_person_would_not_see_are_not_found() -> None:
     assert schema["magnitude"].atoms == (99.0,)
     assert schema["shares"].kind == "bounded"
     assert 1.0 in schema["shares"].atoms
-    density = pf.fit_table(table, schema=schema, steps=2, progress="none")
+    density = pf.fit_table(table, schema=schema, steps=2, progress="none", stack=False)
     assert torch.isfinite(density.log_prob(table)).all()
 
 
@@ -650,7 +650,7 @@ def test_the_step_of_scaled_values_is_found_among_others() -> None:
     assert column.step is None
     on = column.coarse.holds(level)
     assert 0.97 < on.mean() < 0.99
-    density = pf.fit_table({"level": level}, steps=30, progress="none")
+    density = pf.fit_table({"level": level}, steps=30, progress="none", stack=False)
     drawn = density.sample(2000, generator=0)["level"].to_numpy()
     assert abs(density.schema["level"].coarse.holds(drawn).mean() - on.mean()) < 0.02
 
@@ -720,14 +720,14 @@ def test_samples_stay_near_what_was_seen_and_outliers_are_scored() -> None:
 def test_arrays_small_tables_and_weights() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 2)) * [1, 1e6] + [0, 1e8]
-    density = pf.fit_table(x, steps=10, progress="none")
+    density = pf.fit_table(x, steps=10, progress="none", stack=False)
     assert density.sample(4, generator=0).column_names == ["x0", "x1"]
     assert torch.isfinite(density.log_prob(torch.from_numpy(x))).all()
-    tiny = pf.fit_table({"a": [0.1, 0.7], "b": ["u", "v"]}, steps=3, progress="none")
+    tiny = pf.fit_table({"a": [0.1, 0.7], "b": ["u", "v"]}, steps=3, progress="none", stack=False)
     assert torch.isfinite(tiny.log_prob({"a": [0.3], "b": ["u"]})).all()
     weights = np.where(np.arange(400) % 2, 1.0, 0.0)
     words = np.array(["even", "odd"])[np.arange(400) % 2]
-    heavy = pf.fit_table({"w": words}, weights=weights, steps=3, progress="none")
+    heavy = pf.fit_table({"w": words}, weights=weights, steps=3, progress="none", stack=False)
     assert float(heavy.log_prob({"w": ["odd"]})) > math.log(0.98)
     names = Frame(read(x).rename(["a", "b"]).columns, named=False)
     assert torch.equal(density.log_prob(names), density.log_prob(x))

@@ -70,11 +70,11 @@ def test_a_table_names_numbers_that_others_determine() -> None:
     a, b = rng.normal(size=(2, 200))
     table = {"a": a, "b": b, "total": a + b, "colour": rng.choice(["u", "v"], 200), "age": rng.integers(0, 90, 200)}
     with pytest.warns(UserWarning, match=r"without bound: 'total' is a linear function of 'a', 'b'") as caught:
-        pf.fit_table(table, steps=1, progress="none")
+        pf.fit_table(table, steps=1, progress="none", stack=False)
     assert len(caught) == 1
-    pf.fit_table(table, steps=1, progress="none", check=False)
+    pf.fit_table(table, steps=1, progress="none", check=False, stack=False)
     del table["total"]
-    pf.fit_table(table, steps=1, progress="none")
+    pf.fit_table(table, steps=1, progress="none", stack=False)
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])

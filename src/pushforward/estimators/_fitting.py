@@ -17,8 +17,9 @@ from ..io.frames import Frame
 from ..mixture import Ensemble
 from ..tables import TableDensity, fit_table, infer_schema
 from ..training import Fit, fit
-from ..training.auto import choose, steps_for
+from ..training.auto import Choice, choose, steps_for
 from ..training.data import needs_float64
+from ..training.dependence import dependent_columns
 from ..training.settings import LENGTHS, TrainSettings, check_settings
 from ..training.stack import FEW_ROWS, STACK_FRACTION, Stack
 from ..training.unbounded import warn_of_unbounded
@@ -83,11 +84,12 @@ def fit_numbers(
     rows = WeightedRows(rows.x[:, varying], rows.context, rows.weights)
     names = [columns.own_names[i] for i in varying]
     seed = seed_of(estimator.random_state)
-    flows = _flows(estimator, rows, members if varying else 0, seed, fresh, names)
+    choice = _choice(estimator, rows, fresh) if varying else None
+    flows = [] if choice is None else _flows(estimator, choice, rows, members, seed, fresh, names)
     inner = None if not flows else flows[0] if len(flows) == 1 else Ensemble(flows)
     record = None
-    if inner is not None:
-        record = _train(inner, rows, names if fresh else None, seed, estimator, settings)
+    if inner is not None and choice is not None:
+        record = _train(inner, choice, rows, names if fresh else None, seed, estimator, settings)
         inner = record.density
     adopt(estimator, inner, columns, given, flows=flows, constants=constants, record=record)
 
@@ -211,9 +213,25 @@ def checked_members(members: Any) -> int:
     return members
 
 
+def _choice(estimator: FlowDensity, rows: WeightedRows, fresh: bool) -> Choice:
+    """Which flow for the rows, and how to train it; one that goes on looks at the columns that it looked at.
+
+    Raises:
+        ValueError: no such recipe.
+    """
+    context_dim = 0 if rows.context is None else rows.context.shape[1]
+    if fresh:
+        plain = rows.context is None and np.ptp(rows.weights) == 0
+        columns = dependent_columns(torch.from_numpy(rows.x)) if plain else None
+    else:
+        columns = (estimator.flows_[0].recipe or {}).get("arguments", {}).get("columns")
+    return choose(len(rows), rows.x.shape[1], recipe=estimator.recipe, context_dim=context_dim, columns=columns)
+
+
 def _flows(
-    estimator: FlowDensity, rows: WeightedRows, members: int, seed: int, fresh: bool, names: Sequence[Any]
-) -> list[Flow]:
+    estimator: FlowDensity, choice: Choice, rows: WeightedRows, members: int, seed: int, fresh: bool,
+    names: Sequence[Any],
+) -> list[Flow]:  # fmt: skip
     """New flows for the rows, or copies of the old ones, so that an interrupted training leaves those as they were.
 
     Raises:
@@ -226,7 +244,6 @@ def _flows(
     flows = []
     for k in range(members):
         features, context_dim = rows.x.shape[1], 0 if rows.context is None else rows.context.shape[1]
-        choice = choose(len(rows), features, recipe=estimator.recipe, context_dim=context_dim)
         size = {"depth": estimator.depth, "width": estimator.width}
         flow = choice.build(features, context_dim=context_dim, seed=seed + 1000 * k, **size)
         flow.space = Vectors([str(name) for name in names])
@@ -235,8 +252,8 @@ def _flows(
 
 
 def _train(
-    model: Density, rows: WeightedRows, names: Sequence[Any] | None, seed: int, estimator: FlowDensity,
-    given: dict[str, Any],
+    model: Density, choice: Choice, rows: WeightedRows, names: Sequence[Any] | None, seed: int,
+    estimator: FlowDensity, given: dict[str, Any],
 ) -> Fit:  # fmt: skip
     """Trains a flow, or a mixture of them, on the rows, in float32 where that holds them, and leaves it in float64.
 
@@ -253,7 +270,7 @@ def _train(
     first = representative(rows, INITIAL_ROWS, seed)
     for member in model.members:
         member.initialize(first.x, first.context)
-    settings = {**choose(len(rows), rows.x.shape[1], recipe=estimator.recipe).training, "steps": None} | given
+    settings = {**choice.training, "steps": None} | given
     if all(settings.get(name) is None for name in LENGTHS):
         settings["steps"] = steps_for(len(rows), settings["batch"])
     if names is not None and settings["noise"] == 0:

@@ -121,6 +121,7 @@ def choose(
     recipe: str | Callable[..., Flow] = "auto",
     context_dim: int = 0,
     seconds: float | None = None,
+    columns: Sequence[int] | None = None,
 ) -> Choice:
     """What `fit`, `fit_table`, `FlowDensity` and the command line take where the user left it open.
 
@@ -134,6 +135,8 @@ def choose(
             only the rest is chosen.
         context_dim: K, the width of the context.
         seconds: the length of the training; None for one that follows the rows.
+        columns: those that the flow looks at, as `dependent_columns` finds them; None for all. A recipe that takes no
+            `columns` looks at all.
 
     Raises:
         ValueError: no such recipe; fewer than 1 row or column.
@@ -150,13 +153,14 @@ def choose(
     count = UNLIMITED if rows is None else rows
     if count < 1 or features < 1:
         raise ValueError(f"expected at least 1 row and 1 column, got {rows} and {features}")
+    features = features if columns is None else len(columns)
     if recipe == "auto":
         recipe = _look_up(RECIPE_OF, "context" if context_dim else "", count, features, None)["recipe"]
     name = recipe if isinstance(recipe, str) else ""
     size = _look_up(SIZE_OF, name, count, features, seconds)
     if "components" in size:  # one for so many rows
         size["components"] = count // size["components"]
-    size["precondition"] = True
+    size |= {"precondition": True, "columns": columns}
     training = settings(name, count, features, seconds)
     steps = {"steps": steps_for(count, training["batch"])} if seconds is None else {}
     return Choice(recipe, size, {**training, **steps})

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..bijections import Precondition
 
 _LEAST_COLUMNS, _LEAST_ROWS = 8, 1_000  # fewer: a flow is not disturbed by a column, or chance looks like dependence
-_ROWS = 2**14  # that are looked at
+_ROWS, _WORK = 2**14, 2**33  # rows that are looked at; rows times triples of columns
 _FREQUENCIES = 4
 _CHANCE = 1e-3  # how likely one of all statistics of independent columns is to be called large
 _WORTH = 0.25  # of the columns, that must stand apart
@@ -30,11 +30,12 @@ def dependent_columns(x: Tensor) -> list[int] | None:
         the numbers of these columns; None where they are all, or nearly all, or where rows or columns are too few.
     """
     count, features = x.shape
-    if features < _LEAST_COLUMNS or count < _LEAST_ROWS or bool((x == x[0]).all(0).any()):
+    some = min(count, _ROWS, _WORK // features**3)
+    if features < _LEAST_COLUMNS or some < _LEAST_ROWS or bool((x == x[0]).all(0).any()):
         return None
     layer = Precondition(features, bends=True).double().to(x.device)
     z = layer.initialize(x.double())
-    z = z[torch.linspace(0, count - 1, min(count, _ROWS)).long().to(z.device)]
+    z = z[torch.linspace(0, count - 1, some, device=z.device).long()]
     waves = _waves(z)
     bound = _bound(len(z), (features * _FREQUENCIES) ** 2 / 2 + features**3 / 2)
     is_dependent = _is_not_normal(z)

@@ -143,9 +143,10 @@ class _Chosen:
         self.features, self.context_dim = _widths(rows, self.seed)
         count = count_rows(rows.data)
         self.count = None if count == auto.UNLIMITED else count
-        self.columns = self._dependent()
-        seen = self.features if self.columns is None else len(self.columns)
-        self.choice = auto.choose(self.count, seen, recipe=recipe, context_dim=self.context_dim, seconds=self.seconds)
+        self.choice = auto.choose(
+            self.count, self.features, recipe=recipe, context_dim=self.context_dim, seconds=self.seconds,
+            columns=self._dependent(),
+        )  # fmt: skip
 
     def fit(self, stack: bool | None) -> Fit:
         """Trains the flow, further members in time left over, and mixes simple densities with them."""
@@ -171,7 +172,7 @@ class _Chosen:
     def _train(self, density: Density, reserved: float) -> Fit:
         """One training, in what is left of the time."""
         settings = dict(self.settings)
-        if self.columns is not None:  # `train` would take the rule for rows of all columns
+        if self.choice.arguments["columns"] is not None:  # `train` would take the rule for rows of all columns
             settings = {k: v for k, v in self.choice.training.items() if k != "steps"} | settings
         if self.seconds is not None:  # building and simple densities count
             settings["seconds"] = max(self.seconds - self._elapsed() - reserved, 1e-3)
@@ -225,9 +226,7 @@ class _Chosen:
 
     def _build(self, k: int) -> Flow:
         """The k-th flow."""
-        return self.choice.build(
-            self.features, context_dim=self.context_dim, columns=self.columns, seed=self.seed + 1000 * k
-        )
+        return self.choice.build(self.features, context_dim=self.context_dim, seed=self.seed + 1000 * k)
 
     def _dependent(self) -> list[int] | None:
         """The columns that a flow must look at; None for all, as where they depend on a context."""
