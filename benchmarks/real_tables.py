@@ -16,6 +16,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -124,6 +125,9 @@ def main() -> None:
     parser.add_argument("--other", action="store_true", help="the tables that nothing was tuned on")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--kept", type=Path, help="a file that a run that was stopped goes on with, a line for each set"
+    )
     args = parser.parse_args()
     chosen = [] if args.other or args.skip else list(small_sets())
     for k, pair in enumerate(small_tables(other=args.other)):
@@ -131,12 +135,18 @@ def main() -> None:
             break
         if k >= args.skip:
             chosen.append(pair)
-    results: list[dict[str, Any]] = []
+    known = [] if args.kept is None or not args.kept.exists() else args.kept.read_text().splitlines()
+    done = {result["set"]: result for result in map(json.loads, known)}
+    left = [pair for pair in chosen if pair[0] not in done]
     with ProcessPoolExecutor(args.jobs) as pool:
-        for result in pool.map(compare, *zip(*chosen, strict=True), [args.seed] * len(chosen)):
-            results.append(result)
+        for result in pool.map(compare, *zip(*left, strict=True), [args.seed] * len(left)) if left else ():
+            done[result["set"]] = result
+            if args.kept is not None:
+                with args.kept.open("a") as file:
+                    file.write(json.dumps(result) + "\n")
             told = result.get("error") or f"{result['best']}, {result['over_simple'][0]:+.2f}"
             print(f"{result['set']}: {told}", flush=True)
+    results = [done[name] for name, _ in chosen]
     name = "real_tables" + ("_other" if args.other else "") + (f"_{args.skip}" if args.skip else "")
     write(name, {"results": results}, summary(results))
     print(json.dumps({"written": str(RESULTS / f"{name}.md")}))
