@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +77,39 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(tmp_path: Path) -> 
     assert whole.training_summary is not None
     assert again.training_summary is not None
     assert again.training_summary["best_val_nll"] == whole.training_summary["best_val_nll"]
+    assert all(torch.equal(p, q) for p, q in zip(whole.parameters(), again.parameters(), strict=True))
+
+
+KILLED = """
+import os, signal, sys
+from test_fit_images import SMALL, halves
+import pushforward as pf
+
+def kill(epoch):
+    if epoch.step >= 128:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+images, labels = halves(100)
+how = SMALL | {"model": {"depths": [1], "widths": [4]}, "steps": 160, "batch": 2, "seed": 3, "progress": kill}
+pf.fit_images(images, labels, **how, checkpoint=sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL")
+def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(tmp_path: Path) -> None:
+    code = [sys.executable, "-c", KILLED, str(tmp_path)]
+    killed = subprocess.run(code, cwd=Path(__file__).parent, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    images, labels = halves(100)
+    how = SMALL | {"model": {"depths": [1], "widths": [4]}, "steps": 160, "batch": 2, "seed": 3}
+    steps: list[int] = []
+    again = pf.fit_images(
+        images, labels, **how | {"progress": lambda epoch: steps.append(epoch.step)}, checkpoint=tmp_path
+    )
+    whole = pf.fit_images(images, labels, **how)
+    assert min(steps) > 64  # it did not start anew
+    assert again.training_summary["best_val_nll"] == whole.training_summary["best_val_nll"]  # type: ignore[index]
     assert all(torch.equal(p, q) for p, q in zip(whole.parameters(), again.parameters(), strict=True))
 
 

@@ -413,6 +413,30 @@ def test_every_setting_takes_effect_and_a_checkpoint_keeps_it(name: str, tmp_pat
         pf.fit(small(), x, val, **settings | {name: ANOTHER[name]}, checkpoint=tmp_path)
 
 
+@pytest.mark.parametrize("optimizer", [None, partial(torch.optim.SGD, lr=0.01)])
+def test_a_batch_in_parts_gives_the_same_steps(optimizer: Any) -> None:
+    x, weights = moons(230), torch.linspace(0, 2, 230)
+
+    def sizes_and_flow(accumulate: int) -> tuple[list[int], pf.Flow]:
+        sizes = []
+
+        def objective(density: pf.Density, batch: Batch) -> torch.Tensor:
+            sizes.append(len(batch))
+            return negative_log_likelihood(density, batch)
+
+        flow = small()
+        pf.fit(flow, x, x[:10], weights=weights, objective=objective, metric=negative_log_likelihood, batch=100,
+               steps=20, noise=0.0, optimizer=optimizer, accumulate=accumulate, progress="none")  # fmt: skip
+        return sizes, flow
+
+    whole, in_parts = sizes_and_flow(1), sizes_and_flow(3)
+    assert whole[0][-2:] == [100, 100]
+    assert in_parts[0][-6:] == [34, 34, 32] * 2
+    torch.testing.assert_close(in_parts[1].log_prob(x), whole[1].log_prob(x), atol=1e-3, rtol=1e-4)
+    with pytest.raises(ValueError, match="accumulate must be a whole number of at least 1, got 0"):
+        sizes_and_flow(0)
+
+
 @pytest.mark.skipif(PLAIN, reason="torch.optim itself loads it")
 def test_a_training_does_not_load_torchs_compiler() -> None:
     """It takes seconds, which a training of a given length would lose."""

@@ -159,7 +159,7 @@ class Flow(Conditional):
         """
         if type(self.bijection) is not Chain or not len(self.bijection) or not self.bijection[0].is_fixed:
             return None
-        first, *others = cast("list[Bijection]", list(self.bijection.bijections))
+        first, *others = self.bijection
         embed, further = (self.embed, None) if getattr(self.embed, "is_fixed", False) else (None, self.embed)
         shape, base, inner = self.shape, self.base, others[0] if len(others) == 1 else None
         channels: Tensor | None = None
@@ -167,7 +167,7 @@ class Flow(Conditional):
             channels = inner.channels
             shape = (len(channels), *shape[1:])
             base = StandardNormal(shape).to(next(base.buffers()))
-            others = list(inner.inner.bijections) if type(inner.inner) is Chain else [inner.inner]
+            others = list(inner.inner) if type(inner.inner) is Chain else [inner.inner]
         rest = Flow(Chain(*others), shape, base, further, context_dim=self.context_dim)
         rest.recipe = self.recipe
 
@@ -179,7 +179,8 @@ class Flow(Conditional):
                 log_det = log_det + StandardNormal(apart.shape[1:]).log_prob(apart)
             return z, context if context is None or embed is None else embed(context), log_det
 
-        return FixedStart(apply, rest, (*first.buffers(), *(() if embed is None else embed.buffers())))
+        state = (*first.buffers(), *(() if embed is None else embed.buffers()))
+        return FixedStart(apply, rest, state if channels is None else (*state, channels))
 
     def f(self, x: Any, context: Any = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (*N, *shape), context (*N, K) -> z (*N, *shape), log|det dz/dx| (*N,)."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from ..switch import PLAIN
+from ..switch import PLAIN, is_eager
+from .reverse import from_output
 
 fast: Any = None
 if not PLAIN:
@@ -104,11 +105,16 @@ class Chain(Bijection):
     Args:
         bijections: in the order data to latent; none at all gives the identity.
 
+    Attributes:
+        reversible: find the inputs of the layers again in the backward pass, in place of keeping them; see `train`.
+
     Example:
         >>> z, log_det = Chain()(torch.ones(3, 2))
         >>> log_det
         tensor([0., 0., 0.])
     """
+
+    reversible: bool = False
 
     def __init__(self, *bijections: Bijection) -> None:
         super().__init__()
@@ -125,8 +131,13 @@ class Chain(Bijection):
     def __getitem__(self, index: int) -> Bijection:
         return cast(Bijection, self.bijections[index])
 
+    def __iter__(self) -> Iterator[Bijection]:
+        return (cast(Bijection, bijection) for bijection in self.bijections)
+
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S), context (B, K) -> z (B, C, *S), log_det (B,)."""
+        if self.reversible and torch.is_grad_enabled() and is_eager():
+            return from_output(list(self), x, context)
         total = None
         for i, bijection in enumerate(self.bijections):
             x, log_det = checked(bijection(x, context), x, bijection, i)

@@ -48,6 +48,7 @@ def train(
     seconds: float | None = None,
     batch: int | None = None,
     batch_growth: int | None = None,
+    accumulate: int = 1,
     lr: float | None = None,
     weight_decay: float | None = None,
     noise: float | None = None,
@@ -60,6 +61,7 @@ def train(
     checkpoint: str | PathLike[str] | None = None,
     check: bool = True,
     seed: int = 0,
+    reversible: bool = False,
     compile: bool = False,
 ) -> Generator[Epoch, None, None]:
     """Trains a density, one `Epoch` at a time; however it ends, the density keeps its best weights.
@@ -124,7 +126,7 @@ def train(
         threads = threads_for(trained, settings.objective, first, size)
         batches = endless(rows, size, generator, len(members), run.growth)
         while run.stopped is None:
-            with stepping(trained, threads):
+            with stepping(trained, threads, settings.reversible):
                 while not run.is_due():
                     part = next(batches)
                     losses = members.losses(part)

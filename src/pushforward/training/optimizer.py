@@ -6,6 +6,7 @@ Here the fast steps are switched in: without them, each density is one `TorchSte
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -23,7 +24,7 @@ fast: Any = None
 if not PLAIN:
     from .._fast.steps import fused as fast
 
-Loss = Callable[[Batch], Tensor]
+Learn = Callable[[Batch], Tensor]  # adds the gradients of the loss of a batch -> the loss (), without a graph
 
 
 class Steps(Protocol):
@@ -85,15 +86,15 @@ class TorchSteps:
 
     Args:
         density: with at least one trainable parameter.
-        loss: of a batch.
+        learn: adds the gradients of a batch.
         settings: complete ones.
     """
 
-    def __init__(self, density: Density, loss: Loss, settings: TrainSettings) -> None:
+    def __init__(self, density: Density, learn: Learn, settings: TrainSettings) -> None:
         self.parameters = {name: p for name, p in density.named_parameters() if p.requires_grad}
         if not self.parameters:
             raise ValueError("the density must have trainable parameters, got none")
-        self._loss, self._make = loss, settings.optimizer or partial(torch.optim.AdamW, **settings.adamw)
+        self._learn, self._make = learn, settings.optimizer or partial(torch.optim.AdamW, **settings.adamw)
         self.max_norm = settings.max_norm
         self.optimizer = self._make(list(self.parameters.values()))
         self.highest = [group["lr"] for group in self.optimizer.param_groups]
@@ -105,7 +106,7 @@ class TorchSteps:
     def losses(self, batch: Batch) -> Tensor:
         """-> (1,), and sets the gradients."""
         self.optimizer.zero_grad()
-        return learn(self._loss(batch))[None]
+        return self._learn(batch)[None]
 
     @torch.no_grad()
     def step(self, losses: Tensor, lr_factor: float, ema_weight: float) -> Tensor:
@@ -291,8 +292,8 @@ class Members:
             group.restore(k, {key: t for key, t in own.items() if not key.startswith("buffers/")})
 
 
-def _loss(member: Density, settings: TrainSettings) -> Loss:
-    """The objective of a member, as a function of the batch."""
+def _learn(member: Density, settings: TrainSettings) -> Learn:
+    """What learns a batch by the objective, with gradients of autograd, in as many parts as the settings say."""
     called: Any = torch.compile(member, dynamic=True) if settings.compile else member
 
     def loss(batch: Batch) -> Tensor:
@@ -302,15 +303,22 @@ def _loss(member: Density, settings: TrainSettings) -> Loss:
             raise ValueError("the objective returned a number that depends on no trainable parameter")
         return value
 
-    return loss
+    def learn_parts(batch: Batch) -> Tensor:
+        size = math.ceil(len(batch) / settings.accumulate)
+        if len(batch) <= size:
+            return learn(loss(batch))
+        parts = [batch[start : start + size] for start in range(0, len(batch), size)]
+        return torch.stack([learn(loss(part) * (len(part) / len(batch))) for part in parts]).sum()
+
+    return learn_parts
 
 
 def _steps(members: Sequence[Density], settings: TrainSettings) -> Sequence[Steps]:
     """The fast form where there is one, for all members together or one by one; else the plain one."""
-    losses = [_loss(member, settings) for member in members]
+    learners = [_learn(member, settings) for member in members]
     if fast and settings.optimizer is None:
-        by_hand = settings.objective is negative_log_likelihood and not settings.compile
-        groups = fast.fused(members, losses, settings, by_hand=by_hand)
+        by_hand = settings.objective is negative_log_likelihood and not (settings.compile or settings.reversible)
+        groups = fast.fused(members, learners, settings, by_hand=by_hand)
         if groups is not None:
             return groups
-    return [TorchSteps(member, loss, settings) for member, loss in zip(members, losses, strict=True)]
+    return [TorchSteps(member, learn, settings) for member, learn in zip(members, learners, strict=True)]

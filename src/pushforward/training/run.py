@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from ..bijections import Chain
 from ..density import Density
 from .objective import Batch, Objective, evaluate, negative_log_likelihood
 from .optimizer import Members
@@ -246,16 +247,27 @@ class Run:
 
 
 @contextmanager
-def stepping(density: Density, threads: int) -> Iterator[None]:
-    """Within, the density is in training mode and torch has a number of threads; after, it is in evaluation mode."""
+def stepping(density: Density, threads: int, reversible: bool = False) -> Iterator[None]:
+    """Within, the density is in training mode and torch has a number of threads; after, it is in evaluation mode.
+
+    Args:
+        density: that takes steps.
+        threads: of torch.
+        reversible: whether, within, chains find the inputs of their layers again in the backward pass.
+    """
     outer = torch.get_num_threads()
+    chains = [module for module in density.modules() if isinstance(module, Chain)] if reversible else []
     torch.set_num_threads(threads)
     density.train()
+    for chain in chains:
+        chain.reversible = True
     try:
         yield
     finally:
         torch.set_num_threads(outer)
         density.eval()
+        for chain in chains:
+            del chain.reversible
 
 
 def threads_for(density: Density, objective: Objective, rows: Batch | None, size: int) -> int:

@@ -37,7 +37,8 @@ def _or_none(rule: Rule) -> Rule:
 
 
 _WHOLE: Rule = _whole(lambda v: True), "a whole number"
-_COUNT: Rule = _or_none((_whole(lambda v: v >= 1), "a whole number of at least 1"))
+_PARTS: Rule = _whole(lambda v: v >= 1), "a whole number of at least 1"
+_COUNT: Rule = _or_none(_PARTS)
 _GROWTH: Rule = _or_none((
     _whole(lambda v: 1 <= v <= LARGEST_GROWTH and int(v).bit_count() == 1),
     f"a power of 2, from 1 to {LARGEST_GROWTH:,}",
@@ -117,6 +118,12 @@ class TrainSettings:
             "given: it needs a length in steps or seconds",
             same_when_resumed=True,
     ))  # fmt: skip
+    accumulate: int = field(
+        default=1, metadata=_metadata(_PARTS,
+            "into how many parts a batch is split, one after the other, whose gradients are added before a step: the "
+            "same step in less memory, for large images. Batch normalisation sees parts alone; flows of vectors whose "
+            "gradients are found by hand need little memory, and take batches whole"
+    ))  # fmt: skip
     lr: float | None = field(
         default=None, metadata=_metadata(_POSITIVE_FINITE,
             "the highest learning rate; None as for batch",
@@ -175,6 +182,11 @@ class TrainSettings:
         default=0, metadata=_metadata(_WHOLE,
             "of the shuffling, of the held-out rows, and of the generator handed to a drawing function",
             same_when_resumed=True,
+    ))  # fmt: skip
+    reversible: bool = field(
+        default=False, metadata=_metadata(_BOOL,
+            "find the inputs of layers again by their inverses in the backward pass, in place of keeping them: memory "
+            "that does not grow with depth, for about half as much time again. A run whose inverse drifts is stopped"
     ))  # fmt: skip
     compile: bool = field(default=False, metadata=_metadata(_BOOL, "run the density through `torch.compile`"))
 

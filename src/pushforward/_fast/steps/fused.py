@@ -33,7 +33,7 @@ class FusedAdamW(FlatWeights):
 
     Args:
         densities: M that differ in their weights alone.
-        losses: of a batch of each, for autograd.
+        learners: what adds the gradients of a batch of each, by autograd, and gives its loss.
         settings: complete ones.
         by_hand: whether the losses are mean negative log-likelihoods, for which there are rules by hand.
     """
@@ -41,13 +41,13 @@ class FusedAdamW(FlatWeights):
     def __init__(
         self,
         densities: Sequence[Density],
-        losses: Sequence[Callable[..., Tensor]],
+        learners: Sequence[Callable[..., Tensor]],
         settings: TrainSettings,
         by_hand: bool,
     ) -> None:
         super().__init__(densities, settings)
         flows = [density for density in densities if isinstance(density, Flow)]
-        self._losses = losses
+        self._learners = learners
         self._by_hand = None
         if by_hand and len(flows) == len(densities) and has_rules(flows):
             self._by_hand = GradientsByHand(flows, self)
@@ -57,17 +57,13 @@ class FusedAdamW(FlatWeights):
         if self._by_hand is not None:
             return self._by_hand(batch.x, batch.context, batch.weights).view(-1)
         self.gradient.zero_()
-        values = []
-        for k, loss in enumerate(self._losses):
-            value = loss(batch if len(self._losses) == 1 else batch[k])
-            if value.requires_grad:  # else it depends on no parameter
-                value.backward()  # adds to the parameters' views of the flat gradient while it is still in cache
-            values.append(value.detach())
-        return torch.stack(values)
+        # Each adds to the parameters' views of the flat gradient while that is still in cache.
+        only = len(self._learners) == 1
+        return torch.stack([learn(batch if only else batch[k]) for k, learn in enumerate(self._learners)])
 
 
 def fused(
-    densities: Sequence[Density], losses: Sequence[Callable[..., Tensor]], settings: TrainSettings, by_hand: bool
+    densities: Sequence[Density], learners: Sequence[Callable[..., Tensor]], settings: TrainSettings, by_hand: bool
 ) -> list[FusedAdamW] | None:
     """Densities that differ in their weights alone together, others one by one; arguments as of `FusedAdamW`.
 
@@ -81,7 +77,7 @@ def fused(
         if len(kinds) > 1:
             return None
     return [
-        FusedAdamW([densities[k] for k in group], [losses[k] for k in group], settings, by_hand) for group in groups
+        FusedAdamW([densities[k] for k in group], [learners[k] for k in group], settings, by_hand) for group in groups
     ]
 
 
