@@ -457,3 +457,35 @@ def test_arguments_in_the_wrong_order_are_told() -> None:
 def test_a_record_is_shown_by_its_summary() -> None:
     fit = pf.fit(small(), moons(50), steps=3, progress="none")
     assert repr(fit) == f"Fit({fit.summary})"
+
+
+def fitted_with(by: str, settings: dict[str, Any]) -> None:
+    """A training whose defaults are chosen, of columns some of which are independent, of states, or of images."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1200, 9))
+    x[:, 1] += x[:, 0] ** 2
+    if by == "fit":
+        pf.fit("auto", x, stack=False, progress="none", steps=2, **settings)
+    elif by == "table":
+        table = {"size": x[:300, 0], "count": rng.poisson(3, 300), "kind": rng.choice(["a", "b"], 300),
+                 "sort": rng.choice(["c", "d"], 300)}  # fmt: skip
+        pf.fit_table(table, stack=False, progress="none", steps=2, **settings)
+    elif by == "images":
+        images = rng.integers(0, 256, (30, 8, 8)).astype(np.uint8)
+        pf.fit_images(images, model={"depths": [1], "widths": [4]}, recipe="patch_flow", progress="none", steps=2,
+                      **settings)  # fmt: skip
+    else:
+        pytest.importorskip("sklearn")
+        pf.FlowDensity(steps=2, stack=False, training=settings).fit(x)
+
+
+@pytest.mark.parametrize("by", ["fit", "table", "images", "estimator"])
+def test_an_optimizer_of_ones_own_takes_no_defaults_of_adamw(by: str) -> None:
+    made = []
+
+    def optimizer(parameters: Any) -> torch.optim.Optimizer:
+        made.append(torch.optim.SGD(parameters, lr=1e-3))
+        return made[-1]
+
+    fitted_with(by, {"optimizer": optimizer})
+    assert made

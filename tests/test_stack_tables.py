@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import cast
 
@@ -92,3 +93,22 @@ def test_who_is_not_stacked(how: str) -> None:
     asked = {"stack=False": {"stack": False}, "weights": {"weights": np.ones(100)}}.get(how, {})
     density = pf.fit_table(rows, **QUICK | asked)  # type: ignore[operator]
     assert "stack" not in (density.training_summary or {})
+
+
+def test_a_stack_that_cannot_be_is_refused() -> None:
+    table = {"x": np.random.default_rng(0).normal(size=60)}
+    with pytest.raises(ValueError, match="rows cannot be stacked: they have weights"):
+        pf.fit_table(table, stack=True, weights=np.ones(60), steps=1, progress="none")
+    with pytest.raises(ValueError, match="rows cannot be stacked: none are held out"):
+        pf.fit_table(table, stack=True, val_fraction=0.0, steps=1, progress="none")
+
+
+@pytest.mark.slow
+def test_simple_densities_count_to_the_time() -> None:
+    rng = np.random.default_rng(0)
+    table = {f"x{k}": rng.normal(size=1500) for k in range(6)} | {"kind": rng.choice(list("abcd"), 1500)}
+    pf.fit_table(table, steps=1, progress="none", stack=False)  # what is loaded once
+    began = time.perf_counter()
+    density = pf.fit_table(table, seconds=8.0, patience=None, progress="none")
+    assert time.perf_counter() - began < 13
+    assert "stack" in (density.training_summary or {})

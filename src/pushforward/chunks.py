@@ -48,7 +48,7 @@ def map_rows(
     if torch.compiler.is_compiling():  # the number of rows may be a symbol
         return fn(rows, context)
     spans = _spans(rows)
-    if (len(spans) == 1 and hidden_dtype is None) or _mixes_rows(module):
+    if (len(spans) == 1 and hidden_dtype is None) or mixes_rows(module):
         return fn(rows, context)
 
     def read(span: slice) -> Rows:
@@ -104,8 +104,8 @@ def _spans(rows: Tensor) -> list[slice]:
     return [slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
 
 
-def _mixes_rows(module: nn.Module | None) -> bool:
-    """Whether a row's output depends on the other rows."""
+def mixes_rows(module: nn.Module | None) -> bool:
+    """Whether a row's output depends on the other rows, as that of batch normalisation does in training mode."""
     if module is None:
         return False
     mixing = (part for part in module.modules() if isinstance(part, _BatchNorm) or getattr(part, "mixes_rows", False))

@@ -21,8 +21,8 @@ class MixedRows(Baseline):
     """p(states, numbers | context) as a mixture of K densities over all columns, those of the context included.
 
     The columns of a row and of its context are taken together: M states, M' given states, C numbers, G' given numbers.
-    Whatever is NaN, or no state of its column, is not there and is integrated out; so is the row, to get the density of
-    its context, by which the joint one is divided.
+    Whatever is NaN, or no state of its column, is missing and is integrated out. p(x | context) is the joint density
+    divided by that of the context, which is evaluated with all of x missing.
 
     Args:
         sizes: the number of states of the M columns.
@@ -98,7 +98,7 @@ class MixedRows(Baseline):
         return self.space.unflatten_samples(torch.cat([states.to(numbers), numbers], 1), n, context)
 
     def _joined(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """x (N, M + C), context (N, M' + G') -> states (N, M + M'), numbers (N, C + G'), as `components` takes them."""
+        """x (N, M + C), context (N, M' + G') -> states (N, M + M'), numbers (N, C + G'), as `scorer` takes them."""
         m, given = len(self.sizes), len(self.context_sizes)
         states = torch.cat([x[:, :m], context[:, :given]], 1)
         return place(states, self.offsets), torch.cat([x[:, m:], context[:, given:]], 1)
@@ -120,7 +120,7 @@ class FittedRows(NamedTuple):
     """Rows to fit to, their given columns included, in units in which each number has mean 0 and variance 1.
 
     Attributes:
-        states: (N, M + M'), as `MixedRows.components` takes them.
+        states: (N, M + M'), as `MixedRows.scorer` takes them.
         numbers: (N, C + G'), NaN where there is none.
         offsets: (M + M' + 1,), see `place`.
         frequencies: (S,) of all states, smoothed: they sum to 1 over each column.

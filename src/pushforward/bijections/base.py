@@ -106,7 +106,7 @@ class Chain(Bijection):
         bijections: in the order data to latent; none at all gives the identity.
 
     Attributes:
-        reversible: find the inputs of the layers again in the backward pass, in place of keeping them; see `train`.
+        reversible: recompute the inputs of the layers in the backward pass instead of storing them; see `train`.
 
     Example:
         >>> z, log_det = Chain()(torch.ones(3, 2))
@@ -160,7 +160,7 @@ class Chain(Bijection):
 
 
 class Inverse(Bijection):
-    """A bijection with its two directions exchanged.
+    """A bijection with its two directions exchanged; `initialize` leaves it as it is.
 
     Args:
         bijection: the one to turn round.

@@ -1,4 +1,4 @@
-"""The fixed maps before a flow: columns are bent and become uncorrelated, far outliers come near."""
+"""The fixed maps before a flow: columns are bent and become uncorrelated, outliers are compressed."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ class Precondition(Bijection):
 
 
 class PreconditionContext(nn.Module):
-    """A context, bent, whitened and folded by what is measured on the training rows; a constant column stays as it is.
+    """A context, bent, whitened and folded by what is measured on the training rows; a constant column becomes 0.
 
     Args:
         context_dim: K, the width of the context.
@@ -202,7 +202,7 @@ def whitening(rows: Tensor, only_scales: bool = False) -> Tensor:
 
     What is left of a column when those before it are known has far outliers: its scale is that of its middle half.
     Columns whose correlations are no larger than those of as many independent ones stay apart, which costs many columns
-    nothing. Where there are no more rows than columns, all do.
+    nothing. With no more rows than columns, all are only scaled.
 
     Args:
         rows: of which only differences count.
@@ -233,7 +233,7 @@ def _whitening_of(standard: Tensor) -> Tensor:
 
 
 def _linked(standard: Tensor) -> list[Tensor]:
-    """Which of C standardised columns (N, C) hang together by their correlations: the numbers of each group."""
+    """Which of C standardised columns (N, C) are correlated, directly or through others: the numbers of each group."""
     count, channels = standard.shape
     correlation = standard.mT @ standard / count
     pairs = max(channels * (channels - 1) / 2, 1)

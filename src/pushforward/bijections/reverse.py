@@ -1,6 +1,7 @@
-"""Gradients of bijections one after the other from their output alone, in memory that does not grow with their number.
+"""Gradients of bijections one after the other in memory that does not grow with their number.
 
-The inputs of the layers are not kept but found again by the inverses (Gomez et al. 2017, arXiv 1707.04585).
+The inputs of the layers are not stored but recomputed from the output by the inverses (Gomez et al. 2017, arXiv
+1707.04585).
 """
 
 from __future__ import annotations
@@ -12,26 +13,28 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ..chunks import mixes_rows
+
 if TYPE_CHECKING:
     from .base import Bijection
 
-_MOST_DRIFT = 1e-2  # of what is found again, beside 1 + its size: gradients are then wrong in the second digit
+_MOST_DRIFT = 1e-2  # of recomputed rows, in units of the range of their channel
 
 
 def from_output(layers: Sequence[Bijection], x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
     """The layers one after the other: x (B, C, *S), context (B, K) -> z (B, C, *S), log_det (B,).
 
-    The backward pass takes about twice the time of the usual one, and gives first derivatives alone.
+    The backward pass takes about twice the time of the usual one, and gives first-order gradients only.
 
     Raises:
-        ValueError: a layer mixes rows in training, as `BatchNorm` does.
-        RuntimeError: in the backward pass, x is not found again: an inverse is inexact, or its layer draws random
-            numbers or looks at several rows at once.
+        ValueError: a layer mixes rows in training, as `BatchNorm` does; as the layers.
+        RuntimeError: in the backward pass, x is not recovered: an inverse is inexact, or a layer draws random
+            numbers.
     """
-    for module in (module for layer in layers for module in layer.modules()):
-        if module.training and getattr(module, "mixes_rows", False):
+    for layer in layers:
+        if mixes_rows(layer):
             raise ValueError(
-                f"{type(module).__name__} mixes rows, which are then not found again: train without reversible"
+                f"{type(layer).__name__} mixes rows in training, which are then not recovered: train without reversible"
             )
     parameters = [p for layer in layers for p in layer.parameters() if p.requires_grad]
     return _FromOutput.apply(layers, x, context, *parameters)
@@ -59,11 +62,11 @@ class _FromOutput(torch.autograd.Function):
             of_layers.append(own)
             if grad_given is not None:
                 grad_context = grad_given if grad_context is None else grad_context + grad_given
-        drift = float(((z - x).abs() / (1 + x.abs())).max()) if z.numel() else 0.0
+        drift = _drift(z, x) if len(x) else 0.0
         if is_finite and not drift <= _MOST_DRIFT:
             raise RuntimeError(
-                f"the rows are not found again by the inverse of the flow: they are off by {drift:.2g} of their size. "
-                "Train without reversible: a layer draws random numbers, looks at several rows, or has no exact inverse"
+                f"the inverse of the flow does not recover its rows: they are off by {drift:.2g} of their range. Train "
+                "without reversible: a layer draws random numbers, or its inverse is not exact"
             )
         return None, grad.to(x.dtype), grad_context, *(g for own in reversed(of_layers) for g in own)
 
@@ -89,3 +92,10 @@ def _through(
         of_x, *others = torch.autograd.grad(outputs, inputs, grads, allow_unused=True)
     of_context = None if given is None else others.pop(0)
     return x.detach(), torch.zeros_like(x) if of_x is None else of_x, of_context, others
+
+
+def _drift(found: Tensor, x: Tensor) -> float:
+    """How far recomputed rows are from x (B, C, *S), at most, in units of the range of their channel."""
+    off, rows = ((t.movedim(1, 0).flatten(1)) for t in (found - x, x))
+    width = rows.amax(1) - rows.amin(1)
+    return float((off.abs().amax(1) / torch.where(width > 0, width, 1 + rows.abs().amax(1))).max())

@@ -20,8 +20,8 @@ from ..training import Fit, fit
 from ..training.auto import Choice, choose, steps_for
 from ..training.data import needs_float64
 from ..training.dependence import dependent_columns
-from ..training.settings import LENGTHS, TrainSettings, check_settings
-from ..training.stack import FEW_ROWS, STACK_FRACTION, Stack
+from ..training.settings import LENGTHS, TrainSettings, check_settings, with_defaults
+from ..training.stack import FEW_ROWS, STACK_FRACTION, STACK_SECONDS, Stack
 from ..training.unbounded import warn_of_unbounded
 from ._columns import Cells, Columns, Numbers, as_frame, holds_numbers
 from ._constants import ConstantColumns
@@ -270,7 +270,7 @@ def _train(
     first = representative(rows, INITIAL_ROWS, seed)
     for member in model.members:
         member.initialize(first.x, first.context)
-    settings = {**choice.training, "steps": None} | given
+    settings = with_defaults(given, choice.training | {"steps": None})
     if all(settings.get(name) is None for name in LENGTHS):
         settings["steps"] = steps_for(len(rows), settings["batch"])
     if names is not None and settings["noise"] == 0:
@@ -284,7 +284,7 @@ def _train(
         model.double()
     if simple is not None:
         record.unstacked = model.eval()
-        record.density, record.facts["stack"] = simple.around(model)
+        record.density, record.facts["stack"] = simple.mixed_with(model)
     return record
 
 
@@ -312,7 +312,7 @@ def _simple(train: WeightedRows, val: WeightedRows, seed: int, seconds: float | 
     """Simple densities of rows, in a quarter of the time."""
     x, val_x = torch.from_numpy(train.x), torch.from_numpy(val.x)
     context, val_context = (None if r.context is None else torch.from_numpy(r.context) for r in (train, val))
-    return Stack(x, context, val_x, val_context, seed, seconds=None if seconds is None else 0.25 * seconds)
+    return Stack(x, context, val_x, val_context, seed, seconds=None if seconds is None else STACK_SECONDS * seconds)
 
 
 def _check_constants(estimator: FlowDensity, rows: WeightedRows) -> None:

@@ -101,7 +101,7 @@ class ImageDensity(Density):
         return math.prod(self.space.shape)
 
     def log_prob(self, x: Any, context: Any = None, *, draws: int = 1) -> Tensor:
-        """The log-mass of each image in nats, a bound from below: N images -> (N,).
+        """The log-mass of each image in nats, an estimate of a lower bound: N images -> (N,).
 
         Args:
             x: bytes (N, H, W), (N, H, W, C) or (N, C, H, W).
@@ -118,7 +118,7 @@ class ImageDensity(Density):
         return torch.cat([self._score(images[s], None if contexts is None else contexts[s], draws) for s in spans])
 
     def bits_per_dim(self, x: Any, context: Any = None, *, draws: int = 1) -> Tensor:
-        """-log_prob / (D log 2): N images -> (N,), a bound from above; arguments as of `log_prob`."""
+        """-log_prob / (D log 2): N images -> (N,), an estimate of an upper bound; arguments as of `log_prob`."""
         return -self.log_prob(x, context, draws=draws) / (self.dimensions * math.log(2))
 
     @torch.no_grad()

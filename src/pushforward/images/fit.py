@@ -21,7 +21,7 @@ from ..training import Epoch, fit
 from ..training.auto import steps_for
 from ..training.data import held_out
 from ..training.progress import reporter
-from ..training.settings import check_settings
+from ..training.settings import check_settings, with_defaults
 from .density import ALPHA, ImageDensity
 from .noise import random_noise, uniforms
 from .space import as_tensor
@@ -101,7 +101,8 @@ def fit_images(
     else:
         held = _Data.of(val, val_labels, data.classes or None)
     density = _untrained(data, recipe, dict(model or {}), pad, alpha, seed)
-    settings: dict[str, Any] = TRAINING | _with_length(training, len(data)) | {"seed": seed}
+    given = {name: value for name, value in training.items() if value is not None or name not in TRAINING}
+    settings = with_defaults(_with_length(given, len(data)), TRAINING) | {"seed": seed}
     if settings.get("seconds") is not None:  # reading and building count
         settings["seconds"] = max(settings["seconds"] - (time.perf_counter() - began), 1e-3)
     draws = _Draws(density, data, flips)
@@ -272,7 +273,8 @@ class _Draws:
 def _validation(density: ImageDensity, draws: _Draws, held: _Data | None) -> tuple[float, float, Any]:
     """-> what the negative log-mass of an image has beyond that of the inner density, in nats, on average over training
     and over validation images; validation rows of the inner density, or None."""
-    some = density.pad(draws.data.images(slice(_MEASURED)))
+    evenly = torch.linspace(0, len(draws.data) - 1, min(len(draws.data), _MEASURED), dtype=torch.float64).long()
+    some = density.pad(draws.data.images(evenly))
     shift = -float(density.to_numbers(some, uniforms(some, 0))[1].double().mean())
     if held is None:
         return shift, shift, None

@@ -32,7 +32,8 @@ def straightened(columns: Sequence[Kind], frame: Frame) -> list[Kind]:
     bent = torch.tensor([_has_spline(columns[k]) for k in numbers], dtype=torch.bool)
     if not bool(bent.any()) or len(sample) <= 2 * len(numbers):
         return list(columns)
-    cells = [_numbers(columns[k], sample) for k in numbers]
+    rng = np.random.default_rng(0)
+    cells = [_numbers(columns[k], sample, rng) for k in numbers]
     lines = [_with_line(columns[k], w) if of else columns[k] for k, w, of in zip(numbers, cells, bent, strict=True)]
     curved, straight = _mapped([columns[k] for k in numbers], cells), _mapped(lines, cells)
     scores, alone = gaussian_scores(*curved)
@@ -51,10 +52,10 @@ def _has_spline(kind: Kind) -> bool:
     return len(kind.marginal.knots) > 2 and not as_number(kind).is_circular
 
 
-def _numbers(kind: Kind, frame: Frame) -> Values:
-    """The numbers (N,) of cells, at a random place of each, the same at each call; NaN where there is none."""
+def _numbers(kind: Kind, frame: Frame, rng: np.random.Generator) -> Values:
+    """The numbers (N,) of cells, at a random place of each; NaN where there is none."""
     cells = kind.encode(frame.column(kind.name))
-    return cells.base + cells.width * np.random.default_rng(0).uniform(size=len(frame))
+    return cells.base + cells.width * rng.uniform(size=len(frame))
 
 
 def _with_line(kind: Kind, w: Values) -> Kind:

@@ -2,7 +2,7 @@
 
 A flow of few rows is told little of its tails, and what widens it for the sake of likelihood sends too many samples too
 far. Of N values a further one exceeds the largest with probability 1 / (N + 1), on average. The maps of single columns
-are bent beyond the outermost rows until samples do so. They are bijections whatever their knots are, so that the
+are bent beyond the outermost rows so that samples do so, too. They are bijections whatever their knots are, so that the
 density stays exact.
 """
 
@@ -73,9 +73,10 @@ def _harmless(density: TableDensity, bent: dict[str, Kind], held_out: EncodedRow
         lost = (before - density.log_prob_of(held_out)).nan_to_num(0.0)
         return float(lost.mean()) <= _MOST_LOST
 
-    harmless = set(bent) if is_harmless(list(bent)) else {name for name in bent if is_harmless([name])}
-    density.space = space  # type: ignore[assignment]
-    return harmless
+    try:
+        return set(bent) if is_harmless(list(bent)) else {name for name in bent if is_harmless([name])}
+    finally:
+        density.space = space  # type: ignore[assignment]
 
 
 def _with_columns(space: Columns, replaced: dict[str, Kind]) -> Columns:

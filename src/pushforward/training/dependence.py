@@ -1,4 +1,4 @@
-"""Which columns of numbers know nothing of any other, so that a flow need not look at them."""
+"""Which columns of numbers are independent of all others, so that a flow need not look at them."""
 
 from __future__ import annotations
 
@@ -12,48 +12,52 @@ from ..bijections import Precondition
 _LEAST_COLUMNS, _LEAST_ROWS = 8, 1_000  # fewer: a flow is not disturbed by a column, or chance looks like dependence
 _ROWS, _WORK = 2**14, 2**33  # rows that are looked at; rows times triples of columns
 _FREQUENCIES = 4
-_CHANCE = 1e-3  # how likely one of all statistics of independent columns is to be called large
-_WORTH = 0.25  # of the columns, that must stand apart
+_CHANCE = 1e-3  # how likely one of all correlations of independent columns is called large, or a normal one another
+_LEAST_INDEPENDENT = 0.25  # of the columns, for which it is worth it
 
 
 @torch.no_grad()
 def dependent_columns(x: Tensor) -> list[int] | None:
     """The columns that depend on others, or are not normal, once rows are preconditioned as a flow does it.
 
-    Each is compared with each other, and with the product of each two, by the correlations of cos(k pi F), k = 1 to 4,
-    where F is the share of rows below: they are bounded, and see curves and scales as well as lines.
+    Each column is compared with each other one by the correlations of cos(k pi F), k = 1 to 4, where F is the share of
+    rows below: they are bounded, and see curves and scales as well as lines. With the product of each two others it is
+    compared by k = 1.
 
     Args:
         x: (N, D), finite.
 
     Returns:
-        the numbers of these columns; None where they are all, or nearly all, or where rows or columns are too few.
+        the numbers of these columns; None where they are more than three quarters of all, or none, where a column is
+        constant, and where there are fewer than 1,000 rows or 8 columns, or more columns than can be compared.
     """
     count, features = x.shape
-    some = min(count, _ROWS, _WORK // features**3)
-    if features < _LEAST_COLUMNS or some < _LEAST_ROWS or bool((x == x[0]).all(0).any()):
+    some = min(count, _ROWS, _WORK // max(features, 1) ** 3)
+    if features < _LEAST_COLUMNS or some < _LEAST_ROWS:
         return None
-    layer = Precondition(features, bends=True).double().to(x.device)
-    z = layer.initialize(x.double())
-    z = z[torch.linspace(0, count - 1, some, device=z.device).long()]
+    rows = x[torch.linspace(0, count - 1, some, dtype=torch.float64).long().to(x.device)].double()
+    if bool((rows == rows[0]).all(0).any()):
+        return None
+    z = Precondition(features, bends=True).double().to(x.device).initialize(rows)
     waves = _waves(z)
-    bound = _bound(len(z), (features * _FREQUENCIES) ** 2 / 2 + features**3 / 2)
+    bound = _bound(some, (features * _FREQUENCIES) ** 2 / 2 + features**3 / 2)
     is_dependent = _is_not_normal(z)
-    for k in range(_FREQUENCIES):
-        correlation = waves[k].mT @ waves.movedim(0, 1).flatten(1) / len(z)  # (D, K D)
+    for wave in waves:
+        correlation = wave.mT @ waves.movedim(0, 1).flatten(1) / some  # (D, 4 D)
         pairs = correlation.view(features, _FREQUENCIES, features).abs().amax(1)
         is_dependent |= (pairs.fill_diagonal_(0.0) > bound).any(1)
     first = waves[0]
-    for a in range(features - 1):  # products of each two, with each third
-        products = first[:, a : a + 1] * first[:, a + 1 :]
-        triples = (products.mT @ first).abs() / len(z) > bound  # (D - a - 1, D)
+    for a in range(features - 1):
+        later = slice(a + 1, None)
+        products = first[:, a : a + 1] * first[:, later]
+        triples = (products.mT @ first).abs() / some > bound  # (D - a - 1, D), of a and a later column with each
         triples[:, a] = False
-        triples[:, a + 1 :].fill_diagonal_(False)
+        triples[:, later].fill_diagonal_(False)
         is_dependent |= triples.any(0)
         is_dependent[a] |= bool(triples.any())
-        is_dependent[a + 1 :] |= triples.any(1)
+        is_dependent[later] |= triples.any(1)
     columns = is_dependent.nonzero()[:, 0].tolist()
-    return columns if 0 < len(columns) <= (1 - _WORTH) * features else None
+    return columns if 0 < len(columns) <= (1 - _LEAST_INDEPENDENT) * features else None
 
 
 def _waves(z: Tensor) -> Tensor:

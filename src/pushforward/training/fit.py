@@ -20,8 +20,8 @@ from .dependence import dependent_columns
 from .loop import train
 from .objective import Batch
 from .progress import Epoch, Fit, reporter
-from .settings import check_settings
-from .stack import FEW_ROWS, STACK_FRACTION, Stack
+from .settings import check_settings, with_defaults
+from .stack import FEW_ROWS, STACK_FRACTION, STACK_SECONDS, Stack
 
 _MOST_MEMBERS = 8  # that time left over is spent on: each costs as much again in scoring
 _WORTH = 0.75  # of the time of the first training, that must be left for a further member
@@ -50,7 +50,7 @@ def fit(
         context: (N, ...), as in `train`.
         weights: (N,), as in `train`.
         members: of a flow that is chosen, how many to train at once, whose densities are averaged; None is one, and
-            more where it used up what the rows can teach it before the seconds were over.
+            more where the training converged before the time was over.
         stack: of a flow that is chosen, mix simple densities (`pushforward.baselines`) with it, with the weights that
             the validation rows give them. None does for at most 5,000 rows in memory that have no weights, and then
             holds out a fifth of them where `val` and `val_fraction` are not given. The result is a `Mixture` with the
@@ -119,7 +119,7 @@ def _tell_time(result: Fit, seconds: float, used: float) -> None:
     """Says in the summary why time was left over, where much was."""
     left = seconds - used
     if left > _SHOWS * seconds and result.stopped in ("done", "early"):
-        why = "validation no longer improved" if result.stopped == "early" else "more passes learn the rows by heart"
+        why = "validation no longer improved" if result.stopped == "early" else "more passes would overfit"
         result.facts["time_left"] = f"{left:.3g} of {seconds:g} s: {why}"
 
 
@@ -164,7 +164,7 @@ class _Chosen:
             self._use_time(result, flow, reserved)
         if simple is not None and result.density is not None:
             result.unstacked = result.density.eval()
-            result.density, result.facts["stack"] = simple.around(result.unstacked)
+            result.density, result.facts["stack"] = simple.mixed_with(result.unstacked)
         if result.facts:
             result.facts["seconds"] = self._elapsed()
         return result
@@ -173,7 +173,7 @@ class _Chosen:
         """One training, in what is left of the time."""
         settings = dict(self.settings)
         if self.choice.arguments["columns"] is not None:  # `train` would take the rule for rows of all columns
-            settings = {k: v for k, v in self.choice.training.items() if k != "steps"} | settings
+            settings = with_defaults(settings, {k: v for k, v in self.choice.training.items() if k != "steps"})
         if self.seconds is not None:  # building and simple densities count
             settings["seconds"] = max(self.seconds - self._elapsed() - reserved, 1e-3)
         return _exhausted(density, self.rows, settings, self.progress)
@@ -196,7 +196,7 @@ class _Chosen:
     def _stack(self, flow: Flow) -> Stack:
         """Fits simple densities, and leaves rows that are split already."""
         rows, val = self._split(flow)
-        share = None if self.seconds is None else 0.25 * self.seconds
+        share = None if self.seconds is None else STACK_SECONDS * self.seconds
         self.rows = _Rows(rows.x, (val.x, val.context) if val.context is not None else val.x, rows.context)
         return Stack(rows.x.cpu(), _on_cpu(rows), val.x.cpu(), _on_cpu(val), self.seed, seconds=share)
 

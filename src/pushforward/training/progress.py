@@ -87,7 +87,8 @@ class Fit:
         """JSON-able: steps, epochs, seconds, best_val_nll (nats per row; None without validation), skipped, stopped.
 
         Of a flow that was chosen also stack (weights by name), members (more than one, trained in time left over), and
-        time_left (of the seconds given, and why), where there is something to say. Other figures are the first flow's.
+        time_left (of the seconds given, and why), where there is something to say. Other figures are the first flow's,
+        but for the seconds, which are those of all.
         """
         last = self.epochs[-1] if self.epochs else None
         return {

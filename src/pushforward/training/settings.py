@@ -185,7 +185,7 @@ class TrainSettings:
     ))  # fmt: skip
     reversible: bool = field(
         default=False, metadata=_metadata(_BOOL,
-            "find the inputs of layers again by their inverses in the backward pass, in place of keeping them: memory "
+            "recompute the inputs of layers by their inverses in the backward pass instead of storing them: memory "
             "that does not grow with depth, for about half as much time again. A run whose inverse drifts is stopped"
     ))  # fmt: skip
     compile: bool = field(default=False, metadata=_metadata(_BOOL, "run the density through `torch.compile`"))
@@ -230,6 +230,12 @@ def check_settings(given: Mapping[str, Any]) -> None:
         for setting in fields(TrainSettings):
             if setting.metadata["of_adamw"] and given.get(setting.name, setting.default) != setting.default:
                 raise ValueError(f"{setting.name} is the optimizer's own: give it to the function that makes it")
+
+
+def with_defaults(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Given settings of `train`, and defaults for the others: but for AdamW's own where another optimizer is given."""
+    own = {f.name for f in fields(TrainSettings) if f.metadata["of_adamw"]} if given.get("optimizer") else set()
+    return {name: value for name, value in defaults.items() if name not in own} | dict(given)
 
 
 def described() -> str:

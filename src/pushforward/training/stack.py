@@ -20,9 +20,10 @@ from ..mixture import Mixture
 
 FEW_ROWS = 5000  # up to which rows are stacked
 STACK_FRACTION = 0.2  # of the rows, held out: they stop the flow and give the weights
+STACK_SECONDS = 0.25  # of the time given, in which simple densities are fitted
 _ROUNDS = 200
-_LEAST_WEIGHT, _LEAST_ROWS = 0.005, 0.5  # a smaller weight, or one of fewer held-out rows, is dropped
-_PRIOR = 1.0  # row, that all densities are thought to have shared beforehand
+_LEAST_WEIGHT, _LEAST_ROWS = 0.005, 0.5  # a smaller weight, or one worth fewer held-out rows, is dropped
+_PRIOR = 1.0  # pseudo-count of equal weights, in rows, for all densities together
 
 
 class Stack:
@@ -34,6 +35,7 @@ class Stack:
         val: (V, M + C), rows that are held out.
         val_context: (V, G), or None.
         seed: of the fits.
+        val_noise: (V, C) of the unit interval, for what a density fills in the held-out rows; None for nothing.
         sizes: the number of states of the M columns.
         context_sizes: the number of states of the first columns of the context.
         seconds: after which no further simple density is fitted; None for all of them.
@@ -44,10 +46,11 @@ class Stack:
 
     def __init__(
         self, x: Tensor, context: Tensor | None, val: Tensor, val_context: Tensor | None, seed: int, *,
-        sizes: Sequence[int] = (), context_sizes: Sequence[int] = (), seconds: float | None = None,
+        val_noise: Tensor | None = None, sizes: Sequence[int] = (), context_sizes: Sequence[int] = (),
+        seconds: float | None = None,
     ) -> None:  # fmt: skip
         began = time.perf_counter()
-        self._val, self._val_context = val, val_context
+        self._val, self._val_context, self._val_noise = val, val_context, val_noise
         self._x = torch.cat([x, val])
         self._context = None if context is None or val_context is None else torch.cat([context, val_context])
         self._sizes, self._context_sizes, self._seed = sizes, context_sizes, seed
@@ -62,18 +65,18 @@ class Stack:
         )  # fmt: skip
 
     @torch.no_grad()
-    def around(self, inner: Density, noise: Tensor | None = None) -> tuple[Density, dict[str, float]]:
+    def mixed_with(self, inner: Density) -> tuple[Density, dict[str, float]]:
         """A trained density, mixed with simple ones where held-out rows favour them.
 
         Args:
             inner: over rows (B, M + C), trained on x.
-            noise: (V, C) of the unit interval, for what `inner` fills in the held-out rows; None for nothing.
 
         Returns:
             the mixture, whose simple densities are fitted to all rows, or `inner` itself where none of them is worth
             it; the weights by name.
         """
-        own = inner.log_prob(self._val, self._val_context, **({} if noise is None else {"noise": noise})).double()
+        settings = {"noise": self._val_noise} if inner.takes_noise and self._val_noise is not None else {}
+        own = inner.log_prob(self._val, self._val_context, **settings).double()
         scores = {n: d.log_prob(self._val, self._val_context).double() for n, d in self._simple.items()}
         simple = [name for k, name in enumerate(scores) if not _is_among(scores[name], list(scores.values())[:k])]
         weights = mixing_weights(torch.stack([own.cpu(), *(scores[name] for name in simple)]))
