@@ -124,20 +124,11 @@ def fit_table(
     if len(frame) < 2:
         raise ValueError(f"at least 2 rows are needed to fit a density, got {len(frame)}")
     count = count or len(frame)
-    if stack and (file is not None or weights is not None):
-        raise ValueError(f"rows cannot be stacked: they {'are not in memory' if weights is None else 'have weights'}")
-    if stack is None:
-        stack = count <= FEW_ROWS and file is None and weights is None
-    elif stack and val is None and held_out(count, STACK_FRACTION if fraction is None else fraction) == 0:
-        raise ValueError("rows cannot be stacked: none are held out to find the weights")
+    stack = _is_stacked(stack, file, weights, val, count, fraction)
     if fraction is None:
         fraction = STACK_FRACTION if stack and val is None else _FRACTION
     space = Columns(schema, given)
-    choice = None
-    if space.numbers:
-        _, embed = embedders(space.sizes, space.given_sizes, space.given_numbers)
-        choice = choose(count, len(space.numbers), recipe=recipe, seconds=training.get("seconds"),
-                        context_dim=0 if embed is None else embed.features_out)  # fmt: skip
+    choice = _choice(space, count, recipe, training.get("seconds")) if space.numbers else None
     size = {"depth": depth, "width": width, "precondition": False} | dict(model or {})
     density = TableDensity(schema, given, _untrained(space, choice, members, seed, size))
     rows, val_rows = split_rows(density, frame, val, weights, fraction, seed)
@@ -148,14 +139,9 @@ def fit_table(
     drawing = None if file is None else Drawing(space, rows.inner, file, seed)
     if drawing is not None:
         training |= _length_of_passes(training, choice, count)
-    simple = _simple(density, rows, val_rows, training.get("seconds"), seed) if stack and val_rows is not None else None
-    if simple is not None and training.get("seconds") is not None:  # mixing takes as long again
-        training["seconds"] = max(training["seconds"] - simple.seconds, 0.1)
     with reporter(progress) as report:
-        _Training(density, rows, val_rows, report, began, seed, drawing, choice).run(training)
-    if simple is not None:
-        density.inner, weights = simple.mixed_with(density.inner)
-        density.training_summary = (density.training_summary or {}) | {"stack": weights}
+        run = _Training(density, rows, val_rows, report, began, seed, drawing, choice)
+        _train_and_mix(run, training, stack)
     if file is None and weights is None:
         calibrate_tails(density, rows.rows, None if val_rows is None else val_rows.rows, seed)
     density.measure_unsampled(space.contexts(frame) if given else None, seed)
@@ -166,17 +152,47 @@ def fit_table(
     return density
 
 
-def _simple(
-    density: TableDensity, rows: TrainingRows, val_rows: TrainingRows, seconds: float | None, seed: int
-) -> Stack:
-    """Simple densities of the rows, in a quarter of the time."""
-    generator = torch.Generator().manual_seed(seed)
+def _is_stacked(stack: bool | None, file: Any, weights: Any, val: Any, count: int, fraction: float | None) -> bool:
+    """Whether simple densities are mixed with the flow: of few rows, or where it was asked for.
+
+    Raises:
+        ValueError: it was asked for, and they cannot be fitted.
+    """
+    problem = None
+    if file is not None:
+        problem = "they are not in memory"
+    elif weights is not None:
+        problem = "they have weights"
+    elif val is None and held_out(count, STACK_FRACTION if fraction is None else fraction) == 0:
+        problem = "none are held out to find the weights"
+    if stack and problem:
+        raise ValueError(f"rows cannot be stacked: {problem}")
+    return problem is None and (count <= FEW_ROWS if stack is None else stack)
+
+
+def _choice(space: Columns, count: int, recipe: str, seconds: float | None) -> Choice:
+    """The flow of the numbers, and how to train it."""
+    _, embed = embedders(space.sizes, space.given_sizes, space.given_numbers)
+    context_dim = 0 if embed is None else embed.features_out
+    return choose(count, len(space.numbers), recipe=recipe, context_dim=context_dim, seconds=seconds)
+
+
+def _train_and_mix(run: _Training, settings: dict[str, Any], stack: bool) -> None:
+    """Trains both parts of the density, and mixes simple densities with them, fitted in a quarter of the time."""
+    density, rows, val_rows, seconds = run.density, run.rows, run.val_rows, settings.get("seconds")
+    if not stack or val_rows is None:
+        run.run(settings)
+        return
+    generator = torch.Generator().manual_seed(run.seed)
     x, context, _ = rows.tensors(generator)
     val, val_context, val_noise = val_rows.tensors(generator)
-    return Stack(
-        x, context, val, val_context, seed, val_noise=val_noise, sizes=density.space.sizes,
+    simple = Stack(
+        x, context, val, val_context, run.seed, val_noise=val_noise, sizes=density.space.sizes,
         context_sizes=density.space.given_sizes, seconds=None if seconds is None else STACK_SECONDS * seconds,
     )  # fmt: skip
+    run.run(settings if seconds is None else settings | {"seconds": max(seconds - simple.seconds, 0.1)})
+    density.inner, weights = simple.mixed_with(density.inner)  # which takes about as long as the simple ones did
+    density.training_summary = (density.training_summary or {}) | {"stack": weights}
 
 
 def _untrained(
