@@ -47,6 +47,18 @@ def test_columns_that_depend_on_others_are_found(rows: Tensor, expected: list[in
     assert dependent_columns(rows) == expected
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_rows_that_are_not_finite_are_told_by_the_training(value: float) -> None:
+    x = curve()
+    x[17, 5] = value
+    assert dependent_columns(x.repeat(2, 1)) in (None, [3, 7])
+    with pytest.raises(ValueError, match="row 17"):
+        pf.fit("auto", x, steps=2, progress="none")
+    x[:, 5] = 1.0
+    with pytest.raises(ValueError, match="constant"):
+        pf.fit("auto", x, steps=2, progress="none")
+
+
 def test_independent_columns_that_are_not_normal_are_the_flows() -> None:
     x = curve()
     x[:, 0] = torch.rand(4000, generator=torch.Generator().manual_seed(1)).double()

@@ -25,18 +25,18 @@ def dependent_columns(x: Tensor) -> list[int] | None:
     compared by k = 1.
 
     Args:
-        x: (N, D), finite.
+        x: (N, D).
 
     Returns:
         the numbers of these columns; None where they are more than three quarters of all, or none, where a column is
-        constant, and where there are fewer than 1,000 rows or 8 columns, or more columns than can be compared.
+        constant or a number not finite, and of fewer than 1,000 rows or 8 columns, or too many columns to compare.
     """
     count, features = x.shape
     some = min(count, _ROWS, _WORK // max(features, 1) ** 3)
-    if features < _LEAST_COLUMNS or some < _LEAST_ROWS:
+    if features < _LEAST_COLUMNS or some < _LEAST_ROWS or x.is_complex():
         return None
     rows = x[torch.linspace(0, count - 1, some, dtype=torch.float64).long().to(x.device)].double()
-    if bool((rows == rows[0]).all(0).any()):
+    if bool((rows == rows[0]).all(0).any()) or not bool(rows.isfinite().all()):
         return None
     z = Precondition(features, bends=True).double().to(x.device).initialize(rows)
     waves = _waves(z)
