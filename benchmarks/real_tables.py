@@ -125,9 +125,7 @@ def main() -> None:
     parser.add_argument("--other", action="store_true", help="the tables that nothing was tuned on")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--kept", type=Path, help="a file with a line for each set, with which a stopped run goes on"
-    )
+    parser.add_argument("--kept", type=Path, help="a file with a line for each set, with which a stopped run goes on")
     args = parser.parse_args()
     chosen = [] if args.other or args.skip else list(small_sets())
     for k, pair in enumerate(small_tables(other=args.other)):
