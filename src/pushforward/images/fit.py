@@ -102,7 +102,7 @@ def fit_images(
         held = _Data.of(val, val_labels, data.classes or None)
     density = _untrained(data, recipe, dict(model or {}), pad, alpha, seed)
     given = {name: value for name, value in training.items() if value is not None or name not in TRAINING}
-    settings = with_defaults(_with_length(given, len(data)), TRAINING) | {"seed": seed}
+    settings: dict[str, Any] = with_defaults(_with_length(given, len(data)), TRAINING) | {"seed": seed}
     if settings.get("seconds") is not None:  # reading and building count
         settings["seconds"] = max(settings["seconds"] - (time.perf_counter() - began), 1e-3)
     draws = _Draws(density, data, flips)
