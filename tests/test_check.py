@@ -293,8 +293,8 @@ def test_a_constant_column_is_told_and_the_others_are_compared() -> None:
 def test_a_constant_column_of_a_table_leaves_the_others_to_be_compared(constant: list) -> None:
     rng = RNG(0)
     rows = {"same": constant * 800, "v": rng.normal(size=800), "w": rng.normal(size=800) + 5}
-    density = pf.fit_table(rows, steps=60, depth=2, width=8, progress="none", stack=False)
-    smaller = pf.fit_table({"v": rows["v"], "w": rows["w"]}, steps=60, depth=2, width=8, progress="none", stack=False)
+    density = pf.fit_table(rows, steps=60, depth=2, width=8, progress="none")
+    smaller = pf.fit_table({"v": rows["v"], "w": rows["w"]}, steps=60, depth=2, width=8, progress="none")
     new = {"same": constant * 800, "v": rng.normal(size=800), "w": rng.normal(size=800) + 5}
     section, other = (check(d, new, rows, questions=["ranking"])["likelihood"] for d in (density, smaller))
     assert section.verdict == other.verdict == GOOD
