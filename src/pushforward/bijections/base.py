@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..switch import PLAIN, is_eager
-from .reverse import from_output
+from .reverse import reversible_forward
 
 fast: Any = None
 if not PLAIN:
@@ -137,7 +137,7 @@ class Chain(Bijection):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S), context (B, K) -> z (B, C, *S), log_det (B,)."""
         if self.reversible and torch.is_grad_enabled() and is_eager():
-            return from_output(list(self), x, context)
+            return reversible_forward(list(self), x, context)
         total = None
         for i, bijection in enumerate(self.bijections):
             x, log_det = checked(bijection(x, context), x, bijection, i)

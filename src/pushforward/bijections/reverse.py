@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _MOST_DRIFT = 1e-2  # of recomputed rows, in units of the range of their channel
 
 
-def from_output(layers: Sequence[Bijection], x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+def reversible_forward(layers: Sequence[Bijection], x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
     """The layers one after the other: x (B, C, *S), context (B, K) -> z (B, C, *S), log_det (B,).
 
     The backward pass takes about twice the time of the usual one, and gives first-order gradients only.
@@ -37,10 +37,10 @@ def from_output(layers: Sequence[Bijection], x: Tensor, context: Tensor | None) 
                 f"{type(layer).__name__} mixes rows in training, which are then not recovered: train without reversible"
             )
     parameters = [p for layer in layers for p in layer.parameters() if p.requires_grad]
-    return _FromOutput.apply(layers, x, context, *parameters)
+    return _ReversibleChain.apply(layers, x, context, *parameters)
 
 
-class _FromOutput(torch.autograd.Function):
+class _ReversibleChain(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, layers: Sequence[Bijection], x: Tensor, context: Tensor | None, *_: Tensor) -> Any:
         z, total = x, x.new_zeros(x.shape[0])
@@ -56,10 +56,10 @@ class _FromOutput(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, grad_log_det: Tensor) -> Any:  # type: ignore[override]
         x, z, context = ctx.saved_tensors
         is_finite, grad_context = bool(z.isfinite().all()), None
-        of_layers: list[Sequence[Tensor | None]] = []
+        grad_parameters: list[Sequence[Tensor | None]] = []
         for layer in reversed(ctx.layers):
-            z, grad, grad_given, own = _through(layer, z, context, grad, grad_log_det)
-            of_layers.append(own)
+            z, grad, grad_given, grad_own = _backward_layer(layer, z, context, grad, grad_log_det)
+            grad_parameters.append(grad_own)
             if grad_given is not None:
                 grad_context = grad_given if grad_context is None else grad_context + grad_given
         drift = _drift(z, x) if len(x) else 0.0
@@ -68,10 +68,10 @@ class _FromOutput(torch.autograd.Function):
                 f"the inverse of the flow does not recover its rows: they are off by {drift:.2g} of their range. Train "
                 "without reversible: a layer draws random numbers, or its inverse is not exact"
             )
-        return None, grad.to(x.dtype), grad_context, *(g for own in reversed(of_layers) for g in own)
+        return None, grad.to(x.dtype), grad_context, *(g for own in reversed(grad_parameters) for g in own)
 
 
-def _through(
+def _backward_layer(
     layer: Bijection, z: Tensor, context: Tensor | None, grad: Tensor, grad_log_det: Tensor
 ) -> tuple[Tensor, Tensor, Tensor | None, Sequence[Tensor | None]]:
     """Back through one layer: its output z and the gradients of that and of its log-determinant -> those of its input.
@@ -89,9 +89,9 @@ def _through(
         pairs = [(again, grad.to(again.dtype)), (log_det, grad_log_det.to(log_det.dtype))]
         outputs, grads = zip(*[pair for pair in pairs if pair[0].requires_grad], strict=True)
         inputs = [x, *([] if given is None else [given]), *parameters]
-        of_x, *others = torch.autograd.grad(outputs, inputs, grads, allow_unused=True)
-    of_context = None if given is None else others.pop(0)
-    return x.detach(), torch.zeros_like(x) if of_x is None else of_x, of_context, others
+        grad_x, *others = torch.autograd.grad(outputs, inputs, grads, allow_unused=True)
+    grad_context = None if given is None else others.pop(0)
+    return x.detach(), torch.zeros_like(x) if grad_x is None else grad_x, grad_context, others
 
 
 def _drift(found: Tensor, x: Tensor) -> float:

@@ -42,8 +42,8 @@ def spline_flow(
         standardize: shift and scale the columns (and the context's) by what `fit` measures on the training data.
         precondition: put a `Precondition` first, which bends, whitens and folds the columns (and the context's) by what
             `fit` measures: for heavy tails, counts over decades, and columns that nearly determine each other.
-        columns: the numbers of the columns that the layers move and condition on, where others know nothing of any and
-            are about normal: those are only standardised, or preconditioned. None takes all.
+        columns: the numbers of the columns that the layers move and condition on, for rows whose other columns are
+            independent of all and about normal: those are only standardised, or preconditioned. None takes all.
         seed: of the initial weights; torch's global generator when None.
 
     Returns:
@@ -106,8 +106,8 @@ def triangular_spline_flow(
         standardize: shift and scale the columns (and the context's) by what `fit` measures on the training data.
         precondition: put a `Precondition` first, which bends, whitens and folds the columns (and the context's) by what
             `fit` measures: for heavy tails, counts over decades, and columns that nearly determine each other.
-        columns: the numbers of the columns that the layers move and condition on, where others know nothing of any and
-            are about normal: those are only standardised, or preconditioned. None takes all.
+        columns: the numbers of the columns that the layers move and condition on, for rows whose other columns are
+            independent of all and about normal: those are only standardised, or preconditioned. None takes all.
         seed: of the initial weights; torch's global generator when None.
 
     Returns:
