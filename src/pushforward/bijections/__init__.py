@@ -5,10 +5,6 @@ from .analytic import SinhArcsinh as SinhArcsinh
 from .base import Bijection as Bijection
 from .base import Chain as Chain
 from .base import Inverse as Inverse
-from .base import OnChannels as OnChannels
-from .base import OnHalf as OnHalf
-from .base import Rearrangement as Rearrangement
-from .base import Within as Within
 from .base import checked as checked
 from .base import sum_event as sum_event
 from .coupling import Coupling as Coupling
@@ -30,5 +26,9 @@ from .precondition import Precondition as Precondition
 from .precondition import PreconditionContext as PreconditionContext
 from .probe import reads_context as reads_context
 from .rearrange import Checkerboard as Checkerboard
+from .rearrange import Rearrangement as Rearrangement
 from .rearrange import Squeeze as Squeeze
 from .spline import RationalQuadratic as RationalQuadratic
+from .within import OnChannels as OnChannels
+from .within import OnHalf as OnHalf
+from .within import Within as Within

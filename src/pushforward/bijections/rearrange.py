@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .base import Rearrangement
+
+class Rearrangement(ABC):
+    """A permutation of the elements of each row that may change its shape; its log-determinant is 0.
+
+    Concrete classes are frozen dataclasses. A rearrangement is no bijection, which keeps the shape: see `Within`.
+    """
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, *S) -> y (B, C', *S'), with as many elements."""
+
+    @abstractmethod
+    def inverse(self, y: Tensor) -> Tensor:
+        """y (B, C', *S') -> x (B, C, *S)."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from ..mixture import Ensemble
 from ..tables import TableDensity, fit_table, infer_schema
 from ..training import Fit, fit
 from ..training.auto import Choice, choose, steps_for
-from ..training.data import needs_float64
+from ..training.data import FIRST_ROWS, needs_float64
 from ..training.dependence import dependent_columns
 from ..training.settings import LENGTHS, TrainSettings, check_settings, with_defaults
 from ..training.stack import FEW_ROWS, STACK_FRACTION, STACK_SECONDS, Stack
@@ -30,7 +30,6 @@ from ._rows import WeightedRows, merged, read_weights, representative, seed_of, 
 if TYPE_CHECKING:
     from .density import FlowDensity
 
-INITIAL_ROWS = 2**16
 _ADVICE = "Leave them out, smooth the rows with noise=, or set kinds={}: mixed rows give single values a mass"
 
 
@@ -267,7 +266,7 @@ def _train(
     fraction, is_stacked = given.pop("val_fraction"), _is_stacked(estimator, rows)
     train, val = split(rows, max(fraction, STACK_FRACTION) if is_stacked and fraction else fraction, seed)
     simple = _simple(train, val, seed, given.get("seconds")) if is_stacked and val is not None else None
-    first = representative(rows, INITIAL_ROWS, seed)
+    first = representative(rows, FIRST_ROWS, seed)
     for member in model.members:
         member.initialize(first.x, first.context)
     settings = with_defaults(given, choice.training | {"steps": None})

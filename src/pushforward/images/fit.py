@@ -21,7 +21,7 @@ from ..training import Epoch, fit
 from ..training.auto import steps_for
 from ..training.data import held_out
 from ..training.progress import reporter
-from ..training.settings import check_settings, with_defaults
+from ..training.settings import LENGTHS, check_settings, passes_as_steps, with_defaults
 from .density import ALPHA, ImageDensity
 from .noise import random_noise, uniforms
 from .space import as_tensor
@@ -243,11 +243,9 @@ def _patches(shape: Shape, pad: bool) -> dict[str, Any]:
 def _with_length(training: dict[str, Any], count: int) -> dict[str, Any]:
     """Settings with a length in steps or seconds: of a function that draws, `train` sees no end."""
     batch = training.get("batch") or TRAINING["batch"]
-    if training.get("epochs") is not None:
-        return training | {"epochs": None, "steps": max(1, round(training["epochs"] * count / batch))}
-    if training.get("steps") is None and training.get("seconds") is None:
+    if all(training.get(name) is None for name in LENGTHS):
         return training | {"steps": steps_for(count, batch)}
-    return training
+    return passes_as_steps(training, count, batch)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -21,9 +20,9 @@ from ..mixture import Ensemble, Mixture
 from ..recipes import RECIPES
 from ..training import Epoch, Fit, fit
 from ..training.auto import Choice, choose
-from ..training.data import held_out
+from ..training.data import FIRST_ROWS, held_out
 from ..training.progress import reporter
-from ..training.settings import check_settings, with_defaults
+from ..training.settings import check_settings, passes_as_steps, with_defaults
 from ..training.stack import FEW_ROWS, STACK_FRACTION, STACK_SECONDS, Stack
 from ..training.unbounded import warn_of_unbounded
 from .density import TableDensity
@@ -40,7 +39,6 @@ _FRACTION = 0.1  # of the rows, held out where they are not stacked
 _MASS_SHARE = 0.25  # of a run that is given in seconds
 _MANY_ROWS, _MASS_DECAY = 20_000, 1.0  # fewer rows: weights that decay learn less by heart
 _JITTER = 1e-3  # standard deviations, so that a column that the split left constant has a scale to start from
-_FIRST = 2**16  # rows, at most, from which the flow is initialised
 
 
 def fit_table(
@@ -138,7 +136,7 @@ def fit_table(
         rows.inner.whiten(*rows.tensors())
     drawing = None if file is None else Drawing(space, rows.inner, file, seed)
     if drawing is not None:
-        training |= _length_of_passes(training, choice, count)
+        training = passes_as_steps(training, count, 512 if choice is None else choice.training["batch"])
     with reporter(progress) as report:
         run = _Training(density, rows, val_rows, report, began, seed, drawing, choice)
         _train_and_mix(run, training, stack)
@@ -210,14 +208,6 @@ def _untrained(
         flow = choice.build(len(space.numbers), context_dim=context, seed=seed + 1000 * k, **size)
         flows.append(embedded(flow, embed_flow if k == 0 else embedders(*layout, generator)[1]))
     return StatesThenNumbers(mass, None if not flows else flows[0] if len(flows) == 1 else Ensemble(flows))
-
-
-def _length_of_passes(training: Mapping[str, Any], choice: Choice | None, rows: int) -> dict[str, Any]:
-    """Epochs of a whole table as steps, while `train` sees no end of it."""
-    if training.get("epochs") is None:
-        return {}
-    batch = training.get("batch") or (512 if choice is None else choice.training["batch"])
-    return {"epochs": None, "batch": batch, "steps": math.ceil(training["epochs"] * rows / batch)}
 
 
 class _Training:
@@ -293,7 +283,7 @@ class _Training:
     def _train_flow(self, flow: Flow | Mixture, settings: dict[str, Any], interrupted: bool) -> None:
         rows, val_rows = self.rows, self.val_rows
         generator = torch.Generator().manual_seed(self.seed)
-        first, context, _ = rows(min(len(rows), _FIRST), generator)
+        first, context, _ = rows(min(len(rows), FIRST_ROWS), generator)
         jitter = _JITTER * torch.randn(first.shape, generator=torch.Generator().manual_seed(self.seed))
         for member in self.inner.flows:
             member.initialize(first + jitter, context)

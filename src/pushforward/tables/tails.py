@@ -145,6 +145,9 @@ def _one_side(
 ) -> Knots:
     """Knots with those beyond the outermost rows replaced, on the upper side; numbers are mirrored for the lower one.
 
+    From `start` on, distances of draws are multiplied by `scale`, so that as many as wanted lie beyond `edge`; beyond
+    that, by `far`, so that they lie as far beyond it, on average, as rows lie beyond `start`.
+
     Args:
         knots: (t, y, slope), not mirrored.
         map: the map before, of t.
@@ -159,9 +162,8 @@ def _one_side(
     if not (start < edge and start < beyond):
         return knots
     scale = float(np.clip((edge - start) / (beyond - start), *_BOUNDS))
-    last = min(start + (edge - start) / scale, float(drawn[-_OUTERMOST]))
-    excess, expected = (float(np.maximum(v - at, 0).sum() / (v > at).sum()) for v, at in ((drawn, last), (own, start)))
-    far = float(np.clip(expected / excess, _LEAST_FAR, 1.0))
+    last = min(start + (edge - start) / scale, float(drawn[-_OUTERMOST]))  # what comes to lie on the edge
+    far = float(np.clip(_mean_excess(own, start) / _mean_excess(drawn, last), _LEAST_FAR, 1.0))
     levels = np.linspace(start, edge, _BETWEEN + 2)  # as the map before has them
     t = map.inverse(side * levels)
     slopes = np.exp(map.forward(t)[1])
@@ -172,6 +174,11 @@ def _one_side(
         return knots
     new = list(zip(t.tolist(), y.tolist(), (slopes * factors).tolist(), strict=True))
     return kept + new if side > 0 else new[::-1] + kept
+
+
+def _mean_excess(values: Values, level: float) -> float:
+    """By how much those of values (N,) that exceed a level do so, on average."""
+    return float((values[values > level] - level).mean())
 
 
 def _start(own: Values, drawn: Values) -> float:

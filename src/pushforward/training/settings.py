@@ -232,6 +232,20 @@ def check_settings(given: Mapping[str, Any]) -> None:
                 raise ValueError(f"{setting.name} is the optimizer's own: give it to the function that makes it")
 
 
+def passes_as_steps(given: Mapping[str, Any], rows: int, batch: int) -> dict[str, Any]:
+    """Settings with their length in epochs told in steps, for rows that are drawn, of which `train` sees no end.
+
+    Args:
+        given: settings of `train`.
+        rows: of an epoch.
+        batch: rows of a step where the settings do not say.
+    """
+    if given.get("epochs") is None:
+        return dict(given)
+    batch = given.get("batch") or batch
+    return {**given, "epochs": None, "batch": batch, "steps": math.ceil(given["epochs"] * rows / batch)}
+
+
 def with_defaults(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Given settings of `train`, and defaults for the others: but for AdamW's own where another optimizer is given."""
     own = {f.name for f in fields(TrainSettings) if f.metadata["of_adamw"]} if given.get("optimizer") else set()
