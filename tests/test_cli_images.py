@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image
 
 import pushforward as pf
 from commands import bad, good, run
-from pushforward.cli import options
+from pushforward.cli import on_images, options
 from pushforward.io.images import read_images
 from pushforward.io.tables import read_table
 from pushforward.recipes import IMAGE_RECIPES
@@ -59,19 +60,100 @@ def test_score_writes_a_line_for_each_file(fitted: tuple[Path, dict[str, Any]], 
     bits = table.model_matrix(["bits_per_dim"])[:, 0]
     assert len(bits) == figures["rows"] == 80
     assert figures["bits"] == pytest.approx(bits.mean(), abs=1e-5)
-    assert "must have the classes" in bad("score", fitted[0], pictures / "left", "--out", tmp_path / "s.csv")
+    one = tmp_path / "one"
+    (one / "left").mkdir(parents=True)
+    some = sorted((pictures / "left").iterdir())[:3]
+    for path in some:
+        (one / "left" / path.name).write_bytes(path.read_bytes())
+    good("score", fitted[0], one, "--out", tmp_path / "one.csv")  # a single subfolder of a known name is a class
+    every = {row["file"].rsplit("/", 1)[-1]: row["log_mass"] for row in lines(tmp_path / "scores.csv")}
+    for row in lines(tmp_path / "one.csv"):
+        assert row["class"] == "left"
+        assert float(row["log_mass"]) == pytest.approx(float(every[row["file"].rsplit("/", 1)[-1]]), abs=2e-3)
+
+
+def lines(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_images_without_classes_are_scored_over_all_of_them(
+    fitted: tuple[Path, dict[str, Any]], pictures: Path, tmp_path: Path
+) -> None:
+    left = pictures / "left"
+    of = {}
+    for name in ("left", "right"):
+        good("score", fitted[0], left, "--given", name, "--out", tmp_path / f"{name}.csv")
+        of[name] = np.array([float(row["log_mass"]) for row in lines(tmp_path / f"{name}.csv")])
+    good("score", fitted[0], left, "--out", tmp_path / "all.csv")
+    rows = lines(tmp_path / "all.csv")
+    assert [row["likeliest_class"] for row in rows].count("left") > 0.9 * len(rows)
+    mean = np.logaddexp(of["left"], of["right"]) - np.log(2)
+    assert np.allclose([float(row["log_mass"]) for row in rows], mean, atol=2e-3)
+    assert "unknown class 'up'" in bad("score", fitted[0], left, "--given", "up", "--out", tmp_path / "s.csv")
+    (tmp_path / "t.csv").write_text("a\n1\n")
+    flow = tmp_path / "flow.safetensors"
+    pf.save(pf.real_nvp(1), flow)
+    assert "--given is an option for images" in bad(
+        "score", flow, tmp_path / "t.csv", "--given", "up", "--out", tmp_path / "s.csv"
+    )
+
+
+def test_what_is_converted_or_of_another_size_is_told(fitted: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8, 3), 200, np.uint8)).save(tmp_path / "colour.png")
+    result = run("score", fitted[0], tmp_path / "colour.png", "--out", tmp_path / "s.csv")
+    assert result.exit_code == 0, result.output
+    assert "1 of 1 images: RGB converted to L" in result.output
+    Image.fromarray(np.full((8, 9), 200, np.uint8)).save(tmp_path / "wide.png")
+    message = bad("score", fitted[0], tmp_path / "wide.png", "--out", tmp_path / "s.csv")
+    assert "wide.png is 9 x 8 pixels (width x height), the images that are expected are 8 x 8" in message
+
+
+def test_a_checkpoint_is_of_one_model_and_its_images(pictures: Path, tmp_path: Path) -> None:
+    out = ("--out", tmp_path / "m.safetensors")
+    kept = ("--steps", 130, "--checkpoint", tmp_path / "kept")  # a pass is 128 steps
+    good("fit", pictures, *out, *SMALL, "--by-class", *kept)
+    assert "other settings: {'data'" in bad("fit", pictures, *out, *SMALL, *kept)  # rows with classes
+    fewer = tmp_path / "fewer"
+    for path in sorted(pictures.rglob("*.png"))[:60]:
+        (fewer / path.parent.name).mkdir(parents=True, exist_ok=True)
+        (fewer / path.parent.name / path.name).write_bytes(path.read_bytes())
+    assert "other settings: {'data'" in bad("fit", fewer, *out, *SMALL, "--by-class", *kept)
+    result = run("fit", pictures, *out, *SMALL, "--by-class", *kept)
+    assert "resumed" in result.stdout
+
+
+def test_an_interruption_before_the_first_validation_writes_nothing(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "m.safetensors"
+    out.write_bytes(b"a good model")
+
+    def interrupted(*args: Any, **settings: Any) -> pf.ImageDensity:
+        density = pf.ImageDensity(pf.glow((1, 8, 8), depth=1, width=4))
+        density.training_summary = {"steps": 0, "seconds": 0.0, "stopped": "interrupted"}
+        return density
+
+    monkeypatch.setattr(on_images, "fit_images", interrupted)
+    result = run("fit", pictures, "--out", out, *SMALL)
+    assert result.exit_code == 130
+    assert "before the first validation: nothing is written" in result.output
+    assert out.read_bytes() == b"a good model"
 
 
 def test_sample_writes_grids_folders_and_arrays(fitted: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     model = fitted[0]
     good("sample", model, "-n", 10, "--given", "left", "--out", tmp_path / "grid.png", "--seed", 0)
-    assert read_images(tmp_path / "grid.png").images.shape == (1, 32, 42)
+    assert read_images(tmp_path / "grid.png").images.shape == (1, 3 * 66 + 2, 4 * 66 + 2)
     good("sample", model, "-n", 6, "--given", "left", "--out", tmp_path / "a.npy", "--temperature", 0.7, "--seed", 0)
     images = np.load(tmp_path / "a.npy").astype(float)
     assert images.shape == (6, 8, 8)
     assert images[:, :, :4].mean() > images[:, :, 4:].mean() + 40
     assert good("sample", model, "-n", 6, "--given", "all", "--out", tmp_path / "folder")["rows"] == 6
-    assert len(list((tmp_path / "folder").iterdir())) == 6
+    assert sorted(str(p.relative_to(tmp_path / "folder")) for p in (tmp_path / "folder").rglob("*.png")) == [
+        f"{name}/{i}.png" for name in ("left", "right") for i in range(3)
+    ]
+    good("score", model, tmp_path / "folder", "--out", tmp_path / "s.csv")
     assert "say which, as --given left" in bad("sample", model, "--out", tmp_path / "b.png")
     assert "unknown class 'up'" in bad("sample", model, "--given", "up", "--out", tmp_path / "b.png")
     assert "b.txt" in bad("sample", model, "--given", "left", "--out", tmp_path / "b.txt")
@@ -91,8 +173,8 @@ def test_info_and_plot(fitted: tuple[Path, dict[str, Any]], pictures: Path, tmp_
 
 def test_check_takes_the_images_held_out(fitted: tuple[Path, dict[str, Any]], pictures: Path, tmp_path: Path) -> None:
     large = tmp_path / "large.safetensors"
-    pf.save(pf.ImageDensity(pf.glow((1, 20, 20), depth=1, width=4)), large)
-    assert "check takes images of at most 256 bytes, these have 400" in bad("check", large, pictures)
+    pf.save(pf.ImageDensity(pf.glow((1, 36, 32), depth=1, width=4)), large)
+    assert "check takes images of at most 1,024 bytes, these have 1,152" in bad("check", large, pictures)
     result = run("check", fitted[0], pictures, "--max-rows", 40)
     assert result.exit_code == 0, result.output
     assert "the 8 held out then are checked" in result.stdout

@@ -59,13 +59,23 @@ def test_subfolders_are_classes(tmp_path: Path) -> None:
     assert read_images(tmp_path).labels is None  # not all are in subfolders
 
 
+def test_one_subfolder_is_a_class_where_its_name_is_known(tmp_path: Path) -> None:
+    folder_of(tmp_path / "cat", 3)
+    assert read_images(tmp_path).labels is None
+    assert read_images(tmp_path, classes=("dog",)).labels is None
+    data = read_images(tmp_path, classes=("cat", "dog"))
+    assert (data.classes, data.labels.tolist()) == (("cat",), [0, 0, 0])  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match=r"is 8 x 6 pixels .*, the images that are expected are 8 x 8"):
+        read_images(tmp_path, size=(8, 8))
+
+
 def test_pictures_that_differ_are_named(tmp_path: Path) -> None:
     folder_of(tmp_path)
     save(tmp_path / "other.png", pixels(7, 8))
-    with pytest.raises(ValueError, match=r"other\.png is 7 x 8, the first image, .*0\.png, 6 x 8"):
+    with pytest.raises(ValueError, match=r"other\.png is 8 x 7 pixels \(width x height\), most images here are 8 x 6"):
         read_images(tmp_path)
     save(tmp_path / "other.png", pixels(6, 8, 3))
-    with pytest.raises(ValueError, match=r"other\.png is in colour, the first image, .*, grey: read all of them as L"):
+    with pytest.raises(ValueError, match=r"other\.png is in colour, 4 others are grey: read all of them as grey"):
         read_images(tmp_path)
     assert read_images(tmp_path, mode="RGB").images.shape == (5, 6, 8, 3)
     data = read_images(tmp_path, mode="L")
@@ -80,14 +90,15 @@ def test_corrupt_files_are_named_or_skipped_and_counted(tmp_path: Path, how: str
     images = folder_of(tmp_path)
     bad = tmp_path / "1.png"
     bad.write_bytes(b"no picture" if how == "text" else bad.read_bytes()[:80])
-    with pytest.raises(ValueError, match=r"1\.png: it is corrupt"):
+    with pytest.raises(ValueError, match=r"1\.png: it is corrupt: [^<]*$"):
         read_images(tmp_path)
+    save(tmp_path / "other.png", pixels(7, 8))
     data = read_images(tmp_path, skip_bad=True)
-    assert data.skipped == [str(bad)]
+    assert data.skipped == [str(bad), str(tmp_path / "other.png")]
     assert np.array_equal(data.images, images[[0, 2, 3]])
     for path in tmp_path.iterdir():
         path.write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="none of 4 images can be decoded"):
+    with pytest.raises(ValueError, match="none of 5 images can be read"):
         read_images(tmp_path, skip_bad=True)
 
 

@@ -23,6 +23,9 @@ VARIANTS = [
     ("real_nvp_image", {"norm": "batch"}),
     ("real_nvp_image", {"levels": 1}),
     ("glow", {"levels": 3}),
+    ("patch_flow", {"noise_width": 4}),
+    ("glow", {"noise_width": 4}),
+    ("real_nvp_image", {"noise_width": 4}),
 ]
 variants = pytest.mark.parametrize(("name", "more"), VARIANTS, ids=lambda v: v if isinstance(v, str) else str(v))
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 import pushforward as pf
 from densities import stirred
+from pushforward.images.independent import fit_pixels
 from pushforward.images.noise import LARGEST, uniforms
 
 
@@ -224,6 +225,30 @@ def test_images_are_written_as_array_grid_and_folder(tmp_path: Path) -> None:
     density.space.write(images, tmp_path / "folder")
     assert torch.equal(density.space.read(tmp_path / "folder"), images)
     density.space.write(images, tmp_path / "grid.png")
-    assert read_images(tmp_path / "grid.png").images.shape == (1, 22, 44, 3)
+    assert read_images(tmp_path / "grid.png").images.shape == (1, 12 + 2 * 8 * 5 - 6, 3 * (12 * 5 + 2) + 2, 3)
     with pytest.raises(ValueError, match="is not empty"):
         density.space.write(images, tmp_path / "folder")
+
+
+def test_independent_pixels_are_frequencies_of_bytes() -> None:
+    space = small().space
+    images = some_bytes(300, 8, 8) // 64
+    density = fit_pixels(images, space)
+    shares = torch.bincount(images[:, 0, 0].long(), minlength=256).double() + 0.5
+    every = images[:1].repeat(4, 1, 1)
+    every[:, 0, 0] = torch.arange(4)
+    expected = (shares[:4] / shares.sum()).log()
+    told = density.log_prob(every)
+    torch.testing.assert_close(told - told[0], expected - expected[0])
+    drawn = density.sample(2000, generator=0)
+    assert drawn.shape == (2000, 8, 8)
+    assert float((drawn[:, 0, 0] == 2).double().mean()) == pytest.approx(float(shares[2] / shares.sum()), abs=0.05)
+
+
+def test_check_sets_independent_pixels_beside_a_density_of_images() -> None:
+    images = some_bytes(400, 8, 8) // 64 * 64
+    report = pf.check(small(), images[:120], train=images[120:], max_rows=60)
+    section = next(s for s in report.sections if s.name == "likelihood")
+    assert section.figures["baselines"]["pixels"]["gain"] < -100  # 4 of 256 bytes are there
+    assert "independent pixels does better" in report.text()
+    assert "<= block" not in report.text()

@@ -33,6 +33,7 @@ from .bijections import SinhArcsinh as SinhArcsinh
 from .bijections import Squeeze as Squeeze
 from .bijections import Standardize as Standardize
 from .bijections import TriangularCoupling as TriangularCoupling
+from .bijections import VariationalDequantization as VariationalDequantization
 from .bijections import Within as Within
 from .checks import Report as Report
 from .checks import check as check

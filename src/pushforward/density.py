@@ -211,6 +211,10 @@ class Space(ABC):
     def wrap(self, inner: Density) -> Density:
         """The density over this space of a density over the tensors of `encode`."""
 
+    def baselines(self, rows: Any) -> dict[str, tuple[str, Density]]:
+        """Simple densities of N rows that are none of `encode`'s tensors, by name, with a label; by default none."""
+        return {}
+
     @abstractmethod
     def write(self, rows: Any, path: str | PathLike[str]) -> None:
         """Writes rows to a file; the suffix decides on the format."""

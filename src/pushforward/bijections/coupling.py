@@ -122,7 +122,7 @@ class TriangularCoupling(Bijection):
     def _own_params(self, given: Tensor, context: Tensor | None) -> Tensor:
         num_params, channels = self.elementwise.num_params, given.shape[1]
         if not isinstance(self.own, Tensor):
-            return _blocks(self.own(given[:, :0], context), num_params, channels)
+            return as_params(self.own(given[:, :0], context), self.elementwise, channels)
         own = self.own.view(1, num_params, channels, *[1] * (given.ndim - 2))
         return own.expand(given.shape[0], -1, -1, *given.shape[2:])
 
@@ -223,7 +223,7 @@ class LatticeCoupling(Bijection):
         return (rows[:, None] + columns) % 2 == (0 if self.flip else 1)
 
     def _params(self, x: Tensor, mask: Tensor, context: Tensor | None) -> Tensor:
-        return _blocks(self.net(x * ~mask, context), self.elementwise.num_params, x.shape[1])
+        return as_params(self.net(x * ~mask, context), self.elementwise, x.shape[1])
 
 
 def _halves(x: Tensor, flip: bool) -> tuple[Tensor, Tensor]:
@@ -241,14 +241,15 @@ def _joined(given: Tensor, moved: Tensor, flip: bool) -> Tensor:
 
 def _params(layer: Coupling | TriangularCoupling, given: Tensor, moved: Tensor, context: Tensor | None) -> Tensor:
     """The parameters (B, P, C_moved, *S) of what is moved, given the rest."""
-    return _blocks(layer.net(given, context), layer.elementwise.num_params, moved.shape[1])
+    return as_params(layer.net(given, context), layer.elementwise, moved.shape[1])
 
 
-def _blocks(params: Tensor, num_params: int, channels: int) -> Tensor:
-    """What a net gave, (B, P * C, *S) -> (B, P, C, *S)."""
+def as_params(params: Tensor, elementwise: Elementwise, channels: int) -> Tensor:
+    """What a net gave, (B, P * C, *S), as parameters of a map of C channels: (B, P, C, *S)."""
+    num_params = elementwise.num_params
     if params.shape[1] != num_params * channels:
         raise ValueError(
-            f"the net of a coupling that moves {channels} channels with {num_params} parameters each must "
+            f"the net of {channels} channels that are moved with {num_params} parameters each must "
             f"return {num_params * channels} channels, got {params.shape[1]}"
         )
     return params.unflatten(1, (num_params, channels))

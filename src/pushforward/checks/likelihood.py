@@ -152,9 +152,11 @@ def _scores(e: Evidence, fit: Rows, rows: Rows) -> dict[str, tuple[str, Array]]:
     sizes = space.given_sizes if fit.context is None else ()
     x = space.encode(fit.values, e.seed)
     fitted = fit_baselines(_spread(e, x) if e.constant else x, space.sizes, given, e.seed, context_sizes=sizes)
+    densities = {name: (baseline.label, space.wrap(baseline)) for name, baseline in fitted.items()}
+    densities |= space.baselines(fit.values)
     return {
-        name: (baseline.label, as_array(space.wrap(baseline).log_prob(rows.values, rows.flat_context)))
-        for name, baseline in fitted.items()
+        name: (label, as_array(density.log_prob(rows.values, rows.flat_context)))
+        for name, (label, density) in densities.items()
     }
 
 

@@ -95,8 +95,13 @@ def _of_numbers(e: Evidence, train: Rows, section: Section) -> None:
 
 
 def _numbers(e: Evidence) -> tuple[Callable[[Rows], Array], list[str]]:
-    """-> rows as their varying columns of numbers (N, C), NaN where missing; the names of the columns."""
-    chosen = [i for i in e.varying if not e.feature_list[i].indicator][:_MOST_NUMBERS]
+    """-> rows as their varying columns of numbers (N, C), NaN where missing; the names of the columns.
+
+    Means of blocks of an image are no columns.
+    """
+    own = set(e.density.space.names)
+    features = e.feature_list
+    chosen = [i for i in e.varying if not features[i].indicator and features[i].name in own][:_MOST_NUMBERS]
     gone = {f.column: i for i, f in enumerate(e.feature_list) if f.indicator}
 
     def numbers(rows: Rows) -> Array:

@@ -56,7 +56,7 @@ def _general(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.version_option(package_name="pushforward", prog_name="pushforward")
 @_general
 def main() -> None:
-    """Exact densities of tables, by normalizing flows.
+    """Exact densities of tables and images, by normalizing flows.
 
     Tables are text (.csv, .tsv, ..., packed or not), Parquet files and folders or patterns of them, JSON lines, Arrow,
     .npy and .npz, DuckDB, SQLite and Excel files, or a query: "SELECT a, b FROM 'trips/*.parquet' WHERE a > 0". Output
@@ -122,7 +122,7 @@ def fit(**options: Any) -> None:
     else:
         from . import on_fit
 
-        opt.refuse_of_images(options)
+        opt.refuse_of_images(options, options["data"])
         figures = on_fit.fit(reading=reading, **options, model=model, training=training)
     _finish(figures)
     if figures["stopped"] == "interrupted":
@@ -134,14 +134,17 @@ def fit(**options: Any) -> None:
 @click.argument("data", type=click.Path())
 @click.option("--out", type=click.Path(), required=True, help="The table to write: DATA and log_density.")
 @click.option("--outlier", is_flag=True, help="Add a column percentile, too: the part of the rows held out by fit, in "
-              "percent, with a lower log-density. Rows near 0 are outliers.")  # fmt: skip
+              "percent, with a lower log-density. Rows near 0 are outliers. Images near 100 are simple, "
+              "such as a black one, and may be foreign, too.")  # fmt: skip
+@click.option("--given", help="Images: the class as one of which all are scored, of a model of each class.")
 @opt.of_reading
 @_general
 def score(**options: Any) -> None:
     """Add each row's log-density under a model to a table.
 
     A row with what the model never saw, such as a new category, is unlikely, counted and named. Of images, the table
-    has the log-mass and the bits per dimension of each.
+    has the log-mass and the bits per dimension of each, given its class where that is a subfolder; of images without
+    classes, a model of each class gives the mean over all, and the likeliest class.
     """
     from . import on_rows
     from .reading import is_of_images
@@ -152,13 +155,15 @@ def score(**options: Any) -> None:
 
         _finish(on_images.score(reading=reading, **options))
     else:
+        if options.pop("given") is not None:
+            raise ValueError("--given is an option for images")
         _finish(on_rows.score(reading=reading, **options))
 
 
 @main.command()
 @click.argument("model", type=click.Path())
 @click.option("-n", "count", type=click.IntRange(1), help="Number of rows, or of rows for each of --given  "
-              "[default: 1000, or 1]")  # fmt: skip
+              "[default: 1000, or 1; of images 64, with --given all as many of each class]")  # fmt: skip
 @click.option("--given", type=click.Path(), help="A table of the columns that a conditional model is given; of images "
               "the name of a class, or all.")  # fmt: skip
 @click.option("--temperature", type=float, help="Images: below 1 more typical and less varied ones.")
@@ -197,7 +202,7 @@ def check(**options: Any) -> None:
 
     Answers three questions, each good, doubtful, bad or cannot tell, with the reason: may I rank rows and find outliers
     with it, may I use its probabilities, may I use its samples in place of the data. Below stands the evidence. If DATA
-    is the very table of the fit, its held-out tenth is checked.
+    is the very table of the fit, its held-out tenth is checked. Of images with more than 1,024 bytes see score, plot.
     """
     from . import on_check
     from .reading import is_of_images

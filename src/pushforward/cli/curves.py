@@ -28,19 +28,20 @@ def thinned(curve: Sequence[Epoch]) -> dict[str, Any]:
     return {"step": [e.step for e in some], "seconds": [round(e.seconds, 2) for e in some], **finite}
 
 
-def histories(curves: Sequence[dict[str, Any]], floor: float | None = None) -> Any:
+def histories(curves: Sequence[dict[str, Any]], floor: float | None = None, dimensions: int | None = None) -> Any:
     """The training curves of a model file, one beside the other: a figure.
 
     Args:
         curves: of `thinned`, perhaps with the name of what was trained as "of".
         floor: the entropy of the data, where it is known.
+        dimensions: as of `plots.history`.
     """
     from .. import plots
     from ..plots import style
 
     axes, figure = style.panels(None, 1, len(curves), (0.6 + 5.8 * len(curves), 4.0))
     for ax, curve in zip(axes[0], curves, strict=True):
-        plots.history(_epochs(curve), floor=floor, ax=ax)
+        plots.history(_epochs(curve), floor=floor, dimensions=dimensions, ax=ax)
         if curve.get("of"):
             ax.set_title(curve["of"], fontsize=11, color=style.INK, loc="left", pad=7)
     return figure

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from .. import checks
 from ..images import ImageDensity, fit_images
+from ..images.independent import fit_pixels
 from ..io import frames, models
 from ..io.images import ImageData, read_images
-from ..io.pixels import as_bytes
 from ..io.tables import SUFFIXES, TableWriter, check_suffix
 from ..recipes import IMAGE_RECIPES
 from ..training import Epoch
@@ -25,7 +25,19 @@ from ..training.settings import check_settings
 from .curves import histories, thinned
 from .on_fit import QUANTILES, recorder
 from .options import Reading
-from .output import count, echo, finite, listed, plus_minus, prepare_file, prepare_folder, say, writing
+from .output import (
+    count,
+    echo,
+    finite,
+    listed,
+    plus_minus,
+    prepare_file,
+    prepare_folder,
+    say,
+    say_interrupted,
+    say_resumed,
+    writing,
+)
 
 _TEST_FRACTION, _MOST_TEST = 0.1, 10_000
 _MIN_IMAGES = 25  # after the test's tenth, enough to hold some out for validation
@@ -33,13 +45,15 @@ _SEED = 20160527  # of what is held out, whatever that of the training
 _SAMPLES = 64
 _SHOWN = 100  # images of a picture
 _COUNTED = 50_000  # training images whose bytes are counted
-_MOST_CHECKED = 256  # bytes of an image: a check takes Jacobians and fits simple densities to all of them
+_FAR = 0.1  # of the bits of images that samples may have more, without a word
+_MOST_CHECKED = 1024  # bytes of an image: a check takes Jacobians and fits simple densities to all of them
 _CORNERS, _TOP = 4, 8  # images that are interpolated between, or whose scales are drawn anew
 
 
 def fit(
-    data: str, out: str, recipe: str, by_class: bool, pad: bool, flips: bool, mode: str | None, reading: Reading,
-    seed: int, progress: str, model: dict[str, Any], training: dict[str, Any], **of_tables: Any,
+    data: str, out: str, recipe: str, by_class: bool, pad: bool, flips: bool, mode: str | None,
+    dequantization: str | None, reading: Reading, seed: int, progress: str, model: dict[str, Any],
+    training: dict[str, Any], **of_tables: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Learns the density of images, tests it on images held out, and saves it."""
     _check_arguments(recipe, of_tables)
@@ -50,16 +64,18 @@ def fit(
         raise ValueError(f"{data} has no classes: --by-class needs subfolders, or labels beside the images")
     test, rest = _parted(images)
     say("split", f"{len(rest):,} images to train and validate, {len(test):,} to test")
+    say_resumed(training)
     curves: list[list[Epoch]] = []
     with reporter(progress) as report:
         density = fit_images(
             rest, by_class or None, recipe=recipe, model=model, pad=pad, flips=flips, seed=seed,
-            progress=recorder(report, curves), **training,
+            dequantization=dequantization or "uniform", progress=recorder(report, curves), **training,
         )  # fmt: skip
     facts = dict(density.training_summary or {}) | {
         "data": Path(data).name, "rows": len(images), "skipped_rows": len(images.skipped), "train_rows": len(rest),
         "test_rows": len(test), "parameters": sum(p.numel() for p in density.parameters()),
     }  # fmt: skip
+    say_interrupted(facts, training)
     say("trained", f"{facts['steps']:,} steps, {facts['seconds']:.1f} s; {facts['parameters']:,} parameters")
     kept = {"curves": [thinned(curve) | {"of": ""} for curve in curves], "test_digest": _digest(test)}
     _save(density, out, facts | kept)  # before the verdict: whatever happens to that, the training is not lost
@@ -88,10 +104,7 @@ def _read(data: str, mode: str | None, reading: Reading) -> ImageData:
     if images.classes:
         sizes = np.bincount(np.asarray(images.labels), minlength=len(images.classes))
         say("classes", listed([f"{name} ({n:,})" for name, n in zip(images.classes, sizes.tolist(), strict=True)]))
-    for note in images.notes:
-        echo(f"warning: {note}", err=True)
-    if images.skipped:
-        say("skipped", f"{count(len(images.skipped), 'corrupt file')}: {listed(images.skipped, 3)}")
+    _tell(images)
     if len(images) < _MIN_IMAGES:
         raise ValueError(
             f"{data} has {count(len(images), 'image')}; at least {_MIN_IMAGES} are needed, so that some can be held "
@@ -118,8 +131,9 @@ def _judge(
 ) -> tuple[dict[str, Any], NDArray[np.float64]]:
     """Tells the bits of held-out images beside those of independent pixels; figures, and the log-masses."""
     log_mass = density.log_prob(test.images, test.labels if by_class else None).double().numpy()
-    own = -log_mass / (density.dimensions * math.log(2))
-    simple = _bits_of_pixels(train, test)
+    own = _as_bits(density, log_mass)
+    some = train.part(np.arange(min(len(train), _COUNTED))).taken()
+    simple = _as_bits(density, fit_pixels(some.images, density.space).log_prob(test.images).numpy())
     gain = simple - own
     figures: dict[str, Any] = {"test_bits": float(own.mean()), "test_se": _se(own), "pixels_bits": float(simple.mean())}
     figures |= {"gain": float(gain.mean()), "gain_se": _se(gain)}
@@ -131,49 +145,65 @@ def _judge(
         f"{plus_minus(abs(figures['gain']), figures['gain_se'])} bits per dimension "
         f"{'better' if figures['gain'] > 0 else 'worse'} than independent pixels"
     )
-    say("verdict", f"{figures['verdict']}: {figures['why']}")
+    say("verdict", f"{figures['verdict']} likelihood: {figures['why']}")
+    figures["sample_bits"] = _bits_of_samples(density)
+    say("samples", f"have {figures['sample_bits']:.4f} bits per dimension, images {figures['test_bits']:.4f}")
+    if figures["sample_bits"] - figures["test_bits"] > _FAR * figures["test_bits"]:
+        say("", "samples are not yet like the images: a longer training helps")
     return figures, log_mass
 
 
-def _bits_of_pixels(train: ImageData, test: ImageData) -> NDArray[np.float64]:
-    """Bits per dimension of each test image where each pixel has the frequencies of its bytes, one added to each."""
-    some = train.part(np.arange(min(len(train), _COUNTED))).taken()
-    planes, tested = (as_bytes(part.images)[0].reshape(len(part), -1) for part in (some, test))
-    bits = np.zeros(len(tested))
-    for values, seen in zip(planes.T, tested.T, strict=True):
-        mass = (np.bincount(values, minlength=256) + 1.0) / (len(values) + 256)
-        bits -= np.log2(mass[seen])
-    return bits / tested.shape[1]
+def _bits_of_samples(density: ImageDensity) -> float:
+    """Mean bits per dimension of samples, of all classes alike."""
+    classes = list(density.space.classes)
+    drawn = density.sample(-(-_SAMPLES // max(1, len(classes))), classes or None, generator=0)
+    context = np.tile(classes, len(drawn)).tolist() if classes else None
+    return float(density.bits_per_dim(density.space.flatten_samples(drawn), context).mean())
+
+
+def _as_bits(density: ImageDensity, log_mass: NDArray[np.float64]) -> NDArray[np.float64]:
+    return -log_mass / (density.dimensions * math.log(2))
 
 
 def _se(values: NDArray[np.float64]) -> float:
     return float(values.std() / math.sqrt(len(values)))
 
 
-def score(model: str, data: str, out: str, outlier: bool, reading: Reading) -> dict[str, Any]:
-    """Writes the log-mass and the bits per dimension of each image, and its percentile where asked to."""
+def score(
+    model: str, data: str, out: str, outlier: bool, given: str | None, reading: Reading
+) -> dict[str, Any]:  # fmt: skip
+    """Writes the log-mass and the bits per dimension of each image, and its percentile where asked to.
+
+    Of a model of each class, images have those of their own class, or of the one given; where their classes are not
+    known, the mass is the mean over all classes, and the likeliest class is told.
+    """
     prepare_file(out, SUFFIXES)
     check_suffix(out, "write")
     density: ImageDensity = models.load(model)
-    images = read_images(data, mode=_mode(density), skip_bad=reading["skip_bad_rows"])
-    labels = _labels(density, images, data)
-    with torch.no_grad():
-        log_mass = density.log_prob(images.images, labels).double().numpy()
-    bits = -log_mass / (density.dimensions * math.log(2))
+    if given is not None and not density.space.classes:
+        raise ValueError(f"{model} is not one of each class: leave out --given")
+    images = _read_for(density, data, reading)
     columns: dict[str, Any] = {"file": images.paths} if images.paths else {"image": np.arange(len(images))}
     if images.labels is not None:
         columns["class"] = [images.classes[i] for i in images.labels]
-    columns |= {"log_mass": log_mass, "bits_per_dim": bits}
+    log_mass, likeliest = _log_mass(density, images, given)
+    if likeliest is not None:
+        columns["likeliest_class"] = likeliest
+        say("classes", "of the images are not known: their mass is the mean over all classes, each as likely")
+    bits = _as_bits(density, log_mass)
+    columns |= {"log_mass": log_mass.round(3), "bits_per_dim": bits.round(5)}
     if outlier:
         quantiles = (density.training_summary or {}).get("quantiles")
         if not isinstance(quantiles, list):
             raise ValueError(f"{model} keeps no quantiles to rank images among: --outlier needs a model of `fit`")
-        columns["percentile"] = np.interp(log_mass, quantiles, np.linspace(0, 100, len(quantiles))).round(3)
+        columns["percentile"] = np.interp(log_mass, quantiles, np.linspace(0, 100, len(quantiles))).round(1)
     with writing(out), TableWriter(out) as writer:
         writer.write(frames.read(columns))
     say("scored", f"{count(len(images), 'image')}: {plus_minus(float(bits.mean()), _se(bits))} bits per dimension")
-    if images.skipped:
-        say("skipped", f"{count(len(images.skipped), 'corrupt file')}: {listed(images.skipped, 3)}")
+    if images.labels is not None and len(images.classes) > 1:
+        for i, name in enumerate(images.classes):
+            of = bits[images.labels == i]
+            say("", f"{name}  {count(len(of), 'image')}: {plus_minus(float(of.mean()), _se(of))}")
     say("written", out)
     return {"rows": len(images), "bits": float(bits.mean()), "se": _se(bits), "out": out,
             "skipped_rows": len(images.skipped)}  # fmt: skip
@@ -181,6 +211,35 @@ def score(model: str, data: str, out: str, outlier: bool, reading: Reading) -> d
 
 def _mode(density: ImageDensity) -> str:
     return "L" if density.space.shape[0] == 1 else "RGB"
+
+
+def _read_for(density: ImageDensity, data: str, reading: Reading) -> ImageData:
+    """Reads images for a model; tells what was converted or left out."""
+    images = read_images(
+        data, mode=_mode(density), skip_bad=reading["skip_bad_rows"], size=density.size, classes=density.space.classes
+    )  # fmt: skip
+    _tell(images)
+    return images
+
+
+def _tell(images: ImageData) -> None:
+    for note in images.notes:
+        echo(f"warning: {note}", err=True)
+    if images.skipped:
+        say("left out", f"{count(len(images.skipped), 'file')} corrupt or of another size: {listed(images.skipped, 3)}")
+
+
+@torch.no_grad()
+def _log_mass(
+    density: ImageDensity, images: ImageData, given: str | None
+) -> tuple[NDArray[np.float64], list[str] | None]:
+    """Log-masses (N,), given the class of each image where it is known; else the mean over all, and the likeliest."""
+    classes = density.space.classes
+    if not classes or given is not None or images.labels is not None:
+        context = given if given is not None or not classes else [images.classes[i] for i in images.labels]  # type: ignore[union-attr]
+        return density.log_prob(images.images, context).double().numpy(), None
+    each = torch.stack([density.log_prob(images.images, name).double() for name in classes])
+    return (each.logsumexp(0) - math.log(len(classes))).numpy(), [classes[i] for i in each.argmax(0).tolist()]
 
 
 def _labels(density: ImageDensity, images: ImageData, data: str) -> list[str] | None:
@@ -201,10 +260,10 @@ def check(
     density: ImageDensity = models.load(model)
     if density.dimensions > _MOST_CHECKED:
         raise ValueError(
-            f"check takes images of at most {_MOST_CHECKED} bytes, these have {density.dimensions:,}: see score, plot"
+            f"check takes images of at most {_MOST_CHECKED:,} bytes, these have {density.dimensions:,}: see score, plot"
         )
     paths = [data] if train is None else [data, train]
-    parts = [read_images(p, mode=_mode(density), skip_bad=reading["skip_bad_rows"]) for p in paths]
+    parts = [_read_for(density, p, reading) for p in paths]
     if train is None:
         held, others = _parted(parts[0])
         if len(held) and _digest(held) == (density.training_summary or {}).get("test_digest"):
@@ -241,9 +300,13 @@ def sample(
     context = list(classes) if given == "all" and "all" not in classes else given
     each = -(-n // len(classes)) if isinstance(context, list) else n
     drawn = density.sample(each, context, generator=seed, temperature=temperature or 1.0)
-    images = density.space.flatten_samples(drawn)
+    images = density.space.flatten_samples(drawn.swapaxes(0, 1) if isinstance(context, list) else drawn)
     with writing(out):
-        density.space.write(images, path)
+        if isinstance(context, list) and not path.suffix:
+            for i, name in enumerate(context):
+                density.space.write(drawn[:, i], path / name)
+        else:
+            density.space.write(images, path)
     say("sampled", f"{len(images):,} images{f' of {given}' if given else ''}, with seed {seed}")
     say("written", out)
     return {"rows": len(images), "seed": seed, "out": out}
@@ -258,7 +321,8 @@ def plot(model: str, data: str | None, out: str) -> dict[str, Any]:
     classes = density.space.classes
     each = max(_TOP, _SHOWN // max(1, len(classes)))
     drawn = density.sample(each, list(classes) if classes else None, generator=0)
-    rows = density.space.flatten_samples(drawn.swapaxes(0, 1) if classes else drawn)  # class by class
+    rows = density.space.flatten_samples(drawn.swapaxes(0, 1) if classes else drawn)[:_SHOWN]  # class by class
+    in_order = f": {listed(list(classes), 5)}" if classes else ""
     pictures: list[str] = []
 
     def keep(picture: Any, name: str) -> None:
@@ -266,24 +330,38 @@ def plot(model: str, data: str | None, out: str) -> dict[str, Any]:
             plots.save_figure(picture, folder / name)
         pictures.append(str(folder / name))
 
-    keep(plots.images(rows[:_SHOWN], columns=10, title="samples"), "samples.png")
-    real, labels = rows[:_TOP], [classes[0]] * _TOP if classes else None
+    keep(plots.images(rows, columns=10, title=f"samples{in_order}"), "samples.png")
+    labels = np.repeat(classes, each)[:_SHOWN].tolist() if classes else None
+    real = rows
     if data is not None:
-        source = read_images(data, mode=_mode(density))
-        real = density.space.read(source.images[:_SHOWN])
-        labels = _labels(density, source, data)
-        keep(plots.images(real, columns=10, title="data"), "data.png")
+        source = _some_of_each(_read_for(density, data, {"skip_bad_rows": False}), each)  # type: ignore[typeddict-item]
+        real, labels = density.space.read(source.images), _labels(density, source, data)
+        keep(plots.images(real, columns=10, title=f"data{in_order}"), "data.png")
     if len(real) >= _CORNERS:
-        context = None if labels is None else labels[:_CORNERS]
-        keep(plots.interpolation(density, real[:_CORNERS], context=context), "interpolation.png")
+        at, context = _evenly(len(real), _CORNERS, labels)
+        keep(plots.interpolation(density, real[at], context=context), "interpolation.png")
     if plots.has_scales(density):
-        context = None if labels is None else labels[:_TOP]
-        keep(plots.scales(density, real[:_TOP], context=context), "scales.png")
+        at, context = _evenly(len(real), _TOP, labels)
+        keep(plots.scales(density, real[at], context=context), "scales.png")
     curves = (density.training_summary or {}).get("curves")
     if curves:
-        keep(histories(curves), "history.png")
+        keep(histories(curves, dimensions=density.dimensions), "history.png")
     say("written", ", ".join(pictures))
     return {"out": out, "pictures": pictures}
+
+
+def _some_of_each(images: ImageData, each: int) -> ImageData:
+    """The first images of each class, class by class; at most as many as a picture shows."""
+    if images.labels is None:
+        return images.part(np.arange(min(len(images), _SHOWN))).taken()
+    first = [np.flatnonzero(images.labels == i)[:each] for i in range(len(images.classes))]
+    return images.part(np.concatenate(first)[:_SHOWN]).taken()
+
+
+def _evenly(count: int, wanted: int, labels: list[str] | None) -> tuple[NDArray[np.intp], list[str] | None]:
+    """The numbers of some of so many rows, from first to last, and their labels."""
+    at = np.linspace(0, count - 1, min(count, wanted)).round().astype(np.intp)
+    return at, None if labels is None else [labels[i] for i in at]
 
 
 def _save(density: ImageDensity, out: str, training: dict[str, Any]) -> None:

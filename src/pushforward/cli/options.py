@@ -82,7 +82,10 @@ def of_training(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def of_reading(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options of a command that reads a table; `reading` takes them out again."""
-    skip = "Leave out, and count, rows that are ragged or have text, infinities or no dates where those do not belong."
+    skip = (
+        "Leave out, and count, rows that are ragged or have text, infinities or no dates where those do not belong; of "
+        "images, corrupt files and those of another size."
+    )
     command = click.option("--skip-bad-rows", is_flag=True, help=skip)(command)
     encoding = "Of text, such as utf-8 or latin-1  [default: detected]"
     command = click.option("--encoding", help=encoding)(command)
@@ -102,21 +105,24 @@ def of_images(command: Callable[..., Any]) -> Callable[..., Any]:
     mode = click.Choice(["L", "RGB"])
     command = click.option("--mode", type=mode, help="Images: convert all to grey (L) or to colour.")(command)
     command = click.option("--flips", is_flag=True, help="Images: learn their mirror images, too.")(command)
+    noise = "Images: the noise that makes numbers of bytes, learned with the flow where variational  [default: uniform]"
+    kinds = click.Choice(["uniform", "variational"])
+    command = click.option("--dequantization", type=kinds, help=noise)(command)
     padding = "Images: put black pixels around those that cannot be halved often enough."
     command = click.option("--pad", is_flag=True, help=padding)(command)
     by_class = "Images: a density of each class, which are subfolders or labels beside the images."
     return click.option("--by-class", is_flag=True, help=by_class)(command)
 
 
-def refuse_of_images(options: dict[str, Any]) -> None:
+def refuse_of_images(options: dict[str, Any], data: str) -> None:
     """Takes the options of `of_images` out of those of a command, none of which may be set.
 
     Raises:
         ValueError: one is.
     """
-    for name in ("mode", "flips", "pad", "by_class"):
+    for name in ("mode", "flips", "pad", "by_class", "dequantization"):
         if options.pop(name):
-            raise ValueError(f"--{name.replace('_', '-')} is an option for images")
+            raise ValueError(f"--{name.replace('_', '-')} is an option for images, and {data} holds none")
 
 
 def seed(command: Callable[..., Any]) -> Callable[..., Any]:

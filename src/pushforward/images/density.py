@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..arguments import as_generator, first_floating
+from ..bijections.dequantization import LEVELS, from_unit, to_unit
 from ..density import Density, InnerFlow, Tensors
 from ..io.pixels import Shape, in_layout
 from ..io.registry import Builder, describe, register
@@ -175,13 +176,10 @@ class ImageDensity(Density):
     def to_numbers(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Padded bytes and noise (N, C, H', W') -> y (N, C, H', W'), and log|dy/db| (N,) of the bytes."""
         like = self._like()
-        x = (images.to(like.device, torch.float64) + noise.to(like.device)) / 256
-        log_det = x.new_full((len(x),), -math.prod(self.padded) * math.log(256))
-        if self.alpha is not None:
-            p = self.alpha + (1 - 2 * self.alpha) * x
-            log_det = log_det + (math.log(1 - 2 * self.alpha) - p.log() - (1 - p).log()).flatten(1).sum(1)
-            x = p.log() - (1 - p).log()
-        return x.to(like.dtype), log_det.to(like.dtype)
+        x = (images.to(like.device, torch.float64) + noise.to(like.device)) / LEVELS
+        y, log_slope = from_unit(x, self.alpha)
+        log_det = log_slope.flatten(1).sum(1) - math.prod(self.padded) * math.log(LEVELS)
+        return y.to(like.dtype), log_det.to(like.dtype)
 
     def pad(self, images: Tensor) -> Tensor:
         """Bytes (N, C, H, W) -> (N, C, H', W'), with black pixels around them."""
@@ -190,10 +188,10 @@ class ImageDensity(Density):
 
     def to_bytes(self, y: Tensor) -> Tensor:
         """Numbers (N, C, H', W') as of `to_numbers` -> bytes (N, C, H, W), without the padding."""
-        x = y if self.alpha is None else (torch.sigmoid(y) - self.alpha) / (1 - 2 * self.alpha)
+        x = to_unit(y, self.alpha)
         top, left = self._margins()[2], self._margins()[0]
         x = x[:, :, top : top + self.size[0], left : left + self.size[1]]
-        return (256 * x).floor().clamp(0, 255).to(torch.uint8)
+        return (LEVELS * x).floor().clamp(0, LEVELS - 1).to(torch.uint8)
 
     def as_rows(self, images: Tensor) -> Tensor:
         """Bytes (N, C, H, W) -> (N, *row_shape), in the layout of the space."""

@@ -30,6 +30,7 @@ from .space import as_tensor
 TRAINING: dict[str, Any] = {"batch": 16, "lr": 8e-3, "weight_decay": 1e-4, "clip": 1.0}
 MAX_VAL_IMAGES = 2000
 _MEASURED = 512  # training images for the mean of what the inner density does not see
+_NOISE_WIDTH = 32  # channels of the conditioner of variational dequantization
 _LEVELS = 2  # scales where the recipe leaves it open
 Recipe = str | Callable[..., Flow]
 Source = str | PathLike[str] | ImageData | Any
@@ -47,6 +48,7 @@ def fit_images(
     pad: bool = False,
     flips: bool = False,
     alpha: float | None = ALPHA,
+    dequantization: str = "uniform",
     seed: int = 0,
     progress: str | Callable[[Epoch], None] = "auto",
     **training: Any,
@@ -70,6 +72,8 @@ def fit_images(
             so that bits per dimension are higher by what is not learned of them.
         flips: draw half of the images mirrored left to right.
         alpha: of the logit; see `ImageDensity`.
+        dequantization: the noise that makes numbers of bytes: "uniform", or "variational", learned with the flow; see
+            `VariationalDequantization`.
         seed: of weights, drawn images, noise and the held-out images.
         progress: as in `fit`; figures are nats of the log-mass of an image.
         training: every other argument of `train`, such as steps, epochs, seconds, batch, lr or checkpoint. By default
@@ -100,7 +104,7 @@ def fit_images(
         data, held = data.split(fraction, seed)
     else:
         held = _Data.of(val, val_labels, data.classes or None)
-    density = _untrained(data, recipe, dict(model or {}), pad, alpha, seed)
+    density = _untrained(data, recipe, dict(model or {}), pad, alpha, dequantization, seed)
     given = {name: value for name, value in training.items() if value is not None or name not in TRAINING}
     settings: dict[str, Any] = with_defaults(_with_length(given, len(data)), TRAINING) | {"seed": seed}
     if settings.get("seconds") is not None:  # reading and building count
@@ -207,10 +211,16 @@ def _as_classes(labels: Any, classes: Sequence[str] | None, count: int) -> tuple
 
 
 def _untrained(
-    data: _Data, recipe: Recipe, model: dict[str, Any], pad: bool, alpha: float | None, seed: int
+    data: _Data, recipe: Recipe, model: dict[str, Any], pad: bool, alpha: float | None, dequantization: str, seed: int
 ) -> ImageDensity:
     """The density, with weights to start from."""
     channels, height, width = data.shape
+    if dequantization not in ("uniform", "variational"):
+        raise ValueError(f"dequantization must be uniform or variational, got {dequantization!r}")
+    if dequantization == "variational":
+        if callable(recipe):
+            raise ValueError("variational dequantization of a flow of your own is a layer: VariationalDequantization")
+        model = {"noise_width": _NOISE_WIDTH, "alpha": alpha} | model
     if isinstance(recipe, str) and recipe not in ("auto", *IMAGE_RECIPES):
         raise ValueError(f"recipe must be auto, one of {', '.join(IMAGE_RECIPES)}, or a function, got {recipe!r}")
     if recipe == "auto":

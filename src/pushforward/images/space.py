@@ -17,6 +17,7 @@ from torch import Tensor
 from ..arguments import as_count
 from ..density import Density, Feature, Space
 from ..io.pixels import LAYOUTS, Shape, as_bytes, in_layout, words_of
+from .independent import fit_pixels
 from .noise import LARGEST, uniforms
 
 _GRID = 8  # blocks of an image in each direction, whose means are its features
@@ -135,6 +136,10 @@ class Images(Space):
         if self._wrap is None:
             raise ValueError("this space was not made by a density of images, which wraps others")
         return self._wrap(inner, self)
+
+    def baselines(self, rows: Any) -> dict[str, tuple[str, Density]]:
+        """Independent pixels, by the bytes of N images."""
+        return {"pixels": ("independent pixels", fit_pixels(rows, self))}
 
     def write(self, rows: Any, path: str | PathLike[str]) -> None:
         """Writes N images: to a .npy file, to a .png of all of them as a grid, or to a new folder, one .png each.

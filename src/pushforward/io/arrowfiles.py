@@ -149,7 +149,7 @@ def parquet_files(folder: Path) -> list[Path]:
         folders[:] = [f for f in folders if not f.startswith((".", "_"))]
         files += [Path(root, n) for n in names if Path(n).suffix.lower() in PARQUET and not n.startswith((".", "_"))]
     if not files:
-        raise ValueError(f"{folder} is a folder without Parquet files (.parquet)")
+        raise ValueError(f"{folder} is a folder without Parquet files (.parquet), or images")
     return sorted(files)
 
 

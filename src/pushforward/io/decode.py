@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -186,7 +187,8 @@ def _opened(path: Path, fn: Callable[[Any], Any]) -> Any:
         except pillow.DecompressionBombError as error:
             raise BadImageError(f"it may be meant to fill the memory: {error}") from None
         except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, ... for corrupt files
-            raise BadImageError(f"it is corrupt: {' '.join(str(error).split())}", is_corrupt=True) from None
+            reason = re.sub(r"\s*<[^>]*>", "", " ".join(str(error).split()))  # a file object, as Python shows it
+            raise BadImageError(f"it is corrupt: {reason}", is_corrupt=True) from None
 
 
 def _header(image: Any, mode: str | None) -> Header:

@@ -27,6 +27,7 @@ IN_MEMORY = 2**31  # bytes of decoded images; more are put into a temporary file
 _IMAGE_KEYS = ("images", "x_train", "train_images", "x", "data", "x_test", "test_images")
 _LABEL_KEYS = {"x_train": "y_train", "train_images": "train_labels", "x_test": "y_test", "test_images": "test_labels"}
 _SHOWN = 5
+_LEAST_SIDE = 64  # pixels of an image of a grid, to which small ones are enlarged by a whole number
 _GAP = 2  # pixels between the images of a grid
 
 
@@ -92,21 +93,24 @@ def is_images(path: str | PathLike[str]) -> bool:
 
 
 def read_images(
-    source: str | PathLike[str], *, mode: str | None = None, skip_bad: bool = False, in_memory: int = IN_MEMORY
-) -> ImageData:
+    source: str | PathLike[str], *, mode: str | None = None, skip_bad: bool = False, in_memory: int = IN_MEMORY,
+    size: tuple[int, int] | None = None, classes: Sequence[str] = (),
+) -> ImageData:  # fmt: skip
     """Reads images of one size from a folder or a file.
 
-    A folder's pictures are those of it and its subfolders; if all are in subfolders, these are the classes, in order of
-    their names. Palettes, black and white, CMYK and opaque alpha channels are converted, which `notes` tells. Many
-    files are decoded by several processes.
+    A folder's pictures are those of it and its subfolders; if all are in subfolders, of which there are two at least,
+    these are the classes, in order of their names. Palettes, black and white, CMYK and opaque alpha channels are
+    converted, which `notes` tells. Many files are decoded by several processes.
 
     Args:
         source: a folder of .png, .jpg, .jpeg; a picture; .npy; .npz (an array called images, x_train, x or data, or the
             only one that can be images; labels, y_train or y beside it); an idx file of MNIST, packed by gzip or not,
             beside which its labels are found by their name.
         mode: "L" or "RGB", to which all pictures are converted; None expects them to be alike.
-        skip_bad: leave out pictures that cannot be decoded; else the first is an error.
+        skip_bad: leave out pictures that cannot be decoded, or have another size than most; else the first is an error.
         in_memory: bytes above which decoded pictures are kept in a temporary file.
+        size: (H, W) that pictures must have; None expects them to be alike.
+        classes: names of classes of which a single subfolder may be one.
 
     Raises:
         OSError: the source cannot be read.
@@ -117,10 +121,11 @@ def read_images(
     path = Path(source)
     if mode not in (None, "L", "RGB"):
         raise ValueError(f"mode must be L, RGB or None, got {mode!r}")
+    how = _How(mode, skip_bad, in_memory, size, classes)
     if path.is_dir():
-        return _read_folder(path, mode, skip_bad, in_memory)
+        return _read_folder(path, how)
     if path.suffix.lower() in PICTURES:
-        return _read_pictures([path], path.parent, mode, skip_bad, in_memory)
+        return _read_pictures([path], path.parent, how)
     if not path.exists():
         raise FileNotFoundError(2, "No such file or directory", str(path))
     if path.suffix.lower() in ARRAYS:
@@ -130,37 +135,36 @@ def read_images(
     raise ValueError(f"{path}: expected a folder of {', '.join(PICTURES)}, a .npy or .npz file, or an idx file")
 
 
-def _read_folder(folder: Path, mode: str | None, skip_bad: bool, in_memory: int) -> ImageData:
+@dataclass(frozen=True)
+class _How:
+    """The arguments of `read_images` that are of pictures."""
+
+    mode: str | None
+    skip_bad: bool
+    in_memory: int
+    size: tuple[int, int] | None
+    classes: Sequence[str]
+
+
+def _read_folder(folder: Path, how: _How) -> ImageData:
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES and p.is_file())
     if not files:
         raise ValueError(
             f"{folder} holds no images: expected files ending in {', '.join(PICTURES)}, or folders of them"
         )
-    return _read_pictures(files, folder, mode, skip_bad, in_memory)
+    return _read_pictures(files, folder, how)
 
 
-def _read_pictures(files: Sequence[Path], folder: Path, mode: str | None, skip_bad: bool, in_memory: int) -> ImageData:
+def _read_pictures(files: Sequence[Path], folder: Path, how: _How) -> ImageData:
     """Checks the headers of all files, then decodes them."""
     import_pillow()
-    headers: dict[Path, Header] = {}
-    skipped: list[str] = []
-    for file in files:
-        try:
-            headers[file] = read_header(file, mode)
-        except BadImageError as error:
-            if not (skip_bad and error.is_corrupt):
-                raise ValueError(f"{file}: {error}") from None
-            skipped.append(str(file))
+    headers, skipped = _headers(files, how)
     if not headers:
-        raise ValueError(f"{folder}: none of {len(files):,} images can be decoded")
-    first, shape = next(iter(headers.items()))
-    for file, header in headers.items():
-        if header.shape != shape.shape:
-            raise ValueError(_differs(file, header, first, shape))
-    good = list(headers)
-    images = _empty((len(good), *shape.shape), in_memory)
-    bad = decode_all(good, mode, images)
-    if bad and not skip_bad:
+        raise ValueError(f"{folder}: none of {len(files):,} images can be read")
+    good, shape = list(headers), next(iter(headers.values())).shape
+    images = _empty((len(good), *shape), how.in_memory)
+    bad = decode_all(good, how.mode, images)
+    if bad and not how.skip_bad:
         at = min(bad)
         raise ValueError(f"{good[at]}: {bad[at]}")
     if bad:
@@ -169,32 +173,68 @@ def _read_pictures(files: Sequence[Path], folder: Path, mode: str | None, skip_b
             raise ValueError(f"{folder}: none of {len(files):,} images can be decoded")
         skipped += [str(good[i]) for i in sorted(bad)]
         images, good = images[rest], [good[i] for i in rest]
-    labels, classes = _classes(good, folder)
+    labels, classes = _classes(good, folder, how.classes)
     counts = Counter(headers[file].note for file in good if headers[file].note)
     notes = [f"{n:,} of {len(good):,} images: {note}" for note, n in counts.items()]
-    layout = "HW" if shape.shape[0] == 1 else "HWC"
+    layout = "HW" if shape[0] == 1 else "HWC"
     return ImageData(in_layout(images, layout), labels, classes, [str(p) for p in good], sorted(skipped), notes)
 
 
-def _differs(file: Path, header: Header, first: Path, expected: Header) -> str:
-    """What is wrong with a file that is not like the first."""
-    if header.shape[1:] != expected.shape[1:]:
-        (_, h, w), (_, height, width) = header.shape, expected.shape
-        return f"{file} is {h} x {w}, the first image, {first}, {height} x {width}: resize or crop them to one size"
-    words = {1: "grey", 3: "in colour"}
+def _headers(files: Sequence[Path], how: _How) -> tuple[dict[Path, Header], list[str]]:
+    """The headers of files of one shape, and the files that are left out.
+
+    Raises:
+        ValueError: a file is corrupt or of another shape than most, and none may be left out.
+    """
+    headers: dict[Path, Header] = {}
+    skipped: list[str] = []
+    for file in files:
+        try:
+            headers[file] = read_header(file, how.mode)
+        except BadImageError as error:
+            if not (how.skip_bad and error.is_corrupt):
+                raise ValueError(f"{file}: {error}") from None
+            skipped.append(str(file))
+    if not headers:
+        return headers, skipped
+    sizes = Counter(header.shape[1:] for header in headers.values())
+    usual = how.size or sizes.most_common(1)[0][0]
+    for file, header in list(headers.items()):
+        if header.shape[1:] != usual:
+            if not how.skip_bad:
+                raise ValueError(_has_another_size(file, header.shape[1:], usual, how.size is not None))
+            skipped.append(str(file))
+            del headers[file]
+    channels = Counter(header.shape[0] for header in headers.values()).most_common(1)
+    odd = [file for file, header in headers.items() if header.shape[0] != channels[0][0]]
+    if odd:
+        words = {1: "grey", 3: "in colour"}
+        raise ValueError(
+            f"{odd[0]} is {words[headers[odd[0]].shape[0]]}, {channels[0][1]:,} others are {words[channels[0][0]]}: "
+            'read all of them as grey (mode "L") or in colour ("RGB")'
+        )
+    return headers, skipped
+
+
+def _has_another_size(file: Path, size: tuple[int, ...], usual: tuple[int, ...], is_given: bool) -> str:
+    """What is wrong with a file, in the words of programs for pictures, which tell the width first."""
+    (height, width), (usual_height, usual_width) = size, usual
+    others = "the images that are expected" if is_given else "most images here"
     return (
-        f"{file} is {words[header.shape[0]]}, the first image, {first}, {words[expected.shape[0]]}: read all of them "
-        "as L or as RGB"
+        f"{file} is {width} x {height} pixels (width x height), {others} are {usual_width} x {usual_height}: resize or "
+        "crop them to one size"
     )
 
 
-def _classes(files: Sequence[Path], folder: Path) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
-    """Numbers and names of the classes, if all files are in subfolders, of which there are two at least."""
+def _classes(
+    files: Sequence[Path], folder: Path, known: Sequence[str]
+) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    """Numbers and names of the classes, if all files are in subfolders: two at least, or one of a known name."""
     parts = [file.relative_to(folder).parts for file in files]
     if any(len(part) < 2 for part in parts):
         return None, ()
     names = sorted({part[0] for part in parts})
-    if len(names) < 2:
+    if len(names) < 2 and not set(names) <= set(known):
         return None, ()
     places = {name: i for i, name in enumerate(names)}
     return np.array([places[part[0]] for part in parts], dtype=np.int64), tuple(names)
@@ -305,7 +345,7 @@ def write_images(rows: Bytes, planes: Bytes, path: Path) -> None:
             np.save(part, rows)
     elif path.suffix.lower() == ".png":
         with atomic(path) as part:
-            _as_picture(grid(planes)).save(part, format="PNG")
+            _as_picture(grid(_enlarged(planes))).save(part, format="PNG")
     elif path.suffix:
         raise ValueError(f"cannot write images to {path}: expected .npy, .png for a grid, or the name of a folder")
     else:
@@ -316,6 +356,12 @@ def write_images(rows: Bytes, planes: Bytes, path: Path) -> None:
         for i, image in enumerate(planes):
             with atomic(path / f"{i:0{digits}d}.png") as part:
                 _as_picture(image).save(part, format="PNG")
+
+
+def _enlarged(planes: Bytes) -> Bytes:
+    """Small images with each pixel as several, for eyes."""
+    factor = max(1, _LEAST_SIDE // max(planes.shape[2:]))
+    return planes.repeat(factor, axis=2).repeat(factor, axis=3)
 
 
 def grid(planes: Bytes, columns: int | None = None, background: int = 255) -> Bytes:

@@ -16,8 +16,9 @@ _START = 0.1  # of the records: what lies higher than all later ones may be cut 
 
 
 def history(
-    epochs: Sequence[Any] | Fit, *, against: str = "step", floor: float | None = None, ax: Axes | None = None
-) -> Axes:
+    epochs: Sequence[Any] | Fit, *, against: str = "step", floor: float | None = None, dimensions: int | None = None,
+    ax: Axes | None = None,
+) -> Axes:  # fmt: skip
     """A training's negative log-densities, in nats per row, with the lowest validation marked.
 
     A record of few steps, as at the end of a long pass, has a noisy mean: it is shown averaged with the one before.
@@ -28,6 +29,7 @@ def history(
             val_nll (a number or None), and of the last one best_val_nll and best_step where it has them.
         against: "step", "epoch" or "seconds", the horizontal axis.
         floor: the entropy of the data where it is known, in nats: no model can come below it.
+        dimensions: D, for bits per dimension in place of nats, as of images.
         ax: the axes to draw into.
 
     Raises:
@@ -38,10 +40,12 @@ def history(
         raise ValueError("expected at least one record of a training, got none")
     if against not in ("step", "epoch", "seconds"):
         raise ValueError(f"against must be step, epoch or seconds, got {against!r}")
+    unit = 1.0 if dimensions is None else 1 / (dimensions * math.log(2))
     step, at = (np.array([getattr(e, name) for e in epochs], float) for name in ("step", against))
-    train = _steadied(np.array([e.train_nll for e in epochs], float), step)
+    train = unit * _steadied(np.array([e.train_nll for e in epochs], float), step)
     validation = np.array([math.nan if e.val_nll is None else e.val_nll for e in epochs], float)
     best = _best(epochs, step, validation)
+    validation, best = unit * validation, None if best is None else (best[0], unit * best[1])
     at_validation = at
     if best is not None and best[0] == 0 and step[0] > 0:  # the validation before the first step is no record
         at_validation, validation = np.append(0.0, at), np.append(best[1], validation)
@@ -60,7 +64,7 @@ def history(
     if floor is not None:
         ax.axhline(floor, color=style.INK, linewidth=1, linestyle=(0, (4, 3)), label=f"entropy of the data {floor:.4g}")
     _set_limits(ax, [train, validation], [None if best is None else best[1], floor])
-    style.dress(ax, x=against, y="nats per row")
+    style.dress(ax, x=against, y="nats per row" if dimensions is None else "bits per dimension")
     ax.grid(axis="y", color=style.RULE, linewidth=0.5, alpha=0.5)
     ax.legend(fontsize=8.5, frameon=False, labelcolor=style.INK, loc="best")
     return ax

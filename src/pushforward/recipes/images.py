@@ -18,7 +18,9 @@ from ..bijections import (
     InvertibleConv,
     LatticeCoupling,
     OnHalf,
+    RationalQuadratic,
     Squeeze,
+    VariationalDequantization,
     Within,
 )
 from ..flow import Flow
@@ -40,6 +42,8 @@ def real_nvp_image(
     checkerboards: int = 3,
     norm: str = "act",
     lattice: str = "packed",
+    noise_width: int = 0,
+    alpha: float | None = 0.05,
     context_dim: int = 0,
     seed: int | None = None,
 ) -> Flow:
@@ -59,6 +63,8 @@ def real_nvp_image(
             running averages, with which the rows of a training batch depend on each other (see `BatchNorm`).
         lattice: how a checkerboard is conditioned on: "packed", the pixels of either colour as channels of a lattice of
             half the width; "full", the paper's masked convolution over the whole lattice, at twice the arithmetic.
+        noise_width: channels of the conditioner of a `VariationalDequantization`, which then comes first; 0 for none.
+        alpha: of the logit of `ImageDensity`, which that needs to know.
         context_dim: K, the width of the context of a conditional density; 0 for none.
         seed: of the initial weights; torch's global generator when None.
 
@@ -105,7 +111,8 @@ def real_nvp_image(
             layers.append(Within(Squeeze(), Chain(*inner, OnHalf(scale(squeezed // 2, left - 1)))))
         return Chain(*layers)
 
-    return Flow(Chain(ActNorm(image[0]), scale(image[0], levels)), image, context_dim=context_dim)
+    layers = Chain(ActNorm(image[0]), scale(image[0], levels))
+    return _flow(layers, image, noise_width, alpha, context_dim, net.keywords["generator"])
 
 
 @recipe(register=IMAGE_RECIPES)
@@ -115,6 +122,8 @@ def glow(
     levels: int = 2,
     depth: int = 8,
     width: int = 64,
+    noise_width: int = 0,
+    alpha: float | None = 0.05,
     context_dim: int = 0,
     seed: int | None = None,
 ) -> Flow:
@@ -127,6 +136,8 @@ def glow(
         levels: scales, 1 at least.
         depth: steps of each scale.
         width: channels of the conditioners.
+        noise_width: channels of the conditioner of a `VariationalDequantization`, which then comes first; 0 for none.
+        alpha: of the logit of `ImageDensity`, which that needs to know.
         context_dim: K, the width of the context of a conditional density; 0 for none.
         seed: of the initial weights; torch's global generator when None.
 
@@ -154,7 +165,7 @@ def glow(
             layers.append(OnHalf(scale(squeezed // 2, left - 1)))
         return Within(Squeeze(), Chain(*layers))
 
-    return Flow(scale(image[0], levels), image, context_dim=context_dim)
+    return _flow(scale(image[0], levels), image, noise_width, alpha, context_dim, net.keywords["generator"])
 
 
 @recipe(register=IMAGE_RECIPES)
@@ -163,6 +174,8 @@ def patch_flow(
     *,
     depths: Sequence[int] = (12, 6),
     widths: Sequence[int] = (32, 48),
+    noise_width: int = 0,
+    alpha: float | None = 0.05,
     context_dim: int = 0,
     seed: int | None = None,
 ) -> Flow:
@@ -174,6 +187,8 @@ def patch_flow(
         shape: (C, H, W); H and W must be multiples of 2 ** levels, of which there are as many as `depths`.
         depths: couplings of each scale, the finest first.
         widths: channels of the conditioners of each scale.
+        noise_width: channels of the conditioner of a `VariationalDequantization`, which then comes first; 0 for none.
+        alpha: of the logit of `ImageDensity`, which that needs to know.
         context_dim: K, the width of the context of a conditional density; 0 for none.
         seed: of the initial weights; torch's global generator when None.
 
@@ -207,7 +222,7 @@ def patch_flow(
             layers.append(scale(4 * channels, level + 1))
         return Within(Squeeze(), Chain(*layers))
 
-    return Flow(scale(4 * channels, 0), image, context_dim=context_dim)
+    return _flow(scale(4 * channels, 0), image, noise_width, alpha, context_dim, generator)
 
 
 def check_levels(shape: Sequence[int], levels: int) -> Shape:
@@ -254,6 +269,22 @@ def _steps(
         coupling = Coupling(net(given, affine.num_params * (channels - given)), affine, flip=i % 2 == 1)
         layers += [ActNorm(channels), InvertibleConv(channels, generator), coupling]
     return layers
+
+
+def _flow(
+    bijection: Bijection, image: Shape, noise_width: int, alpha: float | None, context_dim: int,
+    generator: torch.Generator | None,
+) -> Flow:  # fmt: skip
+    """The flow of a recipe, after a variational dequantization of 2 x 2 patches where that has a width."""
+    if check_size("noise_width", noise_width):
+        channels, spline = 4 * image[0], RationalQuadratic(bins=4, bound=1.0)
+        net = ConvNet(
+            channels, spline.num_params * channels, width=noise_width, positions=(image[1] // 2, image[2] // 2),
+            context_dim=context_dim, generator=generator,
+        )  # fmt: skip
+        noise = Within(Squeeze(), VariationalDequantization(net, spline, alpha=alpha))
+        bijection = Chain(noise, bijection)
+    return Flow(bijection, image, context_dim=context_dim)
 
 
 def _generator(seed: int | None) -> torch.Generator | None:

@@ -54,11 +54,17 @@ class Checkpoint:
             raise ValueError(f"{self.path} is of a run with other settings: {then}, now {now}")
         buffers = dict(density.named_buffers())
         shapes = {f"buffer/{k}": t.shape for k, t in buffers.items()}
-        shapes |= {f"member/{k}": t.shape for k, t in members.state().items() if k.split("/")[1] == "weights"}
-        if any(name not in tensors or tensors[name].shape != shape for name, shape in shapes.items()):
+        shapes |= {f"member/{k}": t.shape for k, t in members.state().items() if _is_weight(f"member/{k}")}
+        kept = {name: t.shape for name, t in tensors.items() if name.startswith("buffer/") or _is_weight(name)}
+        if kept != shapes:
             raise ValueError(f"{self.path} is of another flow")
         for name, buffer in buffers.items():
             buffer.copy_(tensors[f"buffer/{name}"])
         members.restore({k.removeprefix("member/"): t for k, t in tensors.items() if k.startswith("member/")})
         generator.set_state(tensors["generator"])
         return header["counters"]
+
+
+def _is_weight(name: str) -> bool:
+    """Of a tensor member/NUMBER/weights/..., whether it is one."""
+    return name.startswith("member/") and name.split("/")[2:3] == ["weights"]

@@ -116,7 +116,7 @@ def train(
     generator = torch.Generator().manual_seed(seed + 1)
     saved = None
     if checkpoint is not None:
-        lasting = None if count_rows(data) == auto.UNLIMITED else first
+        lasting = first if count_rows(data) != auto.UNLIMITED else None if val is None else val_rows
         saved = Checkpoint(checkpoint, _setup(settings, members.optimizer_name, len(rows), lasting))
     try:
         if saved is not None:
@@ -180,11 +180,11 @@ def _with_length(settings: TrainSettings, batch: int, rows: int, given_rows: int
     return replace(settings, batch=batch, steps=steps)
 
 
-def _setup(settings: TrainSettings, optimizer_name: str, rows: int, first: Batch | None) -> dict[str, Any]:
-    """What a checkpoint's run must have in common with the one that goes on."""
+def _setup(settings: TrainSettings, optimizer_name: str, rows: int, lasting: Batch | None) -> dict[str, Any]:
+    """What a checkpoint's run must have in common with the one that goes on; `lasting` are rows that do not change."""
     same = (setting.name for setting in fields(settings) if setting.metadata["same_when_resumed"])
     return {name: getattr(settings, name) for name in same} | {
-        "rows": rows, "data": None if first is None else digest(first), "optimizer": optimizer_name,
+        "rows": rows, "data": None if lasting is None else digest(lasting), "optimizer": optimizer_name,
         "objective": _identity(settings.objective),
     }  # fmt: skip
 

@@ -1,0 +1,148 @@
+"""Bits per dimension of MNIST by normflows' Glow, trained with the care that `fit_images` takes by itself.
+
+    peers/flows/bin/python benchmarks/images_normflows.py --data mnist.npz --seconds 300 1800
+
+AdamW with warm-up and a cosine decay that ends with the time, clipped gradients, averaged weights, uniform
+dequantization and the logit of `ImageDensity`. Rate and batch are those of a grid that give the fewest bits of
+validation images after `--tune-seconds` each; validation images then choose among the weights on the way. It needs
+normflows and no part of pushforward. A line of JSON for each length; `--threads` is of torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+ALPHA, PIXELS = 0.05, 28 * 28
+WARMUP, CLIP, EMA = 0.03, 1.0, 0.995  # as `fit` has them
+VALIDATIONS, HELD_OUT = 20, 2000
+GRID = [{"rate": rate, "batch": batch} for rate in (4e-3, 8e-3, 1.6e-2) for batch in (16, 32)]
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="a .npz with x_train and x_test")
+    parser.add_argument("--seconds", type=float, nargs="+", default=[60.0, 300.0, 900.0, 1800.0])
+    parser.add_argument("--levels", type=int, default=2)
+    parser.add_argument("--blocks", type=int, default=8, help="of each level")
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--tune-seconds", type=float, default=60.0, help="for each point of the grid")
+    parser.add_argument("--rate", type=float, help="leaves the grid out, with --batch")
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--test", type=int, default=10_000, help="test images")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    return parser.parse_args()
+
+
+def glow(levels: int, blocks: int, width: int) -> Any:
+    """As in normflows' own example, for images (1, 28, 28)."""
+    import normflows as nf  # pyright: ignore[reportMissingImports]
+
+    bases, merges, flows = [], [], []
+    for level in range(levels):
+        channels = 2 ** (levels + 1 - level)
+        steps = [nf.flows.GlowBlock(channels, width, split_mode="channel", scale=True) for _ in range(blocks)]
+        flows.append([*steps, nf.flows.Squeeze()])
+        if level > 0:
+            merges.append(nf.flows.Merge())
+        side = 28 // 2 ** (levels - level)
+        bases.append(nf.distributions.DiagGaussian((channels * (1 if level > 0 else 2), side, side)))
+    return nf.MultiscaleFlow(bases, flows, merges, class_cond=False)
+
+
+def nats(model: Any, images: Tensor, generator: torch.Generator) -> Tensor:
+    """uint8 (B, 28, 28) -> minus the log-mass of each image (B,), bounded by one uniform noise."""
+    x = (images.float() + torch.rand(images.shape, generator=generator)) / 256
+    p = ALPHA + (1 - 2 * ALPHA) * x
+    log_det = (math.log(1 - 2 * ALPHA) - p.log() - (1 - p).log()).flatten(1).sum(1)
+    return PIXELS * math.log(256) - log_det - model.log_prob(p.logit()[:, None], None)
+
+
+@torch.no_grad()
+def mean_bits(model: Any, images: Tensor) -> tuple[float, float]:
+    """Bits per dimension of images, and their standard error."""
+    generator = torch.Generator().manual_seed(1)
+    all_nats = torch.cat([nats(model, part, generator) for part in images.split(250)]).double()
+    bits = all_nats / (PIXELS * math.log(2))
+    return float(bits.mean()), float(bits.std() / len(bits) ** 0.5)
+
+
+def trained(
+    build: Callable[[], Any], train: Tensor, val: Tensor, seconds: float, rate: float, batch: int, seed: int
+) -> tuple[Any, float, int]:
+    """-> the best model by the validation images, its bits, and the steps; everything counts to the seconds."""
+    began = time.time()
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    model = build()
+    with torch.no_grad():
+        nats(model, train[torch.randperm(len(train), generator=generator)[:256]], generator)  # measures its ActNorms
+    mean = copy.deepcopy(model).requires_grad_(False)
+    parameters, averages = list(model.parameters()), list(mean.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=1e-4, fused=True)
+    best, best_bits, steps, done, validate_at, spent = mean, math.inf, 0, 0.0, 1 / VALIDATIONS, 0.0
+    while done < 1:
+        for group in optimizer.param_groups:
+            group["lr"] = rate * min(1.0, (done + 1e-3) / WARMUP) * 0.5 * (1 + math.cos(math.pi * done))
+        rows = train[torch.randint(0, len(train), (batch,), generator=generator)]
+        loss = nats(model, rows, generator).mean()
+        optimizer.zero_grad()
+        (loss / PIXELS).backward()
+        if torch.isfinite(torch.nn.utils.clip_grad_norm_(parameters, CLIP)):
+            optimizer.step()
+            steps += 1
+            with torch.no_grad():
+                torch._foreach_lerp_(averages, parameters, max(1 - EMA, 9 / (steps + 9)))
+        done = (time.time() - began) / max(seconds - spent, 1e-3)  # the last validation has its time, too
+        if done >= validate_at or done >= 1:
+            start = time.time()
+            bits, _ = mean_bits(mean, val)
+            if bits < best_bits:
+                best, best_bits = copy.deepcopy(mean), bits
+            spent = time.time() - start
+            validate_at = done + max(1 / VALIDATIONS, 10 * spent / seconds)
+    return best, best_bits, steps
+
+
+def main() -> None:
+    args = arguments()
+    torch.set_num_threads(args.threads)
+    with np.load(args.data) as arrays:
+        images, test = torch.from_numpy(arrays["x_train"]), torch.from_numpy(arrays["x_test"][: args.test])
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(args.seed))
+    val, train = images[order[:HELD_OUT]], images[order[HELD_OUT:]]
+
+    def build() -> Any:
+        return glow(args.levels, args.blocks, args.width)
+
+    def bits_of(setting: dict[str, Any]) -> float:
+        bits = trained(build, train, val, args.tune_seconds, **setting, seed=args.seed)[1]
+        print(f"# {setting}: {bits:.4f} validation bits/dim after {args.tune_seconds:g} s", flush=True)
+        return bits
+
+    setting = {"rate": args.rate, "batch": args.batch} if args.rate else min(GRID, key=bits_of)
+    for seconds in args.seconds:
+        model, bits, steps = trained(build, train, val, seconds, **setting, seed=args.seed)
+        test_bits, error = mean_bits(model, test)
+        result = {
+            "seconds": seconds, "recipe": f"normflows Glow, {args.levels} levels of {args.blocks}, width {args.width}",
+            **setting, "steps": steps, "parameters": sum(p.numel() for p in model.parameters()), "bits_28": test_bits,
+            "se_28": error, "bits_32": test_bits * PIXELS / 32**2, "validation_bits": bits, "test": len(test),
+            "threads": args.threads, "seed": args.seed,
+        }  # fmt: skip
+        print(json.dumps(result), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Variational dequantization as a bijection that keeps bytes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .base import Bijection, sum_event
+from .coupling import as_params
+from .spline import RationalQuadratic
+
+LEVELS = 256  # of a byte
+_SPLINE = RationalQuadratic(bins=4, bound=1.0)
+
+
+def from_unit(x: Tensor, alpha: float | None) -> tuple[Tensor, Tensor]:
+    """x in [0, 1) -> the logit y of alpha + (1 - 2 alpha) x, log|dy/dx|, of the same shape; without alpha, x and 0."""
+    if alpha is None:
+        return x, torch.zeros_like(x)
+    p = alpha + (1 - 2 * alpha) * x
+    return p.log() - (1 - p).log(), math.log(1 - 2 * alpha) - p.log() - (1 - p).log()
+
+
+def to_unit(y: Tensor, alpha: float | None) -> Tensor:
+    """The inverse of `from_unit`, without its derivative."""
+    return y if alpha is None else (torch.sigmoid(y) - alpha) / (1 - 2 * alpha)
+
+
+class VariationalDequantization(Bijection):
+    """Moves each number within its byte, given all bytes (Ho et al. 2019, Flow++, arXiv 1902.00275, section 3.1).
+
+    A number y of `ImageDensity` is a byte b with uniform noise e. It becomes b with the noise u = h(e), an increasing
+    map of the unit interval whose parameters are functions of the bytes. As these stay, the layer is a bijection, and
+    before a flow its log-determinant makes of the bound E log p(b + e) that of Flow++, E [log p(b + u) - log q(u | b)].
+    Numbers that no byte gives stay as they are.
+
+    Args:
+        net: (bytes (B, C, *S), mapped to [-1, 1], context) -> (B, P * C, *S), P blocks of C channels.
+        spline: h, of which [-1, 1] is taken for the unit interval, with P parameters an element.
+        alpha: of the logit of `ImageDensity`; None for numbers in [0, 1).
+
+    Raises:
+        ValueError: in use, when the net returns another number of channels.
+
+    Example:
+        >>> from pushforward import ConvNet
+        >>> layer = VariationalDequantization(ConvNet(1, 11), alpha=None)
+        >>> layer(torch.full((1, 1, 2, 2), 0.3))[0][0, 0]
+        tensor([[0.3000, 0.3000],
+                [0.3000, 0.3000]])
+    """
+
+    def __init__(
+        self, net: Callable[..., Tensor], spline: RationalQuadratic = _SPLINE, *, alpha: float | None = 0.05
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.spline = spline
+        self.alpha = alpha
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Data to latent: x (B, C, *S), context (B, K) -> z (B, C, *S), log_det (B,)."""
+        return self._moved(x, context, self.spline.forward)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Latent to data: z (B, C, *S), context (B, K) -> x (B, C, *S), log_det (B,)."""
+        return self._moved(z, context, self.spline.inverse)
+
+    def _moved(
+        self, y: Tensor, context: Tensor | None, move: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        levels = LEVELS * to_unit(y.double(), self.alpha)  # float32 would leave few digits to the noise
+        floor = levels.floor()
+        is_byte, byte = (floor >= 0) & (floor < LEVELS), floor.clamp(0, LEVELS - 1)
+        params = as_params(self.net((byte / (LEVELS - 1) * 2 - 1).to(y.dtype), context), self.spline, y.shape[1])
+        noise = levels - floor
+        moved, log_slope = move(2 * noise - 1, params.double())
+        before = from_unit((byte + noise) / LEVELS, self.alpha)[1]
+        after, log_slope_after = from_unit((byte + (moved + 1) / 2) / LEVELS, self.alpha)
+        log_slope = torch.where(is_byte, log_slope + log_slope_after - before, 0.0)
+        return torch.where(is_byte, after.to(y.dtype), y), sum_event(log_slope).to(y.dtype)

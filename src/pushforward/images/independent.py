@@ -1,0 +1,47 @@
+"""Independent pixels: the frequencies of the bytes of each, which a density of images has to beat."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..baselines import Frequencies, fit_frequencies
+from ..bijections.dequantization import LEVELS
+from ..density import Density
+
+if TYPE_CHECKING:
+    from .space import Images
+
+
+class IndependentPixels(Density):
+    """A density of images whose pixels are independent of each other and of the context.
+
+    Args:
+        space: of the images.
+        frequencies: of the bytes of each pixel, channel by channel.
+    """
+
+    def __init__(self, space: Images, frequencies: Frequencies) -> None:
+        super().__init__()
+        self.space: Images = space  # type: ignore[override]
+        self.frequencies = frequencies
+
+    def log_prob(self, x: Any, context: Any = None) -> Tensor:
+        """The log-mass of each of N images (N,), in nats."""
+        return self.frequencies.log_prob(self.space.planes(x).flatten(1))
+
+    @torch.no_grad()
+    def sample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Tensor:
+        """Draws n images, or n for each context (*M, K): (n, *M, *row_shape)."""
+        contexts, count = self.space.expand_context(n, context)
+        drawn = self.frequencies.sample(count, generator=generator).to(torch.uint8).view(count, *self.space.shape)
+        rows = self.space.read(drawn.cpu().numpy()) if count else drawn.new_empty(0, *self.space.row_shape)
+        return rows if contexts is None else self.space.unflatten_samples(rows, n, context)
+
+
+def fit_pixels(images: Any, space: Images) -> IndependentPixels:
+    """Independent pixels with the smoothed frequencies of N images."""
+    planes = space.planes(images).flatten(1)
+    return IndependentPixels(space, fit_frequencies(planes, [LEVELS] * planes.shape[1]))
