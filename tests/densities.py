@@ -24,6 +24,7 @@ from pushforward.baselines import (
     MixedKernel,
     fit_baselines,
 )
+from pushforward.images.independent import IndependentPixels, fit_pixels
 from pushforward.tables.mass import MassFunction
 
 Proposal = Callable[[pf.Density, int], tuple[Any, Tensor]]
@@ -291,9 +292,14 @@ def image_density(classes: int = 0) -> pf.ImageDensity:
     return pf.ImageDensity(flow, classes=[f"kind {i}" for i in range(classes)])
 
 
+def independent_pixels() -> IndependentPixels:
+    density = stirred(image_density())
+    return fit_pixels(density.sample(500, generator=2), density.space)  # type: ignore[arg-type]
+
+
 def propose_bytes(density: pf.Density, n: int) -> tuple[Tensor, Tensor]:
     """Bytes around those of the density, rounded from Student t numbers; those beyond the range at its ends."""
-    assert isinstance(density, pf.ImageDensity)
+    assert isinstance(density, pf.ImageDensity | IndependentPixels)
     context = [0] if density.space.classes else None
     own = density.space.flatten_samples(density.sample(2000, context, generator=1)).double()
     mean, spread = own.mean(0), 1.5 * own.std(0)
@@ -371,6 +377,7 @@ DENSITIES = [
         contexts=torch.arange(4)[:, None],
         propose=propose_bytes,
     ),
+    Line("IndependentPixels", independent_pixels, propose=propose_bytes, in_files=False),
     Line("TableDensity", table, propose=propose_table),
     Line("TableDensity/mixture inside", mixture_inside, propose=propose_table),
     Line("TableDensity/members", lambda: table(members=2, steps=30), propose=propose_table),

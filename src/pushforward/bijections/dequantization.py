@@ -48,9 +48,8 @@ class VariationalDequantization(Bijection):
     Example:
         >>> from pushforward import ConvNet
         >>> layer = VariationalDequantization(ConvNet(1, 11), alpha=None)
-        >>> layer(torch.full((1, 1, 2, 2), 0.3))[0][0, 0]
-        tensor([[0.3000, 0.3000],
-                [0.3000, 0.3000]])
+        >>> layer(torch.full((1, 1, 2, 2), 0.3))[0].flatten().tolist()
+        [0.30000001192092896, 0.30000001192092896, 0.30000001192092896, 0.30000001192092896]
     """
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
 import torch
@@ -16,9 +17,9 @@ class _OfPart(Bijection):
 
     inner: Bijection
 
+    @abstractmethod
     def _take(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """x (B, C, *S) -> what the inner bijection sees, and the function that puts such elements back into x."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S), context (B, K) -> z (B, C, *S), log_det (B,)."""
