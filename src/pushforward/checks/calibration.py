@@ -180,7 +180,12 @@ def _coverage(e: Evidence, section: Section) -> None:
     verdicts = [rate("coverage", gap, z * se + 1 / n) for gap, se in zip(gaps, errors, strict=True)]
     verdict = worst(verdicts)
     i = max((k for k in range(len(LEVELS)) if verdicts[k] == verdict), key=lambda k: gaps[k])
-    why = f"the densest {100 * LEVELS[i]:.0f} % of its mass hold {100 * shares[i]:.1f} % of the held-out rows"
+    chance = z * errors[i] + 1 / n
+    low, high = max(0.0, LEVELS[i] - chance), min(1.0, LEVELS[i] + chance)
+    why = (
+        f"the densest region that should hold {100 * LEVELS[i]:.0f} % of the rows holds {100 * shares[i]:.1f} % of the "
+        f"held-out rows, where chance allows {100 * low:.0f} to {100 * high:.0f} %"
+    )
     if verdict in (BAD, DOUBTFUL):
         why += ": it is too narrow" if shares[i] < LEVELS[i] else ": it is too wide"
     elif verdict == UNKNOWN:

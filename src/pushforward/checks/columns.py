@@ -92,8 +92,8 @@ def _common(e: Evidence, *parts: Array) -> list[int]:
 def _correlations(test: Array, other: Array, samples: Array, names: list[str], section: Section) -> None:
     pairs = len(names) * (len(names) - 1) / 2
     noise = normal_noise(pairs, sides=2) * math.sqrt(1 / len(test) + 1 / len(samples))
-    of_test = spearman(test)
-    ours, real = abs(of_test - spearman(samples)), abs(of_test - spearman(other))
+    of_test, of_samples = spearman(test), spearman(samples)
+    ours, real = abs(of_test - of_samples), abs(of_test - spearman(other))
     upper = np.triu_indices(len(names), 1)
     i, j = (int(k[(ours - real)[upper].argmax()]) for k in upper)
     value = float(ours[i, j])
@@ -103,7 +103,8 @@ def _correlations(test: Array, other: Array, samples: Array, names: list[str], s
     }  # fmt: skip
     remark = f"largest difference, {names[i]} and {names[j]} (real rows: up to {real.max():.3f})"
     section.table.append(["correlations", f"{value:.3f}", remark])
-    why = f"the rank correlation of {names[i]} and {names[j]} is {value:.2f} off (real rows: up to {real.max():.2f})"
+    both = f"{of_samples[i, j]:.2f} in samples, {of_test[i, j]:.2f} in real rows"
+    why = f"the rank correlation of {names[i]} and {names[j]} is {both} (two sets of which differ by {real.max():.2f})"
     section.add("correlation", rate("correlation", value - max(0.0, float(real[i, j]) - noise), noise), why)
 
 

@@ -113,7 +113,7 @@ def _compare(e: Evidence, gains: Array, best: dict[str, Any], section: Section) 
         why = f"simple densities had {learned} rows to learn from, so that being ahead of them says little"
         why += ": give the training rows, too"
     elif verdict == UNKNOWN:
-        many = f"which {len(gains)} rows cannot tell{enough('behind', z * se, len(gains))}"
+        many = f"and {len(gains)} rows cannot tell whether that is chance{enough('behind', z * se, len(gains))}"
         why = f"{difference} from the best simple density ({label}), {many}"
     elif verdict != GOOD:
         why = f"{label} does better on new rows, by {difference}: use that"
@@ -121,7 +121,8 @@ def _compare(e: Evidence, gains: Array, best: dict[str, Any], section: Section) 
         why = f"above the best simple density ({label}) by {difference}"
     else:
         side = "ahead" if gain >= 0 else "behind"
-        why = f"level with the best simple density ({label}): {difference} {side}, which is little or chance"
+        reason = "too little to matter" if rate("behind", abs(gain), 0.0) == GOOD else "within chance"
+        why = f"level with the best simple density ({label}): {difference} {side}, which is {reason}"
     section.add("behind", verdict, why + _tie_note(e.tied))
 
 

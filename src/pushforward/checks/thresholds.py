@@ -1,8 +1,8 @@
 """The limits of every finding of a check, in one table, and the rule that makes answers of findings.
 
 A finding measures a discrepancy, which is 0 for a perfect model, beside what chance may give with so few rows. It is
-good up to the first limit, however many rows prove a difference, and within chance; doubtful above both; bad above the
-second limit; "cannot tell" where chance could hide a bad one, alone or on top of what was found.
+good up to the first limit, however many rows prove a difference, or where chance alone may give it; doubtful above
+both; bad above the second limit; "cannot tell" where chance could hide a bad one, alone or on top of what was found.
 
 Chance is taken at `ALPHA` = .002 a finding, whatever the number of columns, levels or categories in it (Bonferroni).
 A question has at most 14 findings that chance decides, so that for a model that is the truth an answer is doubtful
@@ -166,13 +166,13 @@ def enough(name: str, noise: float, rows: int) -> str:
 
     Example:
         >>> enough("classifier", 0.4, 100)
-        ': about 1,100 would tell'
+        ': about 1,100 held-out rows would tell'
     """
     if not math.isfinite(noise):
         return ""
     needed = rows * (1.6 * noise / _BY_NAME[name].bad) ** 2
     step = 10 ** max(math.floor(math.log10(needed)) - 1, 0)
-    return f": about {math.ceil(needed / step) * step:,} would tell"
+    return f": about {math.ceil(needed / step) * step:,} held-out rows would tell"
 
 
 def overall(findings: Iterable[Finding]) -> tuple[str, Finding | None]:

@@ -77,20 +77,21 @@ def two_sample(e: Evidence) -> Section:
     noise = normal_noise() * math.hypot(ours.se, real.se)
     verdict = rate("classifier", ours.auc - max(real.auc, 0.5), noise)
     why = _why(verdict, ours, real, telling[0]["column"] if telling else None, e.tied)
-    why += f", which {size} rows cannot tell{enough('classifier', noise, size)}" if verdict == UNKNOWN else ""
+    if verdict == UNKNOWN:
+        why += f", and {size} held-out rows cannot tell whether that is chance{enough('classifier', noise, size)}"
     section.add("classifier", verdict, why)
     return section
 
 
 def _why(verdict: str, ours: _Comparison, real: _Comparison, column: str | None, tied: list[str]) -> str:
-    figures = f"a classifier reaches AUC {ours.auc:.2f}, and {real.auc:.2f} for two sets of real rows"
+    figures = f"AUC {ours.auc:.2f}, where .5 is chance and two sets of real rows have {real.auc:.2f}"
     if verdict == UNKNOWN:
-        return figures
+        return f"a classifier tells samples from real rows with {figures}"
     if verdict in (BAD, DOUBTFUL):
         by = f", mostly by {column}" if column else ""
         by += ", the values of which repeat as those of a continuous density never do" if column in tied else ""
-        return f"samples are told from real rows{by}: {figures}"
-    return f"samples pass for real rows: {figures}"
+        return f"a classifier tells samples from real rows{by}: {figures}"
+    return f"a classifier hardly tells samples from real rows: {figures}"
 
 
 def _compare(test: Array, other: Array, seed: int, columns: Any = None) -> _Comparison:
