@@ -57,7 +57,7 @@ def glow(levels: int, blocks: int, width: int) -> Any:
         if level > 0:
             merges.append(nf.flows.Merge())
         side = 28 // 2 ** (levels - level)
-        bases.append(nf.distributions.DiagGaussian((channels * (1 if level > 0 else 2), side, side)))
+        bases.append(nf.distributions.DiagGaussian((channels // 2 if level > 0 else channels, side, side)))
     return nf.MultiscaleFlow(bases, flows, merges, class_cond=False)
 
 
