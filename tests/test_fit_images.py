@@ -197,3 +197,12 @@ def test_bad_input() -> None:
         pf.fit_images(images[:1], **SMALL)
     with pytest.raises(ValueError, match="fit_images images"):
         pf.fit(_untrained(_Data.of(images, None, None), "auto", {}, False, 0.05, "uniform", 0), images)
+
+
+def test_the_noise_is_learned_of_the_bytes_of_the_density() -> None:
+    images, _ = halves(60)
+    how: dict[str, Any] = SMALL | {"dequantization": "variational", "steps": 3}
+    flow: Any = pf.fit_images(images, **how, alpha=0.1).inner
+    assert flow.bijection[0].inner.alpha == 0.1
+    with pytest.raises(ValueError, match="must be uniform or variational, got 'none'"):
+        pf.fit_images(images, **how | {"dequantization": "none"})

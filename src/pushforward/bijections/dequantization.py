@@ -13,7 +13,18 @@ from .coupling import as_params
 from .spline import RationalQuadratic
 
 LEVELS = 256  # of a byte
-_SPLINE = RationalQuadratic(bins=4, bound=1.0)
+ALPHA = 0.05
+SPLINE = RationalQuadratic(bins=4, bound=1.0)
+
+
+def check_alpha(alpha: float | None) -> None:
+    """Checks the alpha of a logit.
+
+    Raises:
+        ValueError: it is neither None nor above 0 and below 1/2.
+    """
+    if alpha is not None and not 0 < alpha < 0.5:
+        raise ValueError(f"alpha must be None or above 0 and below 0.5, got {alpha!r}")
 
 
 def from_unit(x: Tensor, alpha: float | None) -> tuple[Tensor, Tensor]:
@@ -39,11 +50,12 @@ class VariationalDequantization(Bijection):
 
     Args:
         net: (bytes (B, C, *S), mapped to [-1, 1], context) -> (B, P * C, *S), P blocks of C channels.
-        spline: h, of which [-1, 1] is taken for the unit interval, with P parameters an element.
+        spline: h, with a bound of 1 and P parameters an element; [-1, 1] is taken for the unit interval.
         alpha: of the logit of `ImageDensity`; None for numbers in [0, 1).
 
     Raises:
-        ValueError: in use, when the net returns another number of channels.
+        ValueError: the bound of the spline is not 1, or alpha is out of range; in use, when the net returns another
+            number of channels.
 
     Example:
         >>> from pushforward import ConvNet
@@ -53,9 +65,12 @@ class VariationalDequantization(Bijection):
     """
 
     def __init__(
-        self, net: Callable[..., Tensor], spline: RationalQuadratic = _SPLINE, *, alpha: float | None = 0.05
+        self, net: Callable[..., Tensor], spline: RationalQuadratic = SPLINE, *, alpha: float | None = ALPHA
     ) -> None:
         super().__init__()
+        check_alpha(alpha)
+        if spline.bound != 1:
+            raise ValueError(f"the spline must have a bound of 1, so that bytes stay, got {spline.bound!r}")
         self.net = net
         self.spline = spline
         self.alpha = alpha

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..arguments import as_generator, first_floating
-from ..bijections.dequantization import LEVELS, from_unit, to_unit
+from ..bijections.dequantization import ALPHA, LEVELS, check_alpha, from_unit, to_unit
 from ..density import Density, InnerFlow, Tensors
 from ..io.pixels import Shape, in_layout
 from ..io.registry import Builder, describe, register
@@ -19,7 +19,6 @@ from .noise import uniforms
 from .space import Images
 
 KIND = "images"  # in model files
-ALPHA = 0.05
 _TOGETHER = 2**22  # pixels that are worked on at a time
 
 
@@ -71,8 +70,7 @@ class ImageDensity(Density):
         classes: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        if alpha is not None and not 0 < alpha < 0.5:
-            raise ValueError(f"alpha must be None or above 0 and below 0.5, got {alpha!r}")
+        check_alpha(alpha)
         space = inner.space
         self._inner_shape = space.shape if isinstance(space, Tensors) else (len(space.names),)
         self.padded = self._padded(shape)

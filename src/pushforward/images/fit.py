@@ -220,7 +220,9 @@ def _untrained(
     if dequantization == "variational":
         if callable(recipe):
             raise ValueError("variational dequantization of a flow of your own is a layer: VariationalDequantization")
-        model = {"noise_width": _NOISE_WIDTH, "alpha": alpha} | model
+        model = {"noise_width": _NOISE_WIDTH} | model
+    if model.get("noise_width"):
+        model = model | {"alpha": alpha}  # that of the density, whose bytes the noise is of
     if isinstance(recipe, str) and recipe not in ("auto", *IMAGE_RECIPES):
         raise ValueError(f"recipe must be auto, one of {', '.join(IMAGE_RECIPES)}, or a function, got {recipe!r}")
     if recipe == "auto":

@@ -18,11 +18,11 @@ from ..bijections import (
     InvertibleConv,
     LatticeCoupling,
     OnHalf,
-    RationalQuadratic,
     Squeeze,
     VariationalDequantization,
     Within,
 )
+from ..bijections.dequantization import ALPHA, SPLINE
 from ..flow import Flow
 from ..nets import ConvNet, LearnedBound, ResidualConvNet
 from .build import IMAGE_RECIPES, check_size, recipe
@@ -43,7 +43,7 @@ def real_nvp_image(
     norm: str = "act",
     lattice: str = "packed",
     noise_width: int = 0,
-    alpha: float | None = 0.05,
+    alpha: float | None = ALPHA,
     context_dim: int = 0,
     seed: int | None = None,
 ) -> Flow:
@@ -123,7 +123,7 @@ def glow(
     depth: int = 8,
     width: int = 64,
     noise_width: int = 0,
-    alpha: float | None = 0.05,
+    alpha: float | None = ALPHA,
     context_dim: int = 0,
     seed: int | None = None,
 ) -> Flow:
@@ -175,7 +175,7 @@ def patch_flow(
     depths: Sequence[int] = (12, 6),
     widths: Sequence[int] = (32, 48),
     noise_width: int = 0,
-    alpha: float | None = 0.05,
+    alpha: float | None = ALPHA,
     context_dim: int = 0,
     seed: int | None = None,
 ) -> Flow:
@@ -277,12 +277,12 @@ def _flow(
 ) -> Flow:  # fmt: skip
     """The flow of a recipe, after a variational dequantization of 2 x 2 patches where that has a width."""
     if check_size("noise_width", noise_width):
-        channels, spline = 4 * image[0], RationalQuadratic(bins=4, bound=1.0)
+        channels = 4 * image[0]
         net = ConvNet(
-            channels, spline.num_params * channels, width=noise_width, positions=(image[1] // 2, image[2] // 2),
+            channels, SPLINE.num_params * channels, width=noise_width, positions=(image[1] // 2, image[2] // 2),
             context_dim=context_dim, generator=generator,
         )  # fmt: skip
-        noise = Within(Squeeze(), VariationalDequantization(net, spline, alpha=alpha))
+        noise = Within(Squeeze(), VariationalDequantization(net, SPLINE, alpha=alpha))
         bijection = Chain(noise, bijection)
     return Flow(bijection, image, context_dim=context_dim)
 
