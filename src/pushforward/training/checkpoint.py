@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..io.tensors import read_tensors, write_tensors
 from .optimizer import Members
 
+FILE = "training.safetensors"
 VERSION = 2  # of the file; in the first, weights had no names
 
 
@@ -24,7 +26,7 @@ class Checkpoint:
     """
 
     def __init__(self, folder: str | PathLike[str], setup: dict[str, Any]) -> None:
-        self.path = Path(folder) / "training.safetensors"
+        self.path = Path(folder) / FILE
         self.setup = setup
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
@@ -53,10 +55,8 @@ class Checkpoint:
             then, now = ({name: setup.get(name) for name in differ} for setup in (before, self.setup))
             raise ValueError(f"{self.path} is of a run with other settings: {then}, now {now}")
         buffers = dict(density.named_buffers())
-        shapes = {f"buffer/{k}": t.shape for k, t in buffers.items()}
-        shapes |= {f"member/{k}": t.shape for k, t in members.state().items() if _is_weight(f"member/{k}")}
-        kept = {name: t.shape for name, t in tensors.items() if name.startswith("buffer/") or _is_weight(name)}
-        if kept != shapes:
+        own = {f"member/{k}": t for k, t in members.state().items()} | {f"buffer/{k}": b for k, b in buffers.items()}
+        if _shapes(tensors) != _shapes(own):
             raise ValueError(f"{self.path} is of another flow")
         for name, buffer in buffers.items():
             buffer.copy_(tensors[f"buffer/{name}"])
@@ -65,6 +65,10 @@ class Checkpoint:
         return header["counters"]
 
 
-def _is_weight(name: str) -> bool:
-    """Of a tensor member/NUMBER/weights/..., whether it is one."""
-    return name.startswith("member/") and name.split("/")[2:3] == ["weights"]
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    """The shapes of the buffers and of the weights of members, which make the flow; not those of the optimizer."""
+    return {
+        name: t.shape
+        for name, t in tensors.items()
+        if name.startswith("buffer/") or (name.startswith("member/") and name.split("/")[2] == "weights")
+    }
