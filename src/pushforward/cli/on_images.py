@@ -20,24 +20,13 @@ from ..io.images import ImageData, read_images
 from ..io.tables import SUFFIXES, TableWriter, check_suffix
 from ..recipes import IMAGE_RECIPES
 from ..training import Epoch
+from ..training.checkpoint import FILE
 from ..training.progress import reporter
 from ..training.settings import check_settings
 from .curves import histories, thinned
 from .on_fit import QUANTILES, recorder
 from .options import Reading
-from .output import (
-    count,
-    echo,
-    finite,
-    listed,
-    plus_minus,
-    prepare_file,
-    prepare_folder,
-    say,
-    say_interrupted,
-    say_resumed,
-    writing,
-)
+from .output import count, echo, finite, listed, plus_minus, prepare_file, prepare_folder, say, writing
 
 _TEST_FRACTION, _MOST_TEST = 0.1, 10_000
 _MIN_IMAGES = 25  # after the test's tenth, enough to hold some out for validation
@@ -45,7 +34,6 @@ _SEED = 20160527  # of what is held out, whatever that of the training
 _SAMPLES = 64
 _SHOWN = 100  # images of a picture
 _COUNTED = 50_000  # training images whose bytes are counted
-_FAR = 0.1  # of the bits of images that samples may have more, without a word
 _MOST_CHECKED = 1024  # bytes of an image: a check takes Jacobians and fits simple densities to all of them
 _CORNERS, _TOP = 4, 8  # images that are interpolated between, or whose scales are drawn anew
 
@@ -64,7 +52,7 @@ def fit(
         raise ValueError(f"{data} has no classes: --by-class needs subfolders, or labels beside the images")
     test, rest = _parted(images)
     say("split", f"{len(rest):,} images to train and validate, {len(test):,} to test")
-    say_resumed(training)
+    _say_resumed(training)
     curves: list[list[Epoch]] = []
     with reporter(progress) as report:
         density = fit_images(
@@ -75,7 +63,7 @@ def fit(
         "data": Path(data).name, "rows": len(images), "skipped_rows": len(images.skipped), "train_rows": len(rest),
         "test_rows": len(test), "parameters": sum(p.numel() for p in density.parameters()),
     }  # fmt: skip
-    say_interrupted(facts, training)
+    _say_interrupted(facts, training)
     say("trained", f"{facts['steps']:,} steps, {facts['seconds']:.1f} s; {facts['parameters']:,} parameters")
     kept = {"curves": [thinned(curve) | {"of": ""} for curve in curves], "test_digest": _digest(test)}
     _save(density, out, facts | kept)  # before the verdict: whatever happens to that, the training is not lost
@@ -85,6 +73,28 @@ def fit(
     _save(density, out, facts | kept | {"quantiles": quantiles})
     say("written", out)
     return facts | {"classes": list(density.space.classes), "out": out}
+
+
+def _say_resumed(training: dict[str, Any]) -> None:
+    """Tells where a training that was stopped goes on from."""
+    folder = training.get("checkpoint")
+    if folder is not None and (Path(folder) / FILE).exists():
+        say("resumed", f"from {folder}")
+
+
+def _say_interrupted(facts: dict[str, Any], training: dict[str, Any]) -> None:
+    """Tells of Ctrl-C in a training with a summary, and how to go on.
+
+    Raises:
+        KeyboardInterrupt: it came before there was anything to keep.
+    """
+    if facts["stopped"] != "interrupted":
+        return
+    if not facts["steps"]:
+        echo("interrupted before the first validation: nothing is written", err=True)
+        raise KeyboardInterrupt
+    again = "; the same command goes on from there" if training.get("checkpoint") is not None else ""
+    say("interrupted", f"the best model so far is kept{again}")
 
 
 def _check_arguments(recipe: str, of_tables: dict[str, Any]) -> None:
@@ -147,9 +157,7 @@ def _judge(
     )
     say("verdict", f"{figures['verdict']} likelihood: {figures['why']}")
     figures["sample_bits"] = _bits_of_samples(density)
-    say("samples", f"have {figures['sample_bits']:.4f} bits per dimension, images {figures['test_bits']:.4f}")
-    if figures["sample_bits"] - figures["test_bits"] > _FAR * figures["test_bits"]:
-        say("", "samples are not yet like the images: a longer training helps")
+    say("samples", f"have {figures['sample_bits']:.4f} bits per dimension, held-out images {figures['test_bits']:.4f}")
     return figures, log_mass
 
 
@@ -182,11 +190,11 @@ def score(
     density: ImageDensity = models.load(model)
     if given is not None and not density.space.classes:
         raise ValueError(f"{model} is not one of each class: leave out --given")
-    images = _read_for(density, data, reading)
+    images = _read_for(density, data, reading["skip_bad_rows"])
     columns: dict[str, Any] = {"file": images.paths} if images.paths else {"image": np.arange(len(images))}
     if images.labels is not None:
         columns["class"] = [images.classes[i] for i in images.labels]
-    log_mass, likeliest = _log_mass(density, images, given)
+    log_mass, likeliest = _log_mass(density, images, data, given)
     if likeliest is not None:
         columns["likeliest_class"] = likeliest
         say("classes", "of the images are not known: their mass is the mean over all classes, each as likely")
@@ -213,10 +221,10 @@ def _mode(density: ImageDensity) -> str:
     return "L" if density.space.shape[0] == 1 else "RGB"
 
 
-def _read_for(density: ImageDensity, data: str, reading: Reading) -> ImageData:
+def _read_for(density: ImageDensity, data: str, skip_bad: bool = False) -> ImageData:
     """Reads images for a model; tells what was converted or left out."""
     images = read_images(
-        data, mode=_mode(density), skip_bad=reading["skip_bad_rows"], size=density.size, classes=density.space.classes
+        data, mode=_mode(density), skip_bad=skip_bad, size=density.size, classes=density.space.classes
     )  # fmt: skip
     _tell(images)
     return images
@@ -231,12 +239,12 @@ def _tell(images: ImageData) -> None:
 
 @torch.no_grad()
 def _log_mass(
-    density: ImageDensity, images: ImageData, given: str | None
+    density: ImageDensity, images: ImageData, data: str, given: str | None
 ) -> tuple[NDArray[np.float64], list[str] | None]:
     """Log-masses (N,), given the class of each image where it is known; else the mean over all, and the likeliest."""
     classes = density.space.classes
     if not classes or given is not None or images.labels is not None:
-        context = given if given is not None or not classes else [images.classes[i] for i in images.labels]  # type: ignore[union-attr]
+        context = _labels(density, images, data) if given is None else given
         return density.log_prob(images.images, context).double().numpy(), None
     each = torch.stack([density.log_prob(images.images, name).double() for name in classes])
     return (each.logsumexp(0) - math.log(len(classes))).numpy(), [classes[i] for i in each.argmax(0).tolist()]
@@ -263,7 +271,7 @@ def check(
             f"check takes images of at most {_MOST_CHECKED:,} bytes, these have {density.dimensions:,}: see score, plot"
         )
     paths = [data] if train is None else [data, train]
-    parts = [_read_for(density, p, reading) for p in paths]
+    parts = [_read_for(density, p, reading["skip_bad_rows"]) for p in paths]
     if train is None:
         held, others = _parted(parts[0])
         if len(held) and _digest(held) == (density.training_summary or {}).get("test_digest"):
@@ -334,7 +342,7 @@ def plot(model: str, data: str | None, out: str) -> dict[str, Any]:
     labels = np.repeat(classes, each)[:_SHOWN].tolist() if classes else None
     real = rows
     if data is not None:
-        source = _some_of_each(_read_for(density, data, {"skip_bad_rows": False}), each)  # type: ignore[typeddict-item]
+        source = _some_of_each(_read_for(density, data), each)
         real, labels = density.space.read(source.images), _labels(density, source, data)
         keep(plots.images(real, columns=10, title=f"data{in_order}"), "data.png")
     if len(real) >= _CORNERS:

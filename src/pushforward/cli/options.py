@@ -105,7 +105,7 @@ def of_images(command: Callable[..., Any]) -> Callable[..., Any]:
     mode = click.Choice(["L", "RGB"])
     command = click.option("--mode", type=mode, help="Images: convert all to grey (L) or to colour.")(command)
     command = click.option("--flips", is_flag=True, help="Images: learn their mirror images, too.")(command)
-    noise = "Images: the noise that makes numbers of bytes, learned with the flow where variational  [default: uniform]"
+    noise = "Images: the noise of dequantization; variational is learned with the flow  [default: uniform]"
     kinds = click.Choice(["uniform", "variational"])
     command = click.option("--dequantization", type=kinds, help=noise)(command)
     padding = "Images: put black pixels around those that cannot be halved often enough."

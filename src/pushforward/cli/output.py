@@ -36,28 +36,6 @@ def say(label: str, text: str, more: bool = False) -> None:
     echo(f"{label:<11} {text}{' ...' if more else ''}".rstrip())
 
 
-def say_resumed(training: dict[str, Any]) -> None:
-    """Tells where a training that was stopped goes on from."""
-    folder = training.get("checkpoint")
-    if folder is not None and (Path(folder) / "training.safetensors").exists():
-        say("resumed", f"from {folder}")
-
-
-def say_interrupted(facts: dict[str, Any], training: dict[str, Any]) -> None:
-    """Tells of Ctrl-C in a training with a summary, and how to go on.
-
-    Raises:
-        KeyboardInterrupt: it came before there was anything to keep.
-    """
-    if facts["stopped"] != "interrupted":
-        return
-    if not facts["steps"]:
-        echo("interrupted before the first validation: nothing is written", err=True)
-        raise KeyboardInterrupt
-    again = "; the same command goes on from there" if training.get("checkpoint") is not None else ""
-    say("interrupted", f"the best model so far is kept{again}")
-
-
 def say_answers(answers: dict[str, dict[str, str]]) -> None:
     """What a model is good for: each question, then verdict and reason, as a report has them."""
     for i, answer in enumerate(answers.values()):
