@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shlex
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ import numpy as np
 import torch
 
 import pushforward as pf
-from common import RESULTS
+from common import RESULTS, commit
 
 PADDED = 32 * 32
 
@@ -72,10 +74,11 @@ def main() -> None:
     with np.load(args.data) as arrays:
         train, test = arrays["x_train"], arrays["x_test"][: args.test]
     path = RESULTS / "images.json"
+    facts = {"commit": commit(), "command": shlex.join(["python", *sys.argv]), "threads": torch.get_num_threads()}
     for seconds in args.seconds:
         result = run(args, seconds, train, test)
         results = json.loads(path.read_text()) if path.exists() else []
-        path.write_text(json.dumps([*results, {"threads": torch.get_num_threads(), **result}], indent=1) + "\n")
+        path.write_text(json.dumps([*results, facts | result], indent=1) + "\n")
         print(
             f"{seconds:6.0f} s  {result['steps']:6d} steps  {result['bits_28']:.4f} +- {result['se_28']:.4f} bits/dim "
             f"over 28 x 28  {result['bits_32']:.4f} over 32 x 32  scoring {result['scoring_1000']:.1f} s and sampling "

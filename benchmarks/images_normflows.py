@@ -42,7 +42,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--test", type=int, default=10_000, help="test images")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    return parser.parse_args()
+    args = parser.parse_args()
+    if (args.rate is None) != (args.batch is None):
+        parser.error("give both --rate and --batch, or neither")
+    return args
 
 
 def glow(levels: int, blocks: int, width: int) -> Any:
