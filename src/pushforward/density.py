@@ -212,7 +212,7 @@ class Space(ABC):
         """The density over this space of a density over the tensors of `encode`."""
 
     def baselines(self, rows: Any) -> dict[str, tuple[str, Density]]:
-        """Simple densities of N rows that are none of `encode`'s tensors, by name, with a label; by default none."""
+        """Simple densities fitted to N rows, beside those fitted to `encode`: by name, with a label; none here."""
         return {}
 
     @abstractmethod

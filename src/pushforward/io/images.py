@@ -121,11 +121,11 @@ def read_images(
     path = Path(source)
     if mode not in (None, "L", "RGB"):
         raise ValueError(f"mode must be L, RGB or None, got {mode!r}")
-    how = _How(mode, skip_bad, in_memory, size, classes)
+    options = _Options(mode, skip_bad, in_memory, size, classes)
     if path.is_dir():
-        return _read_folder(path, how)
+        return _read_folder(path, options)
     if path.suffix.lower() in PICTURES:
-        return _read_pictures([path], path.parent, how)
+        return _read_pictures([path], path.parent, options)
     if not path.exists():
         raise FileNotFoundError(2, "No such file or directory", str(path))
     if path.suffix.lower() in ARRAYS:
@@ -136,7 +136,7 @@ def read_images(
 
 
 @dataclass(frozen=True)
-class _How:
+class _Options:
     """The arguments of `read_images` that are of pictures."""
 
     mode: str | None
@@ -146,25 +146,25 @@ class _How:
     classes: Sequence[str]
 
 
-def _read_folder(folder: Path, how: _How) -> ImageData:
+def _read_folder(folder: Path, options: _Options) -> ImageData:
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES and p.is_file())
     if not files:
         raise ValueError(
             f"{folder} holds no images: expected files ending in {', '.join(PICTURES)}, or folders of them"
         )
-    return _read_pictures(files, folder, how)
+    return _read_pictures(files, folder, options)
 
 
-def _read_pictures(files: Sequence[Path], folder: Path, how: _How) -> ImageData:
+def _read_pictures(files: Sequence[Path], folder: Path, options: _Options) -> ImageData:
     """Checks the headers of all files, then decodes them."""
     import_pillow()
-    headers, skipped = _headers(files, how)
+    headers, skipped = _headers(files, options)
     if not headers:
         raise ValueError(f"{folder}: none of {len(files):,} images can be read")
     good, shape = list(headers), next(iter(headers.values())).shape
-    images = _empty((len(good), *shape), how.in_memory)
-    bad = decode_all(good, how.mode, images)
-    if bad and not how.skip_bad:
+    images = _empty((len(good), *shape), options.in_memory)
+    bad = decode_all(good, options.mode, images)
+    if bad and not options.skip_bad:
         at = min(bad)
         raise ValueError(f"{good[at]}: {bad[at]}")
     if bad:
@@ -173,14 +173,14 @@ def _read_pictures(files: Sequence[Path], folder: Path, how: _How) -> ImageData:
             raise ValueError(f"{folder}: none of {len(files):,} images can be decoded")
         skipped += [str(good[i]) for i in sorted(bad)]
         images, good = images[rest], [good[i] for i in rest]
-    labels, classes = _classes(good, folder, how.classes)
+    labels, classes = _classes(good, folder, options.classes)
     counts = Counter(headers[file].note for file in good if headers[file].note)
     notes = [f"{n:,} of {len(good):,} images: {note}" for note, n in counts.items()]
     layout = "HW" if shape[0] == 1 else "HWC"
     return ImageData(in_layout(images, layout), labels, classes, [str(p) for p in good], sorted(skipped), notes)
 
 
-def _headers(files: Sequence[Path], how: _How) -> tuple[dict[Path, Header], list[str]]:
+def _headers(files: Sequence[Path], options: _Options) -> tuple[dict[Path, Header], list[str]]:
     """The headers of files of one shape, and the files that are left out.
 
     Raises:
@@ -190,19 +190,19 @@ def _headers(files: Sequence[Path], how: _How) -> tuple[dict[Path, Header], list
     skipped: list[str] = []
     for file in files:
         try:
-            headers[file] = read_header(file, how.mode)
+            headers[file] = read_header(file, options.mode)
         except BadImageError as error:
-            if not (how.skip_bad and error.is_corrupt):
+            if not (options.skip_bad and error.is_corrupt):
                 raise ValueError(f"{file}: {error}") from None
             skipped.append(str(file))
     if not headers:
         return headers, skipped
     sizes = Counter(header.shape[1:] for header in headers.values())
-    usual = how.size or sizes.most_common(1)[0][0]
+    usual = options.size or sizes.most_common(1)[0][0]
     for file, header in list(headers.items()):
         if header.shape[1:] != usual:
-            if not how.skip_bad:
-                raise ValueError(_has_another_size(file, header.shape[1:], usual, how.size is not None))
+            if not options.skip_bad:
+                raise ValueError(_has_another_size(file, header.shape[1:], usual, options.size is not None))
             skipped.append(str(file))
             del headers[file]
     channels = Counter(header.shape[0] for header in headers.values()).most_common(1)
