@@ -94,8 +94,8 @@ def _backward_layer(
     return x.detach(), torch.zeros_like(x) if grad_x is None else grad_x, grad_context, others
 
 
-def _drift(found: Tensor, x: Tensor) -> float:
+def _drift(recovered: Tensor, x: Tensor) -> float:
     """How far recomputed rows are from x (B, C, *S), at most, in units of the range of their channel."""
-    off, rows = ((t.movedim(1, 0).flatten(1)) for t in (found - x, x))
+    off, rows = ((t.movedim(1, 0).flatten(1)) for t in (recovered - x, x))
     width = rows.amax(1) - rows.amin(1)
     return float((off.abs().amax(1) / torch.where(width > 0, width, 1 + rows.abs().amax(1))).max())

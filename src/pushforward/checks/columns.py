@@ -124,6 +124,6 @@ def _ranges(e: Evidence, section: Section) -> None:
         section.table.append([words, f"{100 * share:.2f} %", remark])
         noise = share_noise(share, len(samples), real_share, len(test))
         most = e.feature_list[chosen[int((ours.mean(0) - real.mean(0)).argmax())]].name
-        figures = f"{100 * share:.2g} %, for {100 * real_share:.2g} % of held-out rows"
+        figures = f"{100 * share:.3g} %, for {100 * real_share:.3g} % of held-out rows"
         why = f"samples leave the training range{' by far' if margin else ''}: {figures}; most of all in {most}"
         section.add(name, rate(name, share - real_share, noise), why)

@@ -63,7 +63,7 @@ def _unseen(e: Evidence, section: Section) -> None:
     total = e.impossible + len(e.log_all)
     share = e.unseen / total
     remark = f"{e.unseen:,} of {total:,} held-out rows hold a value never seen in training"
-    section.table.append(["unseen", f"{100 * share:.2g} %", remark])
+    section.table.append(["unseen", f"{100 * share:.3g} %", remark])
     if e.impossible:
         section.table.append(["left out", f"{e.impossible:,}", "of these rows, which are impossible to the model"])
     section.add("unseen", rate("unseen", share, share_noise(share, total, 0.0, total)), remark)

@@ -54,13 +54,13 @@ def _copies(of_test: Array, of_samples: Array, section: Section) -> None:
     """Exact copies, and samples nearer to a training row than nearly all held-out rows are."""
     size = len(of_test)
     copies, real = float((of_samples == 0).mean()), float((of_test == 0).mean())
-    why = f"{100 * copies:.2g} % of samples are exact copies of training rows (held-out rows {100 * real:.2g} %)"
+    why = f"{100 * copies:.3g} % of samples are exact copies of training rows (held-out rows {100 * real:.3g} %)"
     section.add("copies", rate("copies", copies - real, share_noise(copies, size, real, size)), why)
     section.table.append(["exact copies", f"{100 * copies:.2f} %", f"of samples (held-out rows {100 * real:.2f} %)"])
     close = np.quantile(of_test, _NEAR)
     near, expected = float((of_samples < close).mean()), float((of_test < close).mean())
     section.figures |= {"exact_copies": copies, "test_exact_copies": real, "copied": near, "copied_expected": expected}
-    why = f"{100 * near:.2g} % of samples are nearer to a training row than all but 1 % of the held-out rows are"
+    why = f"{100 * near:.3g} % of samples are nearer to a training row than all but 1 % of the held-out rows are"
     section.add("near_copies", rate("near_copies", near - expected, share_noise(near, size, _NEAR, size)), why)
 
 
@@ -98,21 +98,21 @@ def _rare_rows(
 def _texts(e: Evidence, train: Rows, section: Section) -> None:
     """Whether texts that stand in one training row alone come again in samples."""
     known, test, samples = (e.texts(rows) for rows in (train, e.test, e.samples))
-    found = []
+    shares = []
     for name in (name for name in known if name in samples):
         values, counts = np.unique([t for t in known[name] if t is not None], return_counts=True)
         single = set(values[counts == 1].tolist())
         share, real = _share_in(samples[name], single), _share_in(test[name], single)
-        found.append((share - real, name, share, real))
-    if not found:
+        shares.append((share - real, name, share, real))
+    if not shares:
         return
-    excess, name, share, real = max(found)
-    figures = f"{100 * share:.2g} % of samples have a {name} that stands in one training row alone"
+    excess, name, share, real = max(shares)
+    figures = f"{100 * share:.3g} % of samples have a {name} that stands in one training row alone"
     section.figures["texts"] = {"column": name, "samples": share, "held_out": real}
-    noise = share_noise(share, len(e.samples), real, len(e.test), len(found))
-    section.add("texts", rate("texts", excess, noise), f"{figures} (held-out rows {100 * real:.2g} %)")
+    noise = share_noise(share, len(e.samples), real, len(e.test), len(shares))
+    section.add("texts", rate("texts", excess, noise), f"{figures} (held-out rows {100 * real:.3g} %)")
     if rate("texts", excess, noise) in (BAD, DOUBTFUL, UNKNOWN):
-        section.table.append(["texts drawn again", f"{100 * share:.2g} %", f"{figures} (held-out {100 * real:.2g} %)"])
+        section.table.append(["texts drawn again", f"{100 * share:.3g} %", f"{figures} (held-out {100 * real:.3g} %)"])
 
 
 def _share_in(texts: NDArray[np.object_], known: set[str]) -> float:
@@ -123,5 +123,5 @@ def _nearest(rows: Array, others: Array, k: int = 1) -> Array:
     """Distances (N,) from rows (N, F) to the k-th nearest of others (M, F)."""
     from scipy.spatial import KDTree
 
-    found: Any = KDTree(others).query(rows, k=k, workers=-1)[0]
-    return found if k == 1 else found[:, -1]
+    distances: Any = KDTree(others).query(rows, k=k, workers=-1)[0]
+    return distances if k == 1 else distances[:, -1]

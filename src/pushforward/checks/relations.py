@@ -49,7 +49,7 @@ class _Judged(NamedTuple):
     @property
     def remark(self) -> str:
         """The other share."""
-        return f"held-out rows {100 * self.held_out:.2g} %"
+        return f"held-out rows {100 * self.held_out:.3g} %"
 
 
 def relations(e: Evidence) -> Section:
@@ -77,20 +77,20 @@ def _of_numbers(e: Evidence, train: Rows, section: Section) -> None:
     """The finding on the relation of numbers that samples break most."""
     numbers, names = _numbers(e)
     known, test, samples = (numbers(rows) for rows in (train, e.test, e.samples))
-    found = [*_orders(known, names), *_linear(known, names)]
+    candidates = [*_orders(known, names), *_linear(known, names)]
     judged = []
-    for words, breaks in found:
+    for words, breaks in candidates:
         share, real = float(breaks(samples).mean()), float(breaks(test).mean())
-        noise = share_noise(share, len(samples), real, len(test), len(found))
+        noise = share_noise(share, len(samples), real, len(test), len(candidates))
         judged.append(_Judged(rate("relation", share - real, noise), words, share, real))
     judged.sort(key=lambda j: j.rank)
     section.figures["relations"] = [{"what": j.what, "samples": j.samples, "held_out": j.held_out} for j in judged]
     section.table += [
-        [j.what, f"{100 * j.samples:.2g} %", f"of samples break it ({j.remark})"] for j in judged[:_LISTED]
+        [j.what, f"{100 * j.samples:.3g} %", f"of samples break it ({j.remark})"] for j in judged[:_LISTED]
     ]
     if judged:
         first = judged[0]
-        why = f"{100 * first.samples:.2g} % of samples break {first.what} ({first.remark})"
+        why = f"{100 * first.samples:.3g} % of samples break {first.what} ({first.remark})"
         section.add("relation", first.verdict, why)
 
 
@@ -117,14 +117,14 @@ def _numbers(e: Evidence) -> tuple[Callable[[Rows], Array], list[str]]:
 
 def _orders(train: Array, names: list[str]) -> list[tuple[str, Breaks]]:
     """Pairs of columns of which one is never above the other, though both ranges would allow it."""
-    found: list[tuple[str, Breaks]] = []
+    candidates: list[tuple[str, Breaks]] = []
     for i, j in itertools.permutations(range(len(names)), 2):
         both = train[~np.isnan(train[:, [i, j]]).any(1)]
         if len(both) < _LEAST or (both[:, i] <= both[:, j]).mean() < _HOLDS:
             continue
         if auc(both[:, i], both[:, j])[0] < _CHANCE:
-            found.append((f"{names[i]} <= {names[j]}", lambda x, i=i, j=j: x[:, i] > x[:, j]))
-    return found
+            candidates.append((f"{names[i]} <= {names[j]}", lambda x, i=i, j=j: x[:, i] > x[:, j]))
+    return candidates
 
 
 def _linear(train: Array, names: list[str]) -> list[tuple[str, Breaks]]:
@@ -137,7 +137,7 @@ def _linear(train: Array, names: list[str]) -> list[tuple[str, Breaks]]:
         return []
     z = (whole - centre) / spread
     values, vectors = np.linalg.eigh(z.T @ z / len(z))
-    found: list[tuple[str, Breaks]] = []
+    candidates: list[tuple[str, Breaks]] = []
     for k in np.flatnonzero(values < _EXACT**2):
         v = vectors[:, k]
         tolerance = 3 * float(np.quantile(abs(z @ v), _HOLDS)) + 1e-9
@@ -146,8 +146,8 @@ def _linear(train: Array, names: list[str]) -> list[tuple[str, Breaks]]:
             return abs(((x - centre) / spread) @ v) > tolerance  # False with a missing number
 
         shown = [names[i] for i in np.argsort(-abs(v)) if abs(v[i]) > 0.1][:_LISTED]
-        found.append((f"the linear relation of {', '.join(shown)}", breaks))
-    return found
+        candidates.append((f"the linear relation of {', '.join(shown)}", breaks))
+    return candidates
 
 
 def _coded(parts: list[NDArray[np.object_]]) -> list[Codes]:
@@ -174,31 +174,31 @@ def _combinations(codes: dict[str, list[Codes]], section: Section) -> None:
         worst = min(judged, key=lambda j: j.rank)
         section.figures["combination"] = {"columns": worst.what, "samples": worst.samples, "held_out": worst.held_out}
         remark = f"of samples pair {worst.what} as no training row does ({worst.remark})"
-        section.table.append(["unseen pairs", f"{100 * worst.samples:.2g} %", remark])
-        section.add("combination", worst.verdict, f"{100 * worst.samples:.2g} % {remark}")
+        section.table.append(["unseen pairs", f"{100 * worst.samples:.3g} %", remark])
+        section.add("combination", worst.verdict, f"{100 * worst.samples:.3g} % {remark}")
 
 
 def _rare(codes: dict[str, list[Codes]], section: Section) -> None:
     """The finding on the rare category whose share is farthest off."""
-    found = []
+    counted = []
     for name, (train, test, samples) in codes.items():
         real = np.concatenate([train, test])
         size = 1 + max(int(part.max(initial=0)) for part in (real, samples))
         counts, drawn = (np.bincount(part[part >= 0], minlength=size) for part in (real, samples))
         for k in np.flatnonzero((counts >= _EXPECTED) & (counts < _RARE * len(real))):
-            found.append((name, counts[k], drawn[k]))
+            counted.append((name, counts[k], drawn[k]))
     n, m = (sum(len(part) for part in next(iter(codes.values()))[i : i + 2]) for i in (0, 2))
-    if not found:
+    if not counted:
         return
-    z, judged = normal_noise(len(found), sides=2), []
-    for name, count, drawn in found:
+    z, judged = normal_noise(len(counted), sides=2), []
+    for name, count, drawn in counted:
         real, share, inverse = count / n, drawn / m, 1 / n + 1 / m
         off, larger = abs(share - real), max(real, share)
         noise = z * math.sqrt((count + drawn) / (n + m) * inverse) + 2 * inverse
         verdict = rate("rare", off / larger, noise / larger)
         judged.append(((BAD, DOUBTFUL, GOOD, UNKNOWN).index(verdict), -off / larger, verdict, name, real, share))
-    section.figures["rare"] = {"categories": len(found), "lost": sum(drawn == 0 for *_, drawn in found)}
+    section.figures["rare"] = {"categories": len(counted), "lost": sum(drawn == 0 for *_, drawn in counted)}
     _, _, verdict, name, real, share = min(judged)
-    figures = f"{100 * share:.2g} % of samples, {100 * real:.2g} % of real rows"
-    section.table.append(["rare categories", f"{len(found)}", f"the farthest off is one of {name}: {figures}"])
+    figures = f"{100 * share:.3g} % of samples, {100 * real:.3g} % of real rows"
+    section.table.append(["rare categories", f"{len(counted)}", f"the farthest off is one of {name}: {figures}"])
     section.add("rare", verdict, f"a rare category of {name} has {figures}")

@@ -40,7 +40,7 @@ def two_sample(e: Evidence) -> Section:
     section = Section("two_sample", "Classifier two-sample test")
     if e.lost:
         drawn = e.lost + len(e.samples)
-        section.table.append(["samples", f"{100 * e.lost / drawn:.2g} %", "of the samples are no finite numbers"])
+        section.table.append(["samples", f"{100 * e.lost / drawn:.3g} %", "of the samples are no finite numbers"])
         section.figures["samples_not_finite"] = e.lost / drawn
         section.add("lost", rate("lost", e.lost / drawn, 0), f"{e.lost:,} of {drawn:,} samples are no finite numbers")
     size = len(e.compared[0])

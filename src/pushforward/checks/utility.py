@@ -69,7 +69,10 @@ def _compare(e: Evidence, columns: list[int], section: Section) -> None:
         own = [i for i, f in enumerate(e.varying_features) if f.column == column]
         indicator = all(e.varying_features[i].indicator for i in own)
         scores.append(
-            [[_explained(x, held, own, indicator, e.seed) for x in (train, samples)] for train, samples, held in parts]
+            [
+                [_explained(x, holdout, own, indicator, e.seed) for x in (train, samples)]
+                for train, samples, holdout in parts
+            ]
         )
     table = np.array(scores)  # (columns, parts, real and samples)
     means = table.mean(1)

@@ -126,8 +126,8 @@ def _read(data: str, mode: str | None, reading: Reading) -> ImageData:
 def _parted(images: ImageData) -> tuple[ImageData, ImageData]:
     """-> a tenth of the images, which is held out, in memory; the others, where they are."""
     order = np.random.default_rng(_SEED).permutation(len(images))
-    held = min(round(_TEST_FRACTION * len(images)), _MOST_TEST)
-    return images.part(np.sort(order[:held])).taken(), images.part(np.sort(order[held:]))
+    holdout = min(round(_TEST_FRACTION * len(images)), _MOST_TEST)
+    return images.part(np.sort(order[:holdout])).taken(), images.part(np.sort(order[holdout:]))
 
 
 def _digest(images: ImageData) -> str:
@@ -273,10 +273,10 @@ def check(
     paths = [data] if train is None else [data, train]
     parts = [_read_for(density, p, reading["skip_bad_rows"]) for p in paths]
     if train is None:
-        held, others = _parted(parts[0])
-        if len(held) and _digest(held) == (density.training_summary or {}).get("test_digest"):
-            say("data", f"{data} are the images of the fit: the {len(held):,} held out then are checked")
-            parts = [held, others.taken()]
+        holdout, others = _parted(parts[0])
+        if len(holdout) and _digest(holdout) == (density.training_summary or {}).get("test_digest"):
+            say("data", f"{data} are the images of the fit: the {len(holdout):,} held out then are checked")
+            parts = [holdout, others.taken()]
     rows = [density.space.read(part.images) for part in parts]
     contexts = [density.space.contexts(_labels(density, part, data))[0] for part in parts]
     report = checks.check(

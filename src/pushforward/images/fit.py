@@ -101,16 +101,16 @@ def fit_images(
     if len(data) < 2:
         raise ValueError(f"at least 2 images are needed to fit a density, got {len(data)}")
     if val is None:
-        data, held = data.split(fraction, seed)
+        data, holdout = data.split(fraction, seed)
     else:
-        held = _Data.of(val, val_labels, data.classes or None)
+        holdout = _Data.of(val, val_labels, data.classes or None)
     density = _untrained(data, recipe, dict(model or {}), pad, alpha, dequantization, seed)
     given = {name: value for name, value in training.items() if value is not None or name not in TRAINING}
     settings: dict[str, Any] = with_defaults(_with_length(given, len(data)), TRAINING) | {"seed": seed}
     if settings.get("seconds") is not None:  # reading and building count
         settings["seconds"] = max(settings["seconds"] - (time.perf_counter() - began), 1e-3)
     draws = _Draws(density, data, flips)
-    shift, val_shift, val_rows = _validation(density, draws, held)
+    shift, val_shift, val_rows = _validation(density, draws, holdout)
     passes = settings["batch"] / len(data)
     records: list[Epoch] = []
     with reporter(progress) as report:
@@ -280,19 +280,19 @@ class _Draws:
         return y if contexts is None else (y, contexts)
 
 
-def _validation(density: ImageDensity, draws: _Draws, held: _Data | None) -> tuple[float, float, Any]:
+def _validation(density: ImageDensity, draws: _Draws, holdout: _Data | None) -> tuple[float, float, Any]:
     """-> what the negative log-mass of an image has beyond that of the inner density, in nats, on average over training
     and over validation images; validation rows of the inner density, or None."""
     evenly = torch.linspace(0, len(draws.data) - 1, min(len(draws.data), _MEASURED), dtype=torch.float64).long()
     some = density.pad(draws.data.images(evenly))
     shift = -float(density.to_numbers(some, uniforms(some, 0))[1].double().mean())
-    if held is None:
+    if holdout is None:
         return shift, shift, None
-    if held.shape != draws.data.shape:
-        raise ValueError(f"expected validation images of shape {draws.data.shape}, got {held.shape}")
-    if draws.data.labels is not None and held.labels is None:
+    if holdout.shape != draws.data.shape:
+        raise ValueError(f"expected validation images of shape {draws.data.shape}, got {holdout.shape}")
+    if draws.data.labels is not None and holdout.labels is None:
         raise ValueError("the validation images need labels, too: give val_labels")
-    images, contexts = density.pad(held.images(slice(None))), held.contexts(slice(None))
+    images, contexts = density.pad(holdout.images(slice(None))), holdout.contexts(slice(None))
     y, log_det = density.to_numbers(images, uniforms(images, 0))
     val_shift = -float(log_det.double().mean())
     return shift, val_shift, (y,) if contexts is None else (y, contexts)

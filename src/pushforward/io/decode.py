@@ -110,11 +110,11 @@ def decode_all(paths: Sequence[Path], mode: str | None, into: Bytes) -> dict[int
             except BadImageError as error:
                 bad[i] = str(error)
         return bad
-    found: dict[int, str] = {}
+    messages: dict[int, str] = {}
     errors: list[BaseException] = []
     edges = np.linspace(0, len(paths), workers + 1).astype(int).tolist()
     threads = [
-        threading.Thread(target=_attended, args=(paths, mode, into, start, stop, found, errors))
+        threading.Thread(target=_attended, args=(paths, mode, into, start, stop, messages, errors))
         for start, stop in itertools.pairwise(edges)
     ]
     for thread in threads:
@@ -123,7 +123,7 @@ def decode_all(paths: Sequence[Path], mode: str | None, into: Bytes) -> dict[int
         thread.join()
     if errors:
         raise errors[0]
-    return found
+    return messages
 
 
 def serve() -> None:
@@ -144,7 +144,7 @@ def _attended(
     into: Bytes,
     start: int,
     stop: int,
-    found: dict[int, str],
+    messages: dict[int, str],
     errors: list[Any],
 ) -> None:
     """Has a process decode some of the files, and takes what it writes."""
@@ -156,17 +156,17 @@ def _attended(
             worker.stdin.close()
             size = into[0].nbytes
             for i in range(start, stop):
-                _take(worker.stdout, into, i, size, found)
+                _take(worker.stdout, into, i, size, messages)
     except BaseException as error:  # is raised by the caller's thread
         errors.append(error)
 
 
-def _take(pipe: IO[bytes], into: Bytes, i: int, size: int, found: dict[int, str]) -> None:
+def _take(pipe: IO[bytes], into: Bytes, i: int, size: int, messages: dict[int, str]) -> None:
     line = pipe.readline()
     if not line.endswith(b"\n"):
         raise OSError("a process that decodes images ended early")
     if line != b"\n":
-        found[i] = line.decode().strip()
+        messages[i] = line.decode().strip()
         return
     pixels = pipe.read(size)
     if len(pixels) < size:

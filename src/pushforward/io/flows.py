@@ -59,10 +59,10 @@ def _shapes(flow: Flow) -> dict[str, tuple[int, ...]]:
 def check_structure(path: str | PathLike[str], header: dict[str, Any], into: Density) -> None:
     """Raises ValueError where a flow inside `into` is another composition than that in the file."""
     flows = [module for module in into.modules() if isinstance(module, Flow)]
-    told = list(_flow_descriptions({"kind": header.get("kind"), "settings": header.get("settings")}))
-    if len(flows) != len(told):
+    descriptions = list(_flow_descriptions({"kind": header.get("kind"), "settings": header.get("settings")}))
+    if len(flows) != len(descriptions):
         return  # their tensors differ, too
-    for flow, settings in zip(flows, told, strict=True):
+    for flow, settings in zip(flows, descriptions, strict=True):
         expected, recipe = settings.get("structure"), settings.get("recipe")
         if isinstance(recipe, dict):
             changed = _changed(flow, recipe)

@@ -129,15 +129,15 @@ def read_header(path: Path_) -> dict[str, Any]:
     return _upgraded(path, only_header=True)[0]
 
 
-def _check_tensors(path: str | PathLike[str], wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+def _check_tensors(path: str | PathLike[str], wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    missing, extra = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
     if missing or extra:
         raise ValueError(f"{path} does not fit its flow: missing tensors {missing[:3]}, unexpected {extra[:3]}")
     kept_double = {name for name, t in wanted.items() if t.dtype == torch.float64}  # whatever the model's dtype is
-    dtypes = {t.dtype for name, t in found.items() if t.is_floating_point() and name not in kept_double}
+    dtypes = {t.dtype for name, t in tensors.items() if t.is_floating_point() and name not in kept_double}
     if len(dtypes) > 1:
         raise ValueError(f"{path}: tensors of several dtypes: {sorted(map(str, dtypes))}")
-    for name, tensor in found.items():
+    for name, tensor in tensors.items():
         like = wanted[name]
         if tensor.shape != like.shape or tensor.is_floating_point() != like.is_floating_point():
             raise ValueError(

@@ -109,8 +109,8 @@ def find_finer(values: NDArray[Any], coarse: float, origin: float) -> float | No
     if len(between) < 2:
         return None
     fits = (m for m in _MULTIPLES if np.abs(between * m - np.round(between * m)).max() < _ON_FINER)
-    found = next(fits, None)
-    return None if found is None or found > _FINEST else coarse / found
+    multiple = next(fits, None)
+    return None if multiple is None or multiple > _FINEST else coarse / multiple
 
 
 def snapped(step: float, origin: float) -> tuple[float, float]:

@@ -79,8 +79,8 @@ class Look:
     @cached_property
     def lattice(self) -> Lattice | None:
         """The lattice that all values lie on."""
-        found = find_lattice(self.values, self.column.dtype in ("float", "halffloat"))
-        return None if found is None else Lattice(*found)
+        lattice = find_lattice(self.values, self.column.dtype in ("float", "halffloat"))
+        return None if lattice is None else Lattice(*lattice)
 
     @cached_property
     def rounding(self) -> tuple[Lattice | None, Lattice | None]:
@@ -155,10 +155,10 @@ class Look:
 def coarse_of(values: NDArray[Any], lattice: Lattice | None) -> tuple[Lattice | None, Lattice | None]:
     """-> the lattice of all values (N,), perhaps one found by the coarse one; the coarser one that many keep to."""
     step, origin = (None, 0) if lattice is None else (lattice.step, lattice.origin)
-    found = find_coarse(values, step, origin)
-    if found is None:
+    coarse_lattice = find_coarse(values, step, origin)
+    if coarse_lattice is None:
         return lattice, None
-    coarse, origin = found
+    coarse, origin = coarse_lattice
     if step is None and (finer := find_finer(values, coarse, origin)) is not None:
         parts = round(coarse / finer)
         step, origin = snapped(finer, origin)
