@@ -27,6 +27,7 @@ from .data import (
 )
 from .objective import Batch, Objective, negative_log_likelihood
 from .optimizer import Members
+from .precision import mixed_precision
 from .progress import Epoch
 from .run import Run, stepping, threads_for
 from .settings import TrainSettings, described
@@ -62,6 +63,8 @@ def train(
     check: bool = True,
     seed: int = 0,
     reversible: bool = False,
+    precision: str = "float32",
+    channels_last: bool = False,
     compile: bool = False,
 ) -> Generator[Epoch, None, None]:
     """Trains a density, one `Epoch` at a time; however it ends, the density keeps its best weights.
@@ -126,7 +129,8 @@ def train(
         threads = threads_for(trained, settings.objective, first, size)
         batches = endless(rows, size, generator, len(members), run.growth)
         while run.stopped is None:
-            with stepping(trained, threads, settings.reversible):
+            mixed = mixed_precision(trained, settings.precision, settings.channels_last)
+            with stepping(trained, threads, settings.reversible), mixed:
                 while not run.is_due():
                     part = next(batches)
                     losses = members.losses(part)

@@ -49,6 +49,7 @@ _NOT_NEGATIVE: Rule = _or_none((_number(lambda v: 0 <= v < math.inf), "a finite 
 _FRACTION: Rule = _number(lambda v: 0 <= v <= 1), "between 0 and 1"
 _BELOW_ONE: Rule = _number(lambda v: 0 <= v < 1), "from 0 to below 1"
 _SCHEDULE: Rule = (lambda v: v in ("cosine", "constant")), "cosine or constant"
+_PRECISION: Rule = (lambda v: v in ("float32", "bf16")), "float32 or bf16"
 _BOOL: Rule = (lambda v: isinstance(v, bool)), "True or False"
 _FOLDER: Rule = _or_none(((lambda v: isinstance(v, str | PathLike)), "the path of a folder"))
 _FUNCTION: Rule = callable, "a function"
@@ -187,6 +188,17 @@ class TrainSettings:
         default=False, metadata=_metadata(_BOOL,
             "recompute the inputs of layers by their inverses in the backward pass instead of storing them: memory "
             "that does not grow with depth, for about half as much time again. A run whose inverse drifts is stopped"
+    ))  # fmt: skip
+    precision: str = field(
+        default="float32", metadata=_metadata(_PRECISION,
+            'of the products in conditioners: "float32", or "bf16" for bfloat16 where a GPU has units for it. Weights, '
+            "maps and log-determinants stay in the precision of the rows, and so does validation",
+            same_when_resumed=True,
+    ))  # fmt: skip
+    channels_last: bool = field(
+        default=False, metadata=_metadata(_BOOL,
+            "hand images to conditioners with their channels side by side in memory, as convolutions of a GPU in "
+            "bfloat16 prefer"
     ))  # fmt: skip
     compile: bool = field(default=False, metadata=_metadata(_BOOL, "run the density through `torch.compile`"))
 

@@ -1,0 +1,67 @@
+"""Mixed precision of training: conditioners in bfloat16 and channels-last, all else as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from ..bijections import Bijection
+from ..density import Density
+
+
+def conditioners(density: Density) -> list[nn.Module]:
+    """The networks that bijections read their parameters off: what they hold and is no bijection itself.
+
+    Example:
+        >>> from pushforward import real_nvp
+        >>> [type(net).__name__ for net in conditioners(real_nvp(2, depth=1))]
+        ['MLP']
+    """
+    bijections = (module for module in density.modules() if isinstance(module, Bijection))
+    children = (child for bijection in bijections for child in bijection.children())
+    nets = (child for child in children if not isinstance(child, Bijection | nn.ModuleList | nn.ParameterList))
+    return list(dict.fromkeys(nets))
+
+
+@contextmanager
+def mixed_precision(density: Density, precision: str, channels_last: bool) -> Iterator[None]:
+    """Within, conditioners in training mode multiply in another precision or memory format, and cast outputs back.
+
+    Maps and log-determinants are computed from the outputs in the precision of the rows, so that each log-density is
+    exact for the parameters that its conditioners gave.
+
+    Args:
+        density: whose conditioners are meant.
+        precision: "float32", or "bf16" for `torch.autocast` to bfloat16.
+        channels_last: whether images (B, C, H, W) are handed over with their channels side by side in memory.
+    """
+    is_changed = precision != "float32" or channels_last
+    nets = conditioners(density) if is_changed else []
+    for net in nets:
+        net.forward = _changed(net, net.forward, precision, channels_last)
+    try:
+        yield
+    finally:
+        for net in nets:
+            del net.forward  # that of the class stands again
+
+
+def _changed(
+    net: nn.Module, forward: Callable[..., Tensor], precision: str, channels_last: bool
+) -> Callable[..., Tensor]:
+    """`forward`, called in another precision and memory format while the network is in training mode."""
+
+    def changed(h: Tensor, *args: Tensor | None) -> Tensor:
+        if not net.training:
+            return forward(h, *args)
+        if channels_last and h.ndim == 4:
+            h = h.contiguous(memory_format=torch.channels_last)
+        is_mixed = precision == "bf16"
+        with torch.autocast(h.device.type, torch.bfloat16) if is_mixed else nullcontext():
+            out = forward(h, *args)
+        return out.to(h.dtype)
+
+    return changed
