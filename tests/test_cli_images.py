@@ -164,7 +164,7 @@ def test_info_and_plot(fitted: tuple[Path, dict[str, Any]], pictures: Path, tmp_
     assert result.exit_code == 0, result.output
     assert "images of glow (2 depth, 6 width)" in result.stdout
     assert "grey images of 8 x 8" in result.stdout
-    assert "bits_per_dim" in result.stdout
+    assert "bits per dimension" in result.stdout
     drawn = good("plot", fitted[0], "--data", pictures, "--out", tmp_path / "plots")["pictures"]
     names = {Path(path).name for path in drawn}
     assert names == {"samples.png", "data.png", "interpolation.png", "scales.png", "history.png"}

@@ -15,6 +15,7 @@ import torch
 
 import pushforward as pf
 from pushforward.images.fit import _Data, _Draws, _untrained
+from pushforward.images.shades import Shades
 
 SMALL: dict[str, Any] = {"recipe": "patch_flow", "model": {"depths": [2, 1], "widths": [8, 8]}, "progress": "none"}
 
@@ -116,7 +117,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(tmp_path: Path) -> No
 def test_draws_are_images_with_new_noise_and_flips() -> None:
     images, labels = halves(20)
     data = _Data.of(images, labels, None)
-    density = _untrained(data, "patch_flow", {"depths": [1], "widths": [4]}, False, 0.05, "uniform", 0)
+    density = _untrained(data, "patch_flow", {"depths": [1], "widths": [4]}, False, 0.05, Shades(), "uniform", 0)
     generator = torch.Generator().manual_seed(0)
     y, context = _Draws(density, data, flips=True)(60, generator)
     drawn = density.to_bytes(y)[:, 0]
@@ -175,7 +176,7 @@ def test_other_recipes(recipe: str) -> None:
 
 def test_the_rule_takes_one_scale_where_images_can_be_halved_once() -> None:
     images = np.zeros((4, 6, 8), np.uint8)
-    density = _untrained(_Data.of(images, None, None), "auto", {}, False, 0.05, "uniform", 0)
+    density = _untrained(_Data.of(images, None, None), "auto", {}, False, 0.05, Shades(), "uniform", 0)
     assert density.inner.recipe["arguments"]["depths"] == [18]  # type: ignore[union-attr,index]
 
 
@@ -196,7 +197,7 @@ def test_bad_input() -> None:
     with pytest.raises(ValueError, match="at least 2 images"):
         pf.fit_images(images[:1], **SMALL)
     with pytest.raises(ValueError, match="fit_images images"):
-        pf.fit(_untrained(_Data.of(images, None, None), "auto", {}, False, 0.05, "uniform", 0), images)
+        pf.fit(_untrained(_Data.of(images, None, None), "auto", {}, False, 0.05, Shades(), "uniform", 0), images)
 
 
 def test_the_noise_is_learned_of_the_bytes_of_the_density() -> None:

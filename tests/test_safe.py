@@ -294,4 +294,4 @@ def test_info_of_a_table_that_was_saved_from_python(table: Any, tmp_path: Path) 
     pf.save(density, tmp_path / "m.safetensors", training=density.training_summary, about={"note": "mine"})
     result = run("info", tmp_path / "m.safetensors")
     assert result.exit_code == 0, result.output
-    assert "best_val_nll" in result.output
+    assert "best validation, nats" in result.output

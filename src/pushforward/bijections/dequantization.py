@@ -12,7 +12,7 @@ from .base import Bijection, sum_event
 from .coupling import as_params
 from .spline import RationalQuadratic
 
-LEVELS = 256  # of a byte
+BYTES = 256
 ALPHA = 0.05
 SPLINE = RationalQuadratic(bins=4, bound=1.0)
 
@@ -52,10 +52,11 @@ class VariationalDequantization(Bijection):
         net: (bytes (B, C, *S), mapped to [-1, 1], context) -> (B, P * C, *S), P blocks of C channels.
         spline: h, with a bound of 1 and P parameters an element; [-1, 1] is taken for the unit interval.
         alpha: of the logit of `ImageDensity`; None for numbers in [0, 1).
+        shades: how many bytes images have; see `ImageDensity`.
 
     Raises:
-        ValueError: the bound of the spline is not 1, or alpha is out of range; in use, when the net returns another
-            number of channels.
+        ValueError: the bound of the spline is not 1, or alpha or the shades are out of range; in use, when the net
+            returns another number of channels.
 
     Example:
         >>> from pushforward import ConvNet
@@ -65,15 +66,23 @@ class VariationalDequantization(Bijection):
     """
 
     def __init__(
-        self, net: Callable[..., Tensor], spline: RationalQuadratic = SPLINE, *, alpha: float | None = ALPHA
+        self,
+        net: Callable[..., Tensor],
+        spline: RationalQuadratic = SPLINE,
+        *,
+        alpha: float | None = ALPHA,
+        shades: int = BYTES,
     ) -> None:
         super().__init__()
         check_alpha(alpha)
         if spline.bound != 1:
             raise ValueError(f"the spline must have a bound of 1, so that bytes stay, got {spline.bound!r}")
+        if not 2 <= shades <= BYTES:
+            raise ValueError(f"shades must be from 2 to {BYTES}, got {shades!r}")
         self.net = net
         self.spline = spline
         self.alpha = alpha
+        self.shades = shades
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S), context (B, K) -> z (B, C, *S), log_det (B,)."""
@@ -86,13 +95,13 @@ class VariationalDequantization(Bijection):
     def _moved(
         self, y: Tensor, context: Tensor | None, move: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
     ) -> tuple[Tensor, Tensor]:
-        levels = LEVELS * to_unit(y.double(), self.alpha)  # float32 would leave few digits to the noise
-        floor = levels.floor()
-        is_byte, byte = (floor >= 0) & (floor < LEVELS), floor.clamp(0, LEVELS - 1)
-        params = as_params(self.net((byte / (LEVELS - 1) * 2 - 1).to(y.dtype), context), self.spline, y.shape[1])
-        noise = levels - floor
+        scaled = self.shades * to_unit(y.double(), self.alpha)  # float32 would leave few digits to the noise
+        floor = scaled.floor()
+        is_byte, byte = (floor >= 0) & (floor < self.shades), floor.clamp(0, self.shades - 1)
+        params = as_params(self.net((byte / (self.shades - 1) * 2 - 1).to(y.dtype), context), self.spline, y.shape[1])
+        noise = scaled - floor
         moved, log_slope = move(2 * noise - 1, params.double())
-        before = from_unit((byte + noise) / LEVELS, self.alpha)[1]
-        after, log_slope_after = from_unit((byte + (moved + 1) / 2) / LEVELS, self.alpha)
+        before = from_unit((byte + noise) / self.shades, self.alpha)[1]
+        after, log_slope_after = from_unit((byte + (moved + 1) / 2) / self.shades, self.alpha)
         log_slope = torch.where(is_byte, log_slope + log_slope_after - before, 0.0)
         return torch.where(is_byte, after.to(y.dtype), y), sum_event(log_slope).to(y.dtype)

@@ -17,6 +17,14 @@ from .output import listed, prepare_folder, say, say_answers, writing
 from .reading import opened, rows_of, some_of
 
 _SAMPLES = 30_000  # that pictures are made of, and as many rows at most
+_WORDS = {  # for what a training recorded; of all other names the underscores become spaces
+    "epochs": "passes", "best_val_nll": "best validation, nats", "bits_per_dim": "best validation, bits per dimension",
+    "skipped": "batches skipped", "stopped": "ended", "skipped_rows": "rows skipped", "train_rows": "rows to train on",
+    "test_rows": "rows held out", "test_bits": "held out, bits per dimension", "test_se": "its standard error",
+    "test_log_density": "held out, log-density in nats", "pixels_bits": "independent pixels, bits per dimension",
+    "gain": "ahead of the best simple density", "gain_se": "its standard error",
+    "sample_bits": "samples, bits per dimension",
+}  # fmt: skip
 _HIDDEN = ("quantiles", "curves", "answers", "why", "test_digest")  # "why": of older files
 
 
@@ -47,7 +55,7 @@ def info(model: str) -> dict[str, Any]:
         say("recipe" if i == 0 else "", f"{name:<18} {value}")
     say("training", "" if training else "not recorded")
     for name, value in figures["training"].items():
-        say("", f"{name:<20} {_shown(value)}")
+        say("", f"{_WORDS.get(name, name.replace('_', ' ')):<38} {_shown(value)}")
     say_answers(training.get("answers") or {})
     say("versions", ", ".join(f"{k} {v}" for k, v in (header.get("versions") or {}).items()))
     return figures

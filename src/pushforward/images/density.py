@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import index
 from typing import Any
 
 import torch
@@ -11,11 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..arguments import as_generator, first_floating
-from ..bijections.dequantization import ALPHA, LEVELS, check_alpha, from_unit, to_unit
+from ..bijections.dequantization import ALPHA, check_alpha, from_unit, to_unit
 from ..density import Density, InnerFlow, Tensors
 from ..io.pixels import Shape, in_layout
 from ..io.registry import Builder, describe, register
 from .noise import uniforms
+from .shades import Shades
 from .space import Images
 
 KIND = "images"  # in model files
@@ -38,6 +40,9 @@ class ImageDensity(Density):
     Samples are rounded down to bytes, and those beyond the range of bytes are moved to its end: with a logit the inner
     density can give numbers up to alpha / (1 - 2 alpha) beyond [0, 1), a mass that `log_prob` does not count.
 
+    Of images of few shades, as masks and scans are, a density of x would have no bound: b is then the number of the
+    shade, of S in place of 256. Other bytes count to the nearest shade, at a millionth of its mass.
+
     Args:
         inner: over tensors (C, H', W'), such as a flow of `patch_flow`; or over vectors of as many numbers.
         size: (H, W) of the images. Where they are smaller than (H', W'), they are padded by black pixels, whose
@@ -45,6 +50,7 @@ class ImageDensity(Density):
         shape: (C, H, W) of the images of an inner density over vectors.
         alpha: of the logit, above 0 and below 1/2; None takes x as it is.
         layout: of the images that `sample` gives; see `Images`.
+        shades: the bytes that images are made of, at least 2 in increasing order; None for all.
         classes: names of the classes of which a context is one. The inner density then sees K numbers, of which that of
             the class is 1 and all others are 0.
 
@@ -67,6 +73,7 @@ class ImageDensity(Density):
         shape: Shape | None = None,
         alpha: float | None = ALPHA,
         layout: str | None = None,
+        shades: Sequence[int] | None = None,
         classes: Sequence[str] = (),
     ) -> None:
         super().__init__()
@@ -81,7 +88,10 @@ class ImageDensity(Density):
         self.inner = inner
         self.alpha = alpha
         self._states = len(classes)
-        self.space: Images = Images((channels, *self.size), layout, classes, wrap=_over_pixels)  # type: ignore[override]
+        known = Shades() if shades is None else Shades(tuple(map(index, shades)))
+        self.space: Images = Images(  # type: ignore[override]
+            (channels, *self.size), layout, classes, shades=known, wrap=_over_pixels
+        )
 
     def _padded(self, shape: Shape | None) -> Shape:
         """The shape (C, H', W') that the inner density is over."""
@@ -173,23 +183,26 @@ class ImageDensity(Density):
 
     def to_numbers(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Padded bytes and noise (N, C, H', W') -> y (N, C, H', W'), and log|dy/db| (N,) of the bytes."""
-        like = self._like()
-        x = (images.to(like.device, torch.float64) + noise.to(like.device)) / LEVELS
+        like, shades = self._like(), self.space.shades
+        images = images.to(like.device)
+        x = (shades.cells(images).double() + noise.to(like.device)) / len(shades)
         y, log_slope = from_unit(x, self.alpha)
-        log_det = log_slope.flatten(1).sum(1) - math.prod(self.padded) * math.log(LEVELS)
+        log_det = log_slope.flatten(1).sum(1) - math.prod(self.padded) * math.log(len(shades))
+        log_det = log_det + shades.log_share(images)
         return y.to(like.dtype), log_det.to(like.dtype)
 
     def pad(self, images: Tensor) -> Tensor:
-        """Bytes (N, C, H, W) -> (N, C, H', W'), with black pixels around them."""
+        """Bytes (N, C, H, W) -> (N, C, H', W'), with pixels of the darkest shade around them."""
         margins = self._margins()
-        return F.pad(images, margins) if any(margins) else images
+        return F.pad(images, margins, value=self.space.shades.values[0]) if any(margins) else images
 
     def to_bytes(self, y: Tensor) -> Tensor:
         """Numbers (N, C, H', W') as of `to_numbers` -> bytes (N, C, H, W), without the padding."""
         x = to_unit(y, self.alpha)
         top, left = self._margins()[2], self._margins()[0]
         x = x[:, :, top : top + self.size[0], left : left + self.size[1]]
-        return (LEVELS * x).floor().clamp(0, LEVELS - 1).to(torch.uint8)
+        shades = self.space.shades
+        return shades.bytes((len(shades) * x).floor().clamp(0, len(shades) - 1).to(torch.uint8))
 
     def as_rows(self, images: Tensor) -> Tensor:
         """Bytes (N, C, H, W) -> (N, *row_shape), in the layout of the space."""
@@ -245,7 +258,7 @@ def _spans(count: int, shape: Shape) -> list[slice]:
 
 def _over_pixels(inner: Density, space: Images) -> ImageDensity:
     """The density over images of one over their pixels, as `Images.encode` gives them, and with classes as numbers."""
-    density = ImageDensity(inner, shape=space.shape, alpha=None)
+    density = ImageDensity(inner, shape=space.shape, alpha=None, shades=space.shades.values)
     density.space = space
     return density
 
@@ -254,6 +267,7 @@ def _settings(density: ImageDensity) -> dict[str, Any]:
     return {
         "inner": describe(density.inner), "size": list(density.size), "shape": list(density.padded),
         "alpha": density.alpha, "layout": density.space.layout, "classes": list(density.space.classes),
+        "shades": None if density.space.shades.are_all else list(density.space.shades.values),
     }  # fmt: skip
 
 
@@ -267,8 +281,12 @@ def _build(settings: dict[str, Any], builder: Builder) -> ImageDensity:
     layout, classes = settings.get("layout"), settings.get("classes")
     if not isinstance(layout, str) or not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
         raise ValueError(f"expected a layout and names of classes, got {layout!r} and {classes!r}")
+    shades = settings.get("shades")  # which older files lack
+    if not (shades is None or isinstance(shades, list)):
+        raise ValueError(f"shades must be a list of bytes or null, got {shades!r}")
     inner = builder.build(settings.get("inner"))
-    return ImageDensity(inner, size=size, shape=tuple(shape), alpha=alpha, layout=layout, classes=classes)  # type: ignore[arg-type]
+    images: dict[str, Any] = {"size": size, "shape": tuple(shape or ()), "layout": layout, "classes": classes}
+    return ImageDensity(inner, alpha=alpha, shades=shades, **images)
 
 
 register(KIND, ImageDensity, _settings, _build)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import index
 from os import PathLike
 from typing import Any
 
@@ -24,6 +26,7 @@ from ..training.progress import reporter
 from ..training.settings import LENGTHS, check_settings, passes_as_steps, with_defaults
 from .density import ALPHA, ImageDensity
 from .noise import random_noise, uniforms
+from .shades import Shades, find_shades
 from .space import as_tensor
 
 # Measured on MNIST: small batches and high rates matter more than the flow.
@@ -31,6 +34,7 @@ TRAINING: dict[str, Any] = {"batch": 16, "lr": 8e-3, "weight_decay": 1e-4, "clip
 MAX_VAL_IMAGES = 2000
 _MEASURED = 512  # training images for the mean of what the inner density does not see
 _NOISE_WIDTH = 32  # channels of the conditioner of variational dequantization
+_TOGETHER = 2**24  # pixels that are counted at a time
 _LEVELS = 2  # scales where the recipe leaves it open
 Recipe = str | Callable[..., Flow]
 Source = str | PathLike[str] | ImageData | Any
@@ -48,6 +52,7 @@ def fit_images(
     pad: bool = False,
     flips: bool = False,
     alpha: float | None = ALPHA,
+    shades: Sequence[int] | None = None,
     dequantization: str = "uniform",
     seed: int = 0,
     progress: str | Callable[[Epoch], None] = "auto",
@@ -72,6 +77,8 @@ def fit_images(
             so that bits per dimension are higher by what is not learned of them.
         flips: draw half of the images mirrored left to right.
         alpha: of the logit; see `ImageDensity`.
+        shades: the bytes that images are made of, at least 2; None takes those of the training images if they are at
+            most 128, and else all.
         dequantization: the noise that makes numbers of bytes: "uniform", or "variational", learned with the flow; see
             `VariationalDequantization`.
         seed: of weights, drawn images, noise and the held-out images.
@@ -104,7 +111,8 @@ def fit_images(
         data, holdout = data.split(fraction, seed)
     else:
         holdout = _Data.of(val, val_labels, data.classes or None)
-    density = _untrained(data, recipe, dict(model or {}), pad, alpha, dequantization, seed)
+    known = data.shades() if shades is None else Shades(tuple(map(index, shades)))
+    density = _untrained(data, recipe, dict(model or {}), pad, alpha, known, dequantization, seed)
     given = {name: value for name, value in training.items() if value is not None or name not in TRAINING}
     settings: dict[str, Any] = with_defaults(_with_length(given, len(data)), TRAINING) | {"seed": seed}
     if settings.get("seconds") is not None:  # reading and building count
@@ -181,6 +189,11 @@ class _Data:
         """The classes of some of them as the inner density sees them (n, K), or None."""
         return None if self.labels is None else torch.eye(len(self.classes))[self.labels[self.rows[index]]]
 
+    def shades(self) -> Shades:
+        """The shades of the images."""
+        parts = self.rows.split(max(1, _TOGETHER // math.prod(self.shape)))
+        return find_shades(self.planes[rows].numpy() for rows in parts)
+
     def split(self, fraction: float, seed: int) -> tuple[_Data, _Data | None]:
         """-> the training images, the validation images or None."""
         count = min(held_out(len(self), fraction), MAX_VAL_IMAGES)
@@ -211,8 +224,9 @@ def _as_classes(labels: Any, classes: Sequence[str] | None, count: int) -> tuple
 
 
 def _untrained(
-    data: _Data, recipe: Recipe, model: dict[str, Any], pad: bool, alpha: float | None, dequantization: str, seed: int
-) -> ImageDensity:
+    data: _Data, recipe: Recipe, model: dict[str, Any], pad: bool, alpha: float | None, shades: Shades,
+    dequantization: str, seed: int,
+) -> ImageDensity:  # fmt: skip
     """The density, with weights to start from."""
     channels, height, width = data.shape
     if dequantization not in ("uniform", "variational"):
@@ -221,8 +235,6 @@ def _untrained(
         if callable(recipe):
             raise ValueError("variational dequantization of a flow of your own is a layer: VariationalDequantization")
         model = {"noise_width": _NOISE_WIDTH} | model
-    if model.get("noise_width"):
-        model = model | {"alpha": alpha}  # that of the density, whose bytes the noise is of
     if isinstance(recipe, str) and recipe not in ("auto", *IMAGE_RECIPES):
         raise ValueError(f"recipe must be auto, one of {', '.join(IMAGE_RECIPES)}, or a function, got {recipe!r}")
     if recipe == "auto":
@@ -234,8 +246,11 @@ def _untrained(
         check_levels((channels, *size), levels)
         for name in model.keys() - inspect.signature(make).parameters.keys():
             raise ValueError(f"the recipe {recipe} takes no {name}")
+        model = model | {"alpha": alpha, "shades": len(shades)}  # those of the density
     flow = make((channels, *size), context_dim=len(data.classes), seed=seed, **model)
-    return ImageDensity(flow, size=(height, width), alpha=alpha, layout=data.layout, classes=data.classes)
+    return ImageDensity(
+        flow, size=(height, width), alpha=alpha, layout=data.layout, shades=shades.values, classes=data.classes
+    )
 
 
 def _patches(shape: Shape, pad: bool) -> dict[str, Any]:

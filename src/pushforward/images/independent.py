@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from ..baselines import Frequencies, fit_frequencies
-from ..bijections.dequantization import LEVELS
 from ..density import Density
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ class IndependentPixels(Density):
 
     Args:
         space: of the images.
-        frequencies: of the bytes of each pixel, channel by channel.
+        frequencies: of the shades of each pixel, channel by channel.
     """
 
     def __init__(self, space: Images, frequencies: Frequencies) -> None:
@@ -30,18 +29,20 @@ class IndependentPixels(Density):
 
     def log_prob(self, x: Any, context: Any = None) -> Tensor:
         """The log-mass of each of N images (N,), in nats."""
-        return self.frequencies.log_prob(self.space.planes(x).flatten(1))
+        planes, shades = self.space.planes(x), self.space.shades
+        return self.frequencies.log_prob(shades.cells(planes).flatten(1)) + shades.log_share(planes)
 
     @torch.no_grad()
     def sample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Tensor:
         """Draws n images, or n for each context (*M, K): (n, *M, *row_shape)."""
         contexts, count = self.space.expand_context(n, context)
-        drawn = self.frequencies.sample(count, generator=generator).to(torch.uint8).view(count, *self.space.shape)
+        cells = self.frequencies.sample(count, generator=generator).to(torch.uint8).view(count, *self.space.shape)
+        drawn = self.space.shades.bytes(cells)
         rows = self.space.read(drawn.cpu().numpy()) if count else drawn.new_empty(0, *self.space.row_shape)
         return rows if contexts is None else self.space.unflatten_samples(rows, n, context)
 
 
 def fit_pixels(images: Any, space: Images) -> IndependentPixels:
     """Independent pixels with the smoothed frequencies of N images."""
-    planes = space.planes(images).flatten(1)
-    return IndependentPixels(space, fit_frequencies(planes, [LEVELS] * planes.shape[1]))
+    cells = space.shades.cells(space.planes(images)).flatten(1)
+    return IndependentPixels(space, fit_frequencies(cells, [len(space.shades)] * cells.shape[1]))

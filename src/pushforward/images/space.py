@@ -19,7 +19,9 @@ from ..density import Density, Feature, Space
 from ..io.pixels import LAYOUTS, Shape, as_bytes, in_layout, words_of
 from .independent import fit_pixels
 from .noise import LARGEST, uniforms
+from .shades import Shades
 
+_ALL = Shades()
 _GRID = 8  # blocks of an image in each direction, whose means are its features
 
 
@@ -36,6 +38,7 @@ class Images(Space):
         layout: of the images that are given back: "HW" (N, H, W), "HWC" (N, H, W, C) or "CHW" (N, C, H, W); None takes
             the first for grey images and else the second. All layouts are read.
         classes: names of the classes, where images are drawn from one of them.
+        shades: the bytes that are told apart.
         wrap: makes a density over images from one over their pixels; see `Space.wrap`.
 
     Raises:
@@ -48,6 +51,7 @@ class Images(Space):
         layout: str | None = None,
         classes: Sequence[str] = (),
         *,
+        shades: Shades = _ALL,
         wrap: Callable[[Density, Images], Density] | None = None,
     ) -> None:
         self.shape = shape
@@ -57,6 +61,7 @@ class Images(Space):
         self.classes = tuple(map(str, classes))
         if len(set(self.classes)) < len(self.classes):
             raise ValueError(f"the names of classes must differ, got {list(self.classes)}")
+        self.shades = shades
         self._wrap = wrap
 
     @property
@@ -73,7 +78,7 @@ class Images(Space):
 
     def describe(self) -> str:
         """What the images are, with the classes."""
-        words = words_of(self.shape)
+        words = words_of(self.shape) + ("" if self.shades.are_all else f", of {len(self.shades)} shades")
         return f"{words}\n{len(self.classes)} classes: {', '.join(self.classes)}" if self.classes else words
 
     def read(self, source: Any) -> Tensor:
@@ -129,7 +134,7 @@ class Images(Space):
         else:
             generator = torch.Generator().manual_seed(generator) if isinstance(generator, int) else generator
             noise = torch.rand(planes.shape, generator=generator, dtype=torch.float64).clamp_(max=LARGEST)
-        return ((planes.double() + noise) / 256).flatten(1)
+        return ((self.shades.cells(planes).double() + noise) / len(self.shades)).flatten(1)
 
     def wrap(self, inner: Density) -> Density:
         """The density over images of one over the numbers of `encode`."""

@@ -22,7 +22,7 @@ from ..bijections import (
     VariationalDequantization,
     Within,
 )
-from ..bijections.dequantization import ALPHA, SPLINE
+from ..bijections.dequantization import ALPHA, BYTES, SPLINE
 from ..flow import Flow
 from ..nets import ConvNet, LearnedBound, ResidualConvNet
 from .build import IMAGE_RECIPES, check_size, recipe
@@ -44,6 +44,7 @@ def real_nvp_image(
     lattice: str = "packed",
     noise_width: int = 0,
     alpha: float | None = ALPHA,
+    shades: int = BYTES,
     context_dim: int = 0,
     seed: int | None = None,
 ) -> Flow:
@@ -64,7 +65,7 @@ def real_nvp_image(
         lattice: how a checkerboard is conditioned on: "packed", the pixels of either colour as channels of a lattice of
             half the width; "full", the paper's masked convolution over the whole lattice, at twice the arithmetic.
         noise_width: channels of the conditioner of a `VariationalDequantization`, which then comes first; 0 for none.
-        alpha: of the logit of `ImageDensity`, which that needs to know.
+        alpha, shades: of `ImageDensity`: the logit and how many bytes images have, which that needs to know.
         context_dim: K, the width of the context of a conditional density; 0 for none.
         seed: of the initial weights; torch's global generator when None.
 
@@ -112,7 +113,7 @@ def real_nvp_image(
         return Chain(*layers)
 
     layers = Chain(ActNorm(image[0]), scale(image[0], levels))
-    return _flow(layers, image, noise_width, alpha, context_dim, net.keywords["generator"])
+    return _flow(layers, image, noise_width, alpha, shades, context_dim, net.keywords["generator"])
 
 
 @recipe(register=IMAGE_RECIPES)
@@ -124,6 +125,7 @@ def glow(
     width: int = 64,
     noise_width: int = 0,
     alpha: float | None = ALPHA,
+    shades: int = BYTES,
     context_dim: int = 0,
     seed: int | None = None,
 ) -> Flow:
@@ -137,7 +139,7 @@ def glow(
         depth: steps of each scale.
         width: channels of the conditioners.
         noise_width: channels of the conditioner of a `VariationalDequantization`, which then comes first; 0 for none.
-        alpha: of the logit of `ImageDensity`, which that needs to know.
+        alpha, shades: of `ImageDensity`: the logit and how many bytes images have, which that needs to know.
         context_dim: K, the width of the context of a conditional density; 0 for none.
         seed: of the initial weights; torch's global generator when None.
 
@@ -165,7 +167,7 @@ def glow(
             layers.append(OnHalf(scale(squeezed // 2, left - 1)))
         return Within(Squeeze(), Chain(*layers))
 
-    return _flow(scale(image[0], levels), image, noise_width, alpha, context_dim, net.keywords["generator"])
+    return _flow(scale(image[0], levels), image, noise_width, alpha, shades, context_dim, net.keywords["generator"])
 
 
 @recipe(register=IMAGE_RECIPES)
@@ -176,6 +178,7 @@ def patch_flow(
     widths: Sequence[int] = (32, 48),
     noise_width: int = 0,
     alpha: float | None = ALPHA,
+    shades: int = BYTES,
     context_dim: int = 0,
     seed: int | None = None,
 ) -> Flow:
@@ -188,7 +191,7 @@ def patch_flow(
         depths: couplings of each scale, the finest first.
         widths: channels of the conditioners of each scale.
         noise_width: channels of the conditioner of a `VariationalDequantization`, which then comes first; 0 for none.
-        alpha: of the logit of `ImageDensity`, which that needs to know.
+        alpha, shades: of `ImageDensity`: the logit and how many bytes images have, which that needs to know.
         context_dim: K, the width of the context of a conditional density; 0 for none.
         seed: of the initial weights; torch's global generator when None.
 
@@ -222,7 +225,7 @@ def patch_flow(
             layers.append(scale(4 * channels, level + 1))
         return Within(Squeeze(), Chain(*layers))
 
-    return _flow(scale(4 * channels, 0), image, noise_width, alpha, context_dim, generator)
+    return _flow(scale(4 * channels, 0), image, noise_width, alpha, shades, context_dim, generator)
 
 
 def check_levels(shape: Sequence[int], levels: int) -> Shape:
@@ -272,7 +275,7 @@ def _steps(
 
 
 def _flow(
-    bijection: Bijection, image: Shape, noise_width: int, alpha: float | None, context_dim: int,
+    bijection: Bijection, image: Shape, noise_width: int, alpha: float | None, shades: int, context_dim: int,
     generator: torch.Generator | None,
 ) -> Flow:  # fmt: skip
     """The flow of a recipe, after a variational dequantization of 2 x 2 patches where that has a width."""
@@ -282,7 +285,7 @@ def _flow(
             channels, SPLINE.num_params * channels, width=noise_width, positions=(image[1] // 2, image[2] // 2),
             context_dim=context_dim, generator=generator,
         )  # fmt: skip
-        noise = Within(Squeeze(), VariationalDequantization(net, SPLINE, alpha=alpha))
+        noise = Within(Squeeze(), VariationalDequantization(net, SPLINE, alpha=alpha, shades=shades))
         bijection = Chain(noise, bijection)
     return Flow(bijection, image, context_dim=context_dim)
 
