@@ -114,18 +114,24 @@ class Run:
         return self.pass_is_over or self.since_record == RECORD_STEPS or self.progress() >= 1
 
     def validate_early(self) -> None:
-        """Validates in the first steps, at each doubling, also within a pass: few rows are soon learned by heart."""
+        """Validates in the first steps, at each doubling, also within a pass: few rows are soon learned by heart.
+
+        Not before as many rows were trained on as are validated, though.
+        """
         if self.val_rows is not None and self.step == self._early_step() < self._late_step():
             self.validate()
             self.density.train()
 
     def _early_step(self) -> int:
-        return max(EARLY_STEPS, 2 * self.validated_step)
+        return max(EARLY_STEPS, self._val_steps(), 2 * self.validated_step)
 
     def _late_step(self) -> int:
         """When to validate next: passes over few rows are short, and validation takes about a tenth of the time."""
-        rows = 0 if self.val_rows is None else len(self.val_rows)
-        return self.validated_step + max(50, 4 * rows // (self.settings.batch or 1))
+        return self.validated_step + max(50, 4 * self._val_steps())
+
+    def _val_steps(self) -> int:
+        """How many steps take as many rows as a validation."""
+        return 0 if self.val_rows is None else len(self.val_rows) // (self.settings.batch or 1)
 
     @property
     def pass_is_over(self) -> bool:
