@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -175,10 +176,16 @@ def test_check_takes_the_images_held_out(fitted: tuple[Path, dict[str, Any]], pi
     large = tmp_path / "large.safetensors"
     pf.save(pf.ImageDensity(pf.glow((1, 36, 32), depth=1, width=4)), large)
     assert "check takes images of at most 1,024 bytes, these have 1,152" in bad("check", large, pictures)
-    result = run("check", fitted[0], pictures, "--max-rows", 40)
+    page = tmp_path / "page.html"
+    result = run("check", fitted[0], pictures, "--max-rows", 40, "--html", page)
     assert result.exit_code == 0, result.output
     assert "the 8 held out then are checked" in result.stdout
     assert "Held-out likelihood" in result.stdout
+    assert "held-out images" in result.stdout
+    html = page.read_text()
+    assert "Held-out images beside samples." in html
+    for text in (result.stdout, re.sub("<style>.*</style>|<[^>]*>", "", html, flags=re.DOTALL)):
+        assert not re.search(r"\b(rows?|columns?)\b", text, re.IGNORECASE), text
 
 
 def test_a_process_of_its_own_knows_images(fitted: tuple[Path, dict[str, Any]]) -> None:

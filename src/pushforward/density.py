@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -150,12 +151,14 @@ class Space(ABC):
         given: names of the columns that are conditioned on and are part of a row.
         sizes: the number of states of each of the M discrete columns of `encode`.
         given_sizes: that of each of the first columns of `encode_given`; all others of it are numbers.
+        words: of reports, such as "row" and "columns", and what they are called here.
     """
 
     names: tuple[str, ...]
     given: tuple[str, ...] = ()
     sizes: tuple[int, ...] = ()
     given_sizes: tuple[int, ...] = ()
+    words: Mapping[str, str] = MappingProxyType({})
 
     def describe(self) -> str:
         """What the columns are, for people: a line, or a line for each."""
@@ -181,6 +184,10 @@ class Space(ABC):
     def texts(self, rows: Any) -> dict[str, NDArray[Any]]:
         """The columns of N rows that hold words and are modelled, by name: (N,) strings, None where one is missing."""
         return {}
+
+    def as_pictures(self, rows: Any) -> NDArray[np.uint8] | None:
+        """N rows as pictures (N, H, W) or (N, H, W, C), where they are some."""
+        return None
 
     @abstractmethod
     def impossible(self, rows: Any) -> NDArray[np.bool_]:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import PercentFormatter
 
-from ..plots import pairs, style
+from ..plots import images, pairs, style
 from .stats import Array
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def pictures(report: Report) -> dict[str, Drawn]:
     data = report.plot_data
     if not data:
         return drawn
+    if all(shown is not None and len(shown) for shown in data["pictures"].values()):
+        drawn["overview"].append(("Held-out rows beside samples.", _grids(data["pictures"])))
     if len(data["test"]) and len(data["samples"]) and data["names"]:
         caption = "Held-out rows and samples"
         caption += ": single rows, and contours that hold 50 and 90 % of the mass." if len(data["names"]) > 1 else "."
@@ -42,7 +45,22 @@ def pictures(report: Report) -> dict[str, Drawn]:
     for name, key, draw, caption in _PICTURES:
         if name in drawn and key in report[name].plot_data:
             drawn[name].append((caption, draw(report[name].plot_data)))
-    return drawn
+    return {name: [_in_words(report, *one) for one in each] for name, each in drawn.items()}
+
+
+def _in_words(report: Report, caption: str, fig: Figure) -> tuple[str, Figure]:
+    """A picture with the words of the report's rows."""
+    for text in fig.findobj(Text):
+        text.set_text(report.worded(text.get_text()))
+    return report.worded(caption), fig
+
+
+def _grids(pictures: dict[str, Array]) -> Figure:
+    """Some rows of each kind, as pictures side by side."""
+    axes, fig = style.panels(None, 1, len(pictures), (4.2 * len(pictures), 2.6))
+    for ax, (name, shown) in zip(axes.flat, pictures.items(), strict=True):
+        images(shown, columns=8, title=name, ax=ax)
+    return fig
 
 
 def _pairs(report: Report) -> Figure:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ class Report:
         about: facts on the check itself: rows, columns, seed, seconds.
         plot_data: what the pictures of the HTML page are made of.
         log_density: of the held-out rows that are possible (N,), in nats.
+        words: of all texts, and what stands in their place; see `Space.words`.
 
     Example:
         >>> behind = Finding("behind", "bad", "a Gaussian does better")
@@ -79,6 +81,28 @@ class Report:
     about: dict[str, Any] = field(default_factory=dict)
     plot_data: dict[str, Any] = field(default_factory=dict)
     log_density: Array = field(default_factory=lambda: np.empty(0))
+    words: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.answers = {
+            name: replace(a, question=self.worded(a.question), why=self.worded(a.why))
+            for name, a in self.answers.items()
+        }
+        for section in self.sections:
+            section.title, section.missing = self.worded(section.title), self.worded(section.missing)
+            section.findings = [replace(f, why=self.worded(f.why)) for f in section.findings]
+            section.table = [[self.worded(cell) for cell in line] for line in section.table]
+
+    def worded(self, text: str) -> str:
+        """A text of a check with the words of its rows."""
+        if not self.words:
+            return text
+        longest_first = sorted(self.words, key=len, reverse=True)
+        return re.sub(rf"\b({'|'.join(longest_first)})\b", self._word, text, flags=re.IGNORECASE)
+
+    def _word(self, match: re.Match[str]) -> str:
+        word = self.words[match[0].lower()]
+        return word.capitalize() if match[0][0].isupper() else word
 
     def __getitem__(self, name: str) -> Section:
         """The section of a name.
@@ -111,7 +135,7 @@ class Report:
         train = f"{about['train_rows']:,} training rows" if about["train_rows"] else "no training rows"
         columns = f"{about['columns']:,} column{'' if about['columns'] == 1 else 's'}"
         samples = f"{about['samples']:,} samples, seed {about['seed']}, {about['seconds']:.1f} s"
-        return ", ".join([rows, train, columns, samples])
+        return self.worded(", ".join([rows, train, columns, samples]))
 
     def text(self) -> str:
         """A page of text."""

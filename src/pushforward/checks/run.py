@@ -25,6 +25,7 @@ from .thresholds import QUESTIONS, THRESHOLDS, answer
 from .two_sample import two_sample
 from .utility import utility
 
+_PICTURES = 32  # rows that are shown as pictures, of each kind
 _SECTIONS = {
     "leak": leak,
     "likelihood": likelihood,
@@ -131,13 +132,14 @@ def _reported(e: Evidence, asked: list[str], began: float) -> Report:
         "rows": len(e.log_all),
         "used": len(e.test),
         "train_rows": 0 if e.train is None else len(e.train),
-        "columns": len(e.names),
+        "columns": len({feature.column for feature in e.feature_list if feature.column < len(e.names)}),
         "names": e.names,
         "samples": len(e.samples),
         "seed": e.seed,
         "seconds": time.perf_counter() - began,
     }
-    return Report(answers, sections, about, _plot_data(e, "likelihood" in needed), e.log_all)
+    data = _plot_data(e, "likelihood" in needed)
+    return Report(answers, sections, about, data, e.log_all, e.density.space.words)
 
 
 def _read(density: Density, source: Any, context: Any, name: str) -> Rows:
@@ -178,4 +180,8 @@ def _plot_data(e: Evidence, scored: bool) -> dict[str, Any]:
         "indicator": [feature.indicator for feature in e.varying_features],
         "test": e.features(test)[:, e.varying],
         "samples": e.features(samples)[:, e.varying],
+        "pictures": {
+            name: e.density.space.as_pictures(rows[np.arange(min(len(rows), _PICTURES))].values)
+            for name, rows in (("held-out rows", test), ("samples", samples))
+        },
     }

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,10 @@ class Images(Space):
     Raises:
         ValueError: the layout is unknown or has no room for the channels, or two classes have one name.
     """
+
+    words = MappingProxyType(
+        {"a row": "an image", "row": "image", "rows": "images", "column": "block", "columns": "blocks"}
+    )
 
     def __init__(
         self,
@@ -104,7 +109,7 @@ class Images(Space):
 
     @property
     def feature_list(self) -> list[Feature]:
-        """The means of at most 8 x 8 blocks of each channel."""
+        """The means of at most 8 x 8 blocks of each channel, by their first pixels."""
         channels, height, width = self.shape
         rows, columns = min(_GRID, height), min(_GRID, width)
         features = []
@@ -113,7 +118,7 @@ class Images(Space):
                 for x in range(columns):
                     top, left = y * height // rows, x * width // columns
                     column = (c * height + top) * width + left
-                    features.append(Feature(f"block c{c}y{y}x{x}", column, False))
+                    features.append(Feature(self.names[column], column, False))
         return features
 
     def features(self, rows: Any) -> NDArray[np.float64]:
@@ -121,6 +126,10 @@ class Images(Space):
         height, width = self.shape[1:]
         planes = self.planes(rows)
         return F.adaptive_avg_pool2d(planes.double(), (min(_GRID, height), min(_GRID, width))).flatten(1).cpu().numpy()
+
+    def as_pictures(self, rows: Any) -> NDArray[np.uint8]:
+        """N images (N, H, W) or (N, H, W, C)."""
+        return in_layout(self.planes(rows), "HW" if self.shape[0] == 1 else "HWC").cpu().numpy()
 
     def impossible(self, rows: Any) -> NDArray[np.bool_]:
         """None are: N images -> False (N,)."""
