@@ -1,0 +1,112 @@
+"""Writes the golden files of simple densities and stacks: `python tests/golden/make_v2.py`. Files that exist are kept.
+
+What stands in the JSON is told in `make_v1_more.py`.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import torch
+
+import pushforward as pf
+from pushforward.baselines import fit_baselines
+
+FOLDER = Path(__file__).parent
+
+
+def mixed(n: int, seed: int) -> torch.Tensor:
+    """A state of three and two numbers that depend on it (n, 3)."""
+    generator = torch.Generator().manual_seed(seed)
+    state = torch.randint(0, 3, (n, 1), generator=generator)
+    return torch.cat([state, state + torch.randn(n, 2, generator=generator) * torch.tensor([0.5, 2.0])], 1)
+
+
+def table(n: int, seed: int) -> pa.Table:
+    """A category, a count and two numbers."""
+    rng = np.random.default_rng(seed)
+    kind = rng.integers(0, 3, n)
+    return pa.table({
+        "kind": np.array(["a", "b", "c"])[kind], "count": rng.poisson(2 + 2 * kind), "size": rng.normal(kind, 0.5),
+        "price": np.exp(rng.normal(kind, 0.3)),
+    })  # fmt: skip
+
+
+def finish(name: str, expected: dict[str, Any], score: Any) -> None:
+    """Writes the expectations: scores as saved, and in float64."""
+    model = pf.load(path_of(name))
+    dtypes = {str(t.dtype).removeprefix("torch.") for t in model.state_dict().values() if t.is_floating_point()}
+    print(name, path_of(name).stat().st_size, dtypes)
+    expected |= {"dtype": ", ".join(sorted(dtypes)), "tolerance": {"own": 1e-5, "double": 1e-9}}
+    with torch.no_grad():
+        expected |= score(model)
+        expected["double"] = score(model.double())
+    path_of(name).with_suffix(".json").write_text(json.dumps(expected, indent=1) + "\n")
+
+
+def path_of(name: str) -> Path:
+    return FOLDER / f"{name}.safetensors"
+
+
+def simple() -> None:
+    """Simple densities of rows of a state and two numbers."""
+    for name, density in fit_baselines(mixed(120, 0), (3,), None, 0).items():
+        stem = f"baseline_{name}_v2"
+        if path_of(stem).exists():
+            continue
+        pf.save(density, path_of(stem))
+        x = mixed(4, 1).double()
+        facts = {"kind": "flow", "covers": density.label, "recipe": None, "x": x.tolist(), "context": None}
+        finish(stem, facts, lambda model, x=x: {"log_prob": model.log_prob(x.to(dtype_of(model))).double().tolist()})
+
+
+def dtype_of(model: torch.nn.Module) -> torch.dtype:
+    """Of the numbers of a model."""
+    return next(t.dtype for t in model.state_dict().values() if t.is_floating_point())
+
+
+def stacked() -> None:
+    """The stack that few rows of a table get, with a flow among its members."""
+    stem = "table_stack_v2"
+    if path_of(stem).exists():
+        return
+    density = pf.fit_table(table(150, 0), steps=30, depth=2, width=8, progress="none")
+    pf.save(density, path_of(stem))
+    rows = table(6, 1)
+    pyarrow.parquet.write_table(rows, path_of(stem).with_suffix(".parquet"))
+    facts = {"kind": "table", "covers": "A stack of simple densities and a flow", "rows": f"{stem}.parquet"}
+
+    def score(model: Any) -> dict[str, Any]:
+        return {"log_prob": model.log_prob(rows).double().tolist(), "draws_3": model.log_prob(rows, draws=3).tolist()}
+
+    finish(stem, {**facts, "recipe": None}, score)
+
+
+def shades() -> None:
+    """Images of three shades with variational dequantization."""
+    stem = "images_shades_v2"
+    if path_of(stem).exists():
+        return
+    images = torch.tensor([0, 90, 255], dtype=torch.uint8)[torch.arange(60 * 32).view(60, 4, 8) * 7 % 11 % 3]
+    density = pf.fit_images(
+        images, recipe="glow", model={"depth": 2, "width": 4, "noise_width": 4}, steps=3, progress="none",
+        dequantization="variational",
+    )  # fmt: skip
+    pf.save(density, path_of(stem))
+    x = images[:3].clone()
+    x[2, 0, 0] = 100
+    facts = {
+        "kind": "flow", "covers": "Images of three shades", "recipe": density.inner.recipe,
+        "x": (x.double() / 255).tolist(), "context": None,
+    }  # fmt: skip
+    finish(stem, facts, lambda model: {"log_prob": model.log_prob(x).double().tolist()})
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    simple()
+    stacked()
+    shades()
