@@ -1,11 +1,12 @@
-"""Bits per dimension of MNIST by normflows' Glow, trained with the care that `fit_images` takes by itself.
+"""Bits per dimension of grey images by normflows' Glow, trained with the care that `fit_images` takes by itself.
 
     peers/flows/bin/python benchmarks/images_normflows.py --data mnist.npz --seconds 300 1800
 
 AdamW with warm-up and a cosine decay that ends with the time, clipped gradients, averaged weights, uniform
-dequantization and the logit of `ImageDensity`. Rate and batch are those of a grid that give the fewest bits of
-validation images after `--tune-seconds` each; validation images then choose among the weights on the way. It needs
-normflows and no part of pushforward. A line of JSON for each length; `--threads` is of torch.
+dequantization, of the shades that occur where they are at most 128, and the logit of `ImageDensity`. Rate and batch
+are those of a grid that give the fewest bits of validation images after `--tune-seconds` each; validation images then
+choose among the weights on the way. It needs normflows and no part of pushforward. A line of JSON for each length;
+`--threads` is of torch.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-ALPHA, PIXELS = 0.05, 28 * 28
+ALPHA = 0.05
 WARMUP, CLIP, EMA = 0.03, 1.0, 0.995  # as `fit` has them
-VALIDATIONS, HELD_OUT = 20, 2000
+VALIDATIONS, HELD_OUT, MOST_SHADES = 20, 2000, 128
 GRID = [{"rate": rate, "batch": batch} for rate in (4e-3, 8e-3, 1.6e-2) for batch in (16, 32)]
 
 
@@ -48,8 +49,8 @@ def arguments() -> argparse.Namespace:
     return args
 
 
-def glow(levels: int, blocks: int, width: int) -> Any:
-    """As in normflows' own example, for images (1, 28, 28)."""
+def glow(size: tuple[int, int], levels: int, blocks: int, width: int) -> Any:
+    """As in normflows' own example, for images (1, H, W)."""
     import normflows as nf  # pyright: ignore[reportMissingImports]
 
     bases, merges, flows = [], [], []
@@ -59,38 +60,40 @@ def glow(levels: int, blocks: int, width: int) -> Any:
         flows.append([*steps, nf.flows.Squeeze()])
         if level > 0:
             merges.append(nf.flows.Merge())
-        side = 28 // 2 ** (levels - level)
-        bases.append(nf.distributions.DiagGaussian((channels // 2 if level > 0 else channels, side, side)))
+        sides = (side // 2 ** (levels - level) for side in size)
+        bases.append(nf.distributions.DiagGaussian((channels // 2 if level > 0 else channels, *sides)))
     return nf.MultiscaleFlow(bases, flows, merges, class_cond=False)
 
 
-def nats(model: Any, images: Tensor, generator: torch.Generator) -> Tensor:
-    """uint8 (B, 28, 28) -> minus the log-mass of each image (B,), bounded by one uniform noise."""
-    x = (images.float() + torch.rand(images.shape, generator=generator)) / 256
+def nats(model: Any, images: Tensor, shades: int, generator: torch.Generator) -> Tensor:
+    """Numbers of shades (B, H, W) -> minus the log-mass of each image (B,), bounded by one uniform noise."""
+    x = (images.float() + torch.rand(images.shape, generator=generator)) / shades
     p = ALPHA + (1 - 2 * ALPHA) * x
     log_det = (math.log(1 - 2 * ALPHA) - p.log() - (1 - p).log()).flatten(1).sum(1)
-    return PIXELS * math.log(256) - log_det - model.log_prob(p.logit()[:, None], None)
+    return images[0].numel() * math.log(shades) - log_det - model.log_prob(p.logit()[:, None], None)
 
 
 @torch.no_grad()
-def mean_bits(model: Any, images: Tensor) -> tuple[float, float]:
+def mean_bits(model: Any, images: Tensor, shades: int) -> tuple[float, float]:
     """Bits per dimension of images, and their standard error."""
     generator = torch.Generator().manual_seed(1)
-    all_nats = torch.cat([nats(model, part, generator) for part in images.split(250)]).double()
-    bits = all_nats / (PIXELS * math.log(2))
+    all_nats = torch.cat([nats(model, part, shades, generator) for part in images.split(250)]).double()
+    bits = all_nats / (images[0].numel() * math.log(2))
     return float(bits.mean()), float(bits.std() / len(bits) ** 0.5)
 
 
 def trained(
-    build: Callable[[], Any], train: Tensor, val: Tensor, seconds: float, rate: float, batch: int, seed: int
-) -> tuple[Any, float, int]:
+    build: Callable[[], Any], train: Tensor, val: Tensor, shades: int, seconds: float, rate: float, batch: int,
+    seed: int,
+) -> tuple[Any, float, int]:  # fmt: skip
     """-> the best model by the validation images, its bits, and the steps; everything counts to the seconds."""
     began = time.time()
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     model = build()
     with torch.no_grad():
-        nats(model, train[torch.randperm(len(train), generator=generator)[:256]], generator)  # measures its ActNorms
+        first = train[torch.randperm(len(train), generator=generator)[:256]]
+        nats(model, first, shades, generator)  # measures its ActNorms
     mean = copy.deepcopy(model).requires_grad_(False)
     parameters, averages = list(model.parameters()), list(mean.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=1e-4, fused=True)
@@ -99,9 +102,9 @@ def trained(
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, (done + 1e-3) / WARMUP) * 0.5 * (1 + math.cos(math.pi * done))
         rows = train[torch.randint(0, len(train), (batch,), generator=generator)]
-        loss = nats(model, rows, generator).mean()
+        loss = nats(model, rows, shades, generator).mean()
         optimizer.zero_grad()
-        (loss / PIXELS).backward()
+        (loss / rows[0].numel()).backward()
         if torch.isfinite(torch.nn.utils.clip_grad_norm_(parameters, CLIP)):
             optimizer.step()
             steps += 1
@@ -110,7 +113,7 @@ def trained(
         done = (time.time() - began) / max(seconds - spent, 1e-3)  # the last validation has its time, too
         if done >= validate_at or done >= 1:
             start = time.time()
-            bits, _ = mean_bits(mean, val)
+            bits, _ = mean_bits(mean, val, shades)
             if bits < best_bits:
                 best, best_bits = copy.deepcopy(mean), bits
             spent = time.time() - start
@@ -122,26 +125,31 @@ def main() -> None:
     args = arguments()
     torch.set_num_threads(args.threads)
     with np.load(args.data) as arrays:
-        images, test = torch.from_numpy(arrays["x_train"]), torch.from_numpy(arrays["x_test"][: args.test])
+        train, test = arrays["x_train"], arrays["x_test"][: args.test]
+    known = np.unique(train)
+    shades = len(known) if len(known) <= MOST_SHADES else 256
+    images, test = (torch.from_numpy(part if shades == 256 else np.searchsorted(known, part)) for part in (train, test))
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(args.seed))
-    val, train = images[order[:HELD_OUT]], images[order[HELD_OUT:]]
+    held_out = min(HELD_OUT, len(images) // 10)
+    val, train = images[order[:held_out]], images[order[held_out:]]
+    height, width = test.shape[1:]
 
     def build() -> Any:
-        return glow(args.levels, args.blocks, args.width)
+        return glow((height, width), args.levels, args.blocks, args.width)
 
     def bits_of(setting: dict[str, Any]) -> float:
-        bits = trained(build, train, val, args.tune_seconds, **setting, seed=args.seed)[1]
+        bits = trained(build, train, val, shades, args.tune_seconds, **setting, seed=args.seed)[1]
         print(f"# {setting}: {bits:.4f} validation bits/dim after {args.tune_seconds:g} s", flush=True)
         return bits
 
     setting = {"rate": args.rate, "batch": args.batch} if args.rate else min(GRID, key=bits_of)
     for seconds in args.seconds:
-        model, bits, steps = trained(build, train, val, seconds, **setting, seed=args.seed)
-        test_bits, error = mean_bits(model, test)
+        model, bits, steps = trained(build, train, val, shades, seconds, **setting, seed=args.seed)
+        test_bits, error = mean_bits(model, test, shades)
         result = {
             "seconds": seconds, "recipe": f"normflows Glow, {args.levels} levels of {args.blocks}, width {args.width}",
-            **setting, "steps": steps, "parameters": sum(p.numel() for p in model.parameters()), "bits_28": test_bits,
-            "se_28": error, "bits_32": test_bits * PIXELS / 32**2, "validation_bits": bits, "test": len(test),
+            **setting, "steps": steps, "parameters": sum(p.numel() for p in model.parameters()), "bits": test_bits,
+            "se": error, "bits_32": test_bits * height * width / 32**2, "validation_bits": bits, "test": len(test),
             "threads": args.threads, "seed": args.seed,
         }  # fmt: skip
         print(json.dumps(result), flush=True)
