@@ -64,7 +64,8 @@ def run(args: argparse.Namespace, seconds: float, train: np.ndarray, test: np.nd
     bits = nats / (density.dimensions * math.log(2))
     return {
         "data": args.data.stem, "seconds": seconds, "wall": wall, "recipe": args.recipe, "model": args.model,
-        "training": args.training, "seed": args.seed, "steps": summary["steps"], "parameters": sum(p.numel() for p in density.parameters()),
+        "training": args.training, "seed": args.seed, "steps": summary["steps"],
+        "parameters": sum(p.numel() for p in density.parameters()),
         "bits": float(bits.mean()), "se": float(bits.std() / len(bits) ** 0.5),
         "bits_32": float(nats.mean()) / (PADDED * math.log(2)), "validation_bits": summary["bits_per_dim"],
         "skipped": summary["skipped"], "stopped": summary["stopped"], "test": len(test), "draws": args.draws,
