@@ -34,7 +34,7 @@ _CROWDED = 1.5
 _DRAWN = 2**16
 _TIED = 0.5  # of 1 / (N + 1), where several rows share the outermost cell: a further one is likely to lie there, too
 _BOUNDS, _LEAST_FAR = (0.05, 2.0), 0.3  # of what distances are multiplied by, up to the last row and beyond it
-_MOST_LOST = 0.05  # nats a held-out row that samples of the right range may cost, as a verdict calls little; and chance
+_MOST_LOST = 0.05  # nats a held-out row that samples of the right range may cost, as a verdict calls little
 _BETWEEN = 3  # knots between the first of the outermost rows and the last
 
 
@@ -71,8 +71,7 @@ def _harmless(density: TableDensity, bent: dict[str, Kind], held_out: EncodedRow
     def is_harmless(names: Sequence[str]) -> bool:
         density.space = _with_columns(space, {name: bent[name] for name in names})  # type: ignore[assignment]
         lost = (before - density.log_prob_of(held_out)).nan_to_num(0.0)
-        chance = float(lost.std()) / len(lost) ** 0.5  # of few rows, one alone must not decide
-        return float(lost.mean()) - chance <= _MOST_LOST
+        return float(lost.mean()) <= _MOST_LOST
 
     try:
         return set(bent) if is_harmless(list(bent)) else {name for name in bent if is_harmless([name])}
