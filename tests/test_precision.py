@@ -10,6 +10,7 @@ import pushforward as pf
 from pushforward import ConvNet
 from pushforward.recipes import IMAGE_RECIPES
 from pushforward.training.precision import conditioners, mixed_precision
+from pushforward.training.settings import TrainSettings
 
 
 def small(name: str) -> pf.Flow:
@@ -32,7 +33,7 @@ def images(n: int = 20) -> Tensor:
 def test_only_conditioners_are_rounded_and_the_map_stays_invertible(name: str) -> None:
     flow, x = small(name), images()
     flow.train()
-    with mixed_precision(flow, "bf16", channels_last=True):
+    with mixed_precision(flow, TrainSettings(precision="bf16", channels_last=True)):
         z, log_det = flow.bijection(x)
         again, back = flow.bijection.inverse(z)
     assert z.dtype == log_det.dtype == torch.float32
@@ -47,7 +48,7 @@ def test_only_conditioners_are_rounded_and_the_map_stays_invertible(name: str) -
 def test_evaluation_is_not_rounded() -> None:
     flow, x = small("patch_flow").eval(), images()
     exact = flow.log_prob(x)
-    with mixed_precision(flow, "bf16", channels_last=False):
+    with mixed_precision(flow, TrainSettings(precision="bf16")):
         assert torch.equal(flow.log_prob(x), exact)
 
 
@@ -62,7 +63,7 @@ def test_channels_last_changes_memory_alone(monkeypatch: pytest.MonkeyPatch) -> 
         return inner(net, h, context)
 
     monkeypatch.setattr(ConvNet, "forward", spy)
-    with mixed_precision(flow, "float32", channels_last=True):
+    with mixed_precision(flow, TrainSettings(channels_last=True)):
         assert torch.allclose(flow.log_prob(x), exact, atol=1e-4)
     assert len(seen) == len(conditioners(flow))
     assert all(seen)

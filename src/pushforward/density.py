@@ -50,8 +50,7 @@ class FixedStart(NamedTuple):
 
     def is_same_map(self, other: FixedStart) -> bool:
         """Whether another density begins with the same map."""
-        pairs = zip(self.state, other.state, strict=False)
-        return len(self.state) == len(other.state) and all(torch.equal(a, b) for a, b in pairs)
+        return len(self.state) == len(other.state) and all(map(torch.equal, self.state, other.state))
 
 
 class Density(nn.Module, ABC):

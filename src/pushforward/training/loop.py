@@ -129,8 +129,7 @@ def train(
         threads = threads_for(trained, settings.objective, first, size)
         batches = endless(rows, size, generator, len(members), run.growth)
         while run.stopped is None:
-            mixed = mixed_precision(trained, settings.precision, settings.channels_last)
-            with stepping(trained, threads, settings.reversible), mixed:
+            with stepping(trained, threads, settings.reversible), mixed_precision(trained, settings):
                 while not run.is_due():
                     part = next(batches)
                     losses = members.losses(part)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..bijections import Bijection
 from ..density import Density
+from .settings import TrainSettings
 
 
 def conditioners(density: Density) -> list[nn.Module]:
@@ -27,7 +28,7 @@ def conditioners(density: Density) -> list[nn.Module]:
 
 
 @contextmanager
-def mixed_precision(density: Density, precision: str, channels_last: bool) -> Iterator[None]:
+def mixed_precision(density: Density, settings: TrainSettings) -> Iterator[None]:
     """Within, conditioners in training mode multiply in another precision or memory format, and cast outputs back.
 
     Maps and log-determinants are computed from the outputs in the precision of the rows, so that each log-density is
@@ -35,13 +36,12 @@ def mixed_precision(density: Density, precision: str, channels_last: bool) -> It
 
     Args:
         density: whose conditioners are meant.
-        precision: "float32", or "bf16" for `torch.autocast` to bfloat16.
-        channels_last: whether images (B, C, H, W) are handed over with their channels side by side in memory.
+        settings: of which `precision` and `channels_last` are read.
     """
-    is_changed = precision != "float32" or channels_last
+    is_changed = settings.precision != "float32" or settings.channels_last
     nets = conditioners(density) if is_changed else []
     for net in nets:
-        net.forward = _changed(net, net.forward, precision, channels_last)
+        net.forward = _changed(net, net.forward, settings)
     try:
         yield
     finally:
@@ -49,17 +49,15 @@ def mixed_precision(density: Density, precision: str, channels_last: bool) -> It
             del net.forward  # that of the class stands again
 
 
-def _changed(
-    net: nn.Module, forward: Callable[..., Tensor], precision: str, channels_last: bool
-) -> Callable[..., Tensor]:
+def _changed(net: nn.Module, forward: Callable[..., Tensor], settings: TrainSettings) -> Callable[..., Tensor]:
     """`forward`, called in another precision and memory format while the network is in training mode."""
 
     def changed(h: Tensor, *args: Tensor | None) -> Tensor:
         if not net.training:
             return forward(h, *args)
-        if channels_last and h.ndim == 4:
+        if settings.channels_last and h.ndim == 4:
             h = h.contiguous(memory_format=torch.channels_last)
-        is_mixed = precision == "bf16"
+        is_mixed = settings.precision == "bf16"
         with torch.autocast(h.device.type, torch.bfloat16) if is_mixed else nullcontext():
             out = forward(h, *args)
         return out.to(h.dtype)
