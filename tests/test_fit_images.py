@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import pushforward as pf
-from pushforward.images.fit import _chosen, _Data, _Draws, _untrained
+from pushforward.images.fit import _Data, _Draws, _untrained
 from pushforward.images.shades import Shades
 
 SMALL: dict[str, Any] = {"recipe": "patch_flow", "model": {"depths": [2, 1], "widths": [8, 8]}, "progress": "none"}
@@ -175,8 +175,9 @@ def test_other_recipes(recipe: str) -> None:
 
 
 def test_the_rule_takes_one_scale_where_images_can_be_halved_once() -> None:
-    assert _chosen((1, 6, 8), False, False) == ("patch_flow", {"depths": [18], "widths": [32]})
-    assert _chosen((1, 6, 8), False, True) == ("glow", {"levels": 1, "depth": 16, "width": 64})
+    images = np.zeros((4, 6, 8), np.uint8)
+    density = _untrained(_Data.of(images, None, None), "auto", {}, False, 0.05, Shades(), "uniform", 0)
+    assert density.inner.recipe["arguments"]["depths"] == [18]  # type: ignore[union-attr,index]
 
 
 def test_bad_input() -> None:
@@ -196,7 +197,7 @@ def test_bad_input() -> None:
     with pytest.raises(ValueError, match="at least 2 images"):
         pf.fit_images(images[:1], **SMALL)
     with pytest.raises(ValueError, match="fit_images images"):
-        pf.fit(_untrained(_Data.of(images, None, None), "patch_flow", {}, False, 0.05, Shades(), "uniform", 0), images)
+        pf.fit(_untrained(_Data.of(images, None, None), "auto", {}, False, 0.05, Shades(), "uniform", 0), images)
 
 
 def test_the_noise_is_learned_of_the_bytes_of_the_density() -> None:
@@ -206,25 +207,3 @@ def test_the_noise_is_learned_of_the_bytes_of_the_density() -> None:
     assert flow.bijection[0].inner.alpha == 0.1
     with pytest.raises(ValueError, match="must be uniform or variational, got 'none'"):
         pf.fit_images(images, **how | {"dequantization": "none"})
-
-
-@pytest.mark.parametrize(
-    ("length", "recipe"),
-    [({"steps": 2}, "patch_flow"), ({"seconds": 179.0}, "patch_flow"), ({"seconds": 180.0}, "glow"), ({}, "glow")],
-)
-@pytest.mark.parametrize("size", [(8, 8), (6, 8)])
-def test_auto_takes_what_is_best_in_the_time(
-    length: dict[str, Any], recipe: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    taken: list[str] = []
-
-    def untrained(data: Any, recipe: str, model: dict[str, Any], *rest: Any) -> pf.ImageDensity:
-        taken.append(recipe)
-        assert "depth" in model if recipe == "glow" else "depths" in model
-        _untrained(data, recipe, model, *rest)
-        raise InterruptedError
-
-    monkeypatch.setattr("pushforward.images.fit._untrained", untrained)
-    with pytest.raises(InterruptedError):
-        pf.fit_images(np.tile(halves()[0][:, : size[0]], (5, 1, 1)), progress="none", **length)
-    assert taken == [recipe]

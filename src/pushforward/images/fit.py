@@ -35,9 +35,6 @@ MAX_VAL_IMAGES = 2000
 _MEASURED = 512  # training images for the mean of what the inner density does not see
 _NOISE_WIDTH = 32  # channels of the conditioner of variational dequantization
 _TOGETHER = 2**24  # pixels that are counted at a time
-# Measured on MNIST, one core: after 60 s couplings of patches have 1.95 bits per dimension, Glow 2.14; after 240 s 1.59
-# and 1.56.
-_LONG_SECONDS, _LONG_STEPS = 180, 1000
 _LEVELS = 2  # scales where the recipe leaves it open
 Recipe = str | Callable[..., Flow]
 Source = str | PathLike[str] | ImageData | Any
@@ -73,9 +70,8 @@ def fit_images(
         val: validation images; None holds out `val_fraction` of the images, at most 2,000.
         val_labels: their classes, as `labels`.
         classes: names of the classes, in the order of whole numbers; None takes those of the source, or the numbers.
-        recipe: what builds the flow: "auto" (`patch_flow`, which learns faster at first, or `glow` from 180 s or 1,000
-            steps on), the name of a recipe of images, or a function (shape, context_dim=, seed=, ...) -> `Flow` over
-            (C, H, W).
+        recipe: what builds the flow: "auto" (`patch_flow`), the name of a recipe of images, or a function (shape,
+            context_dim=, seed=, ...) -> `Flow` over (C, H, W).
         model: further arguments of the recipe.
         pad: put black pixels around images that cannot be halved often enough. Their likelihood counts as the image's,
             so that bits per dimension are higher by what is not learned of them.
@@ -116,12 +112,9 @@ def fit_images(
     else:
         holdout = _Data.of(val, val_labels, data.classes or None)
     known = data.shades() if shades is None else Shades(tuple(map(index, shades)))
+    density = _untrained(data, recipe, dict(model or {}), pad, alpha, known, dequantization, seed)
     given = {name: value for name, value in training.items() if value is not None or name not in TRAINING}
     settings: dict[str, Any] = with_defaults(_with_length(given, len(data)), TRAINING) | {"seed": seed}
-    if recipe == "auto":
-        recipe, chosen = _chosen(data.shape, pad, _is_long(settings))
-        model = chosen | dict(model or {})
-    density = _untrained(data, recipe, dict(model or {}), pad, alpha, known, dequantization, seed)
     if settings.get("seconds") is not None:  # reading and building count
         settings["seconds"] = max(settings["seconds"] - (time.perf_counter() - began), 1e-3)
     draws = _Draws(density, data, flips)
@@ -242,8 +235,10 @@ def _untrained(
         if callable(recipe):
             raise ValueError("variational dequantization of a flow of your own is a layer: VariationalDequantization")
         model = {"noise_width": _NOISE_WIDTH} | model
-    if isinstance(recipe, str) and recipe not in IMAGE_RECIPES:
+    if isinstance(recipe, str) and recipe not in ("auto", *IMAGE_RECIPES):
         raise ValueError(f"recipe must be auto, one of {', '.join(IMAGE_RECIPES)}, or a function, got {recipe!r}")
+    if recipe == "auto":
+        recipe, model = "patch_flow", _patches((channels, height, width), pad) | model
     levels = len(model["depths"]) if "depths" in model else model.get("levels", _LEVELS)
     size = padded_size((height, width), levels) if pad else (height, width)
     make = recipe if callable(recipe) else IMAGE_RECIPES[recipe]
@@ -258,26 +253,18 @@ def _untrained(
     )
 
 
-def _chosen(shape: Shape, pad: bool, is_long: bool) -> tuple[str, dict[str, Any]]:
-    """What "auto" takes, and its arguments: two scales, or one where images can be halved only once.
+def _patches(shape: Shape, pad: bool) -> dict[str, Any]:
+    """Arguments of `patch_flow`: two scales, or one where images can be halved only once.
 
     Raises:
         ValueError: they cannot be halved.
     """
     channels, height, width = shape
-    levels = 2 if pad or (height % 4 == 0 and width % 4 == 0) else 1
-    if levels == 1:
-        check_levels(shape, 1)
-    if is_long:
-        return "glow", {"levels": levels, "depth": 16 // levels, "width": 64 if channels == 1 else 96}
-    depths, widths = ([12, 6], [18])[2 - levels], [32, 48] if channels == 1 else [48, 96]
-    return "patch_flow", {"depths": depths, "widths": widths[:levels]}
-
-
-def _is_long(settings: Mapping[str, Any]) -> bool:
-    """Whether a training of a length in steps or seconds has time for the flow that is better in the end."""
-    seconds = settings.get("seconds")
-    return seconds >= _LONG_SECONDS if seconds is not None else settings["steps"] >= _LONG_STEPS
+    widths = [32, 48] if channels == 1 else [48, 96]
+    if pad or (height % 4 == 0 and width % 4 == 0):
+        return {"depths": [12, 6], "widths": widths}
+    check_levels(shape, 1)
+    return {"depths": [18], "widths": widths[:1]}
 
 
 def _with_length(training: dict[str, Any], count: int) -> dict[str, Any]:
