@@ -281,7 +281,14 @@ def test_info_shows_what_is_in_the_file(model: Path) -> None:
     assert figures["training"]["steps"] == {"mass": 20, "flow": 20}
     assert figures["parameters"] == sum(p.numel() for p in pf.load(model).parameters())
     shown = run("info", model).stdout
-    for text in (figures["recipe"]["name"], "2 values: ", "data.csv", "test_log_density", "verdict", torch.__version__):
+    for text in (
+        figures["recipe"]["name"],
+        "2 values: ",
+        "data.csv",
+        "held out, log-density",
+        "verdict",
+        torch.__version__,
+    ):
         assert text in shown
     assert "quantiles" not in shown
 
