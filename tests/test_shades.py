@@ -123,6 +123,12 @@ def test_shades_that_are_none_are_told(values: tuple[int, ...]) -> None:
         Shades(values)
 
 
-def test_a_file_with_other_shades_is_refused() -> None:
+@pytest.mark.parametrize("values", [["a", "b"], [0.5, 1.0], [[0, 1], [2, 3]]])
+def test_a_density_of_what_are_no_bytes_is_refused(values: Any) -> None:
+    with pytest.raises(ValueError, match="at least 2 different bytes in increasing order"):
+        pf.ImageDensity(uniform(1, 2, 2), shades=values)
+
+
+def test_variational_dequantization_needs_two_shades() -> None:
     with pytest.raises(ValueError, match="shades must be from 2 to 256, got 1"):
         pf.VariationalDequantization(pf.ConvNet(1, 11), alpha=None, shades=1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from operator import index
 from typing import Any
 
 import torch
@@ -88,9 +87,8 @@ class ImageDensity(Density):
         self.inner = inner
         self.alpha = alpha
         self._states = len(classes)
-        known = Shades() if shades is None else Shades(tuple(map(index, shades)))
         self.space: Images = Images(  # type: ignore[override]
-            (channels, *self.size), layout, classes, shades=known, wrap=_over_pixels
+            (channels, *self.size), layout, classes, shades=Shades.of(shades), wrap=_over_pixels
         )
 
     def _padded(self, shape: Shape | None) -> Shape:

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from operator import index
 from os import PathLike
 from typing import Any
 
@@ -111,7 +110,7 @@ def fit_images(
         data, holdout = data.split(fraction, seed)
     else:
         holdout = _Data.of(val, val_labels, data.classes or None)
-    known = data.shades() if shades is None else Shades(tuple(map(index, shades)))
+    known = data.shades() if shades is None else Shades.of(shades)
     density = _untrained(data, recipe, dict(model or {}), pad, alpha, known, dequantization, seed)
     given = {name: value for name, value in training.items() if value is not None or name not in TRAINING}
     settings: dict[str, Any] = with_defaults(_with_length(given, len(data)), TRAINING) | {"seed": seed}

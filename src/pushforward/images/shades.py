@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -41,8 +41,17 @@ class Shades:
 
     def __post_init__(self) -> None:
         known = [v for v in self.values if isinstance(v, int) and not isinstance(v, bool) and 0 <= v < BYTES]
-        if len(self.values) < 2 or known != sorted(set(self.values)):
+        if len(self.values) < 2 or list(self.values) != sorted(set(known)):
             raise ValueError(f"shades must be at least 2 different bytes in increasing order, got {self.values}")
+
+    @classmethod
+    def of(cls, values: Sequence[int] | None) -> Shades:
+        """Those of bytes in any sequence or array; all 256 for None.
+
+        Raises:
+            ValueError: as the constructor.
+        """
+        return cls() if values is None else cls(tuple(np.asarray(values).tolist()))
 
     def __len__(self) -> int:
         return len(self.values)
@@ -87,7 +96,7 @@ class Shades:
 def find_shades(parts: Iterable[np.ndarray]) -> Shades:
     """The shades of images of bytes, given in parts: those that occur if there are few, none of them by chance.
 
-    All 256 where more than 128 occur, or but one, or where the pixels are so few that others are likely to be missed.
+    All 256 where more than 128 occur, or only one, or where the pixels are so few that others are likely to be missed.
 
     Example:
         >>> len(find_shades([np.array([0, 255] * 500)])), len(find_shades([np.arange(100)]))
