@@ -122,11 +122,6 @@ def two_scales() -> pf.Within:
     return pf.Within(pf.Squeeze(), pf.Chain(outer, pf.OnHalf(inner)))
 
 
-def learned_noise() -> pf.VariationalDequantization:
-    spline = pf.RationalQuadratic(bins=2, bound=1.0, min_slope=0.1)  # steeper ones lose digits of float32
-    return pf.VariationalDequantization(PointwiseNet(1, spline.num_params), spline)
-
-
 def batch_norm() -> pf.BatchNorm:
     """In evaluation mode: in training a row depends on the others."""
     layer = pf.BatchNorm(3)
@@ -227,14 +222,6 @@ BIJECTIONS = [
     Case("OnHalf", lambda: pf.OnHalf(pf.Coupling(mlp(1, 4), pf.Affine())), (5,)),
     Case("OnHalf/D=1", lambda: pf.OnHalf(pf.ActNorm(1)), (1,)),
     Case("OnHalf/context", lambda: pf.OnHalf(pf.Coupling(mlp(1, 2, 3), pf.Affine())), (4,), 3),
-    Case("VariationalDequantization", learned_noise, (1, 2, 2), rounding=1e-13),
-    Case(
-        "VariationalDequantization/context",
-        lambda: pf.VariationalDequantization(ContextNet(1, 11, 3), alpha=None),
-        (1, 2, 2),
-        3,
-        rounding=1e-13,
-    ),
     Case("Precondition", fitted_precondition, identity_at_zero=False, float64_log_det=True),
     Case("Precondition/bends", bent_precondition, identity_at_zero=False, float64_log_det=True),
     Case("Precondition/image", lambda: pf.Precondition(3), (3, 2, 2), float64_log_det=True),

@@ -24,6 +24,8 @@ from pushforward.baselines import (
     MixedKernel,
     fit_baselines,
 )
+from pushforward.images.encoding import byte_masses
+from pushforward.images.fit import Dequantized
 from pushforward.images.independent import IndependentPixels, fit_pixels
 from pushforward.tables.mass import MassFunction
 
@@ -292,6 +294,15 @@ def image_density(classes: int = 0) -> pf.ImageDensity:
     return pf.ImageDensity(flow, classes=[f"kind {i}" for i in range(classes)])
 
 
+def equalized_density() -> pf.ImageDensity:
+    """Images whose bytes have the masses of those of another density, with noise that was learned."""
+    bytes_of = stirred(image_density()).sample(500, generator=2)[:, None]
+    flow = pf.glow((1, 2, 2), levels=1, depth=2, width=4, seed=0)
+    pf.initialize(flow, torch.randn(64, 1, 2, 2, generator=torch.Generator().manual_seed(3)))
+    learned = pf.VariationalDequantization((1, 2, 2), width=4, generator=torch.Generator().manual_seed(4))
+    return pf.ImageDensity(flow, masses=byte_masses([bytes_of]), dequantization=learned)
+
+
 def independent_pixels() -> IndependentPixels:
     density = stirred(image_density())
     return fit_pixels(density.sample(500, generator=2), density.space)  # type: ignore[arg-type]
@@ -314,6 +325,14 @@ def propose_bytes(density: pf.Density, n: int) -> tuple[Tensor, Tensor]:
     mass = below.diff(dim=-1).clamp_min(1e-300).log()
     picked = mass.expand(n, *mass.shape).gather(-1, drawn.long()[..., None])[..., 0]
     return drawn.to(torch.uint8), picked.flatten(1).sum(1)
+
+
+def propose_dequantized(density: pf.Density, n: int) -> tuple[Tensor, Tensor]:
+    """Bytes of the images inside, with uniform noise."""
+    assert isinstance(density, Dequantized)
+    images, log_mass = propose_bytes(density.density, n)
+    noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(13), dtype=torch.float64)
+    return (images + noise)[:, None].float(), log_mass
 
 
 def student_cdf(u: Tensor) -> Tensor:
@@ -377,6 +396,8 @@ DENSITIES = [
         contexts=torch.arange(4)[:, None],
         propose=propose_bytes,
     ),
+    Line("ImageDensity/equalized", equalized_density, propose=propose_bytes),
+    Line("Dequantized", lambda: Dequantized(equalized_density()), propose=propose_dequantized, in_files=False),
     Line("IndependentPixels", independent_pixels, propose=propose_bytes, in_files=False),
     Line("TableDensity", table, propose=propose_table),
     Line("TableDensity/mixture inside", mixture_inside, propose=propose_table),

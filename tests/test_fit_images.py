@@ -14,8 +14,9 @@ import pytest
 import torch
 
 import pushforward as pf
-from pushforward.images.fit import _Data, _Draws, _untrained
-from pushforward.images.shades import Shades
+from pushforward.images.fit import Dequantized, _Data, _Draws, _Encoding, _untrained
+from pushforward.images.independent import fit_pixels
+from pushforward.images.noise import uniforms
 
 SMALL: dict[str, Any] = {"recipe": "patch_flow", "model": {"depths": [2, 1], "widths": [8, 8]}, "progress": "none"}
 
@@ -117,16 +118,16 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(tmp_path: Path) -> No
 def test_draws_are_images_with_new_noise_and_flips() -> None:
     images, labels = halves(20)
     data = _Data.of(images, labels, None)
-    density = _untrained(data, "patch_flow", {"depths": [1], "widths": [4]}, False, 0.05, Shades(), "uniform", 0)
+    density = _untrained(data, "patch_flow", {"depths": [1], "widths": [4]}, False, _Encoding(), 0)
     generator = torch.Generator().manual_seed(0)
-    y, context = _Draws(density, data, flips=True)(60, generator)
-    drawn = density.to_bytes(y)[:, 0]
+    x, context = _Draws(density, data, flips=True)(60, generator)
+    drawn = x.floor()[:, 0]
     known = torch.from_numpy(images)
     plain, mirrored = ((drawn[:, None] == each).flatten(2).all(2).any(1) for each in (known, known.flip(-1)))
     assert bool((plain | mirrored).all())
     assert 15 < int(plain.sum()) < 45
     assert context.shape == (60, 2)
-    assert not torch.equal(y, _Draws(density, data, flips=True)(60, generator)[0])
+    assert not torch.equal(x, _Draws(density, data, flips=True)(60, generator)[0])
 
 
 def test_sources_and_validation_images(tmp_path: Path) -> None:
@@ -176,8 +177,8 @@ def test_other_recipes(recipe: str) -> None:
 
 def test_the_rule_takes_one_scale_where_images_can_be_halved_once() -> None:
     images = np.zeros((4, 6, 8), np.uint8)
-    density = _untrained(_Data.of(images, None, None), "auto", {}, False, 0.05, Shades(), "uniform", 0)
-    assert density.inner.recipe["arguments"]["depths"] == [18]  # type: ignore[union-attr,index]
+    density = _untrained(_Data.of(images, None, None), "auto", {}, False, _Encoding(), 0)
+    assert density.inner.recipe["arguments"]["depths"] == [12]  # type: ignore[union-attr,index]
 
 
 def test_bad_input() -> None:
@@ -197,13 +198,24 @@ def test_bad_input() -> None:
     with pytest.raises(ValueError, match="at least 2 images"):
         pf.fit_images(images[:1], **SMALL)
     with pytest.raises(ValueError, match="fit_images images"):
-        pf.fit(_untrained(_Data.of(images, None, None), "auto", {}, False, 0.05, Shades(), "uniform", 0), images)
+        pf.fit(_untrained(_Data.of(images, None, None), "auto", {}, False, _Encoding(), 0), images)
 
 
-def test_the_noise_is_learned_of_the_bytes_of_the_density() -> None:
+def test_the_training_sees_bytes_with_noise() -> None:
     images, _ = halves(60)
-    how: dict[str, Any] = SMALL | {"dequantization": "variational", "steps": 3}
-    flow: Any = pf.fit_images(images, **how, alpha=0.1).inner
-    assert flow.bijection[0].inner.alpha == 0.1
-    with pytest.raises(ValueError, match="must be uniform or variational, got 'none'"):
-        pf.fit_images(images, **how | {"dequantization": "none"})
+    density = pf.fit_images(images, **SMALL, steps=3)
+    seen = Dequantized(density)
+    noise = uniforms(torch.from_numpy(images)[:, None], 0)
+    with torch.no_grad():
+        expected = density.log_prob(images)
+        torch.testing.assert_close(seen.log_prob(torch.from_numpy(images)[:, None] + noise), expected)
+    x = seen.sample(3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(x.floor()[:, 0].to(torch.uint8), density.sample(3, generator=0))
+
+
+def test_training_begins_with_independent_pixels() -> None:
+    images, _ = halves(60)
+    records: list[pf.Epoch] = []
+    density = pf.fit_images(images, val=images, **SMALL | {"progress": records.append}, steps=1, equalize=True)
+    simple = -float(fit_pixels(images, density.space).log_prob(images).mean())
+    assert records[0].val_nll == pytest.approx(simple, rel=0.05)

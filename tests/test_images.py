@@ -13,6 +13,7 @@ from torch import Tensor
 
 import pushforward as pf
 from densities import stirred
+from pushforward.images.encoding import byte_masses
 from pushforward.images.independent import fit_pixels
 from pushforward.images.noise import LARGEST, uniforms
 
@@ -230,19 +231,20 @@ def test_images_are_written_as_array_grid_and_folder(tmp_path: Path) -> None:
         density.space.write(images, tmp_path / "folder")
 
 
-def test_independent_pixels_are_frequencies_of_bytes() -> None:
+@torch.no_grad()
+def test_independent_pixels_have_the_masses_of_bytes() -> None:
     space = small().space
     images = some_bytes(300, 8, 8) // 64
-    density = fit_pixels(images, space)
-    shares = torch.bincount(images[:, 0, 0].long(), minlength=256).double() + 0.5
-    every = images[:1].repeat(4, 1, 1)
-    every[:, 0, 0] = torch.arange(4)
-    expected = (shares[:4] / shares.sum()).log()
+    density = fit_pixels(images, space).double()
+    masses = byte_masses([images[:, None]]).double()
+    every = images[:1].repeat(256, 1, 1)
+    every[:, 3, 5] = torch.arange(256)
     told = density.log_prob(every)
+    expected = masses[:, 0, 3, 5].log()
     torch.testing.assert_close(told - told[0], expected - expected[0])
     drawn = density.sample(2000, generator=0)
     assert drawn.shape == (2000, 8, 8)
-    assert float((drawn[:, 0, 0] == 2).double().mean()) == pytest.approx(float(shares[2] / shares.sum()), abs=0.05)
+    assert float((drawn[:, 3, 5] == 2).double().mean()) == pytest.approx(float(masses[2, 0, 3, 5]), abs=0.05)
 
 
 def test_check_sets_independent_pixels_beside_a_density_of_images() -> None:

@@ -33,7 +33,6 @@ from .bijections import SinhArcsinh as SinhArcsinh
 from .bijections import Squeeze as Squeeze
 from .bijections import Standardize as Standardize
 from .bijections import TriangularCoupling as TriangularCoupling
-from .bijections import VariationalDequantization as VariationalDequantization
 from .bijections import Within as Within
 from .checks import Report as Report
 from .checks import check as check
@@ -46,6 +45,7 @@ from .flow import Flow as Flow
 from .flow import initialize as initialize
 from .images import ImageDensity as ImageDensity
 from .images import Images as Images
+from .images import VariationalDequantization as VariationalDequantization
 from .images import fit_images as fit_images
 from .io.images import ImageData as ImageData
 from .io.images import read_images as read_images

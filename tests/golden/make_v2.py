@@ -85,21 +85,21 @@ def stacked() -> None:
     finish(stem, {**facts, "recipe": None}, score)
 
 
-def shades() -> None:
-    """Images of three shades with variational dequantization."""
-    stem = "images_shades_v2"
+def equalized() -> None:
+    """Images whose bytes are spread by how often they occur, with learned noise."""
+    stem = "images_equalized_v2"
     if path_of(stem).exists():
         return
     images = torch.tensor([0, 90, 255], dtype=torch.uint8)[torch.arange(60 * 32).view(60, 4, 8) * 7 % 11 % 3]
     density = pf.fit_images(
-        images, recipe="glow", model={"depth": 2, "width": 4, "noise_width": 4}, steps=3, progress="none",
+        images, recipe="patch_flow", model={"depths": [2, 1], "widths": [4, 4], "bins": 3}, steps=3, progress="none",
         dequantization="variational",
     )  # fmt: skip
     pf.save(density, path_of(stem))
     x = images[:3].clone()
     x[2, 0, 0] = 100
     facts = {
-        "kind": "flow", "covers": "Images of three shades", "recipe": density.inner.recipe,
+        "kind": "flow", "covers": "Images whose bytes are equalised", "recipe": density.inner.recipe,
         "x": (x.double() / 255).tolist(), "context": None,
     }  # fmt: skip
     finish(stem, facts, lambda model: {"log_prob": model.log_prob(x).double().tolist()})
@@ -109,4 +109,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     simple()
     stacked()
-    shades()
+    equalized()

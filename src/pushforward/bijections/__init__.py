@@ -11,7 +11,6 @@ from .coupling import Coupling as Coupling
 from .coupling import LatticeCoupling as LatticeCoupling
 from .coupling import MaskedCoupling as MaskedCoupling
 from .coupling import TriangularCoupling as TriangularCoupling
-from .dequantization import VariationalDequantization as VariationalDequantization
 from .elementwise import Affine as Affine
 from .elementwise import Elementwise as Elementwise
 from .elementwise import Shift as Shift

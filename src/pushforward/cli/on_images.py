@@ -64,9 +64,6 @@ def fit(
         "test_rows": len(test), "parameters": sum(p.numel() for p in density.parameters()),
     }  # fmt: skip
     _say_interrupted(facts, training)
-    shades = density.space.shades
-    if not shades.are_all:
-        say("shades", f"{len(shades)} of the 256 bytes occur; the density tells these apart, and hardly allows others")
     say("trained", f"{facts['steps']:,} steps, {facts['seconds']:.1f} s; {facts['parameters']:,} parameters")
     kept = {"curves": [thinned(curve) | {"of": ""} for curve in curves], "test_digest": _digest(test)}
     _save(density, out, facts | kept)  # before the verdict: whatever happens to that, the training is not lost

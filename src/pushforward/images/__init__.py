@@ -1,6 +1,7 @@
 """Densities of images of bytes: dequantisation, training, uses."""
 
 from .density import ImageDensity as ImageDensity
+from .dequantization import VariationalDequantization as VariationalDequantization
 from .fit import fit_images as fit_images
 from .space import Images as Images
 from .uses import inpaint as inpaint

@@ -11,45 +11,43 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..arguments import as_generator, first_floating
-from ..bijections.dequantization import ALPHA, check_alpha, from_unit, to_unit
 from ..density import Density, InnerFlow, Tensors
 from ..io.pixels import Shape, in_layout
 from ..io.registry import Builder, describe, register
+from .dequantization import VariationalDequantization
+from .encoding import ALPHA, BYTES, ByteEncoding
 from .noise import uniforms
-from .shades import Shades
 from .space import Images
 
 KIND = "images"  # in model files
+MOST_WIDTH = 1_000_000  # of a network in a file
 _TOGETHER = 2**22  # pixels that are worked on at a time
 
 
 class ImageDensity(Density):
     """The mass of images of bytes, by a density over their pixels with uniform noise (dequantisation).
 
-    A byte b with noise u in [0, 1) is x = (b + u) / 256, and with a logit y = log(p / (1 - p)), where p = alpha +
-    (1 - 2 alpha) x, as in the code of Dinh et al. 2016 (the paper prints alpha + (1 - alpha) x). With q the inner
-    density of y,
+    A `ByteEncoding` makes a number y of each byte b and its noise u in [0, 1): the logit of the Real NVP paper, or,
+    with the masses of bytes, a normal quantile. With q the inner density of y,
 
-        log P(image) >= E_u log q(y) + sum log |dy/dx| - D log 256,
+        log P(image) >= E_u log q(y) + sum log |dy/du|,
 
     a bound of which the noise is one sample: `log_prob` takes a noise that is a function of the image, so that it
     repeats, and `draws` of several average q, which tightens the bound. Divided by -D log 2 these are bits per
-    dimension, equal to (NLL + D log 256) / (D log 2) with the negative log-likelihood NLL of x.
+    dimension, equal to (NLL + D log 256) / (D log 2) with the negative log-likelihood NLL of x = (b + u) / 256.
 
-    Samples are rounded down to bytes, and those beyond the range of bytes are moved to its end: with a logit the inner
-    density can give numbers up to alpha / (1 - 2 alpha) beyond [0, 1), a mass that `log_prob` does not count.
-
-    Of images of few shades, as masks and scans are, a density of x would have no bound: b is then the number of the
-    shade, of S in place of 256. Other bytes count to the nearest shade, at a millionth of its mass.
+    Samples are the bytes that numbers belong to. With a logit the inner density can give numbers up to
+    alpha / (1 - 2 alpha) beyond [0, 1): these are moved to its end, a mass that `log_prob` does not count. With masses
+    each number belongs to a byte.
 
     Args:
         inner: over tensors (C, H', W'), such as a flow of `patch_flow`; or over vectors of as many numbers.
         size: (H, W) of the images. Where they are smaller than (H', W'), they are padded by black pixels, whose
             likelihood is counted, so that the mass stays a bound. None takes (H', W').
         shape: (C, H, W) of the images of an inner density over vectors.
-        alpha: of the logit, above 0 and below 1/2; None takes x as it is.
+        alpha, masses: of the `ByteEncoding`; masses are of padded images.
+        dequantization: what learned to move the noise; None for uniform noise.
         layout: of the images that `sample` gives; see `Images`.
-        shades: the bytes that images are made of, at least 2 in increasing order; None for all.
         classes: names of the classes of which a context is one. The inner density then sees K numbers, of which that of
             the class is 1 and all others are 0.
 
@@ -71,12 +69,12 @@ class ImageDensity(Density):
         size: Sequence[int] | None = None,
         shape: Shape | None = None,
         alpha: float | None = ALPHA,
+        masses: Tensor | None = None,
+        dequantization: VariationalDequantization | None = None,
         layout: str | None = None,
-        shades: Sequence[int] | None = None,
         classes: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        check_alpha(alpha)
         space = inner.space
         self._inner_shape = space.shape if isinstance(space, Tensors) else (len(space.names),)
         self.padded = self._padded(shape)
@@ -85,10 +83,13 @@ class ImageDensity(Density):
         if not (1 <= self.size[0] <= height and 1 <= self.size[1] <= width):
             raise ValueError(f"images of {self.size[0]} x {self.size[1]} do not fit into {height} x {width}")
         self.inner = inner
-        self.alpha = alpha
+        self.encoding = ByteEncoding(alpha=alpha, masses=masses)
+        if masses is not None and masses.shape[1] != channels:
+            raise ValueError(f"expected masses of {channels} channels, got {masses.shape[1]}")
+        self.dequantization = dequantization
         self._states = len(classes)
         self.space: Images = Images(  # type: ignore[override]
-            (channels, *self.size), layout, classes, shades=Shades.of(shades), wrap=_over_pixels
+            (channels, *self.size), layout, classes, encoding=self._own_encoding, wrap=_over_numbers
         )
 
     def _padded(self, shape: Shape | None) -> Shape:
@@ -179,44 +180,47 @@ class ImageDensity(Density):
         """The flows of the inner density, with the pixels as they see them."""
         return self.inner.inner_flows(*self._numbers(x, context))
 
-    def to_numbers(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Padded bytes and noise (N, C, H', W') -> y (N, C, H', W'), and log|dy/db| (N,) of the bytes."""
-        like, shades = self._like(), self.space.shades
-        images = images.to(like.device)
-        x = (shades.cells(images).double() + noise.to(like.device)) / len(shades)
-        y, log_slope = from_unit(x, self.alpha)
-        log_det = log_slope.flatten(1).sum(1) - math.prod(self.padded) * math.log(len(shades))
-        log_det = log_det + shades.log_share(images)
-        return y.to(like.dtype), log_det.to(like.dtype)
+    def to_numbers(self, images: Tensor, noise: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Padded bytes and noise (N, C, H', W'), the inner density's context (N, K) -> numbers y of the same shape,
+        and what to add to log q(y) for an estimate of the log-mass of the bytes (N,)."""
+        like = self._like()
+        images, noise = images.to(like.device), noise.to(like.device)
+        moved, of_noise = (noise, 0.0) if self.dequantization is None else self.dequantization(images, noise, context)
+        y, log_slope = self.encoding(images, moved)
+        return y.to(like.dtype), (log_slope.flatten(1).sum(1) + of_noise).to(like.dtype)
 
     def pad(self, images: Tensor) -> Tensor:
-        """Bytes (N, C, H, W) -> (N, C, H', W'), with pixels of the darkest shade around them."""
-        margins = self._margins()
-        return F.pad(images, margins, value=self.space.shades.values[0]) if any(margins) else images
+        """Bytes (N, C, H, W) -> (N, C, H', W'), with black pixels around them."""
+        return pad_to(images, self.padded[1:])
 
     def to_bytes(self, y: Tensor) -> Tensor:
         """Numbers (N, C, H', W') as of `to_numbers` -> bytes (N, C, H, W), without the padding."""
-        x = to_unit(y, self.alpha)
-        top, left = self._margins()[2], self._margins()[0]
-        x = x[:, :, top : top + self.size[0], left : left + self.size[1]]
-        shades = self.space.shades
-        return shades.bytes((len(shades) * x).floor().clamp(0, len(shades) - 1).to(torch.uint8))
+        top, left = _corner(self.size, self.padded[1:])
+        return self.encoding.inverse(y)[:, :, top : top + self.size[0], left : left + self.size[1]]
 
     def as_rows(self, images: Tensor) -> Tensor:
         """Bytes (N, C, H, W) -> (N, *row_shape), in the layout of the space."""
         return in_layout(images, self.space.layout).contiguous()
 
+    def _own_encoding(self) -> ByteEncoding:
+        """That of images without their padding."""
+        if self.encoding.masses is None:
+            return ByteEncoding(alpha=None)
+        return self.encoding.cropped(_corner(self.size, self.padded[1:]), self.size, self.padded[1:])
+
+    def estimate(self, images: Tensor, noise: Tensor, context: Tensor | None = None) -> Tensor:
+        """An estimate of the log-mass by one noise: arguments as of `to_numbers` -> (N,), in nats."""
+        y, log_det = self.to_numbers(images, noise, context)
+        return self.inner.log_prob(self._inner_rows(y), context) + log_det
+
     def _score(self, images: Tensor, contexts: Tensor | None, draws: int) -> Tensor:
-        scores = []
-        for draw in range(draws):
-            y, log_det = self.to_numbers(images, uniforms(images, draw))
-            scores.append(self.inner.log_prob(self._inner_rows(y), contexts) + log_det)
+        scores = [self.estimate(images, uniforms(images, draw), contexts) for draw in range(draws)]
         return scores[0] if draws == 1 else torch.stack(scores).logsumexp(0) - math.log(draws)
 
     def _numbers(self, x: Any, context: Any) -> tuple[Tensor, Tensor | None]:
         """Images and contexts as given -> as the inner density sees them."""
         images, contexts = self._rows(x, context)
-        return self._inner_rows(self.to_numbers(images, uniforms(images, 0))[0]), contexts
+        return self._inner_rows(self.to_numbers(images, uniforms(images, 0), contexts)[0]), contexts
 
     def _inner_rows(self, y: Tensor) -> Tensor:
         return y.reshape(-1, *self._inner_shape)
@@ -241,11 +245,17 @@ class ImageDensity(Density):
     def _like(self) -> Tensor:
         return first_floating(self.parameters(), self.buffers())
 
-    def _margins(self) -> tuple[int, int, int, int]:
-        """The padding left, right, above and below."""
-        (height, width), (_, padded_height, padded_width) = self.size, self.padded
-        top, left = (padded_height - height) // 2, (padded_width - width) // 2
-        return left, padded_width - width - left, top, padded_height - height - top
+
+def pad_to(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bytes (N, C, H, W) with black pixels around them, (N, C, *size)."""
+    (top, left), (height, width) = _corner(images.shape[2:], size), images.shape[2:]
+    margins = (left, size[1] - width - left, top, size[0] - height - top)
+    return F.pad(images, margins) if any(margins) else images
+
+
+def _corner(size: Sequence[int], padded: Sequence[int]) -> tuple[int, int]:
+    """The row and the column at which images of a size begin within padded ones."""
+    return (padded[0] - size[0]) // 2, (padded[1] - size[1]) // 2
 
 
 def _spans(count: int, shape: Shape) -> list[slice]:
@@ -254,37 +264,50 @@ def _spans(count: int, shape: Shape) -> list[slice]:
     return [slice(start, min(start + size, count)) for start in range(0, max(count, 1), size)]
 
 
-def _over_pixels(inner: Density, space: Images) -> ImageDensity:
-    """The density over images of one over their pixels, as `Images.encode` gives them, and with classes as numbers."""
-    density = ImageDensity(inner, shape=space.shape, alpha=None, shades=space.shades.values)
+def _over_numbers(inner: Density, space: Images) -> ImageDensity:
+    """The density over images of one over their numbers, as `Images.encode` gives them, and with classes as numbers."""
+    density = ImageDensity(inner, shape=space.shape, alpha=None, masses=space.encoding.masses)
     density.space = space
     return density
 
 
 def _settings(density: ImageDensity) -> dict[str, Any]:
+    masses, learned = density.encoding.masses, density.dequantization
     return {
         "inner": describe(density.inner), "size": list(density.size), "shape": list(density.padded),
-        "alpha": density.alpha, "layout": density.space.layout, "classes": list(density.space.classes),
-        "shades": None if density.space.shades.are_all else list(density.space.shades.values),
+        "alpha": density.encoding.alpha, "masses": None if masses is None else list(masses.shape[1:]),
+        "dequantization": None if learned is None else {"width": learned.width},
+        "layout": density.space.layout, "classes": list(density.space.classes),
     }  # fmt: skip
 
 
 def _build(settings: dict[str, Any], builder: Builder) -> ImageDensity:
     size, shape, alpha = (settings.get(name) for name in ("size", "shape", "alpha"))
-    for name, value, count in (("size", size, 2), ("shape", shape, 3)):
+    masses = settings.get("masses")  # which older files lack, as the next one
+    for name, value, count in (("size", size, 2), ("shape", shape, 3), ("masses", masses, 3)):
+        if value is None and name == "masses":
+            continue
         if not isinstance(value, list) or len(value) != count or not all(type(v) is int and v > 0 for v in value):
             raise ValueError(f"{name} must be {count} positive whole numbers, got {value!r}")
+    if masses is not None and math.prod(masses) > math.prod(shape or ()):
+        raise ValueError(f"there are masses of {masses} blocks, and images of {shape}")
     if not (alpha is None or isinstance(alpha, float)):
         raise ValueError(f"alpha must be a number or null, got {alpha!r}")
     layout, classes = settings.get("layout"), settings.get("classes")
     if not isinstance(layout, str) or not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
         raise ValueError(f"expected a layout and names of classes, got {layout!r} and {classes!r}")
-    shades = settings.get("shades")  # which older files lack
-    if not (shades is None or isinstance(shades, list)):
-        raise ValueError(f"shades must be a list of bytes or null, got {shades!r}")
-    inner = builder.build(settings.get("inner"))
+    if settings.get("shades") is not None:
+        raise ValueError("images of few shades were kept in another way for a while: this file must be fitted anew")
+    learned, inner = settings.get("dequantization"), builder.build(settings.get("inner"))
     images: dict[str, Any] = {"size": size, "shape": tuple(shape or ()), "layout": layout, "classes": classes}
-    return ImageDensity(inner, alpha=alpha, shades=shades, **images)
+    if masses is not None:
+        images["masses"] = torch.ones(BYTES, *masses)
+    if learned is not None:
+        width = learned.get("width") if isinstance(learned, dict) else None
+        if type(width) is not int or not 0 < width <= MOST_WIDTH:
+            raise ValueError(f"dequantization must have a width from 1 to {MOST_WIDTH:,}, got {learned!r}")
+        images["dequantization"] = VariationalDequantization(images["shape"], width=width, context_dim=len(classes))
+    return ImageDensity(inner, alpha=alpha, **images)
 
 
 register(KIND, ImageDensity, _settings, _build)

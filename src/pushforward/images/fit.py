@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..arguments import as_generator, first_floating
+from ..density import Density, Tensors
 from ..flow import Flow
 from ..io.images import ImageData, read_images
 from ..io.pixels import Shape, as_bytes
@@ -23,17 +25,17 @@ from ..training.auto import steps_for
 from ..training.data import held_out
 from ..training.progress import reporter
 from ..training.settings import LENGTHS, check_settings, passes_as_steps, with_defaults
-from .density import ALPHA, ImageDensity
+from .density import ImageDensity, pad_to
+from .dequantization import VariationalDequantization
+from .encoding import ALPHA, byte_masses
 from .noise import random_noise, uniforms
-from .shades import Shades, find_shades
 from .space import as_tensor
 
 # Measured on MNIST: small batches and high rates matter more than the flow.
 TRAINING: dict[str, Any] = {"batch": 16, "lr": 8e-3, "weight_decay": 1e-4, "clip": 1.0}
 MAX_VAL_IMAGES = 2000
-_MEASURED = 512  # training images for the mean of what the inner density does not see
-_NOISE_WIDTH = 32  # channels of the conditioner of variational dequantization
-_TOGETHER = 2**24  # pixels that are counted at a time
+_COUNTED = 2**26  # pixels whose bytes are counted at most
+_TOGETHER = 2**22  # of them at a time
 _LEVELS = 2  # scales where the recipe leaves it open
 Recipe = str | Callable[..., Flow]
 Source = str | PathLike[str] | ImageData | Any
@@ -50,8 +52,8 @@ def fit_images(
     model: Mapping[str, Any] | None = None,
     pad: bool = False,
     flips: bool = False,
+    equalize: bool = True,
     alpha: float | None = ALPHA,
-    shades: Sequence[int] | None = None,
     dequantization: str = "uniform",
     seed: int = 0,
     progress: str | Callable[[Epoch], None] = "auto",
@@ -69,15 +71,15 @@ def fit_images(
         val: validation images; None holds out `val_fraction` of the images, at most 2,000.
         val_labels: their classes, as `labels`.
         classes: names of the classes, in the order of whole numbers; None takes those of the source, or the numbers.
-        recipe: what builds the flow: "auto" (`patch_flow`), the name of a recipe of images, or a function (shape,
-            context_dim=, seed=, ...) -> `Flow` over (C, H, W).
+        recipe: what builds the flow: "auto" (`patch_flow` with splines), the name of a recipe of images, or a function
+            (shape, context_dim=, seed=, ...) -> `Flow` over (C, H, W).
         model: further arguments of the recipe.
         pad: put black pixels around images that cannot be halved often enough. Their likelihood counts as the image's,
             so that bits per dimension are higher by what is not learned of them.
         flips: draw half of the images mirrored left to right.
-        alpha: of the logit; see `ImageDensity`.
-        shades: the bytes that images are made of, at least 2; None takes those of the training images if they are at
-            most 128, and else all.
+        equalize: spread the bytes of each pixel by how often they occur, so that training begins with the density of
+            independent pixels; see `ByteEncoding`. False takes the logit of the Real NVP paper.
+        alpha: of the logit.
         dequantization: the noise that makes numbers of bytes: "uniform", or "variational", learned with the flow; see
             `VariationalDequantization`.
         seed: of weights, drawn images, noise and the held-out images.
@@ -110,23 +112,22 @@ def fit_images(
         data, holdout = data.split(fraction, seed)
     else:
         holdout = _Data.of(val, val_labels, data.classes or None)
-    known = data.shades() if shades is None else Shades.of(shades)
-    density = _untrained(data, recipe, dict(model or {}), pad, alpha, known, dequantization, seed)
+    encoding = _Encoding(equalize, alpha, dequantization)
+    density = _untrained(data, recipe, dict(model or {}), pad, encoding, seed)
     given = {name: value for name, value in training.items() if value is not None or name not in TRAINING}
     settings: dict[str, Any] = with_defaults(_with_length(given, len(data)), TRAINING) | {"seed": seed}
     if settings.get("seconds") is not None:  # reading and building count
         settings["seconds"] = max(settings["seconds"] - (time.perf_counter() - began), 1e-3)
-    draws = _Draws(density, data, flips)
-    shift, val_shift, val_rows = _validation(density, draws, holdout)
     passes = settings["batch"] / len(data)
     records: list[Epoch] = []
     with reporter(progress) as report:
 
         def show(epoch: Epoch) -> None:
-            records.append(replace(epoch.shifted(shift, val_shift), epoch=epoch.step * passes))
+            records.append(replace(epoch, epoch=epoch.step * passes))
             report(records[-1])
 
-        result = fit(density.inner, draws, val_rows, progress=show, val_fraction=0.0, **settings)
+        draws, val_rows = _Draws(density, data, flips), _validation(density, data, holdout)
+        result = fit(Dequantized(density), draws, val_rows, progress=show, val_fraction=0.0, **settings)
     result.epochs = records
     density.training_summary = {**result.summary, "rows": len(data)}
     best = result.summary["best_val_nll"]
@@ -188,10 +189,12 @@ class _Data:
         """The classes of some of them as the inner density sees them (n, K), or None."""
         return None if self.labels is None else torch.eye(len(self.classes))[self.labels[self.rows[index]]]
 
-    def shades(self) -> Shades:
-        """The shades of the images."""
-        parts = self.rows.split(max(1, _TOGETHER // math.prod(self.shape)))
-        return find_shades(self.planes[rows].numpy() for rows in parts)
+    def masses(self, size: tuple[int, int]) -> Tensor:
+        """The masses of the bytes, padded to a size, of evenly spaced images: all, or as many as there is time for."""
+        each = math.prod(size) * self.shape[0]
+        count = min(len(self), max(1, _COUNTED // each))
+        some = torch.linspace(0, len(self) - 1, count, dtype=torch.float64).long()
+        return byte_masses(pad_to(self.images(part), size) for part in some.split(max(1, _TOGETHER // each)))
 
     def split(self, fraction: float, seed: int) -> tuple[_Data, _Data | None]:
         """-> the training images, the validation images or None."""
@@ -222,18 +225,21 @@ def _as_classes(labels: Any, classes: Sequence[str] | None, count: int) -> tuple
     return torch.from_numpy(values.astype(np.int64)), names
 
 
+class _Encoding(NamedTuple):
+    """How `fit_images` is to make numbers of bytes; its arguments."""
+
+    equalize: bool = True
+    alpha: float | None = ALPHA
+    dequantization: str = "uniform"
+
+
 def _untrained(
-    data: _Data, recipe: Recipe, model: dict[str, Any], pad: bool, alpha: float | None, shades: Shades,
-    dequantization: str, seed: int,
-) -> ImageDensity:  # fmt: skip
+    data: _Data, recipe: Recipe, model: dict[str, Any], pad: bool, encoding: _Encoding, seed: int
+) -> ImageDensity:
     """The density, with weights to start from."""
     channels, height, width = data.shape
-    if dequantization not in ("uniform", "variational"):
-        raise ValueError(f"dequantization must be uniform or variational, got {dequantization!r}")
-    if dequantization == "variational":
-        if callable(recipe):
-            raise ValueError("variational dequantization of a flow of your own is a layer: VariationalDequantization")
-        model = {"noise_width": _NOISE_WIDTH} | model
+    if encoding.dequantization not in ("uniform", "variational"):
+        raise ValueError(f"dequantization must be uniform or variational, got {encoding.dequantization!r}")
     if isinstance(recipe, str) and recipe not in ("auto", *IMAGE_RECIPES):
         raise ValueError(f"recipe must be auto, one of {', '.join(IMAGE_RECIPES)}, or a function, got {recipe!r}")
     if recipe == "auto":
@@ -245,11 +251,17 @@ def _untrained(
         check_levels((channels, *size), levels)
         for name in model.keys() - inspect.signature(make).parameters.keys():
             raise ValueError(f"the recipe {recipe} takes no {name}")
-        model = model | {"alpha": alpha, "shades": len(shades)}  # those of the density
-    flow = make((channels, *size), context_dim=len(data.classes), seed=seed, **model)
+    shape = (channels, *size)
+    flow = make(shape, context_dim=len(data.classes), seed=seed, **model)
+    learned = None
+    if encoding.dequantization == "variational":
+        check_levels(shape, 1)
+        generator = torch.Generator().manual_seed(seed)
+        learned = VariationalDequantization(shape, context_dim=len(data.classes), generator=generator)
     return ImageDensity(
-        flow, size=(height, width), alpha=alpha, layout=data.layout, shades=shades.values, classes=data.classes
-    )
+        flow, size=(height, width), alpha=encoding.alpha, masses=data.masses(size) if encoding.equalize else None,
+        dequantization=learned, layout=data.layout, classes=data.classes,
+    )  # fmt: skip
 
 
 def _patches(shape: Shape, pad: bool) -> dict[str, Any]:
@@ -261,9 +273,9 @@ def _patches(shape: Shape, pad: bool) -> dict[str, Any]:
     channels, height, width = shape
     widths = [32, 48] if channels == 1 else [48, 96]
     if pad or (height % 4 == 0 and width % 4 == 0):
-        return {"depths": [12, 6], "widths": widths}
+        return {"depths": [8, 4], "widths": widths, "bins": 4}
     check_levels(shape, 1)
-    return {"depths": [18], "widths": widths[:1]}
+    return {"depths": [12], "widths": widths[:1], "bins": 4}
 
 
 def _with_length(training: dict[str, Any], count: int) -> dict[str, Any]:
@@ -276,7 +288,7 @@ def _with_length(training: dict[str, Any], count: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Draws:
-    """Fresh rows of the inner density for each pass: random images, with new noise, as numbers."""
+    """Fresh rows of `Dequantized` for each pass: random images with new noise."""
 
     density: ImageDensity
     data: _Data
@@ -290,23 +302,48 @@ class _Draws:
             mirrored = torch.rand(n, generator=generator) < 0.5
             images[mirrored] = images[mirrored].flip(-1)
         images = self.density.pad(images)
-        y = self.density.to_numbers(images, random_noise(images, generator))[0]
-        return y if contexts is None else (y, contexts)
+        x = images + random_noise(images, generator)
+        return x if contexts is None else (x, contexts)
 
 
-def _validation(density: ImageDensity, draws: _Draws, holdout: _Data | None) -> tuple[float, float, Any]:
-    """-> what the negative log-mass of an image has beyond that of the inner density, in nats, on average over training
-    and over validation images; validation rows of the inner density, or None."""
-    evenly = torch.linspace(0, len(draws.data) - 1, min(len(draws.data), _MEASURED), dtype=torch.float64).long()
-    some = density.pad(draws.data.images(evenly))
-    shift = -float(density.to_numbers(some, uniforms(some, 0))[1].double().mean())
+def _validation(density: ImageDensity, data: _Data, holdout: _Data | None) -> Any:
+    """Validation rows, with the noise that they are scored with, or (rows, contexts); None without."""
     if holdout is None:
-        return shift, shift, None
-    if holdout.shape != draws.data.shape:
-        raise ValueError(f"expected validation images of shape {draws.data.shape}, got {holdout.shape}")
-    if draws.data.labels is not None and holdout.labels is None:
+        return None
+    if holdout.shape != data.shape:
+        raise ValueError(f"expected validation images of shape {data.shape}, got {holdout.shape}")
+    if data.labels is not None and holdout.labels is None:
         raise ValueError("the validation images need labels, too: give val_labels")
     images, contexts = density.pad(holdout.images(slice(None))), holdout.contexts(slice(None))
-    y, log_det = density.to_numbers(images, uniforms(images, 0))
-    val_shift = -float(log_det.double().mean())
-    return shift, val_shift, (y,) if contexts is None else (y, contexts)
+    x = (images + uniforms(images, 0)).float()
+    return x if contexts is None else (x, contexts)
+
+
+class Dequantized(Density):
+    """What the training of a density of images sees: rows are padded bytes plus noise in [0, 1)."""
+
+    def __init__(self, density: ImageDensity) -> None:
+        super().__init__()
+        self.density = density
+        self.space = Tensors(density.padded)
+
+    def log_prob(self, x: Tensor, context: Any = None) -> Tensor:
+        """Rows (N, C, H', W'), contexts (N, K) as the inner density sees them -> (N,), in nats."""
+        return self.density.estimate(*_parts(x), context)
+
+    def sample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Tensor:
+        """Draws n rows."""
+        device = first_floating(self.parameters(), self.buffers()).device
+        generator = as_generator(generator, device)
+        y = self.density.inner.sample(n, context, generator=generator)
+        return self.density.encoding.inverse(y) + torch.rand(y.shape, generator=generator, device=device)
+
+    def initialize(self, x: Tensor, context: Any = None) -> None:
+        """Sets what depends on data from a batch of rows, once."""
+        self.density.inner.initialize(self.density.to_numbers(*_parts(x), context)[0], context)
+
+
+def _parts(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Bytes plus noise -> both."""
+    images = x.floor()
+    return images.to(torch.uint8), x - images

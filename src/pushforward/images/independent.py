@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..baselines import Frequencies, fit_frequencies
+from ..arguments import as_generator
 from ..density import Density
+from ..io.pixels import in_layout
+from .encoding import ByteEncoding, byte_masses
 
 if TYPE_CHECKING:
     from .space import Images
@@ -19,30 +21,27 @@ class IndependentPixels(Density):
 
     Args:
         space: of the images.
-        frequencies: of the shades of each pixel, channel by channel.
+        masses: of the bytes; see `ByteEncoding`.
     """
 
-    def __init__(self, space: Images, frequencies: Frequencies) -> None:
+    def __init__(self, space: Images, masses: Tensor) -> None:
         super().__init__()
         self.space: Images = space  # type: ignore[override]
-        self.frequencies = frequencies
+        self.encoding = ByteEncoding(masses=masses)
 
     def log_prob(self, x: Any, context: Any = None) -> Tensor:
         """The log-mass of each of N images (N,), in nats."""
-        planes, shades = self.space.planes(x), self.space.shades
-        return self.frequencies.log_prob(shades.cells(planes).flatten(1)) + shades.log_share(planes)
+        return self.encoding.log_mass(self.space.planes(x)).flatten(1).sum(1)
 
     @torch.no_grad()
     def sample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Tensor:
         """Draws n images, or n for each context (*M, K): (n, *M, *row_shape)."""
         contexts, count = self.space.expand_context(n, context)
-        cells = self.frequencies.sample(count, generator=generator).to(torch.uint8).view(count, *self.space.shape)
-        drawn = self.space.shades.bytes(cells)
-        rows = self.space.read(drawn.cpu().numpy()) if count else drawn.new_empty(0, *self.space.row_shape)
+        y = torch.randn(count, *self.space.shape, generator=as_generator(generator, torch.device("cpu")))
+        rows = in_layout(self.encoding.inverse(y), self.space.layout).contiguous()
         return rows if contexts is None else self.space.unflatten_samples(rows, n, context)
 
 
 def fit_pixels(images: Any, space: Images) -> IndependentPixels:
-    """Independent pixels with the smoothed frequencies of N images."""
-    cells = space.shades.cells(space.planes(images)).flatten(1)
-    return IndependentPixels(space, fit_frequencies(cells, [len(space.shades)] * cells.shape[1]))
+    """Independent pixels with the masses of the bytes of N images."""
+    return IndependentPixels(space, byte_masses([space.planes(images)]))

@@ -18,11 +18,10 @@ from torch import Tensor
 from ..arguments import as_count
 from ..density import Density, Feature, Space
 from ..io.pixels import LAYOUTS, Shape, as_bytes, in_layout, words_of
+from .encoding import ByteEncoding
 from .independent import fit_pixels
-from .noise import LARGEST, uniforms
-from .shades import Shades
+from .noise import random_noise, uniforms
 
-_ALL = Shades()
 _GRID = 8  # blocks of an image in each direction, whose means are its features
 
 
@@ -39,8 +38,8 @@ class Images(Space):
         layout: of the images that are given back: "HW" (N, H, W), "HWC" (N, H, W, C) or "CHW" (N, C, H, W); None takes
             the first for grey images and else the second. All layouts are read.
         classes: names of the classes, where images are drawn from one of them.
-        shades: the bytes that are told apart.
-        wrap: makes a density over images from one over their pixels; see `Space.wrap`.
+        encoding: gives the numbers that simple densities see in place of bytes; None for bytes in [0, 1).
+        wrap: makes a density over images from one over these; see `Space.wrap`.
 
     Raises:
         ValueError: the layout is unknown or has no room for the channels, or two classes have one name.
@@ -56,7 +55,7 @@ class Images(Space):
         layout: str | None = None,
         classes: Sequence[str] = (),
         *,
-        shades: Shades = _ALL,
+        encoding: Callable[[], ByteEncoding] | None = None,
         wrap: Callable[[Density, Images], Density] | None = None,
     ) -> None:
         self.shape = shape
@@ -66,7 +65,7 @@ class Images(Space):
         self.classes = tuple(map(str, classes))
         if len(set(self.classes)) < len(self.classes):
             raise ValueError(f"the names of classes must differ, got {list(self.classes)}")
-        self.shades = shades
+        self._encoding = encoding
         self._wrap = wrap
 
     @property
@@ -83,7 +82,7 @@ class Images(Space):
 
     def describe(self) -> str:
         """What the images are, with the classes."""
-        words = words_of(self.shape) + ("" if self.shades.are_all else f", of {len(self.shades)} shades")
+        words = words_of(self.shape)
         return f"{words}\n{len(self.classes)} classes: {', '.join(self.classes)}" if self.classes else words
 
     def read(self, source: Any) -> Tensor:
@@ -136,14 +135,19 @@ class Images(Space):
         return np.zeros(len(rows), dtype=bool)
 
     def encode(self, rows: Any, generator: torch.Generator | int | None = None) -> Tensor:
-        """N images -> their pixels with noise (N, C * H * W), numbers from 0 to 1; see `Space.encode`."""
+        """N images -> the numbers of their pixels with noise (N, C * H * W), float64; see `Space.encode`."""
         planes = self.planes(rows)
         if generator is None:
             noise = uniforms(planes, 0)
         else:
             generator = torch.Generator().manual_seed(generator) if isinstance(generator, int) else generator
-            noise = torch.rand(planes.shape, generator=generator, dtype=torch.float64).clamp_(max=LARGEST)
-        return ((self.shades.cells(planes).double() + noise) / len(self.shades)).flatten(1)
+            noise = random_noise(planes, generator)
+        return self.encoding(planes, noise)[0].flatten(1)
+
+    @property
+    def encoding(self) -> ByteEncoding:
+        """Gives the numbers of `encode`."""
+        return ByteEncoding(alpha=None) if self._encoding is None else self._encoding()
 
     def wrap(self, inner: Density) -> Density:
         """The density over images of one over the numbers of `encode`."""
@@ -227,4 +231,7 @@ class Images(Space):
 
     def matches(self, other: Space) -> bool:
         """Whether images have the same shape, layout and classes."""
-        return isinstance(other, Images) and vars(self) | {"_wrap": None} == vars(other) | {"_wrap": None}
+        return isinstance(other, Images) and self._facts() == other._facts()
+
+    def _facts(self) -> tuple[Any, ...]:
+        return self.shape, self.layout, self.classes

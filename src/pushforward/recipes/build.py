@@ -150,10 +150,10 @@ _RANGES = {
     "blocks": (0, 1000),
     "checkerboards": (0, 1000),
     "width": (1, 1_000_000),
-    "noise_width": (0, 1_000_000),
     "hidden_layers": (0, 100),
     "context_dim": (0, 1_000_000),
     "components": (0, 100_000),
+    "bins": (0, 1000),
 }
 
 

@@ -15,21 +15,21 @@ from ..bijections import (
     Chain,
     Checkerboard,
     Coupling,
+    Elementwise,
     InvertibleConv,
     LatticeCoupling,
     OnHalf,
+    RationalQuadratic,
     Squeeze,
-    VariationalDequantization,
     Within,
 )
-from ..bijections.dequantization import ALPHA, BYTES, SPLINE
 from ..flow import Flow
 from ..nets import ConvNet, LearnedBound, ResidualConvNet
 from .build import IMAGE_RECIPES, check_size, recipe
 
 Shape = tuple[int, int, int]
 _LAST_CHECKERBOARDS = 1  # of the last scale, beyond those of the others
-_PATCH_CLAMP = 2.0
+_PATCH_CLAMP, _PATCH_BOUND = 2.0, 4.0
 
 
 @recipe(register=IMAGE_RECIPES)
@@ -42,9 +42,6 @@ def real_nvp_image(
     checkerboards: int = 3,
     norm: str = "act",
     lattice: str = "packed",
-    noise_width: int = 0,
-    alpha: float | None = ALPHA,
-    shades: int = BYTES,
     context_dim: int = 0,
     seed: int | None = None,
 ) -> Flow:
@@ -64,8 +61,6 @@ def real_nvp_image(
             running averages, with which the rows of a training batch depend on each other (see `BatchNorm`).
         lattice: how a checkerboard is conditioned on: "packed", the pixels of either colour as channels of a lattice of
             half the width; "full", the paper's masked convolution over the whole lattice, at twice the arithmetic.
-        noise_width: channels of the conditioner of a `VariationalDequantization`, which then comes first; 0 for none.
-        alpha, shades: of `ImageDensity`: the logit and how many bytes images have, which that needs to know.
         context_dim: K, the width of the context of a conditional density; 0 for none.
         seed: of the initial weights; torch's global generator when None.
 
@@ -112,8 +107,7 @@ def real_nvp_image(
             layers.append(Within(Squeeze(), Chain(*inner, OnHalf(scale(squeezed // 2, left - 1)))))
         return Chain(*layers)
 
-    layers = Chain(ActNorm(image[0]), scale(image[0], levels))
-    return _flow(layers, image, noise_width, alpha, shades, context_dim, net.keywords["generator"])
+    return Flow(Chain(ActNorm(image[0]), scale(image[0], levels)), image, context_dim=context_dim)
 
 
 @recipe(register=IMAGE_RECIPES)
@@ -123,9 +117,6 @@ def glow(
     levels: int = 2,
     depth: int = 8,
     width: int = 64,
-    noise_width: int = 0,
-    alpha: float | None = ALPHA,
-    shades: int = BYTES,
     context_dim: int = 0,
     seed: int | None = None,
 ) -> Flow:
@@ -138,8 +129,6 @@ def glow(
         levels: scales, 1 at least.
         depth: steps of each scale.
         width: channels of the conditioners.
-        noise_width: channels of the conditioner of a `VariationalDequantization`, which then comes first; 0 for none.
-        alpha, shades: of `ImageDensity`: the logit and how many bytes images have, which that needs to know.
         context_dim: K, the width of the context of a conditional density; 0 for none.
         seed: of the initial weights; torch's global generator when None.
 
@@ -167,7 +156,7 @@ def glow(
             layers.append(OnHalf(scale(squeezed // 2, left - 1)))
         return Within(Squeeze(), Chain(*layers))
 
-    return _flow(scale(image[0], levels), image, noise_width, alpha, shades, context_dim, net.keywords["generator"])
+    return Flow(scale(image[0], levels), image, context_dim=context_dim)
 
 
 @recipe(register=IMAGE_RECIPES)
@@ -176,13 +165,11 @@ def patch_flow(
     *,
     depths: Sequence[int] = (12, 6),
     widths: Sequence[int] = (32, 48),
-    noise_width: int = 0,
-    alpha: float | None = ALPHA,
-    shades: int = BYTES,
+    bins: int = 0,
     context_dim: int = 0,
     seed: int | None = None,
 ) -> Flow:
-    """Couplings of small patches: many at 2 x 2 pixels, fewer at 4 x 4, with slim conditioners; the default for images.
+    """Couplings of small patches: many at 2 x 2 pixels, fewer at 4 x 4, with slim conditioners; by splines the default.
 
     Steps are those of Glow, whose conditioners have a bias for each position; all channels go through all scales.
 
@@ -190,8 +177,7 @@ def patch_flow(
         shape: (C, H, W); H and W must be multiples of 2 ** levels, of which there are as many as `depths`.
         depths: couplings of each scale, the finest first.
         widths: channels of the conditioners of each scale.
-        noise_width: channels of the conditioner of a `VariationalDequantization`, which then comes first; 0 for none.
-        alpha, shades: of `ImageDensity`: the logit and how many bytes images have, which that needs to know.
+        bins: of the splines that couplings move numbers by, at least 2; 0 for affine maps, as in Glow.
         context_dim: K, the width of the context of a conditional density; 0 for none.
         seed: of the initial weights; torch's global generator when None.
 
@@ -208,6 +194,7 @@ def patch_flow(
     if len(depths) != len(widths):
         raise ValueError(f"expected a width for each of the {len(depths)} scales, got {list(widths)}")
     image = check_levels(shape, check_size("levels", len(depths)))
+    elementwise = RationalQuadratic(bins, _PATCH_BOUND) if check_size("bins", bins) else Affine(_PATCH_CLAMP)
     sizes = [(check_size("depth", d), check_size("width", w)) for d, w in zip(depths, widths, strict=True)]
     generator = _generator(seed)
     channels, height, width = image
@@ -220,12 +207,12 @@ def patch_flow(
         ))  # fmt: skip
 
     def scale(channels: int, level: int) -> Within:
-        layers = _steps(channels, sizes[level][0], nets[level], Affine(_PATCH_CLAMP), generator)
+        layers = _steps(channels, sizes[level][0], nets[level], elementwise, generator)
         if level + 1 < len(sizes):
             layers.append(scale(4 * channels, level + 1))
         return Within(Squeeze(), Chain(*layers))
 
-    return _flow(scale(4 * channels, 0), image, noise_width, alpha, shades, context_dim, generator)
+    return Flow(scale(4 * channels, 0), image, context_dim=context_dim)
 
 
 def check_levels(shape: Sequence[int], levels: int) -> Shape:
@@ -263,31 +250,19 @@ def padded_size(size: tuple[int, int], levels: int) -> tuple[int, int]:
 
 
 def _steps(
-    channels: int, depth: int, net: Callable[[int, int], ConvNet], affine: Affine, generator: torch.Generator | None
+    channels: int,
+    depth: int,
+    net: Callable[[int, int], ConvNet],
+    elementwise: Elementwise,
+    generator: torch.Generator | None,
 ) -> list[Bijection]:
     """The layers of so many steps of Glow, whose couplings take turns in which half they move."""
     layers: list[Bijection] = []
     for i in range(depth):
         given = channels // 2
-        coupling = Coupling(net(given, affine.num_params * (channels - given)), affine, flip=i % 2 == 1)
+        coupling = Coupling(net(given, elementwise.num_params * (channels - given)), elementwise, flip=i % 2 == 1)
         layers += [ActNorm(channels), InvertibleConv(channels, generator), coupling]
     return layers
-
-
-def _flow(
-    bijection: Bijection, image: Shape, noise_width: int, alpha: float | None, shades: int, context_dim: int,
-    generator: torch.Generator | None,
-) -> Flow:  # fmt: skip
-    """The flow of a recipe, after a variational dequantization of 2 x 2 patches where that has a width."""
-    if check_size("noise_width", noise_width):
-        channels = 4 * image[0]
-        net = ConvNet(
-            channels, SPLINE.num_params * channels, width=noise_width, positions=(image[1] // 2, image[2] // 2),
-            context_dim=context_dim, generator=generator,
-        )  # fmt: skip
-        noise = Within(Squeeze(), VariationalDequantization(net, SPLINE, alpha=alpha, shades=shades))
-        bijection = Chain(noise, bijection)
-    return Flow(bijection, image, context_dim=context_dim)
 
 
 def _generator(seed: int | None) -> torch.Generator | None:
