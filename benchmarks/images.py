@@ -67,6 +67,7 @@ def run(args: argparse.Namespace, seconds: float, train: np.ndarray, test: np.nd
         "training": args.training, "seed": args.seed, "steps": summary["steps"],
         "parameters": sum(p.numel() for p in density.parameters()),
         "bits": float(bits.mean()), "se": float(bits.std() / len(bits) ** 0.5),
+        "median": float(bits.median()), "largest": float(bits.max()),
         "bits_32": float(nats.mean()) / (PADDED * math.log(2)), "validation_bits": summary["bits_per_dim"],
         "skipped": summary["skipped"], "stopped": summary["stopped"], "test": len(test), "draws": args.draws,
         "scoring_1000": scoring / args.draws / len(test) * 1000, "sampling_1000": sampling,
@@ -97,7 +98,7 @@ def main() -> None:
         path.write_text(json.dumps([*results, facts | result], indent=1) + "\n")
         print(
             f"{seconds:6.0f} s  {result['steps']:6d} steps  {result['bits']:.4f} +- {result['se']:.4f} bits/dim  "
-            f"{result['bits_32']:.4f} over 32 x 32  scoring {result['scoring_1000']:.1f} s and sampling "
+            f"{result['bits_32']:.4f} over 32 x 32  median {result['median']:.4f}, largest {result['largest']:.2f}  scoring {result['scoring_1000']:.1f} s and sampling "
             f"{result['sampling_1000']:.1f} s per 1,000",
             flush=True,
         )
