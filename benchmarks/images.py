@@ -66,9 +66,9 @@ def run(args: argparse.Namespace, seconds: float, train: np.ndarray, test: np.nd
         "data": args.data.stem, "seconds": seconds, "wall": wall, "recipe": args.recipe, "model": args.model,
         "training": args.training, "seed": args.seed, "steps": summary["steps"],
         "parameters": sum(p.numel() for p in density.parameters()),
-        "bits": float(bits.mean()), "se": float(bits.std() / len(bits) ** 0.5),
-        "median": float(bits.median()), "largest": float(bits.max()),
-        "bits_32": float(nats.mean()) / (PADDED * math.log(2)), "validation_bits": summary["bits_per_dim"],
+        "bits": float(bits.mean()), "se": float(bits.std() / len(bits) ** 0.5), "median": float(bits.median()),
+        "largest": float(bits.max()), "bits_32": float(nats.mean()) / (PADDED * math.log(2)),
+        "validation_bits": summary["bits_per_dim"],
         "skipped": summary["skipped"], "stopped": summary["stopped"], "test": len(test), "draws": args.draws,
         "scoring_1000": scoring / args.draws / len(test) * 1000, "sampling_1000": sampling,
         "simple": simple(density, train, test) if args.simple else {},
@@ -98,8 +98,8 @@ def main() -> None:
         path.write_text(json.dumps([*results, facts | result], indent=1) + "\n")
         print(
             f"{seconds:6.0f} s  {result['steps']:6d} steps  {result['bits']:.4f} +- {result['se']:.4f} bits/dim  "
-            f"{result['bits_32']:.4f} over 32 x 32  median {result['median']:.4f}, largest {result['largest']:.2f}  scoring {result['scoring_1000']:.1f} s and sampling "
-            f"{result['sampling_1000']:.1f} s per 1,000",
+            f"{result['bits_32']:.4f} over 32 x 32  median {result['median']:.4f}, largest {result['largest']:.2f}  "
+            f"scoring {result['scoring_1000']:.1f} s and sampling {result['sampling_1000']:.1f} s per 1,000",
             flush=True,
         )
         for label, bits in result["simple"].items():

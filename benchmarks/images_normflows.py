@@ -3,10 +3,10 @@
     peers/flows/bin/python benchmarks/images_normflows.py --data mnist.npz --seconds 300 1800
 
 AdamW with warm-up and a cosine decay that ends with the time, clipped gradients, averaged weights, uniform
-dequantization, of the shades that occur where they are at most 128, and the logit of `ImageDensity`. Rate and batch
-are those of a grid that give the fewest bits of validation images after `--tune-seconds` each; validation images then
-choose among the weights on the way. It needs normflows and no part of pushforward. A line of JSON for each length;
-`--threads` is of torch.
+dequantization and the logit of the Real NVP paper; with `--equalize` the numbers that `fit_images` makes of bytes in
+place of the logit. Rate and batch are those of a grid that give the fewest bits of validation images after
+`--tune-seconds` each; validation images then choose among the weights on the way. It needs normflows, and with
+`--equalize` pushforward. A line of JSON for each length; `--threads` is of torch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from torch import Tensor
 
 ALPHA = 0.05
 WARMUP, CLIP, EMA = 0.03, 1.0, 0.995  # as `fit` has them
-VALIDATIONS, HELD_OUT, MOST_SHADES = 20, 2000, 128
+VALIDATIONS, HELD_OUT = 20, 2000
+Encoding = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 GRID = [{"rate": rate, "batch": batch} for rate in (4e-3, 8e-3, 1.6e-2) for batch in (16, 32)]
 
 
@@ -43,6 +44,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--test", type=int, default=10_000, help="test images")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--equalize", action="store_true", help="spread bytes by how often they occur")
     args = parser.parse_args()
     if (args.rate is None) != (args.batch is None):
         parser.error("give both --rate and --batch, or neither")
@@ -65,25 +67,36 @@ def glow(size: tuple[int, int], levels: int, blocks: int, width: int) -> Any:
     return nf.MultiscaleFlow(bases, flows, merges, class_cond=False)
 
 
-def nats(model: Any, images: Tensor, shades: int, generator: torch.Generator) -> Tensor:
-    """Numbers of shades (B, H, W) -> minus the log-mass of each image (B,), bounded by one uniform noise."""
-    x = (images.float() + torch.rand(images.shape, generator=generator)) / shades
-    p = ALPHA + (1 - 2 * ALPHA) * x
-    log_det = (math.log(1 - 2 * ALPHA) - p.log() - (1 - p).log()).flatten(1).sum(1)
-    return images[0].numel() * math.log(shades) - log_det - model.log_prob(p.logit()[:, None], None)
+def logits(images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Bytes and noise (B, 1, H, W) -> numbers, and the logarithms of their derivatives by the noise."""
+    p = ALPHA + (1 - 2 * ALPHA) * (images.float() + noise) / 256
+    return p.logit(), math.log(1 - 2 * ALPHA) - p.log() - (1 - p).log() - math.log(256)
+
+
+def equalized(train: Tensor) -> Encoding:
+    """The numbers that `fit_images` makes of bytes."""
+    from pushforward.images import ByteEncoding, byte_masses
+
+    return ByteEncoding(masses=byte_masses([train[:, None]]))
+
+
+def nats(model: Any, images: Tensor, encoding: Encoding, generator: torch.Generator) -> Tensor:
+    """Bytes (B, H, W) -> minus the log-mass of each image (B,), bounded by one uniform noise."""
+    y, log_slope = encoding(images[:, None], torch.rand(images[:, None].shape, generator=generator))
+    return -log_slope.flatten(1).sum(1).float() - model.log_prob(y.float(), None)
 
 
 @torch.no_grad()
-def mean_bits(model: Any, images: Tensor, shades: int) -> tuple[float, float]:
+def mean_bits(model: Any, images: Tensor, encoding: Encoding) -> tuple[float, float]:
     """Bits per dimension of images, and their standard error."""
     generator = torch.Generator().manual_seed(1)
-    all_nats = torch.cat([nats(model, part, shades, generator) for part in images.split(250)]).double()
+    all_nats = torch.cat([nats(model, part, encoding, generator) for part in images.split(250)]).double()
     bits = all_nats / (images[0].numel() * math.log(2))
     return float(bits.mean()), float(bits.std() / len(bits) ** 0.5)
 
 
 def trained(
-    build: Callable[[], Any], train: Tensor, val: Tensor, shades: int, seconds: float, rate: float, batch: int,
+    build: Callable[[], Any], train: Tensor, val: Tensor, encoding: Encoding, seconds: float, rate: float, batch: int,
     seed: int,
 ) -> tuple[Any, float, int]:  # fmt: skip
     """-> the best model by the validation images, its bits, and the steps; everything counts to the seconds."""
@@ -93,7 +106,7 @@ def trained(
     model = build()
     with torch.no_grad():
         first = train[torch.randperm(len(train), generator=generator)[:256]]
-        nats(model, first, shades, generator)  # measures its ActNorms
+        nats(model, first, encoding, generator)  # measures its ActNorms
     mean = copy.deepcopy(model).requires_grad_(False)
     parameters, averages = list(model.parameters()), list(mean.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=1e-4, fused=True)
@@ -102,7 +115,7 @@ def trained(
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, (done + 1e-3) / WARMUP) * 0.5 * (1 + math.cos(math.pi * done))
         rows = train[torch.randint(0, len(train), (batch,), generator=generator)]
-        loss = nats(model, rows, shades, generator).mean()
+        loss = nats(model, rows, encoding, generator).mean()
         optimizer.zero_grad()
         (loss / rows[0].numel()).backward()
         if torch.isfinite(torch.nn.utils.clip_grad_norm_(parameters, CLIP)):
@@ -113,7 +126,7 @@ def trained(
         done = (time.time() - began) / max(seconds - spent, 1e-3)  # the last validation has its time, too
         if done >= validate_at or done >= 1:
             start = time.time()
-            bits, _ = mean_bits(mean, val, shades)
+            bits, _ = mean_bits(mean, val, encoding)
             if bits < best_bits:
                 best, best_bits = copy.deepcopy(mean), bits
             spent = time.time() - start
@@ -126,31 +139,30 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     with np.load(args.data) as arrays:
         train, test = arrays["x_train"], arrays["x_test"][: args.test]
-    known = np.unique(train)
-    shades = len(known) if len(known) <= MOST_SHADES else 256
-    images, test = (torch.from_numpy(part if shades == 256 else np.searchsorted(known, part)) for part in (train, test))
+    images, test = torch.from_numpy(train), torch.from_numpy(test)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(args.seed))
     held_out = min(HELD_OUT, len(images) // 10)
     val, train = images[order[:held_out]], images[order[held_out:]]
+    encoding = equalized(train) if args.equalize else logits
     height, width = test.shape[1:]
 
     def build() -> Any:
         return glow((height, width), args.levels, args.blocks, args.width)
 
     def bits_of(setting: dict[str, Any]) -> float:
-        bits = trained(build, train, val, shades, args.tune_seconds, **setting, seed=args.seed)[1]
+        bits = trained(build, train, val, encoding, args.tune_seconds, **setting, seed=args.seed)[1]
         print(f"# {setting}: {bits:.4f} validation bits/dim after {args.tune_seconds:g} s", flush=True)
         return bits
 
     setting = {"rate": args.rate, "batch": args.batch} if args.rate else min(GRID, key=bits_of)
     for seconds in args.seconds:
-        model, bits, steps = trained(build, train, val, shades, seconds, **setting, seed=args.seed)
-        test_bits, error = mean_bits(model, test, shades)
+        model, bits, steps = trained(build, train, val, encoding, seconds, **setting, seed=args.seed)
+        test_bits, error = mean_bits(model, test, encoding)
         result = {
             "seconds": seconds, "recipe": f"normflows Glow, {args.levels} levels of {args.blocks}, width {args.width}",
             **setting, "steps": steps, "parameters": sum(p.numel() for p in model.parameters()), "bits": test_bits,
             "se": error, "bits_32": test_bits * height * width / 32**2, "validation_bits": bits, "test": len(test),
-            "threads": args.threads, "seed": args.seed,
+            "equalize": args.equalize, "threads": args.threads, "seed": args.seed,
         }  # fmt: skip
         print(json.dumps(result), flush=True)
 

@@ -2,6 +2,8 @@
 
 from .density import ImageDensity as ImageDensity
 from .dequantization import VariationalDequantization as VariationalDequantization
+from .encoding import ByteEncoding as ByteEncoding
+from .encoding import byte_masses as byte_masses
 from .fit import fit_images as fit_images
 from .space import Images as Images
 from .uses import inpaint as inpaint
