@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from pushforward.toys import TwoMoons
 from pushforward.training import Batch, negative_log_likelihood
 from pushforward.training.auto import UNLIMITED
 from pushforward.training.auto import settings as settings_for
+from pushforward.training.progress import describe
 
 Settings = dict[str, object]
 
@@ -448,6 +450,14 @@ def test_nan_and_infinity_are_located() -> None:
     x[17, 1], x[30, 0] = math.nan, math.inf
     with pytest.raises(ValueError, match="2 values that are not finite numbers, the first at row 17, column 1: nan"):
         pf.fit(small(), x, progress="none")
+
+
+def test_the_time_that_is_left_is_told_until_the_end() -> None:
+    epoch = pf.Epoch(1.0, 10, 30.0, 0.25, 1.0, None, 1e-3, 0)
+    assert epoch.seconds_left == 90
+    assert "30.0 s, at most 90 s left" in describe(epoch, None)
+    assert "left" not in describe(replace(epoch, progress=0.99), None)
+    assert replace(epoch, stopped="early").seconds_left == 0
 
 
 def test_plain_progress_prints_lines_and_none_is_silent(capsys: pytest.CaptureFixture[str]) -> None:

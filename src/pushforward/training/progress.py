@@ -14,6 +14,7 @@ from ..density import Density
 from ..flow import Flow
 
 PLAIN_LINES = 20  # about how many lines a whole run prints
+_SOON = 2.0  # seconds, an end so near is not announced
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class Epoch:
     best_val_nll: float | None = None
     part: str = ""
     best_step: int | None = None
+
+    @property
+    def seconds_left(self) -> float:
+        """How long the rest of the run takes if it goes on as so far and does not end early; 0 on the last record."""
+        return self.seconds * (1 / self.progress - 1) if self.progress > 0 and self.stopped is None else 0.0
 
     def shifted(self, train: float, val: float, part: str = "") -> Epoch:
         """With figures moved, in nats, by what a part of a model does not see."""
@@ -132,10 +138,23 @@ def describe(epoch: Epoch, val_nll: float | None) -> str:
     train = "" if math.isnan(epoch.train_nll) else f"  train {epoch.train_nll:.4f}"
     validation = "" if val_nll is None else f"  validation {val_nll:.4f}"
     skipped = f"  skipped {epoch.skipped}" if epoch.skipped else ""
+    left = f", at most {_duration(epoch.seconds_left)} left" if epoch.seconds_left >= _SOON else ""
     return (
         f"{epoch.part}{': ' if epoch.part else ''}pass {epoch.epoch:.1f}  step {epoch.step}{train}{validation} nats  "
-        f"lr {epoch.lr:.1e}  {epoch.seconds:.1f} s{skipped}"
+        f"lr {epoch.lr:.1e}  {epoch.seconds:.1f} s{left}{skipped}"
     )
+
+
+def _duration(seconds: float) -> str:
+    """Seconds in a unit that suits them.
+
+    Example:
+        >>> _duration(45.2), _duration(700), _duration(9000)
+        ('45 s', '12 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _plain() -> Callable[[Epoch], None]:
