@@ -75,7 +75,7 @@ def fit_images(
             (shape, context_dim=, seed=, ...) -> `Flow` over (C, H, W).
         model: further arguments of the recipe.
         pad: put black pixels around images that cannot be halved often enough. Their likelihood counts as the image's,
-            so that bits per dimension are higher by what is not learned of them.
+            so that bits per dimension are higher by what is not learned of them: next to nothing with `equalize`.
         flips: draw half of the images mirrored left to right.
         equalize: spread the bytes of each pixel by how often they occur, so that training begins with the density of
             independent pixels; see `ByteEncoding`. False takes the logit of the Real NVP paper.
