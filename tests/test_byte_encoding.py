@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -111,13 +112,28 @@ def test_few_images_take_the_masses_of_all_pixels() -> None:
     assert float((byte_masses([many])[:4] - own / own.sum(0)).abs().max()) < 0.06
 
 
+def test_one_image_has_the_masses_of_all_its_pixels() -> None:
+    image = torch.tensor([[0, 0, 0, 0], [0, 0, 9, 9]], dtype=torch.uint8)[None, None]
+    masses = byte_masses([image])
+    assert float((masses[0] - 6 / 8).abs().max()) < 0.01
+    assert float((masses[9] - 2 / 8).abs().max()) < 0.01
+
+
+def test_mirrored_images_are_counted_where_they_are_drawn() -> None:
+    images = np.zeros((40, 8, 8), np.uint8)
+    images[:, :, :4] = np.random.default_rng(0).integers(0, 200, (40, 8, 4))
+    masses = pf.fit_images(images, flips=True, steps=1, **SMALL).encoding.masses
+    assert masses is not None
+    torch.testing.assert_close(masses, masses.flip(-1))
+
+
 def test_bytes_that_never_occur_are_unlikely_and_not_impossible() -> None:
     masses = byte_masses([torch.from_numpy(blobs())[:, None]])
     others = masses[1:255].sum(0)
     assert 1e-9 < float(others.min()) <= float(others.max()) < 1e-5
     once = byte_masses([torch.arange(60, dtype=torch.uint8).view(60, 1, 1, 1)])  # each seen once: there will be more
     assert float(once[60:].sum()) == pytest.approx(0.5, abs=0.01)
-    with pytest.raises(ValueError, match="need one part of images"):
+    with pytest.raises(ValueError, match="need one image at least"):
         byte_masses([])
 
 
@@ -134,6 +150,31 @@ def test_padding_costs_next_to_nothing() -> None:
     assert padded.space.encoding.masses.shape == (256, 1, 8, 8)  # type: ignore[union-attr]
     same = padded.to_numbers(padded.pad(images), torch.full((300, 1, 10, 12), 0.3))[0][:, :, 1:9, 2:10]
     torch.testing.assert_close(padded.space.encoding(images, torch.full(images.shape, 0.3))[0].float(), same)
+
+
+@torch.no_grad()
+def test_files_keep_masses_and_learned_noise(tmp_path: Path) -> None:
+    images, labels = blobs(), np.arange(300) % 2
+    density = pf.fit_images(images[:, :6, :7], labels, pad=True, steps=3, dequantization="variational", **SMALL)
+    pf.save(density, tmp_path / "m.safetensors")
+    again = pf.load(tmp_path / "m.safetensors")
+    expected = density.log_prob(images[:, :6, :7], labels)
+    assert torch.equal(again.log_prob(images[:, :6, :7], labels), expected)
+    assert torch.equal(again.sample(5, 1, generator=0), density.sample(5, 1, generator=0))
+    flow = pf.glow((1, 4, 4), depth=1, width=4, context_dim=2)
+    other = pf.ImageDensity(flow, classes=["a", "b"], dequantization=pf.VariationalDequantization((1, 4, 4), width=4))
+    pf.save(other, tmp_path / "m.safetensors")
+    few = some_bytes(3, 4, 4)
+    assert torch.equal(pf.load(tmp_path / "m.safetensors").log_prob(few, "a"), other.log_prob(few, "a"))
+
+
+@torch.no_grad()
+def test_large_images_with_padding_have_an_encoding_of_their_own_part() -> None:
+    images = some_bytes(5, 1, 66, 70)
+    density = pf.ImageDensity(pf.Flow(pf.Chain(), (1, 72, 72)), masses=some_masses(1, 32, 32), size=(66, 70))
+    noise = torch.full((5, 1, 72, 72), 0.4)
+    expected = density.to_numbers(density.pad(images), noise)[0][:, :, 3:69, 1:71]
+    torch.testing.assert_close(density.space.encoding(images, noise[:, :, :66, :70])[0].float(), expected)
 
 
 @pytest.mark.parametrize("dequantization", ["uniform", "variational"])
@@ -173,7 +214,11 @@ def test_what_is_no_encoding_is_refused() -> None:
     for masses in (torch.ones(255, 1, 1, 1), torch.ones(256), torch.zeros(256, 1, 1, 1), some_masses() * math.nan):
         with pytest.raises(ValueError, match=r"masses must be positive, of shape \(256, C, h, w\)"):
             ByteEncoding(masses=masses)
-    with pytest.raises(ValueError, match="expected masses of 1 channels, got 2"):
+    with pytest.raises(ValueError, match="do not fit images of shape"):
         pf.ImageDensity(uniform(1, 2, 2), masses=some_masses(2))
+    with pytest.raises(ValueError, match="needs an even height and width"):
+        pf.VariationalDequantization((1, 3, 4))
+    with pytest.raises(ValueError, match="the dequantization is of images of"):
+        pf.ImageDensity(uniform(1, 2, 2), dequantization=pf.VariationalDequantization((1, 4, 4)))
     with pytest.raises(ValueError, match="must be uniform or variational, got 'none'"):
         pf.fit_images(blobs(), dequantization="none", steps=1, **SMALL)

@@ -182,7 +182,7 @@ def test_a_lower_temperature_draws_less_varied_images() -> None:
 
 @torch.no_grad()
 def test_pieces_give_the_same_scores_and_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pushforward.images import density as module
+    from pushforward.images import encoding as module
 
     density, images = small(), some_bytes(100, 8, 8)
     scores = density.log_prob(images)

@@ -14,14 +14,13 @@ from ..arguments import as_generator, first_floating
 from ..density import Density, InnerFlow, Tensors
 from ..io.pixels import Shape, in_layout
 from ..io.registry import Builder, describe, register
+from ..recipes.build import check_size
 from .dequantization import VariationalDequantization
-from .encoding import ALPHA, BYTES, ByteEncoding
+from .encoding import ALPHA, BYTES, ByteEncoding, spans
 from .noise import uniforms
 from .space import Images
 
 KIND = "images"  # in model files
-MOST_WIDTH = 1_000_000  # of a network in a file
-_TOGETHER = 2**22  # pixels that are worked on at a time
 
 
 class ImageDensity(Density):
@@ -45,7 +44,7 @@ class ImageDensity(Density):
         size: (H, W) of the images. Where they are smaller than (H', W'), they are padded by black pixels, whose
             likelihood is counted, so that the mass stays a bound. None takes (H', W').
         shape: (C, H, W) of the images of an inner density over vectors.
-        alpha, masses: of the `ByteEncoding`; masses are of padded images.
+        alpha, masses: of the `ByteEncoding`; masses (256, C, h, w) are of padded images.
         dequantization: what learned to move the noise; None for uniform noise.
         layout: of the images that `sample` gives; see `Images`.
         classes: names of the classes of which a context is one. The inner density then sees K numbers, of which that of
@@ -84,8 +83,10 @@ class ImageDensity(Density):
             raise ValueError(f"images of {self.size[0]} x {self.size[1]} do not fit into {height} x {width}")
         self.inner = inner
         self.encoding = ByteEncoding(alpha=alpha, masses=masses)
-        if masses is not None and masses.shape[1] != channels:
-            raise ValueError(f"expected masses of {channels} channels, got {masses.shape[1]}")
+        if masses is not None and (masses.shape[1] != channels or masses.shape[2] > height or masses.shape[3] > width):
+            raise ValueError(f"masses of shape {tuple(masses.shape)} do not fit images of shape {self.padded}")
+        if dequantization is not None and dequantization.shape != self.padded:
+            raise ValueError(f"the dequantization is of images of {dequantization.shape}, these are of {self.padded}")
         self.dequantization = dequantization
         self._states = len(classes)
         self.space: Images = Images(  # type: ignore[override]
@@ -122,8 +123,8 @@ class ImageDensity(Density):
         if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
             raise ValueError(f"draws must be a whole number of at least 1, got {draws!r}")
         images, contexts = self._rows(x, context)
-        spans = _spans(len(images), self.padded)
-        return torch.cat([self._score(images[s], None if contexts is None else contexts[s], draws) for s in spans])
+        pieces = spans(len(images), self.padded)
+        return torch.cat([self._score(images[s], None if contexts is None else contexts[s], draws) for s in pieces])
 
     def bits_per_dim(self, x: Any, context: Any = None, *, draws: int = 1) -> Tensor:
         """-log_prob / (D log 2): N images -> (N,), an estimate of an upper bound; arguments as of `log_prob`."""
@@ -158,7 +159,7 @@ class ImageDensity(Density):
         generator = as_generator(generator, device)
         images = torch.empty(total, self.padded[0], *self.size, dtype=torch.uint8, device=device)
         more = {} if temperature == 1 else {"temperature": temperature}
-        for span in _spans(total, self.padded) if total else ():
+        for span in spans(total, self.padded) if total else ():
             count = span.stop - span.start
             if encoded is None:
                 y = self.inner.sample(count, generator=generator, **more)
@@ -258,12 +259,6 @@ def _corner(size: Sequence[int], padded: Sequence[int]) -> tuple[int, int]:
     return (padded[0] - size[0]) // 2, (padded[1] - size[1]) // 2
 
 
-def _spans(count: int, shape: Shape) -> list[slice]:
-    """The pieces of so many images; at least one, which may be empty."""
-    size = max(16, _TOGETHER // math.prod(shape) // 16 * 16)
-    return [slice(start, min(start + size, count)) for start in range(0, max(count, 1), size)]
-
-
 def _over_numbers(inner: Density, space: Images) -> ImageDensity:
     """The density over images of one over their numbers, as `Images.encode` gives them, and with classes as numbers."""
     density = ImageDensity(inner, shape=space.shape, alpha=None, masses=space.encoding.masses)
@@ -276,21 +271,18 @@ def _settings(density: ImageDensity) -> dict[str, Any]:
     return {
         "inner": describe(density.inner), "size": list(density.size), "shape": list(density.padded),
         "alpha": density.encoding.alpha, "masses": None if masses is None else list(masses.shape[1:]),
-        "dequantization": None if learned is None else {"width": learned.width},
+        "dequantization": None if learned is None else {"width": learned.width, "context_dim": learned.context_dim},
         "layout": density.space.layout, "classes": list(density.space.classes),
     }  # fmt: skip
 
 
 def _build(settings: dict[str, Any], builder: Builder) -> ImageDensity:
     size, shape, alpha = (settings.get(name) for name in ("size", "shape", "alpha"))
-    masses = settings.get("masses")  # which older files lack, as the next one
-    for name, value, count in (("size", size, 2), ("shape", shape, 3), ("masses", masses, 3)):
-        if value is None and name == "masses":
-            continue
+    masses, learned = settings.get("masses"), settings.get("dequantization")  # which older files lack
+    lists = [("size", size, 2), ("shape", shape, 3)] + ([] if masses is None else [("masses", masses, 3)])
+    for name, value, count in lists:
         if not isinstance(value, list) or len(value) != count or not all(type(v) is int and v > 0 for v in value):
             raise ValueError(f"{name} must be {count} positive whole numbers, got {value!r}")
-    if masses is not None and math.prod(masses) > math.prod(shape or ()):
-        raise ValueError(f"there are masses of {masses} blocks, and images of {shape}")
     if not (alpha is None or isinstance(alpha, float)):
         raise ValueError(f"alpha must be a number or null, got {alpha!r}")
     layout, classes = settings.get("layout"), settings.get("classes")
@@ -298,15 +290,24 @@ def _build(settings: dict[str, Any], builder: Builder) -> ImageDensity:
         raise ValueError(f"expected a layout and names of classes, got {layout!r} and {classes!r}")
     if settings.get("shades") is not None:
         raise ValueError("images of few shades were kept in another way for a while: this file must be fitted anew")
-    learned, inner = settings.get("dequantization"), builder.build(settings.get("inner"))
+    inner = builder.build(settings.get("inner"))
     images: dict[str, Any] = {"size": size, "shape": tuple(shape or ()), "layout": layout, "classes": classes}
+    ImageDensity(inner, **images)  # a shape that does not fit is refused before memory is taken for it
     if masses is not None:
+        if not all(count <= most for count, most in zip(masses, images["shape"], strict=True)):
+            raise ValueError(f"masses of shape {masses} do not fit images of shape {shape}")
         images["masses"] = torch.ones(BYTES, *masses)
     if learned is not None:
-        width = learned.get("width") if isinstance(learned, dict) else None
-        if type(width) is not int or not 0 < width <= MOST_WIDTH:
-            raise ValueError(f"dequantization must have a width from 1 to {MOST_WIDTH:,}, got {learned!r}")
-        images["dequantization"] = VariationalDequantization(images["shape"], width=width, context_dim=len(classes))
+        known = {"width", "context_dim"}
+        if (
+            not isinstance(learned, dict)
+            or learned.keys() != known
+            or not all(type(v) is int for v in learned.values())
+        ):
+            raise ValueError(f"dequantization must have a width and a context_dim, got {learned!r}")
+        for name, value in learned.items():
+            check_size(name, value)
+        images["dequantization"] = VariationalDequantization(images["shape"], **learned)
     return ImageDensity(inner, alpha=alpha, **images)
 
 

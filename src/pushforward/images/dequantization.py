@@ -12,9 +12,9 @@ from ..bijections.base import sum_event
 from ..bijections.coupling import as_params
 from ..nets import ConvNet
 from .encoding import BYTES
+from .noise import LEAST
 
 _SPLINE = RationalQuadratic(bins=4, bound=1.0)
-_INSIDE = 1e-9  # how far the noise stays from the ends of the unit interval
 
 
 class VariationalDequantization(nn.Module):
@@ -30,11 +30,14 @@ class VariationalDequantization(nn.Module):
         context_dim: K, the width of the context; 0 for none.
         generator: the source of the initial weights; torch's global one when None.
 
+    Raises:
+        ValueError: H or W is odd.
+
     Example:
         >>> layer = VariationalDequantization((1, 2, 2), width=4)
         >>> noise = torch.full((1, 1, 2, 2), 0.25)
-        >>> layer(torch.zeros(1, 1, 2, 2, dtype=torch.uint8), noise)[0].flatten()
-        tensor([0.2500, 0.2500, 0.2500, 0.2500], dtype=torch.float64)
+        >>> layer(torch.zeros(1, 1, 2, 2, dtype=torch.uint8), noise)[0].flatten().tolist()
+        [0.25, 0.25, 0.25, 0.25]
     """
 
     def __init__(
@@ -46,10 +49,12 @@ class VariationalDequantization(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        channels, height, width_of_image = shape
-        self.width = width
+        channels, *size = shape
+        if any(side % 2 for side in size):
+            raise ValueError(f"variational dequantization needs an even height and width, got {tuple(size)}")
+        self.shape, self.width, self.context_dim = tuple(shape), width, context_dim
         self.net = ConvNet(
-            4 * channels, 4 * channels * _SPLINE.num_params, width=width, positions=(height // 2, width_of_image // 2),
+            4 * channels, 4 * channels * _SPLINE.num_params, width=width, positions=(size[0] // 2, size[1] // 2),
             context_dim=context_dim, generator=generator,
         )  # fmt: skip
 
@@ -60,4 +65,4 @@ class VariationalDequantization(nn.Module):
         e = squares.forward(noise.double())  # float32 would leave few digits to the noise
         params = as_params(self.net(given, context), _SPLINE, given.shape[1])
         u, log_slope = _SPLINE.forward(2 * e - 1, params.double())
-        return squares.inverse((u + 1) / 2).clamp(_INSIDE, 1 - _INSIDE), sum_event(log_slope)
+        return squares.inverse((u + 1) / 2).clamp(LEAST, 1 - LEAST), sum_event(log_slope)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 BYTES = 256
 ALPHA = 0.05
-MOST_BLOCKS = 32  # of an image in each direction that have frequencies of their own
-_UNSEEN = 1e-6  # the least mass of all bytes that were not seen
-_STRENGTHS = [4.0**i for i in range(11)]  # pixels, among which the weight of the image as a whole is chosen
-_INSIDE = 2.0**-53  # how far numbers stay from the ends of the unit interval
+MOST_BLOCKS = 32  # an image is cut into at most so many blocks in each direction
+_UNSEEN, _MOST_UNSEEN = 1e-6, 0.5  # bounds of the mass of all bytes that a channel was not seen to have
+_STRENGTHS = [4.0**i for i in range(10, -1, -1)]  # pixels that the frequencies of the whole channel may count as
+_TOGETHER = 2**22  # pixels that are worked on at a time
+_INSIDE = 2.0**-53  # how far x stays from the ends of the unit interval
 _LOG_2PI = math.log(2 * math.pi)
 
 
@@ -30,8 +31,8 @@ class ByteEncoding(nn.Module):
 
     Args:
         alpha: of the logit, above 0 and below 1/2; None takes x as it is. Not used with masses.
-        masses: (256, C, h, w), positive, of the bytes in h x w blocks of the image, such as `byte_masses` gives. They
-            are divided by their sums.
+        masses: (256, C, h, w), positive, of the bytes in a grid of h by w blocks of the image, such as `byte_masses`
+            gives. They are divided by their sums.
 
     Raises:
         ValueError: alpha is out of range, or the masses are.
@@ -88,7 +89,7 @@ class ByteEncoding(nn.Module):
         return byte.to(torch.uint8)
 
     def cropped(self, corner: tuple[int, int], size: tuple[int, int], padded: tuple[int, int]) -> ByteEncoding:
-        """The same of a part of images (H', W'), which begins at a row and a column and has a size (H, W)."""
+        """The encoding of a part (H, W) of images (H', W'), which begins at a corner (row, column)."""
         if self.masses is None or size == padded:
             return self
         rows, columns = (_blocks(n, blocks) for n, blocks in zip(padded, self.masses.shape[2:], strict=True))
@@ -96,7 +97,7 @@ class ByteEncoding(nn.Module):
         return ByteEncoding(masses=self.masses[:, :, rows][:, :, :, columns])
 
     def _tables(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """-> masses, and those of all darker bytes, (256, C, h, w) float64; the number of the block of each pixel."""
+        """-> m and F, (256, C, h, w) float64; the number of the block of each pixel, (C, H, W)."""
         assert self.masses is not None
         masses = self.masses.to(images.device).double()
         up_to = masses.cumsum(0)
@@ -107,33 +108,39 @@ class ByteEncoding(nn.Module):
         return masses, up_to - masses, block.to(images.device)
 
 
+def spans(count: int, shape: Sequence[int]) -> list[slice]:
+    """Pieces of so many images (C, H, W) for which work takes little memory; at least one, which may be empty."""
+    size = max(16, _TOGETHER // math.prod(shape) // 16 * 16)
+    return [slice(start, min(start + size, count)) for start in range(0, max(count, 1), size)]
+
+
 def byte_masses(parts: Iterable[Tensor]) -> Tensor:
-    """The masses of the bytes in each part of images of bytes, given in parts (N, C, H, W): -> (256, C, h, w).
+    """The masses of the bytes of images (N, C, H, W), given in several parts: -> (256, C, h, w), float32.
 
     Each pixel has its own frequencies, or each block of pixels where there are more than 32 in a direction. They are
-    shrunk towards those of all pixels of the channel, as if so many more pixels had been seen there, a number under
-    which each pixel is most likely given all others. Bytes that never occur share the mass that Good and Turing
-    estimate, the part of the pixels whose byte occurs once, and a millionth at least: images that hold one are
-    unlikely, not impossible.
+    shrunk towards those of the whole channel, as if these had been seen in s more pixels there; s is the power of 4
+    under which the pixels are most likely, each given the others of its block. In a channel, bytes that never occur
+    share the mass that Good and Turing estimate, the part of the pixels whose byte occurs once, from a millionth to a
+    half: images that hold one are unlikely, not impossible.
 
     Raises:
-        ValueError: there is no part.
+        ValueError: there are no images.
 
     Example:
         >>> masses = byte_masses([torch.tensor([0, 0, 0, 255], dtype=torch.uint8).view(4, 1, 1, 1)])
         >>> masses.shape, masses[[0, 128]].flatten()
-        (torch.Size([256, 1, 1, 1]), tensor([0.6548, 0.0010]))
+        (torch.Size([256, 1, 1, 1]), tensor([0.5625, 0.0010]))
     """
     counts = None
-    for part in parts:
+    for part in map(Tensor.cpu, parts):
         channels, height, width = part.shape[1:]
-        rows, columns = (_blocks(n, min(n, MOST_BLOCKS)) for n in (height, width))
-        h, w = int(rows[-1]) + 1, int(columns[-1]) + 1
+        h, w = min(height, MOST_BLOCKS), min(width, MOST_BLOCKS)
+        rows, columns = _blocks(height, h), _blocks(width, w)
         place = ((part.long() * channels + torch.arange(channels)[:, None, None]) * h + rows[:, None]) * w + columns
         new = torch.bincount(place.flatten(), minlength=BYTES * channels * h * w).view(BYTES, channels, h, w)
         counts = new if counts is None else counts + new
-    if counts is None:
-        raise ValueError("the masses of bytes need one part of images at least")
+    if counts is None or not counts.sum():
+        raise ValueError("the masses of bytes need one image at least, got none")
     own = counts.double()
     overall = _smoothed(own.sum((2, 3), keepdim=True))
     seen = own.sum(0)
@@ -142,7 +149,7 @@ def byte_masses(parts: Iterable[Tensor]) -> Tensor:
 
 
 def _left_out(own: Tensor, overall: Tensor, seen: Tensor, strength: float) -> float:
-    """The log-mass of all pixels, each given all others.
+    """The log-mass of all pixels, each given the others of its block.
 
     Args:
         own: counts (256, C, h, w).
@@ -157,7 +164,7 @@ def _left_out(own: Tensor, overall: Tensor, seen: Tensor, strength: float) -> fl
 def _smoothed(counts: Tensor) -> Tensor:
     """Counts of bytes (256, C, 1, 1) -> their masses, with a share for bytes that were not seen."""
     total, is_seen = counts.sum(0), counts > 0
-    unseen = ((counts == 1).sum(0) / total).clamp(min=_UNSEEN, max=0.5)
+    unseen = ((counts == 1).sum(0) / total).clamp(_UNSEEN, _MOST_UNSEEN)
     others = (~is_seen).sum(0)
     masses = torch.where(is_seen, counts / total * (1 - unseen), unseen / others.clamp(min=1))
     return masses / masses.sum(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,15 +28,14 @@ from ..training.progress import reporter
 from ..training.settings import LENGTHS, check_settings, passes_as_steps, with_defaults
 from .density import ImageDensity, pad_to
 from .dequantization import VariationalDequantization
-from .encoding import ALPHA, byte_masses
-from .noise import random_noise, uniforms
+from .encoding import ALPHA, byte_masses, spans
+from .noise import LARGEST, random_noise, uniforms
 from .space import as_tensor
 
 # Measured on MNIST: small batches and high rates matter more than the flow.
 TRAINING: dict[str, Any] = {"batch": 16, "lr": 8e-3, "weight_decay": 1e-4, "clip": 1.0}
 MAX_VAL_IMAGES = 2000
 _COUNTED = 2**26  # pixels whose bytes are counted at most
-_TOGETHER = 2**22  # of them at a time
 _LEVELS = 2  # scales where the recipe leaves it open
 Recipe = str | Callable[..., Flow]
 Source = str | PathLike[str] | ImageData | Any
@@ -77,9 +77,9 @@ def fit_images(
         pad: put black pixels around images that cannot be halved often enough. Their likelihood counts as the image's,
             so that bits per dimension are higher by what is not learned of them: next to nothing with `equalize`.
         flips: draw half of the images mirrored left to right.
-        equalize: spread the bytes of each pixel by how often they occur, so that training begins with the density of
-            independent pixels; see `ByteEncoding`. False takes the logit of the Real NVP paper.
-        alpha: of the logit.
+        equalize: spread the bytes of each pixel by how often they occur, so that training begins at about the density
+            of independent pixels; see `ByteEncoding`. False takes the logit of the Real NVP paper.
+        alpha: of the logit, which is taken with `equalize=False` alone.
         dequantization: the noise that makes numbers of bytes: "uniform", or "variational", learned with the flow; see
             `VariationalDequantization`.
         seed: of weights, drawn images, noise and the held-out images.
@@ -113,7 +113,7 @@ def fit_images(
     else:
         holdout = _Data.of(val, val_labels, data.classes or None)
     encoding = _Encoding(equalize, alpha, dequantization)
-    density = _untrained(data, recipe, dict(model or {}), pad, encoding, seed)
+    density = _untrained(data, recipe, dict(model or {}), pad, flips, encoding, seed)
     given = {name: value for name, value in training.items() if value is not None or name not in TRAINING}
     settings: dict[str, Any] = with_defaults(_with_length(given, len(data)), TRAINING) | {"seed": seed}
     if settings.get("seconds") is not None:  # reading and building count
@@ -189,12 +189,14 @@ class _Data:
         """The classes of some of them as the inner density sees them (n, K), or None."""
         return None if self.labels is None else torch.eye(len(self.classes))[self.labels[self.rows[index]]]
 
-    def masses(self, size: tuple[int, int]) -> Tensor:
-        """The masses of the bytes, padded to a size, of evenly spaced images: all, or as many as there is time for."""
-        each = math.prod(size) * self.shape[0]
-        count = min(len(self), max(1, _COUNTED // each))
+    def masses(self, size: tuple[int, int], flips: bool) -> Tensor:
+        """The masses of the bytes of images padded to a size, and of mirrored ones; of many images some are counted."""
+        shape = (self.shape[0], *size)
+        count = min(len(self), max(1, _COUNTED // math.prod(shape)))
         some = torch.linspace(0, len(self) - 1, count, dtype=torch.float64).long()
-        return byte_masses(pad_to(self.images(part), size) for part in some.split(max(1, _TOGETHER // each)))
+        parts = (self.images(some[span]) for span in spans(count, shape))
+        alike = ((part, part.flip(-1)) if flips else (part,) for part in parts)
+        return byte_masses(pad_to(images, size) for images in itertools.chain.from_iterable(alike))
 
     def split(self, fraction: float, seed: int) -> tuple[_Data, _Data | None]:
         """-> the training images, the validation images or None."""
@@ -234,7 +236,7 @@ class _Encoding(NamedTuple):
 
 
 def _untrained(
-    data: _Data, recipe: Recipe, model: dict[str, Any], pad: bool, encoding: _Encoding, seed: int
+    data: _Data, recipe: Recipe, model: dict[str, Any], pad: bool, flips: bool, encoding: _Encoding, seed: int
 ) -> ImageDensity:
     """The density, with weights to start from."""
     channels, height, width = data.shape
@@ -255,13 +257,13 @@ def _untrained(
     flow = make(shape, context_dim=len(data.classes), seed=seed, **model)
     learned = None
     if encoding.dequantization == "variational":
-        check_levels(shape, 1)
         generator = torch.Generator().manual_seed(seed)
         learned = VariationalDequantization(shape, context_dim=len(data.classes), generator=generator)
-    return ImageDensity(
-        flow, size=(height, width), alpha=encoding.alpha, masses=data.masses(size) if encoding.equalize else None,
-        dequantization=learned, layout=data.layout, classes=data.classes,
+    density = ImageDensity(
+        flow, size=(height, width), alpha=encoding.alpha, dequantization=learned, layout=data.layout,
+        masses=data.masses(size, flips) if encoding.equalize else None, classes=data.classes,
     )  # fmt: skip
+    return density.to(first_floating(flow.parameters(), flow.buffers()).device)
 
 
 def _patches(shape: Shape, pad: bool) -> dict[str, Any]:
@@ -329,21 +331,23 @@ class Dequantized(Density):
 
     def log_prob(self, x: Tensor, context: Any = None) -> Tensor:
         """Rows (N, C, H', W'), contexts (N, K) as the inner density sees them -> (N,), in nats."""
-        return self.density.estimate(*_parts(x), context)
+        parts = [(x[s], None if context is None else context[s]) for s in spans(len(x), self.density.padded)]
+        return torch.cat([self.density.estimate(*_bytes_and_noise(rows), contexts) for rows, contexts in parts])
 
     def sample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Tensor:
-        """Draws n rows."""
+        """Draws n rows; their noise is uniform, whatever was learned of it."""
         device = first_floating(self.parameters(), self.buffers()).device
         generator = as_generator(generator, device)
         y = self.density.inner.sample(n, context, generator=generator)
-        return self.density.encoding.inverse(y) + torch.rand(y.shape, generator=generator, device=device)
+        noise = torch.rand(y.shape, generator=generator, device=device).clamp_(max=LARGEST)
+        return self.density.encoding.inverse(y) + noise
 
     def initialize(self, x: Tensor, context: Any = None) -> None:
         """Sets what depends on data from a batch of rows, once."""
-        self.density.inner.initialize(self.density.to_numbers(*_parts(x), context)[0], context)
+        self.density.inner.initialize(self.density.to_numbers(*_bytes_and_noise(x), context)[0], context)
 
 
-def _parts(x: Tensor) -> tuple[Tensor, Tensor]:
+def _bytes_and_noise(x: Tensor) -> tuple[Tensor, Tensor]:
     """Bytes plus noise -> both."""
     images = x.floor()
     return images.to(torch.uint8), x - images

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..arguments import as_generator
 from ..density import Density
 from ..io.pixels import in_layout
-from .encoding import ByteEncoding, byte_masses
+from .encoding import ByteEncoding, byte_masses, spans
 
 if TYPE_CHECKING:
     from .space import Images
@@ -31,7 +31,9 @@ class IndependentPixels(Density):
 
     def log_prob(self, x: Any, context: Any = None) -> Tensor:
         """The log-mass of each of N images (N,), in nats."""
-        return self.encoding.log_mass(self.space.planes(x)).flatten(1).sum(1)
+        images = self.space.planes(x)
+        parts = (images[span] for span in spans(len(images), self.space.shape))
+        return torch.cat([self.encoding.log_mass(part).flatten(1).sum(1) for part in parts])
 
     @torch.no_grad()
     def sample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Tensor:
@@ -44,4 +46,5 @@ class IndependentPixels(Density):
 
 def fit_pixels(images: Any, space: Images) -> IndependentPixels:
     """Independent pixels with the masses of the bytes of N images."""
-    return IndependentPixels(space, byte_masses([space.planes(images)]))
+    planes = space.planes(images)
+    return IndependentPixels(space, byte_masses(planes[span] for span in spans(len(planes), space.shape)))

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ..tables.noise import splitmix
 
-LARGEST = 1 - 2.0**-15  # 255 and more of the interval would be rounded to 256 in float32
+LEAST = 1e-9
+LARGEST = 1 - 2.0**-15  # 255 with more noise would be rounded to 256 in float32
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _WORD = 8
 
@@ -32,8 +33,8 @@ def uniforms(images: Tensor, draw: int) -> Tensor:
 
 
 def random_noise(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Noise (N, C, H, W) in the unit interval that is new each time, float32."""
-    return torch.rand(images.shape, generator=generator).clamp_(max=LARGEST)
+    """Noise (N, C, H, W) in the unit interval that is new each time, float32; the generator is the CPU's."""
+    return torch.rand(images.shape, generator=generator).clamp_(max=LARGEST).to(images.device)
 
 
 def _places(count: int) -> NDArray[np.uint64]:
@@ -43,4 +44,4 @@ def _places(count: int) -> NDArray[np.uint64]:
 
 def _as_unit(bits: NDArray[np.uint64]) -> NDArray[np.float64]:
     """64 bits as numbers of the open unit interval."""
-    return np.clip((bits >> np.uint64(11)).astype(np.float64) * 2.0**-53, 1e-9, LARGEST)
+    return np.clip((bits >> np.uint64(11)).astype(np.float64) * 2.0**-53, LEAST, LARGEST)

@@ -127,7 +127,7 @@ def inpaint(
     """Fills in pixels by gradient steps in latent space: N images -> N images.
 
     From latents drawn from the base, steps of Adam raise log p(z) - |y(z) - y|^2 / (2 tolerance^2), the latter over
-    known pixels, y being the logits of bytes; then known pixels are put back. What is found is a likely image, not a
+    known pixels, y being the numbers of bytes; then known pixels are put back. What is found is a likely image, not a
     draw given the known pixels.
 
     Args:
@@ -137,7 +137,7 @@ def inpaint(
         context: as of `ImageDensity.log_prob`.
         steps: of the optimizer.
         lr: its rate.
-        tolerance: how far known logits may be missed.
+        tolerance: how far known numbers may be missed, of which most lie within 3.
         generator: the source of the first latents, or a seed.
 
     Raises:

@@ -169,9 +169,10 @@ def patch_flow(
     context_dim: int = 0,
     seed: int | None = None,
 ) -> Flow:
-    """Couplings of small patches: many at 2 x 2 pixels, fewer at 4 x 4, with slim conditioners; by splines the default.
+    """Couplings of small patches: many at 2 x 2 pixels, fewer at 4 x 4, with slim conditioners.
 
-    Steps are those of Glow, whose conditioners have a bias for each position; all channels go through all scales.
+    Steps are Glow's, with a bias for each position in their conditioners; all channels go through all scales. With
+    splines it is what `fit_images` takes by default.
 
     Args:
         shape: (C, H, W); H and W must be multiples of 2 ** levels, of which there are as many as `depths`.
