@@ -28,6 +28,7 @@ def leak(e: Evidence) -> Section:
     leaked = float(np.mean([row.tobytes() in known for row in test]))
     section.figures |= {"test_rows_in_train": leaked, "train_rows_twice": twice}
     verdict = rate("leaked", leaked - twice, share_noise(leaked, len(test), twice, len(train)))
-    why = f"{100 * leaked:.3g} % of the held-out rows are training rows, of which {100 * twice:.3g} % come twice"
+    share = f"{100 * leaked:.3g} %" if leaked else "none"
+    why = f"{share} of the held-out rows are training rows, of which {100 * twice:.3g} % come twice"
     section.add("leaked", verdict, why + (": all figures are too good" if verdict in ("bad", "doubtful") else ""))
     return section

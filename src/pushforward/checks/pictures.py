@@ -75,7 +75,7 @@ def _pairs(report: Report) -> Figure:
     axes = pairs(data["samples"][:, keep], data["test"][:, keep], columns=names, labels=("held-out rows", "samples"))
     legend = axes[0, -1].get_legend()
     if legend is not None and len(number) > len(keep):
-        legend.set_title(f"the {len(keep)} columns farthest off")
+        legend.set_title(f"the {len(keep)} columns farthest off" if far else f"{len(keep)} of {len(number)} columns")
     return _figure(axes[0, 0])
 
 

@@ -50,6 +50,8 @@ def fit(
     images = _read(data, mode, reading)
     if by_class and images.labels is None:
         raise ValueError(f"{data} has no classes: --by-class needs subfolders, or labels beside the images")
+    if images.classes and not by_class:
+        say("", "not used: --by-class learns a density of each class")
     test, rest = _parted(images)
     say("split", f"{len(rest):,} images to train and validate, {len(test):,} to test")
     _say_resumed(training)

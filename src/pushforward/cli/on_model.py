@@ -25,6 +25,8 @@ _WORDS = {  # for what a training recorded; of all other names the underscores b
     "gain": "ahead of the best simple density", "gain_se": "its standard error",
     "sample_bits": "samples, bits per dimension",
 }  # fmt: skip
+_OF_IMAGES = {"gain": "ahead of independent pixels"}
+_TITLES = {"images": "images"}
 _HIDDEN = ("quantiles", "curves", "answers", "why", "test_digest")  # "why": of older files
 
 
@@ -44,7 +46,7 @@ def info(model: str) -> dict[str, Any]:
         say("", f"{error}")
     else:
         for i, line in enumerate(density.space.describe().splitlines()):
-            say("columns" if i == 0 else "", line)
+            say(_TITLES.get(header["kind"], "columns") if i == 0 else "", line)
         if density.space.given:
             say("given", listed(list(density.space.given)))
         figures["columns"] = list(density.space.names)
@@ -54,8 +56,9 @@ def info(model: str) -> dict[str, Any]:
     for i, (name, value) in enumerate((recipe or {"arguments": {}})["arguments"].items()):
         say("recipe" if i == 0 else "", f"{name:<18} {value}")
     say("training", "" if training else "not recorded")
+    words = _WORDS | (_OF_IMAGES if header["kind"] == "images" else {})
     for name, value in figures["training"].items():
-        say("", f"{_WORDS.get(name, name.replace('_', ' ')):<38} {_shown(value)}")
+        say("", f"{words.get(name, name.replace('_', ' ')):<38} {_shown(value)}")
     say_answers(training.get("answers") or {})
     say("versions", ", ".join(f"{k} {v}" for k, v in (header.get("versions") or {}).items()))
     return figures
