@@ -6,7 +6,8 @@ AdamW with warm-up and a cosine decay that ends with the time, clipped gradients
 dequantization and the logit of the Real NVP paper; with `--equalize` the numbers that `fit_images` makes of bytes in
 place of the logit. Rate and batch are those of a grid that give the fewest bits of validation images after
 `--tune-seconds` each; validation images then choose among the weights on the way. It needs normflows, and with
-`--equalize` pushforward. A line of JSON for each length; `--threads` is of torch.
+`--equalize` pushforward. Images of few shades need `--equalize`: a density over 256 bytes has no bound around them. A
+line of JSON for each length; `--threads` is of torch.
 """
 
 from __future__ import annotations

@@ -25,14 +25,14 @@ _WORDS = {  # for what a training recorded; of all other names the underscores b
     "gain": "ahead of the best simple density", "gain_se": "its standard error",
     "sample_bits": "samples, bits per dimension",
 }  # fmt: skip
-_OF_IMAGES = {"gain": "ahead of independent pixels"}
-_TITLES = {"images": "images"}
+_WORDS_OF_IMAGES = _WORDS | {"gain": "ahead of independent pixels"}
 _HIDDEN = ("quantiles", "curves", "answers", "why", "test_digest")  # "why": of older files
 
 
 def info(model: str) -> dict[str, Any]:
     """Shows what a model file holds."""
     header = models.read_header(model)
+    is_images = header["kind"] == "images"
     training = header["training"] or {}
     figures = {"model": model, **header, "training": {k: v for k, v in training.items() if k not in _HIDDEN}}
     say("model", f"{model}, {Path(model).stat().st_size / 1e6:.2g} MB")
@@ -46,7 +46,7 @@ def info(model: str) -> dict[str, Any]:
         say("", f"{error}")
     else:
         for i, line in enumerate(density.space.describe().splitlines()):
-            say(_TITLES.get(header["kind"], "columns") if i == 0 else "", line)
+            say(("images" if is_images else "columns") if i == 0 else "", line)
         if density.space.given:
             say("given", listed(list(density.space.given)))
         figures["columns"] = list(density.space.names)
@@ -56,7 +56,7 @@ def info(model: str) -> dict[str, Any]:
     for i, (name, value) in enumerate((recipe or {"arguments": {}})["arguments"].items()):
         say("recipe" if i == 0 else "", f"{name:<18} {value}")
     say("training", "" if training else "not recorded")
-    words = _WORDS | (_OF_IMAGES if header["kind"] == "images" else {})
+    words = _WORDS_OF_IMAGES if is_images else _WORDS
     for name, value in figures["training"].items():
         say("", f"{words.get(name, name.replace('_', ' ')):<38} {_shown(value)}")
     say_answers(training.get("answers") or {})
