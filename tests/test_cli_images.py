@@ -182,6 +182,7 @@ def test_check_takes_the_images_held_out(fitted: tuple[Path, dict[str, Any]], pi
     assert "the 8 held out then are checked" in result.stdout
     assert "Held-out likelihood" in result.stdout
     assert "held-out images" in result.stdout
+    assert re.search(r"^files       least likely: \S+\.png, \S+\.png", result.stdout, re.MULTILINE)
     html = page.read_text()
     assert "Held-out images beside samples." in html
     for text in (result.stdout, re.sub("<style>.*</style>|<[^>]*>", "", html, flags=re.DOTALL)):

@@ -45,6 +45,12 @@ def test_only_conditioners_are_rounded_and_the_map_stays_invertible(name: str) -
     assert not any("forward" in vars(net) for net in conditioners(flow))
 
 
+def test_the_network_of_learned_noise_is_a_conditioner() -> None:
+    layer = pf.VariationalDequantization((1, 8, 8), width=4)
+    density = pf.ImageDensity(small("patch_flow"), dequantization=layer)
+    assert set(conditioners(density)) == {*conditioners(density.inner), layer.net}
+
+
 def test_evaluation_is_not_rounded() -> None:
     flow, x = small("patch_flow").eval(), images()
     exact = flow.log_prob(x)

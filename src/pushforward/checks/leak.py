@@ -29,6 +29,8 @@ def leak(e: Evidence) -> Section:
     section.figures |= {"test_rows_in_train": leaked, "train_rows_twice": twice}
     verdict = rate("leaked", leaked - twice, share_noise(leaked, len(test), twice, len(train)))
     share = f"{100 * leaked:.3g} %" if leaked else "none"
-    why = f"{share} of the held-out rows are training rows, of which {100 * twice:.3g} % come twice"
+    why = f"{share} of the held-out rows are training rows"
+    if twice:
+        why += f", of which {100 * twice:.3g} % come twice"
     section.add("leaked", verdict, why + (": all figures are too good" if verdict in ("bad", "doubtful") else ""))
     return section

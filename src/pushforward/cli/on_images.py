@@ -286,6 +286,9 @@ def check(
         max_rows=max_rows, seed=seed,
     )  # fmt: skip
     echo(report.text())
+    if parts[0].paths:
+        least = [parts[0].paths[each["row"]] for each in report["tails"].figures["least_likely"][:5]]
+        say("files", f"least likely: {listed(least)}")
     if html is not None:
         with writing(html):
             report.to_html(html, title=f"{Path(model).name} on {Path(data).name}")

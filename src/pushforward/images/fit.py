@@ -28,7 +28,7 @@ from ..training.progress import reporter
 from ..training.settings import LENGTHS, check_settings, passes_as_steps, with_defaults
 from .density import ImageDensity, pad_to
 from .dequantization import VariationalDequantization
-from .encoding import ALPHA, byte_masses, spans
+from .encoding import byte_masses, spans
 from .noise import LARGEST, random_noise, uniforms
 from .space import as_tensor
 
@@ -52,8 +52,7 @@ def fit_images(
     model: Mapping[str, Any] | None = None,
     pad: bool = False,
     flips: bool = False,
-    equalize: bool = True,
-    alpha: float | None = ALPHA,
+    encoding: str = "equalized",
     dequantization: str = "uniform",
     seed: int = 0,
     progress: str | Callable[[Epoch], None] = "auto",
@@ -75,11 +74,11 @@ def fit_images(
             (shape, context_dim=, seed=, ...) -> `Flow` over (C, H, W).
         model: further arguments of the recipe.
         pad: put black pixels around images that cannot be halved often enough. Their likelihood counts as the image's,
-            so that bits per dimension are higher by what is not learned of them: next to nothing with `equalize`.
+            so that bits per dimension are higher by what is not learned of them: next to nothing with equalized bytes.
         flips: draw half of the images mirrored left to right.
-        equalize: spread the bytes of each pixel by how often they occur, so that training begins at about the density
-            of independent pixels; see `ByteEncoding`. False takes the logit of the Real NVP paper.
-        alpha: of the logit, which is taken with `equalize=False` alone.
+        encoding: of bytes as numbers: "equalized" spreads the bytes of each pixel by how often they occur, so that
+            training begins at about the density of independent pixels; "logit" is that of the Real NVP paper, with
+            alpha = 0.05. See `ByteEncoding`.
         dequantization: the noise that makes numbers of bytes: "uniform", or "variational", learned with the flow; see
             `VariationalDequantization`.
         seed: of weights, drawn images, noise and the held-out images.
@@ -112,8 +111,8 @@ def fit_images(
         data, holdout = data.split(fraction, seed)
     else:
         holdout = _Data.of(val, val_labels, data.classes or None)
-    encoding = _Encoding(equalize, alpha, dequantization)
-    density = _untrained(data, recipe, dict(model or {}), pad, flips, encoding, seed)
+    kinds = _Bytes(encoding, dequantization)
+    density = _untrained(data, recipe, dict(model or {}), pad, flips, kinds, seed)
     given = {name: value for name, value in training.items() if value is not None or name not in TRAINING}
     settings: dict[str, Any] = with_defaults(_with_length(given, len(data)), TRAINING) | {"seed": seed}
     if settings.get("seconds") is not None:  # reading and building count
@@ -227,21 +226,22 @@ def _as_classes(labels: Any, classes: Sequence[str] | None, count: int) -> tuple
     return torch.from_numpy(values.astype(np.int64)), names
 
 
-class _Encoding(NamedTuple):
+class _Bytes(NamedTuple):
     """How `fit_images` is to make numbers of bytes; its arguments."""
 
-    equalize: bool = True
-    alpha: float | None = ALPHA
+    encoding: str = "equalized"
     dequantization: str = "uniform"
 
 
 def _untrained(
-    data: _Data, recipe: Recipe, model: dict[str, Any], pad: bool, flips: bool, encoding: _Encoding, seed: int
+    data: _Data, recipe: Recipe, model: dict[str, Any], pad: bool, flips: bool, kinds: _Bytes, seed: int
 ) -> ImageDensity:
     """The density, with weights to start from."""
     channels, height, width = data.shape
-    if encoding.dequantization not in ("uniform", "variational"):
-        raise ValueError(f"dequantization must be uniform or variational, got {encoding.dequantization!r}")
+    if kinds.encoding not in ("equalized", "logit"):
+        raise ValueError(f"encoding must be equalized or logit, got {kinds.encoding!r}")
+    if kinds.dequantization not in ("uniform", "variational"):
+        raise ValueError(f"dequantization must be uniform or variational, got {kinds.dequantization!r}")
     if isinstance(recipe, str) and recipe not in ("auto", *IMAGE_RECIPES):
         raise ValueError(f"recipe must be auto, one of {', '.join(IMAGE_RECIPES)}, or a function, got {recipe!r}")
     if recipe == "auto":
@@ -256,12 +256,12 @@ def _untrained(
     shape = (channels, *size)
     flow = make(shape, context_dim=len(data.classes), seed=seed, **model)
     learned = None
-    if encoding.dequantization == "variational":
+    if kinds.dequantization == "variational":
         generator = torch.Generator().manual_seed(seed)
         learned = VariationalDequantization(shape, context_dim=len(data.classes), generator=generator)
     density = ImageDensity(
-        flow, size=(height, width), alpha=encoding.alpha, dequantization=learned, layout=data.layout,
-        masses=data.masses(size, flips) if encoding.equalize else None, classes=data.classes,
+        flow, size=(height, width), dequantization=learned, layout=data.layout,
+        masses=data.masses(size, flips) if kinds.encoding == "equalized" else None, classes=data.classes,
     )  # fmt: skip
     return density.to(first_floating(flow.parameters(), flow.buffers()).device)
 

@@ -7,11 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..tables.noise import splitmix
+from ..tables.noise import GOLDEN, LEAST, splitmix
 
-LEAST = 1e-9
 LARGEST = 1 - 2.0**-15  # 255 with more noise would be rounded to 256 in float32
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _WORD = 8
 
 
@@ -27,7 +25,7 @@ def uniforms(images: Tensor, draw: int) -> Tensor:
     with np.errstate(over="ignore"):
         places = _places(words.shape[1] // _WORD)
         rows = splitmix(words.view(np.uint64) ^ places).sum(1, dtype=np.uint64)  # a sum modulo 2^64
-        rows = splitmix(rows + np.uint64(draw) * _GOLDEN)
+        rows = splitmix(rows + np.uint64(draw) * GOLDEN)
         bits = splitmix(rows[:, None] ^ _places(size))
     return torch.from_numpy(_as_unit(bits)).view(images.shape).to(images.device)
 
@@ -39,7 +37,7 @@ def random_noise(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def _places(count: int) -> NDArray[np.uint64]:
     """A number for each place, (count,)."""
-    return splitmix(np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN)
+    return splitmix(np.arange(1, count + 1, dtype=np.uint64) * GOLDEN)
 
 
 def _as_unit(bits: NDArray[np.uint64]) -> NDArray[np.float64]:

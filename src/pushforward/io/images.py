@@ -59,14 +59,15 @@ class ImageData:
     def part(self, index: NDArray[np.intp]) -> ImageData:
         """Some of the images, which stay where they are: in a file that memory does not hold."""
         rows = index if self.rows is None else self.rows[index]
-        return ImageData(self.images, self.labels, self.classes, rows=rows)
+        return ImageData(self.images, self.labels, self.classes, self.paths, rows=rows)
 
     def taken(self) -> ImageData:
         """The images that are meant, in memory by themselves."""
         if self.rows is None:
             return self
         labels = None if self.labels is None else self.labels[self.rows]
-        return ImageData(self.images[self.rows], labels, self.classes)
+        paths = [self.paths[i] for i in self.rows] if self.paths else []
+        return ImageData(self.images[self.rows], labels, self.classes, paths)
 
 
 def is_images(path: str | PathLike[str]) -> bool:

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_LEAST = 1e-9  # of the unit interval, from its ends
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+LEAST = 1e-9  # of the unit interval, from its ends
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def uniforms(states: NDArray[np.int64], base: NDArray[np.float64], draw: int) -> NDArray[np.float64]:
@@ -22,18 +22,18 @@ def uniforms(states: NDArray[np.int64], base: NDArray[np.float64], draw: int) ->
     with np.errstate(over="ignore"):
         row = np.zeros(len(base), dtype=np.uint64)
         for column in (*states.T, *np.ascontiguousarray(np.nan_to_num(base, nan=-7e300) + 0.0).T):
-            row = splitmix(row + _GOLDEN ^ np.ascontiguousarray(column).view(np.uint64))
-        places = np.arange(1, base.shape[1] + 1, dtype=np.uint64) * _GOLDEN
+            row = splitmix(row + GOLDEN ^ np.ascontiguousarray(column).view(np.uint64))
+        places = np.arange(1, base.shape[1] + 1, dtype=np.uint64) * GOLDEN
         bits = splitmix(row[:, None] ^ splitmix(places)[None, :])
     u = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
     if draw:
         u = (u + draw * _alphas(base.shape[1])) % 1.0
-    return np.clip(u, _LEAST, 1 - _LEAST)
+    return np.clip(u, LEAST, 1 - LEAST)
 
 
 def random_noise(shape: Sequence[int], generator: torch.Generator) -> Tensor:
     """Noise in the open unit interval that is new each time, float64."""
-    return torch.rand(tuple(shape), generator=generator, dtype=torch.float64).clamp_(_LEAST, 1 - _LEAST)
+    return torch.rand(tuple(shape), generator=generator, dtype=torch.float64).clamp_(LEAST, 1 - LEAST)
 
 
 def splitmix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:

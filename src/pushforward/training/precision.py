@@ -13,17 +13,21 @@ from ..density import Density
 from .settings import TrainSettings
 
 
-def conditioners(density: Density) -> list[nn.Module]:
-    """The networks that bijections read their parameters off: what they hold and is no bijection itself.
+def conditioners(module: nn.Module) -> list[nn.Module]:
+    """The networks that the maps within a density read their parameters off.
+
+    Of a bijection these are the modules that it holds and that are none themselves; of any other map, its `net`.
 
     Example:
         >>> from pushforward import real_nvp
         >>> [type(net).__name__ for net in conditioners(real_nvp(2, depth=1))]
         ['MLP']
     """
-    bijections = (module for module in density.modules() if isinstance(module, Bijection))
-    children = (child for bijection in bijections for child in bijection.children())
-    nets = (child for child in children if not isinstance(child, Bijection | nn.ModuleList | nn.ParameterList))
+    nets: list[nn.Module] = []
+    for name, child in module.named_children():
+        is_part = isinstance(child, Bijection | nn.ModuleList | nn.ParameterList)
+        is_net = name == "net" or (isinstance(module, Bijection) and not is_part)
+        nets += [child] if is_net else conditioners(child)
     return list(dict.fromkeys(nets))
 
 
