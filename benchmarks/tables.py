@@ -81,7 +81,7 @@ def judge(name: str, path: Path, load: Callable[[Path], Any], seed: int, trainin
         "seconds": seconds,
         "recipe": flow, "training": density.training_summary, "schema": density.schema.describe(),
         "nats": likelihood["mean"], "se": likelihood["se"], "baselines": likelihood["baselines"],
-        "answers": report.to_json()["answers"], "why": {s.name: s.why for s in report},
+        "basis": report.basis, "answers": report.to_json()["answers"], "why": {s.name: s.why for s in report},
         "auc": report["two_sample"].figures.get("auc"), "real_auc": report["two_sample"].figures.get("real_auc"),
     }  # fmt: skip
 

@@ -4,8 +4,9 @@
    table of categories and counts, a table with missing cells and relations. Each question should be answered "good".
 2. Simulated null cases: rows drawn from the model itself, an ideal one or one that was fitted, of 100 to 2,000 rows.
    The nominal rate of false alarms is at most 3 in 100 a question; "cannot tell" is no alarm.
-3. Tables under ../shared/data, fitted by `pf.fit_table` with no option, a tenth of the rows held out, at least 100 and
-   at most 5,000. A set that is absent is named.
+3. Real tables, fitted with no option: what `tables.py` kept of them last.
+
+Each part stays on the page until it is run again: `--null 0` and `--ideal` without a name leave out theirs.
 """
 
 from __future__ import annotations
@@ -13,10 +14,8 @@ from __future__ import annotations
 import argparse
 import math
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,16 +25,15 @@ from scipy import stats
 from torch import Tensor
 
 import pushforward as pf
-from common import write
+from common import commit, load, write
 from pushforward.baselines import fit_gaussian_mixture
 from pushforward.density import Vectors
 from pushforward.io.frames import read
 from pushforward.tables.space import Columns
 from pushforward.toys import TOYS
-from tables import DATA, SETS, split
+from tables import QUESTIONS, SETS
 
 NOMINAL = 0.03
-MOST_HELD_OUT = 5_000
 
 
 class Truth(pf.Density):
@@ -164,70 +162,75 @@ def checked(density: pf.Density, rows: int, seed: int, draws: int) -> pf.Report:
     return pf.check(density, test, train, seed=seed)
 
 
-def lines_of(name: str, report: pf.Report) -> list[str]:
+def facts(report: pf.Report) -> dict[str, Any]:
+    """What the page keeps of the report on a case."""
+    return {"commit": commit(), "basis": report.basis, "answers": report.to_json()["answers"]}
+
+
+def lines_of(name: str, case: dict[str, Any]) -> list[str]:
     """Of a page: the verdicts of a case and why."""
-    text = [f"**{name}**: {report.basis}", ""]
-    text += [f"- {answer.question} **{answer.verdict}**: {answer.why}." for answer in report.answers.values()]
-    return [*text, ""]
+    fit = f", fitted in {case['seconds']:.0f} s" if "seconds" in case else ""
+    text = [f"**{name}**: {case['basis']}{fit}, commit {case['commit']}", ""]
+    answers = case["answers"].values()
+    return [*text, *(f"- {each['question']} **{each['verdict']}**: {each['why']}." for each in answers), ""]
 
 
-def ideal(only: list[str], rows: int) -> tuple[list[str], dict[str, Any]]:
-    lines, results = ["## Ideal models", ""], {}
-    for k, name in enumerate(name for name in IDEAL if name in only):
-        report = checked(IDEAL[name](), rows, 0, 10_000 + k)
-        lines += lines_of(name, report)
-        results[name] = report.to_json()["answers"]
-        print("\n".join(lines_of(name, report)), flush=True)
-    return lines, results
+def ideal(name: str, number: int, rows: int) -> dict[str, Any]:
+    """The verdicts of an ideal model."""
+    case = facts(checked(IDEAL[name](), rows, 0, 10_000 + number))
+    print("\n".join(lines_of(name, case)), flush=True)
+    return case
 
 
-def null(cases: int) -> tuple[list[str], dict[str, Any]]:
-    """So many null cases, of each model in turn."""
-    densities = {name: make() for name, make in IDEAL.items()} | fitted() if cases else {}
-    counts: Counter[tuple[str, str]] = Counter()
-    findings: Counter[tuple[str, str]] = Counter()
+def null(cases: int) -> dict[str, Any]:
+    """The verdicts of so many null cases, of each model in turn, and the findings behind alarms."""
+    densities = {name: make() for name, make in IDEAL.items()} | fitted()
+    counts: Counter[str] = Counter()
+    findings: Counter[str] = Counter()
     start = time.perf_counter()
     for case in range(cases):
         name = list(densities)[case % len(densities)]
         rows = int(np.random.default_rng(case).choice([100, 250, 500, 1000, 2000]))
         report = checked(densities[name], rows, case, case)
-        counts.update(report.verdicts.items())
+        counts.update(f"{question} {verdict}" for question, verdict in report.verdicts.items())
         print(f"null case {case} ({name}, {rows} rows): {', '.join(report.verdicts.values())}", flush=True)
         alarms = [f for section in report for f in section.findings if f.verdict in ("doubtful", "bad")]
-        findings.update((f.name, f.verdict) for f in alarms)
+        findings.update(f"{f.name} {f.verdict}" for f in alarms)
         for f in alarms:
             print(f"  {f.name} {f.verdict}: {f.why}", flush=True)
-    lines = [f"## {cases} null cases, {time.perf_counter() - start:.0f} s", ""]
-    words = ("good", "cannot tell", "doubtful", "bad")
-    lines += [f"| question | {' | '.join(words)} | false alarms | nominal, at most |", "|---" * 7 + "|"]
-    for question in ("ranking", "probabilities", "samples"):
-        each = [counts[question, word] for word in words]
-        rate = sum(each[2:]) / max(cases, 1)
+    seconds = time.perf_counter() - start
+    return {"commit": commit(), "cases": cases, "seconds": seconds, "answers": counts, "alarms": findings}
+
+
+def null_lines(result: dict[str, Any]) -> list[str]:
+    cases, words = result["cases"], ("good", "cannot tell", "doubtful", "bad")
+    lines = [f"## {cases} null cases", "", f"| question | {' | '.join(words)} | false alarms | nominal, at most |"]
+    lines.append("|---" * 7 + "|")
+    for question in QUESTIONS:
+        each = [result["answers"].get(f"{question} {word}", 0) for word in words]
+        rate = sum(each[2:]) / cases
         lines.append(f"| {question} | {' | '.join(map(str, each))} | {100 * rate:.1f} % | {100 * NOMINAL:g} % |")
-    told = ", ".join(f"{name} {verdict} {n} times" for (name, verdict), n in findings.most_common()) or "none"
-    answers = {f"{question} {verdict}": n for (question, verdict), n in counts.items()}
-    return [*lines, "", f"Findings that were alarms: {told}.", ""], answers
+    alarms = ", ".join(f"{name} {n} times" for name, n in result["alarms"].items()) or "none"
+    return [
+        *lines,
+        "",
+        f"Findings that were alarms: {alarms}. {result['seconds']:.0f} s, commit {result['commit']}.",
+        "",
+    ]
 
 
-def tables(only: list[str], folder: Path, training: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
-    lines, results = ["## Real tables", ""], {}
-    for name in (name for name in SETS if name in only):
-        path, load = folder / SETS[name][0], SETS[name][1]
-        if not path.exists():
-            lines += [f"**{name}**: left out, there is no {SETS[name][0]}", ""]
-            print(lines[-2], flush=True)
-            continue
-        train, test = split(read(load(path)), 0)
-        start = time.perf_counter()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            density = pf.fit_table(train, seed=0, progress="none", **training)
-            seconds = time.perf_counter() - start
-            report = pf.check(density, test[np.arange(min(len(test), MOST_HELD_OUT))], train)
-        lines += lines_of(f"{name}, fitted in {seconds:.0f} s", report)
-        results[name] = report.to_json()["answers"]
-        print("\n".join(lines_of(name, report)), flush=True)
-    return lines, results
+def page(results: dict[str, Any], tables: list[dict[str, Any]]) -> list[str]:
+    lines = ["## Ideal models", ""]
+    for name in IDEAL:
+        if name in results["ideal"]:
+            lines += lines_of(name, results["ideal"][name])
+    if results["null"]:
+        lines += null_lines(results["null"])
+    lines += ["## Real tables", ""]
+    for case in tables:
+        lines += lines_of(case["set"], case)
+    absent = [name for name in SETS if name not in {case["set"] for case in tables}]
+    return [*lines, f"Not run: {', '.join(absent)}."] if absent else lines
 
 
 def main() -> None:
@@ -235,22 +238,19 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1000, help="held-out rows of an ideal model")
     parser.add_argument("--null", type=int, default=200, help="null cases")
     parser.add_argument("--ideal", nargs="*", default=list(IDEAL), choices=IDEAL)
-    parser.add_argument("--tables", nargs="*", default=list(SETS), choices=SETS)
-    parser.add_argument("--steps", type=int, help="of each training; the library's default when not given")
-    parser.add_argument("--data", type=Path, default=DATA, help="the folder with the sets")
     parser.add_argument("--keep", action=argparse.BooleanOptionalAction, default=True, help="write results/verdicts.*")
     args = parser.parse_args()
-    training = {} if args.steps is None else {"steps": args.steps}
-    parts = {
-        "ideal": ideal(args.ideal, args.rows),
-        "null": null(args.null),
-        "tables": tables(args.tables, args.data, training),
-    }
-    page = [line for lines, _ in parts.values() for line in lines]
+    results = load("verdicts") if args.keep else {}
+    results = {"protocol": __doc__, "ideal": results.get("ideal", {}), "null": results.get("null", {})}
+    for number, name in enumerate(args.ideal):
+        results["ideal"][name] = ideal(name, number, args.rows)
+    if args.null:
+        results["null"] = null(args.null)
+    lines = page(results, [case for case in load("tables").get("results", []) if "basis" in case])
     if args.keep:
-        write("verdicts", {"protocol": __doc__, **{name: result for name, (_, result) in parts.items()}}, page)
+        write("verdicts", results, lines)
     else:
-        print("\n".join(page))
+        print("\n".join(lines))
 
 
 if __name__ == "__main__":
