@@ -11,6 +11,7 @@ from torch import Tensor
 
 import pushforward as pf
 from pushforward.recipes import IMAGE_RECIPES
+from pushforward.recipes.images import _split
 
 SMALL: dict[str, dict[str, Any]] = {
     "real_nvp_image": {"width": 6, "blocks": 1},
@@ -24,6 +25,7 @@ VARIANTS = [
     ("real_nvp_image", {"levels": 1}),
     ("glow", {"levels": 3}),
     ("patch_flow", {"bins": 3}),
+    ("patch_flow", {"bins": 3, "mixing": "split"}),
 ]
 variants = pytest.mark.parametrize(("name", "more"), VARIANTS, ids=lambda v: v if isinstance(v, str) else str(v))
 
@@ -106,8 +108,33 @@ def test_arguments_are_checked() -> None:
         pf.real_nvp_image((1, 8, 8), lattice="half")
     with pytest.raises(ValueError, match="a width for each of the 2 scales"):
         pf.patch_flow((1, 8, 8), widths=[8])
+    with pytest.raises(ValueError, match="mixing must be conv or split"):
+        pf.patch_flow((1, 8, 8), mixing="lu")
     with pytest.raises(ValueError, match="depth must be a whole number"):
         pf.glow((1, 8, 8), depth=0)
+
+
+@pytest.mark.parametrize(("channels", "levels"), [(4, 1), (12, 1), (16, 2), (48, 2)])
+def test_splits_are_halves_and_tell_all_pixels_and_channels_apart(channels: int, levels: int) -> None:
+    orders = [_split(channels, levels, number) for number in range(6 * levels)]
+    assert all(sorted(order) == list(range(channels)) for order in orders)
+    firsts = [set(order[: channels // 2]) for order in orders]
+    apart = {(a, b) for a in range(channels) for b in range(a) if any((a in half) != (b in half) for half in firsts)}
+    together = {(a, b) for a in range(channels) for b in range(a)} - apart
+    pixels = 4**levels
+    assert all(a % pixels == b % pixels and (a // pixels - b // pixels) % 2 == 0 for a, b in together)
+
+
+def test_a_split_of_patches_is_a_checkerboard_of_pixels() -> None:
+    x = torch.arange(64.0).view(1, 1, 8, 8)
+    fine = pf.Squeeze().forward(x)
+    first = fine[:, _split(4, 1, 0)[:2]].flatten().long()
+    assert all((pixel // 8 + pixel % 8) % 2 == 0 for pixel in first.tolist())
+    coarse = pf.Squeeze().forward(fine)
+    first = coarse[:, _split(16, 2, 1)[:8]].flatten().long()
+    assert all((pixel // 8 + pixel % 8) % 2 == 0 for pixel in first.tolist())
+    first = coarse[:, _split(16, 2, 0)[:8]].flatten().long()
+    assert all((pixel // 16 + pixel % 8 // 2) % 2 == 0 for pixel in first.tolist())
 
 
 @variants

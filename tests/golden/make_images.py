@@ -25,6 +25,10 @@ MODELS = {
         lambda: pf.patch_flow(SHAPE, depths=(2, 1), widths=(4, 5), context_dim=2, seed=2),
         "Couplings of patches, with a context",
     ),
+    "patch_flow_split_v2": (
+        lambda: pf.patch_flow((2, 4, 8), depths=(3, 2), widths=(4, 5), bins=3, mixing="split", seed=5),
+        "Couplings of patches by splines, in splits of their pixels",
+    ),
     "real_nvp_image_v2": (
         lambda: pf.real_nvp_image(SHAPE, width=4, blocks=1, checkerboards=2, seed=3),
         "The architecture of the Real NVP paper, packed checkerboards",

@@ -275,9 +275,9 @@ def _patches(shape: Shape, pad: bool) -> dict[str, Any]:
     channels, height, width = shape
     widths = [32, 48] if channels == 1 else [48, 96]
     if pad or (height % 4 == 0 and width % 4 == 0):
-        return {"depths": [8, 4], "widths": widths, "bins": 4}
+        return {"depths": [8, 4], "widths": widths, "bins": 4, "mixing": "split"}
     check_levels(shape, 1)
-    return {"depths": [12], "widths": widths[:1], "bins": 4}
+    return {"depths": [12], "widths": widths[:1], "bins": 4, "mixing": "split"}
 
 
 def _with_length(training: dict[str, Any], count: int) -> dict[str, Any]:

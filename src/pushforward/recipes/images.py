@@ -19,6 +19,7 @@ from ..bijections import (
     InvertibleConv,
     LatticeCoupling,
     OnHalf,
+    Permute,
     RationalQuadratic,
     Squeeze,
     Within,
@@ -151,7 +152,7 @@ def glow(
 
     def scale(channels: int, left: int) -> Within:
         squeezed = 4 * channels
-        layers = _steps(squeezed, depth, net, Affine(), net.keywords["generator"])
+        layers = _glow_steps(squeezed, depth, net, Affine(), net.keywords["generator"])
         if left > 1:
             layers.append(OnHalf(scale(squeezed // 2, left - 1)))
         return Within(Squeeze(), Chain(*layers))
@@ -166,19 +167,23 @@ def patch_flow(
     depths: Sequence[int] = (12, 6),
     widths: Sequence[int] = (32, 48),
     bins: int = 0,
+    mixing: str = "conv",
     context_dim: int = 0,
     seed: int | None = None,
 ) -> Flow:
     """Couplings of small patches: many at 2 x 2 pixels, fewer at 4 x 4, with slim conditioners.
 
-    Steps are Glow's, with a bias for each position in their conditioners; all channels go through all scales. With
-    splines it is what `fit_images` takes by default.
+    Conditioners have a bias for each position; all channels go through all scales. With splines, and splits of the
+    pixels of a patch in place of Glow's 1 x 1 convolutions, it is what `fit_images` takes by default: a spline can then
+    follow the steps between the bytes of a pixel, which a mixture of pixels hides.
 
     Args:
         shape: (C, H, W); H and W must be multiples of 2 ** levels, of which there are as many as `depths`.
         depths: couplings of each scale, the finest first.
         widths: channels of the conditioners of each scale.
         bins: of the splines that couplings move numbers by, at least 2; 0 for affine maps, as in Glow.
+        mixing: "conv", a learned `InvertibleConv` before each coupling; or "split", pairs of couplings that move either
+            half of a patch, by checkerboards, rows and columns in turn.
         context_dim: K, the width of the context of a conditional density; 0 for none.
         seed: of the initial weights; torch's global generator when None.
 
@@ -186,7 +191,7 @@ def patch_flow(
         A `Flow` over (C, H, W), of numbers on the whole line: see `ImageDensity` for bytes.
 
     Raises:
-        ValueError: as `real_nvp_image`; depths and widths are not as many.
+        ValueError: as `real_nvp_image`; depths and widths are not as many; mixing is another word.
 
     Example:
         >>> patch_flow((1, 8, 8), depths=[2, 1], widths=[8, 8]).sample(2).shape
@@ -197,6 +202,8 @@ def patch_flow(
     image = check_levels(shape, check_size("levels", len(depths)))
     elementwise = RationalQuadratic(bins, _PATCH_BOUND) if check_size("bins", bins) else Affine(_PATCH_CLAMP)
     sizes = [(check_size("depth", d), check_size("width", w)) for d, w in zip(depths, widths, strict=True)]
+    if mixing not in ("conv", "split"):
+        raise ValueError(f"mixing must be conv or split, got {mixing!r}")
     generator = _generator(seed)
     channels, height, width = image
     nets = []
@@ -208,7 +215,11 @@ def patch_flow(
         ))  # fmt: skip
 
     def scale(channels: int, level: int) -> Within:
-        layers = _steps(channels, sizes[level][0], nets[level], elementwise, generator)
+        depth, net = sizes[level][0], nets[level]
+        if mixing == "conv":
+            layers = _glow_steps(channels, depth, net, elementwise, generator)
+        else:
+            layers = _split_steps(channels, depth, net, elementwise, level + 1)
         if level + 1 < len(sizes):
             layers.append(scale(4 * channels, level + 1))
         return Within(Squeeze(), Chain(*layers))
@@ -250,7 +261,7 @@ def padded_size(size: tuple[int, int], levels: int) -> tuple[int, int]:
     return -(-size[0] // unit) * unit, -(-size[1] // unit) * unit
 
 
-def _steps(
+def _glow_steps(
     channels: int,
     depth: int,
     net: Callable[[int, int], ConvNet],
@@ -264,6 +275,42 @@ def _steps(
         coupling = Coupling(net(given, elementwise.num_params * (channels - given)), elementwise, flip=i % 2 == 1)
         layers += [ActNorm(channels), InvertibleConv(channels, generator), coupling]
     return layers
+
+
+def _split_steps(
+    channels: int, depth: int, net: Callable[[int, int], ConvNet], elementwise: Elementwise, levels: int
+) -> list[Bijection]:
+    """Pairs of couplings that move either half of the channels of images squeezed so often, of one split after another.
+
+    The channels come and leave in the order of the squeezes.
+    """
+    layers: list[Bijection] = []
+    order = natural = list(range(channels))
+    half = channels // 2
+    for i in range(depth):
+        if i % 2 == 0:
+            split = _split(channels, levels, i // 2)
+            layers.append(Permute([order.index(channel) for channel in split]))
+            order = split
+        layers += [ActNorm(channels), Coupling(net(half, elementwise.num_params * half), elementwise, flip=i % 2 == 1)]
+    return [*layers, Permute([order.index(channel) for channel in natural])]
+
+
+def _split(channels: int, levels: int, number: int) -> list[int]:
+    """The channels of images squeezed so often: one half of the pixels of each patch, then the other.
+
+    The halves are the two colours of checkerboards, of the largest squares first and of single pixels last, then
+    alternate columns and rows of them. In every second split, odd channels of the image have the halves the other way
+    round, so that the channels of a pixel are told apart.
+    """
+    masks = [kind * 4**level for kind in (3, 1, 2) for level in range(levels)]  # the bits of a pixel that are added
+    mask, pixels = masks[number % len(masks)], 4**levels
+
+    def half(channel: int) -> int:
+        of_image, pixel = divmod(channel, pixels)
+        return ((pixel & mask).bit_count() + number * of_image) % 2
+
+    return sorted(range(channels), key=half)
 
 
 def _generator(seed: int | None) -> torch.Generator | None:
