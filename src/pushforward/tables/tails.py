@@ -35,6 +35,7 @@ _DRAWN = 2**16
 _TIED = 0.5  # of 1 / (N + 1), where several rows share the outermost cell: a further one is likely to lie there, too
 _BOUNDS, _LEAST_FAR = (0.05, 2.0), 0.3  # of what distances are multiplied by, up to the last row and beyond it
 _MOST_LOST = 0.05  # nats a held-out row that samples of the right range may cost, as a verdict calls little
+_STRENGTHS = (1.0, 0.5, 0.25)  # of a bend: the next is tried where one costs more
 _BETWEEN = 3  # knots between the first of the outermost rows and the last
 
 
@@ -42,22 +43,29 @@ _BETWEEN = 3  # knots between the first of the outermost rows and the last
 def calibrate_tails(density: TableDensity, rows: EncodedRows, held_out: EncodedRows | None, seed: int) -> None:
     """Bends the maps of numbers of a fitted density beyond the outermost of the rows, where they are at most 20,000.
 
-    A map is bent only if, bent for `rows` alone, it makes the held-out rows little less likely: those of them that lie
+    A map is bent as far as it makes the held-out rows little less likely, bent for `rows` alone: those of them that lie
     beyond the others are the ones that can lose.
 
     Args:
         density: its schema is replaced.
         rows: encoded rows that it was trained on.
-        held_out: encoded rows that it was not trained on; None bends every map.
+        held_out: encoded rows that it was not trained on; None bends every map at full strength.
         seed: of draws.
     """
     every = [rows] if held_out is None else [rows, held_out]
     if sum(map(len, every)) > _MOST_ROWS:
         return
-    bent = _bent_columns(density, every, seed)
-    if held_out is not None:
-        harmless = _harmless(density, _bent_columns(density, [rows], seed), held_out)
-        bent = {name: kind for name, kind in bent.items() if name in harmless}
+    whole = EncodedRows.joined(every)
+    drawn = _drawn(density, whole, seed)
+    bent: dict[str, Kind] = {}
+    for strength in _STRENGTHS:
+        tried = _bent_columns(density.space, whole, drawn, strength)
+        tried = {name: kind for name, kind in tried.items() if name not in bent}
+        if held_out is not None:
+            for_rows = _bent_columns(density.space, rows, drawn, strength)
+            harmless = _harmless(density, {name: for_rows[name] for name in tried if name in for_rows}, held_out)
+            tried = {name: kind for name, kind in tried.items() if name in harmless}
+        bent |= tried
     density.space = _with_columns(density.space, bent)  # type: ignore[assignment]
 
 
@@ -66,6 +74,8 @@ def _harmless(density: TableDensity, bent: dict[str, Kind], held_out: EncodedRow
 
     The density stays as it is. A bend of one of two columns that share their tails can cost much, of both nothing.
     """
+    if not bent:
+        return set()
     space, before = density.space, density.log_prob_of(held_out)
 
     def is_harmless(names: Sequence[str]) -> bool:
@@ -84,12 +94,16 @@ def _with_columns(space: Columns, replaced: dict[str, Kind]) -> Columns:
     return Columns(Schema(columns, space.schema.named), space.given, TableDensity)
 
 
-def _bent_columns(density: TableDensity, parts: Sequence[EncodedRows], seed: int) -> dict[str, Kind]:
-    """The columns of numbers by name, with maps that are bent beyond the outermost of the rows."""
-    rows = EncodedRows.joined(parts)
-    space = density.space
+def _bent_columns(space: Columns, rows: EncodedRows, drawn: Values, strength: float) -> dict[str, Kind]:
+    """The columns of numbers by name, with maps that are bent beyond the outermost of the rows.
+
+    Args:
+        space: of the density as it was fitted.
+        rows: which the range of draws is to follow.
+        drawn: draws of the inner density (S, M + C).
+        strength: of the bends, from 0 (none) to 1 (samples leave the range of the rows as often as further rows would).
+    """
     x = space.tensor(rows, uniforms(rows.states, rows.base, 0))[0].numpy()
-    drawn = _drawn(density, rows, seed)
     bent: dict[str, Kind] = {}
     m, c = 0, len(space.sizes)
     for target in space.targets:
@@ -104,7 +118,7 @@ def _bent_columns(density: TableDensity, parts: Sequence[EncodedRows], seed: int
         if kind is target and not as_number(kind).is_circular and min(len(own), len(others)) >= _LEAST_ROWS:
             column = c - len(space.sizes)
             cells = [array[with_number[0], column] for array in (rows.base, rows.width)]
-            bent[kind.name] = _bent(kind, own, others, *cells)
+            bent[kind.name] = _bent(kind, own, others, *cells, strength)
         c += 1
     return bent
 
@@ -119,7 +133,7 @@ def _drawn(density: TableDensity, rows: EncodedRows, seed: int) -> Values:
     return drawn.reshape(_DRAWN, drawn.shape[-1]).double().cpu().numpy()
 
 
-def _bent(kind: Kind, own: Values, drawn: Values, base: Values, width: Values) -> Kind:
+def _bent(kind: Kind, own: Values, drawn: Values, base: Values, width: Values, strength: float) -> Kind:
     """A kind whose map is bent on both sides: numbers of rows (N,) and of draws (S,) as it maps them, cells (N,)."""
     map = kind.marginal
     knots, inside = list(map.knots), MarginalTransform(None, None, map.knots, map.heavy)
@@ -129,7 +143,9 @@ def _bent(kind: Kind, own: Values, drawn: Values, base: Values, width: Values) -
         edge = _edge(map, float(outermost))
         share = (1.0 if ties == 1 else _TIED) / (len(own) + 1)
         if edge is not None:
-            knots = _one_side(knots, inside, side, np.sort(side * own), np.sort(side * drawn), side * edge, share)
+            knots = _one_side(
+                knots, inside, side, np.sort(side * own), np.sort(side * drawn), side * edge, share, strength
+            )
     return as_number(kind).with_map(tuple(knots), map.heavy)
 
 
@@ -141,8 +157,9 @@ def _edge(map: MarginalTransform, w: float) -> float | None:
 
 
 def _one_side(
-    knots: Knots, map: MarginalTransform, side: float, own: Values, drawn: Values, edge: float, share: float
-) -> Knots:
+    knots: Knots, map: MarginalTransform, side: float, own: Values, drawn: Values, edge: float, share: float,
+    strength: float,
+) -> Knots:  # fmt: skip
     """Knots with those beyond the outermost rows replaced, on the upper side; numbers are mirrored for the lower one.
 
     From `start` on, distances of draws are multiplied by `scale`, so that as many as wanted lie beyond `edge`; beyond
@@ -156,14 +173,15 @@ def _one_side(
         drawn: (S,), numbers of draws, in order.
         edge: the end of the data.
         share: of the draws that is to lie beyond it.
+        strength: the power of `scale` and `far`.
     """
     start = _start(own, drawn)
     beyond = float(np.quantile(drawn, 1 - share))
     if not (start < edge and start < beyond):
         return knots
-    scale = float(np.clip((edge - start) / (beyond - start), *_BOUNDS))
+    scale = float(np.clip((edge - start) / (beyond - start), *_BOUNDS)) ** strength
     last = min(start + (edge - start) / scale, float(drawn[-_OUTERMOST]))  # what comes to lie on the edge
-    far = float(np.clip(_mean_excess(own, start) / _mean_excess(drawn, last), _LEAST_FAR, 1.0))
+    far = float(np.clip(_mean_excess(own, start) / _mean_excess(drawn, last), _LEAST_FAR, 1.0)) ** strength
     levels = np.linspace(start, edge, _BETWEEN + 2)  # as the map before has them
     t = map.inverse(side * levels)
     slopes = np.exp(map.forward(t)[1])
