@@ -117,8 +117,8 @@ def _bent_columns(space: Columns, rows: EncodedRows, drawn: Values, strength: fl
         own, others = (part[some, c] for part, some in zip((x, drawn), with_number, strict=True))
         if kind is target and not as_number(kind).is_circular and min(len(own), len(others)) >= _LEAST_ROWS:
             column = c - len(space.sizes)
-            cells = [array[with_number[0], column] for array in (rows.base, rows.width)]
-            bent[kind.name] = _bent(kind, own, others, *cells, strength)
+            base, width = (array[with_number[0], column] for array in (rows.base, rows.width))
+            bent[kind.name] = _bent(kind, own, others, base, width, strength)
         c += 1
     return bent
 
