@@ -499,7 +499,7 @@ def test_the_length_of_a_training() -> None:
     assert small(steps=None, epochs=3, noise=0).fit(x).fit_record_.summary["epochs"] == 3  # type: ignore[union-attr]
     assert small(steps=None, epochs=6, batch=30).fit(x).fit_record_.summary["steps"] == 18  # type: ignore[union-attr]
     assert small(steps=None, seconds=0.3).fit(x).fit_record_.summary["seconds"] < 3  # type: ignore[union-attr]
-    rows = normal_rows(30)  # soon learned by heart
+    rows = normal_rows(40)  # soon learned by heart
     early, whole = (small(steps=600, lr=0.05, noise=0, patience=p).fit(rows).fit_record_ for p in (0.1, None))
     assert early is not None
     assert whole is not None
