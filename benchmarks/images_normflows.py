@@ -2,9 +2,9 @@
 
     peers/flows/bin/python benchmarks/images_normflows.py --data mnist.npz --seconds 300 1800
 
-AdamW with warm-up and a cosine decay that ends with the time, clipped gradients, averaged weights, uniform
-dequantization and the logit of the Real NVP paper; with `--equalize` the numbers that `fit_images` makes of bytes in
-place of the logit. Rate and batch are those of a grid that give the fewest bits of validation images after
+AdamW (betas .9, .999) with warm-up and a cosine decay that ends with the time, clipped gradients, averaged weights,
+uniform dequantization and the logit of the Real NVP paper; with `--equalize` the numbers that `fit_images` makes of
+bytes in place of the logit. Rate and batch are those of a grid that give the fewest bits of validation images after
 `--tune-seconds` each; validation images then choose among the weights on the way. It needs normflows, and with
 `--equalize` pushforward. Images of few shades need `--equalize`: a density over 256 bytes has no bound around them. A
 line of JSON for each length; `--threads` is of torch.
@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 ALPHA = 0.05
-WARMUP, CLIP, EMA = 0.03, 1.0, 0.995  # as `fit` has them
+WARMUP, CLIP, EMA = 0.03, 1.0, 0.995  # as `fit_images` has them
 VALIDATIONS, HELD_OUT = 20, 2000
 Encoding = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 GRID = [{"rate": rate, "batch": batch} for rate in (4e-3, 8e-3, 1.6e-2) for batch in (16, 32)]

@@ -189,6 +189,17 @@ def test_check_takes_the_images_held_out(fitted: tuple[Path, dict[str, Any]], pi
         assert not re.search(r"\b(rows?|columns?)\b", text, re.IGNORECASE), text
 
 
+def test_a_model_of_one_class_draws_whole_images(tmp_path: Path) -> None:
+    model = tmp_path / "one.safetensors"
+    density = pf.ImageDensity(pf.glow((1, 8, 8), depth=1, width=4, context_dim=1, seed=0), classes=["only"])
+    pf.save(density, model)
+    good("sample", model, "-n", 3, "--given", "all", "--seed", 0, "--out", tmp_path / "folder")
+    good("sample", model, "-n", 3, "--given", "all", "--seed", 0, "--out", tmp_path / "drawn.npy")
+    expected = density.sample(3, "only", generator=0).numpy()
+    assert np.array_equal(np.load(tmp_path / "drawn.npy"), expected)
+    assert np.array_equal(read_images(tmp_path / "folder").images, expected)
+
+
 def test_a_process_of_its_own_knows_images(fitted: tuple[Path, dict[str, Any]]) -> None:
     out = subprocess.run([sys.executable, "-m", "pushforward", "info", fitted[0]], capture_output=True, text=True)
     assert out.returncode == 0, out.stderr

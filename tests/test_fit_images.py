@@ -17,6 +17,7 @@ import pushforward as pf
 from pushforward.images.fit import Dequantized, _Bytes, _Data, _Draws, _untrained
 from pushforward.images.independent import fit_pixels
 from pushforward.images.noise import uniforms
+from pushforward.io.images import ImageData
 
 SMALL: dict[str, Any] = {"recipe": "patch_flow", "model": {"depths": [2, 1], "widths": [8, 8]}, "progress": "none"}
 
@@ -153,6 +154,30 @@ def test_a_part_of_a_source_is_all_that_is_drawn(tmp_path: Path) -> None:
     assert len(data) == 30
     assert bool((data.images(slice(None))[:, :, :, :4] > 120).double().mean() > 0.9)
     assert data.contexts(torch.arange(30)).argmax(1).tolist() == [0] * 30  # type: ignore[union-attr]
+
+
+def test_labels_of_validation_images_are_read_by_name() -> None:
+    images, _ = halves(30)
+    source = ImageData(images, np.arange(30) % 2, ("dog", "owl"))
+    data = _Data.of(source, True, ("cat", "dog", "owl"))
+    assert data.labels is not None
+    assert data.labels.tolist() == (1 + np.arange(30) % 2).tolist()
+
+
+def test_noise_of_vectors_is_refused_and_gradients_may_go_unclipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, _ = halves(40)
+    with pytest.raises(ValueError, match="images have that of dequantization"):
+        pf.fit_images(images, **SMALL, steps=2, noise=0.1)
+    seen: dict[str, Any] = {}
+
+    def spy(density: Any, rows: Any, val: Any, **settings: Any) -> Any:
+        seen.update(settings)
+        return pf.fit(density, rows, val, **settings)
+
+    monkeypatch.setattr("pushforward.images.fit.fit", spy)
+    pf.fit_images(images, **SMALL, steps=2, clip=None, lr=None)
+    assert seen["clip"] is None
+    assert seen["lr"] == 8e-3
 
 
 def test_images_that_cannot_be_halved_are_padded_on_request() -> None:

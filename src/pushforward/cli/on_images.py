@@ -100,7 +100,7 @@ def _say_interrupted(facts: dict[str, Any], training: dict[str, Any]) -> None:
 
 
 def _check_arguments(recipe: str, of_tables: dict[str, Any]) -> None:
-    given = [f"--{name}" for name, value in of_tables.items() if value not in (None, 1)]
+    given = [f"--{name}" for name, value in of_tables.items() if value is not None and (name, value) != ("members", 1)]
     if given:
         raise ValueError(f"{listed(given)} is an option for tables, not for images")
     if recipe != "auto" and recipe not in IMAGE_RECIPES:
@@ -111,7 +111,8 @@ def _read(data: str, mode: str | None, reading: Reading) -> ImageData:
     """Reads images, and says what they are."""
     images = read_images(data, mode=mode, skip_bad=reading["skip_bad_rows"])
     shape = " x ".join(map(str, images.images.shape[1:]))
-    classes = f", {count(len(images.classes), 'class')[:-1]}es" if images.classes else ""
+    number = len(images.classes)
+    classes = f", {number:,} class{'' if number == 1 else 'es'}" if number else ""
     say("data", f"{data}: {count(len(images), 'image')} of {shape}{classes}")
     if images.classes:
         sizes = np.bincount(np.asarray(images.labels), minlength=len(images.classes))
@@ -144,7 +145,7 @@ def _judge(
     """Tells the bits of held-out images beside those of independent pixels; figures, and the log-masses."""
     log_mass = density.log_prob(test.images, test.labels if by_class else None).double().numpy()
     own = _as_bits(density, log_mass)
-    some = train.part(np.arange(min(len(train), _COUNTED))).taken()
+    some = train.part(np.linspace(0, len(train) - 1, min(len(train), _COUNTED)).astype(np.intp)).taken()
     simple = _as_bits(density, fit_pixels(some.images, density.space).log_prob(test.images).numpy())
     gain = simple - own
     figures: dict[str, Any] = {"test_bits": float(own.mean()), "test_se": _se(own), "pixels_bits": float(simple.mean())}
@@ -312,12 +313,13 @@ def sample(
     n = count or _SAMPLES
     context = list(classes) if given == "all" and "all" not in classes else given
     each = -(-n // len(classes)) if isinstance(context, list) else n
-    drawn = density.sample(each, context, generator=seed, temperature=temperature or 1.0)
-    images = density.space.flatten_samples(drawn.swapaxes(0, 1) if isinstance(context, list) else drawn)
+    drawn = density.sample(each, context, generator=seed, temperature=1.0 if temperature is None else temperature)
+    by_class = drawn.reshape(each, -1, *density.space.row_shape).swapaxes(0, 1)  # (K, each, *row_shape)
+    images = density.space.flatten_samples(by_class)
     with writing(out):
         if isinstance(context, list) and not path.suffix:
             for i, name in enumerate(context):
-                density.space.write(drawn[:, i], path / name)
+                density.space.write(by_class[i], path / name)
         else:
             density.space.write(images, path)
     say("sampled", f"{len(images):,} images{f' of {given}' if given else ''}, with seed {seed}")
@@ -334,7 +336,8 @@ def plot(model: str, data: str | None, out: str) -> dict[str, Any]:
     classes = density.space.classes
     each = max(_TOP, _SHOWN // max(1, len(classes)))
     drawn = density.sample(each, list(classes) if classes else None, generator=0)
-    rows = density.space.flatten_samples(drawn.swapaxes(0, 1) if classes else drawn)[:_SHOWN]  # class by class
+    by_class = drawn.reshape(each, -1, *density.space.row_shape).swapaxes(0, 1)
+    rows = density.space.flatten_samples(by_class)[:_SHOWN]
     in_order = f": {listed(list(classes), 5)}" if classes else ""
     pictures: list[str] = []
 

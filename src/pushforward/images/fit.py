@@ -103,6 +103,8 @@ def fit_images(
     """
     began = time.perf_counter()
     check_settings(training)
+    if training.get("noise"):
+        raise ValueError("noise= is for vectors and tables: images have that of dequantization=")
     fraction = training.pop("val_fraction", 0.1)
     data = _Data.of(images, labels, classes)
     if len(data) < 2:
@@ -113,7 +115,8 @@ def fit_images(
         holdout = _Data.of(val, val_labels, data.classes or None)
     kinds = _Bytes(encoding, dequantization)
     density = _untrained(data, recipe, dict(model or {}), pad, flips, kinds, seed)
-    given = {name: value for name, value in training.items() if value is not None or name not in TRAINING}
+    unset = {name for name in TRAINING if name != "clip"}  # of which None stands for the default
+    given = {name: value for name, value in training.items() if value is not None or name not in unset}
     settings: dict[str, Any] = with_defaults(_with_length(given, len(data)), TRAINING) | {"seed": seed}
     if settings.get("seconds") is not None:  # reading and building count
         settings["seconds"] = max(settings["seconds"] - (time.perf_counter() - began), 1e-3)
@@ -168,7 +171,7 @@ class _Data:
         if labels is True:
             if own is None:
                 raise ValueError("labels=True, but the images come without classes, as folders of subfolders have")
-            labels, classes = own, classes or names
+            labels, classes = (np.asarray(names)[own], classes or names) if names else (own, classes)
         return cls(images, rows, *_as_classes(labels, classes, len(images)), layout)
 
     def __len__(self) -> int:

@@ -150,10 +150,10 @@ def inpaint(
         raise ValueError(f"expected a mask of shape {tuple(planes.shape[2:])} or one for each image, got {mask.shape}")
     mask = mask.expand(len(planes), *planes.shape[2:])[:, None].expand_as(planes)
     padded = density.pad(torch.where(mask, planes, 0))
-    wanted = density.to_numbers(padded, uniforms(padded, 0))[0]
-    kept = density.pad(mask.to(torch.uint8)).bool().to(wanted.device)
     contexts, _ = space.contexts(context)
     encoded = density.encode_contexts(None if contexts is None else contexts.expand(len(planes), -1))
+    wanted = density.to_numbers(padded, uniforms(padded, 0), encoded)[0]
+    kept = density.pad(mask.to(torch.uint8)).bool().to(wanted.device)
     with torch.no_grad():
         z = flow.base.sample(len(planes), generator=as_generator(generator, wanted.device))
     z.requires_grad_()
