@@ -201,30 +201,30 @@ def patch_flow(
         raise ValueError(f"expected a width for each of the {len(depths)} scales, got {list(widths)}")
     image = check_levels(shape, check_size("levels", len(depths)))
     elementwise = RationalQuadratic(bins, _PATCH_BOUND) if check_size("bins", bins) else Affine(_PATCH_CLAMP)
-    sizes = [(check_size("depth", d), check_size("width", w)) for d, w in zip(depths, widths, strict=True)]
+    for depth, width in zip(depths, widths, strict=True):
+        check_size("depth", depth)
+        check_size("width", width)
     if mixing not in ("conv", "split"):
         raise ValueError(f"mixing must be conv or split, got {mixing!r}")
     generator = _generator(seed)
     channels, height, width = image
-    nets = []
-    for hidden in widths:
-        height, width = height // 2, width // 2
-        nets.append(partial(
-            ConvNet, width=hidden, positions=(height, width), context_dim=check_size("context_dim", context_dim),
-            generator=generator,
-        ))  # fmt: skip
+    check_size("context_dim", context_dim)
 
-    def scale(channels: int, level: int) -> Within:
-        depth, net = sizes[level][0], nets[level]
+    def scale(level: int) -> Within:
+        squeezed, side = channels * 4**level, 2**level
+        net = partial(
+            ConvNet, width=widths[level - 1], positions=(height // side, width // side), context_dim=context_dim,
+            generator=generator,
+        )  # fmt: skip
         if mixing == "conv":
-            layers = _glow_steps(channels, depth, net, elementwise, generator)
+            layers = _glow_steps(squeezed, depths[level - 1], net, elementwise, generator)
         else:
-            layers = _split_steps(channels, depth, net, elementwise, level + 1)
-        if level + 1 < len(sizes):
-            layers.append(scale(4 * channels, level + 1))
+            layers = _split_steps(squeezed, depths[level - 1], net, elementwise, level)
+        if level < len(depths):
+            layers.append(scale(level + 1))
         return Within(Squeeze(), Chain(*layers))
 
-    return Flow(scale(4 * channels, 0), image, context_dim=context_dim)
+    return Flow(scale(1), image, context_dim=context_dim)
 
 
 def check_levels(shape: Sequence[int], levels: int) -> Shape:
@@ -280,7 +280,7 @@ def _glow_steps(
 def _split_steps(
     channels: int, depth: int, net: Callable[[int, int], ConvNet], elementwise: Elementwise, levels: int
 ) -> list[Bijection]:
-    """Pairs of couplings that move either half of the channels of images squeezed so often, of one split after another.
+    """Pairs of couplings after so many squeezes; the two of a pair move either half of a split of the channels.
 
     The channels come and leave in the order of the squeezes.
     """
@@ -297,18 +297,20 @@ def _split_steps(
 
 
 def _split(channels: int, levels: int, number: int) -> list[int]:
-    """The channels of images squeezed so often: one half of the pixels of each patch, then the other.
+    """An order of the channels after so many squeezes: one half of the pixels of each patch, then the other.
 
     The halves are the two colours of checkerboards, of the largest squares first and of single pixels last, then
-    alternate columns and rows of them. In every second split, odd channels of the image have the halves the other way
-    round, so that the channels of a pixel are told apart.
+    alternate columns and rows of them. In every second split some channels of the image have the halves the other way
+    round: those with a bit of their number set, each bit in turn, so that any two channels of a pixel are once apart.
     """
     masks = [kind * 4**level for kind in (3, 1, 2) for level in range(levels)]  # the bits of a pixel that are added
     mask, pixels = masks[number % len(masks)], 4**levels
+    bits = max(1, (channels // pixels - 1).bit_length())
+    turned = 1 << (number // 2 % bits) if number % 2 else 0  # the bit of the image's channel that is added
 
     def half(channel: int) -> int:
         of_image, pixel = divmod(channel, pixels)
-        return ((pixel & mask).bit_count() + number * of_image) % 2
+        return ((pixel & mask).bit_count() + (of_image & turned).bit_count()) % 2
 
     return sorted(range(channels), key=half)
 
