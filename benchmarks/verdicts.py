@@ -211,12 +211,8 @@ def null_lines(result: dict[str, Any]) -> list[str]:
         rate = sum(each[2:]) / cases
         lines.append(f"| {question} | {' | '.join(map(str, each))} | {100 * rate:.1f} % | {100 * NOMINAL:g} % |")
     alarms = ", ".join(f"{name} {n} times" for name, n in result["alarms"].items()) or "none"
-    return [
-        *lines,
-        "",
-        f"Findings that were alarms: {alarms}. {result['seconds']:.0f} s, commit {result['commit']}.",
-        "",
-    ]
+    lines += ["", f"Findings that were alarms: {alarms}. {result['seconds']:.0f} s, commit {result['commit']}.", ""]
+    return lines
 
 
 def page(results: dict[str, Any], tables: list[dict[str, Any]]) -> list[str]:
