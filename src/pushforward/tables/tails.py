@@ -61,6 +61,8 @@ def calibrate_tails(density: TableDensity, rows: EncodedRows, held_out: EncodedR
     for strength in _STRENGTHS:
         tried = _bent_columns(density.space, whole, drawn, strength)
         tried = {name: kind for name, kind in tried.items() if name not in bent}
+        if not tried:
+            break
         if held_out is not None:
             for_rows = _bent_columns(density.space, rows, drawn, strength)
             harmless = _harmless(density, {name: for_rows[name] for name in tried if name in for_rows}, held_out)
