@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import pushforward as pf
-from pushforward.images.fit import Dequantized, _Bytes, _Data, _Draws, _untrained
+from pushforward.images.fit import Dequantized, _Data, _Draws, _Preprocessing, _untrained
 from pushforward.images.independent import fit_pixels
 from pushforward.images.noise import uniforms
 from pushforward.io.images import ImageData
@@ -119,7 +119,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(tmp_path: Path) -> No
 def test_draws_are_images_with_new_noise_and_flips() -> None:
     images, labels = halves(20)
     data = _Data.of(images, labels, None)
-    density = _untrained(data, "patch_flow", {"depths": [1], "widths": [4]}, False, False, _Bytes(), 0)
+    density = _untrained(data, "patch_flow", {"depths": [1], "widths": [4]}, False, False, _Preprocessing(), 0)
     generator = torch.Generator().manual_seed(0)
     x, context = _Draws(density, data, flips=True)(60, generator)
     drawn = x.floor()[:, 0]
@@ -202,7 +202,7 @@ def test_other_recipes(recipe: str) -> None:
 
 def test_the_rule_takes_one_scale_where_images_can_be_halved_once() -> None:
     images = np.zeros((4, 6, 8), np.uint8)
-    density = _untrained(_Data.of(images, None, None), "auto", {}, False, False, _Bytes(), 0)
+    density = _untrained(_Data.of(images, None, None), "auto", {}, False, False, _Preprocessing(), 0)
     assert density.inner.recipe["arguments"]["depths"] == [12]  # type: ignore[union-attr,index]
 
 
@@ -223,7 +223,7 @@ def test_bad_input() -> None:
     with pytest.raises(ValueError, match="at least 2 images"):
         pf.fit_images(images[:1], **SMALL)
     with pytest.raises(ValueError, match="fit_images images"):
-        pf.fit(_untrained(_Data.of(images, None, None), "auto", {}, False, False, _Bytes(), 0), images)
+        pf.fit(_untrained(_Data.of(images, None, None), "auto", {}, False, False, _Preprocessing(), 0), images)
 
 
 def test_the_training_sees_bytes_with_noise() -> None:

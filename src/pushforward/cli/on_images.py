@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from .. import checks
 from ..images import ImageDensity, fit_images
@@ -314,7 +315,7 @@ def sample(
     context = list(classes) if given == "all" and "all" not in classes else given
     each = -(-n // len(classes)) if isinstance(context, list) else n
     drawn = density.sample(each, context, generator=seed, temperature=1.0 if temperature is None else temperature)
-    by_class = drawn.reshape(each, -1, *density.space.row_shape).swapaxes(0, 1)  # (K, each, *row_shape)
+    by_class = _class_by_class(density, drawn)
     images = density.space.flatten_samples(by_class)
     with writing(out):
         if isinstance(context, list) and not path.suffix:
@@ -327,6 +328,11 @@ def sample(
     return {"rows": len(images), "seed": seed, "out": out}
 
 
+def _class_by_class(density: ImageDensity, drawn: Tensor) -> Tensor:
+    """Samples (n, *row_shape) of one class or (n, K, *row_shape) of K -> (K, n, *row_shape)."""
+    return drawn.reshape(len(drawn), -1, *density.space.row_shape).swapaxes(0, 1)
+
+
 def plot(model: str, data: str | None, out: str) -> dict[str, Any]:
     """Draws samples, interpolations and scales of a model of images, and its training."""
     from .. import plots
@@ -336,8 +342,7 @@ def plot(model: str, data: str | None, out: str) -> dict[str, Any]:
     classes = density.space.classes
     each = max(_TOP, _SHOWN // max(1, len(classes)))
     drawn = density.sample(each, list(classes) if classes else None, generator=0)
-    by_class = drawn.reshape(each, -1, *density.space.row_shape).swapaxes(0, 1)
-    rows = density.space.flatten_samples(by_class)[:_SHOWN]
+    rows = density.space.flatten_samples(_class_by_class(density, drawn))[:_SHOWN]
     in_order = f": {listed(list(classes), 5)}" if classes else ""
     pictures: list[str] = []
 

@@ -91,7 +91,8 @@ def fit_images(
         ends the training early.
 
     Raises:
-        ValueError: there are fewer than 2 images; sizes that cannot be halved; labels that do not fit; as `train`.
+        ValueError: there are fewer than 2 images; sizes that cannot be halved; labels that do not fit; `noise` is set;
+                another word for an argument; as `train`.
         OSError: a source cannot be read.
 
     Example:
@@ -113,8 +114,8 @@ def fit_images(
         data, holdout = data.split(fraction, seed)
     else:
         holdout = _Data.of(val, val_labels, data.classes or None)
-    kinds = _Bytes(encoding, dequantization)
-    density = _untrained(data, recipe, dict(model or {}), pad, flips, kinds, seed)
+    preprocessing = _Preprocessing(encoding, dequantization)
+    density = _untrained(data, recipe, dict(model or {}), pad, flips, preprocessing, seed)
     unset = {name for name in TRAINING if name != "clip"}  # of which None stands for the default
     given = {name: value for name, value in training.items() if value is not None or name not in unset}
     settings: dict[str, Any] = with_defaults(_with_length(given, len(data)), TRAINING) | {"seed": seed}
@@ -229,7 +230,7 @@ def _as_classes(labels: Any, classes: Sequence[str] | None, count: int) -> tuple
     return torch.from_numpy(values.astype(np.int64)), names
 
 
-class _Bytes(NamedTuple):
+class _Preprocessing(NamedTuple):
     """How `fit_images` is to make numbers of bytes; its arguments."""
 
     encoding: str = "equalized"
@@ -237,14 +238,14 @@ class _Bytes(NamedTuple):
 
 
 def _untrained(
-    data: _Data, recipe: Recipe, model: dict[str, Any], pad: bool, flips: bool, kinds: _Bytes, seed: int
+    data: _Data, recipe: Recipe, model: dict[str, Any], pad: bool, flips: bool, preprocessing: _Preprocessing, seed: int
 ) -> ImageDensity:
     """The density, with weights to start from."""
     channels, height, width = data.shape
-    if kinds.encoding not in ("equalized", "logit"):
-        raise ValueError(f"encoding must be equalized or logit, got {kinds.encoding!r}")
-    if kinds.dequantization not in ("uniform", "variational"):
-        raise ValueError(f"dequantization must be uniform or variational, got {kinds.dequantization!r}")
+    if preprocessing.encoding not in ("equalized", "logit"):
+        raise ValueError(f"encoding must be equalized or logit, got {preprocessing.encoding!r}")
+    if preprocessing.dequantization not in ("uniform", "variational"):
+        raise ValueError(f"dequantization must be uniform or variational, got {preprocessing.dequantization!r}")
     if isinstance(recipe, str) and recipe not in ("auto", *IMAGE_RECIPES):
         raise ValueError(f"recipe must be auto, one of {', '.join(IMAGE_RECIPES)}, or a function, got {recipe!r}")
     if recipe == "auto":
@@ -259,12 +260,12 @@ def _untrained(
     shape = (channels, *size)
     flow = make(shape, context_dim=len(data.classes), seed=seed, **model)
     learned = None
-    if kinds.dequantization == "variational":
+    if preprocessing.dequantization == "variational":
         generator = torch.Generator().manual_seed(seed)
         learned = VariationalDequantization(shape, context_dim=len(data.classes), generator=generator)
     density = ImageDensity(
         flow, size=(height, width), dequantization=learned, layout=data.layout,
-        masses=data.masses(size, flips) if kinds.encoding == "equalized" else None, classes=data.classes,
+        masses=data.masses(size, flips) if preprocessing.encoding == "equalized" else None, classes=data.classes,
     )  # fmt: skip
     return density.to(first_floating(flow.parameters(), flow.buffers()).device)
 
