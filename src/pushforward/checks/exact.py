@@ -68,7 +68,8 @@ def _log_det(flow: Flow, x: Tensor, context: Tensor | None) -> Tensor:
             torch.autograd.grad(z[:, i].sum(), x, retain_graph=True, materialize_grads=True)[0].flatten(1)
             for i in range(z.shape[1])
         ]
-    return torch.linalg.slogdet(torch.stack(lines, 1)).logabsdet
+    # One by one: torch factorises a batch in threads, within which MKL's own threads can hang.
+    return torch.stack([torch.linalg.slogdet(jacobian).logabsdet for jacobian in torch.stack(lines, 1)])
 
 
 def exact(e: Evidence) -> Section:
