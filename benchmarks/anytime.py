@@ -9,8 +9,11 @@ noise at that rate, all from the small grid that pushforward's rule was made fro
 
 Five of the tables were in sight when the rule was made, five were not (`anytime_sets.py`). The gap is
 mean(log p_true - log p_model) on 200,000 fresh points, in nats; 0 is perfect. Differences on tables are paired: over
-the same test rows, averaged over the seeds. A run that fails is named with its error. Runs of the same code are kept,
-and not run again; those of other code leave the page. Two moons have a page of their own, results/anytime_moons.md.
+the same test rows, averaged over the seeds. A run that fails is named with its error.
+
+A set is one measurement, of one commit: what is there of it at the same commit is not run again, what is of another
+commit gives way when the set is run again, and sets that are not run stay on the page with the commit that theirs were
+made at. Two moons have a page of their own, results/anytime_moons.md.
 
     make peers
     python benchmarks/anytime.py
@@ -36,7 +39,7 @@ import torch
 from anytime_page import Run, compared, figure, page
 from anytime_sets import DATA, TABLES, table, why_absent
 from anytime_zuko import MODELS
-from common import RESULTS, commit, last_line, load, write
+from common import RESULTS, commit, last_line, load, machine, write
 from pushforward.toys import TwoMoons
 
 SCORES = RESULTS / "anytime"  # log-densities of the test rows, one file a run: kept beside, not under version control
@@ -62,20 +65,19 @@ def prepare(name: str, folder: Path, data: Path) -> None:
 
 
 class Bench:
-    """Runs trainings in processes, two at a time, and keeps what they gave."""
+    """Runs the trainings of one set in processes of their own, and keeps what they gave."""
 
-    def __init__(self, peers: str, folder: Path, runs: list[Run], tuned: list[Run]) -> None:
-        self.peers, self.folder, self.runs, self.tuned = peers, folder, runs, tuned
+    def __init__(self, peers: str, folder: Path, runs: list[Run], tuned: list[Run], jobs: int = 2) -> None:
+        self.peers, self.folder, self.runs, self.tuned, self.jobs = peers, folder, runs, tuned, jobs
         SCORES.mkdir(parents=True, exist_ok=True)
 
     @classmethod
-    def of(cls, page: str, peers: str, folder: Path) -> Bench:
-        """With the runs that a page has of the same code, and whose scores are still here."""
-        kept = load(page)
-        same = kept.get("machine", {}).get("commit") == commit() and not commit().endswith("+")
-        runs, tuned = (kept.get(key, []) if same else [] for key in ("runs", "tuned"))
+    def of(cls, name: str, peers: str, folder: Path, jobs: int = 2) -> Bench:
+        """With what the page has of a set at this commit, and whose scores are still here."""
+        kept = load(page_of(name))
+        runs, tuned = ([r for r in kept.get(key, []) if _is_current(r, name)] for key in ("runs", "tuned"))
         here = [r for r in runs if "error" in r or (SCORES / scores_name(*(r[k] for k in KEY))).exists()]
-        return cls(peers, folder, here, tuned)
+        return cls(peers, folder, here, tuned, jobs)
 
     def process(self, name: str, model: str, seconds: float, seed: int, out: str, settings: Run) -> Run:
         """One training; -> what it told, or its error."""
@@ -107,7 +109,7 @@ class Bench:
             run |= {"value": float(values.mean()), "se": float(values.std() / len(values) ** 0.5)}
         told = run.get("error") or f"{run['value']:.4f} +- {run['se']:.4f} after {run['seconds']:.0f} s"
         print(f"{name}, {model}, {seconds:g} s, seed {seed}: {told}", flush=True)
-        return run | {"commit": commit()}
+        return run | {"commit": commit(), "cpu": machine()["cpu"]}
 
     def settings(self, name: str, model: str) -> Run:
         """What the validation rows chose for a recipe of zuko; nothing for pushforward."""
@@ -121,13 +123,14 @@ class Bench:
             return
         told = self.process(name, model, seconds, TUNING_SEED, "-", settings)
         record = {k: told[k] for k in ("best", "error", "steps") if k in told}
-        self.tuned.append({"set": name, "model": model, "length": seconds, "settings": settings, **record})
+        of = {"set": name, "model": model, "length": seconds, "settings": settings, "commit": commit()}
+        self.tuned.append(of | record)
         print(f"{name}, {model}, {settings}: {record}", flush=True)
 
     def choose(self, name: str, models: list[str], seconds: float) -> None:
         """Chooses rate, then decay and noise, of each recipe of zuko by the validation rows of a set."""
         peers = [m for m in models if m in MODELS]
-        with ThreadPoolExecutor(2) as pool:
+        with ThreadPoolExecutor(self.jobs) as pool:
             list(
                 pool.map(lambda job: self.tune(name, job[0], seconds, job[1]), [(m, g) for m in peers for g in grid()])
             )
@@ -136,13 +139,18 @@ class Bench:
                 list(pool.map(lambda job: self.tune(name, job[0], seconds, job[1]), jobs))
 
     def all(self, jobs: list[tuple[str, str, float, int]]) -> Iterator[None]:
-        """Runs jobs that were not run at this commit, two at a time; gives after each pair."""
+        """Runs jobs that were not run at this commit; gives after as many as run at a time."""
         done = {(r["set"], r["model"], r["length"], r["seed"]) for r in self.runs}
         jobs = [job for job in jobs if job not in done]
-        with ThreadPoolExecutor(2) as pool:
-            for i in range(0, len(jobs), 2):
-                self.runs += pool.map(lambda job: self.score(*job), jobs[i : i + 2])
+        with ThreadPoolExecutor(self.jobs) as pool:
+            for i in range(0, len(jobs), self.jobs):
+                self.runs += pool.map(lambda job: self.score(*job), jobs[i : i + self.jobs])
                 yield
+
+
+def _is_current(record: Run, name: str) -> bool:
+    """Whether a record is of a set and of the code as it is committed now."""
+    return record["set"] == name and record.get("commit") == commit() and not commit().endswith("+")
 
 
 def scores_name(name: str, model: str, seconds: float, seed: int) -> str:
@@ -159,11 +167,14 @@ def smoother(settings: Run) -> list[Run]:
     return [settings | {"weight_decay": decay, "noise": noise} for decay, noise in SMOOTHINGS[1:]]
 
 
-def keep(name: str, bench: Bench, show: bool = False) -> None:
-    """Writes all runs so far, the comparisons and the page NAME."""
+def keep(name: str, bench: Bench) -> None:
+    """Puts the runs so far of a set, and their comparisons, in place of its older ones, and writes the page."""
     comparisons = compared(bench.runs, lambda run: np.load(SCORES / scores_name(*(run[k] for k in KEY))))
     result = {"runs": bench.runs, "tuned": bench.tuned, "comparisons": comparisons}
-    write(name, result, page(bench.runs, bench.tuned, comparisons), show)
+    kept = load(page_of(name))
+    for key, own in result.items():
+        result[key] = [r for r in kept.get(key, []) if r["set"] != name] + own
+    write(page_of(name), result, page(**result), show=False)
 
 
 KEY = ("set", "model", "length", "seed")
@@ -177,19 +188,20 @@ def options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, nargs="+", help="lengths  [moons: 10 30; tables: 60, three also 300]")
     parser.add_argument("--tune-seconds", type=float, help="of the trainings that choose  [the shortest length]")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, each on one thread  [%(default)s]")
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS, help="of zuko")
     return parser.parse_args()
 
 
 def measure(bench: Bench, name: str, peers: list[str], args: argparse.Namespace) -> None:
-    """Tunes and scores all models on one set, and writes the page after each pair of runs."""
+    """Tunes and scores all models on one set, and writes the page on the way."""
     prepare(name, bench.folder / name, args.data)
     models = [*OURS.get(name, ("pushforward auto",)), *peers]
     lengths = args.seconds or LENGTHS.get(name, (LENGTH,))
     bench.choose(name, models, args.tune_seconds or min(lengths))
     jobs = [(name, model, s, seed) for seed in range(args.seeds) for s in lengths for model in models]
     for _ in bench.all(jobs):
-        keep(page_of(name), bench)
+        keep(name, bench)
     figure(name, [r for r in bench.runs if r["set"] == name and "error" not in r])
 
 
@@ -204,16 +216,14 @@ def main() -> None:
         print(f"zuko is absent: there is no {args.peers} (make peers installs it); pushforward alone is measured")
         peers = []
     with tempfile.TemporaryDirectory() as temporary:
-        pages = dict.fromkeys(page_of(name) for name in args.sets)
-        benches = {name: Bench.of(name, args.peers, Path(temporary)) for name in pages}
         for name in args.sets:
             if name != "moons" and (why := why_absent(name, args.data)):
                 print(f"{name} is absent: {why}")
             else:
-                measure(benches[page_of(name)], name, peers, args)
-        for name, bench in benches.items():
-            if bench.runs:
-                keep(name, bench, show=True)
+                measure(Bench.of(name, args.peers, Path(temporary), args.jobs), name, peers, args)
+    for name in dict.fromkeys(page_of(name) for name in args.sets):
+        if (RESULTS / f"{name}.md").exists():
+            print((RESULTS / f"{name}.md").read_text())
 
 
 if __name__ == "__main__":

@@ -85,14 +85,15 @@ def _tables(runs: list[Run], comparisons: list[Run]) -> list[str]:
         "",
     ]
     peers = sorted({r["model"] for r in of} - {OURS})
-    lines.append(f"| table | the rule | seconds | seeds | {OURS} | {' | '.join(peers)} |")
-    lines.append("|---" * (5 + len(peers)) + "|")
+    lines.append(f"| table | the rule | seconds | seeds | {OURS} | {' | '.join(peers)} | commit |")
+    lines.append("|---" * (6 + len(peers)) + "|")
     for name, length in sorted({(r["set"], r["length"]) for r in of}, key=lambda k: (TABLES.index(k[0]), k[1])):
         some = [r for r in of if (r["set"], r["length"]) == (name, length)]
         known = "tuned on it" if name in TUNED_ON else "new"
         cells = [_cell(some, comparisons, model, name, length) for model in (OURS, *peers)]
         seeds = len({r["seed"] for r in some})
-        lines.append(f"| {name} | {known} | {length:g} | {seeds} | {' | '.join(cells)} |")
+        commits = ", ".join(sorted({r["commit"] for r in some}))
+        lines.append(f"| {name} | {known} | {length:g} | {seeds} | {' | '.join(cells)} | {commits} |")
     return lines
 
 

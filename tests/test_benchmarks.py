@@ -23,6 +23,7 @@ import anytime_page  # noqa: E402
 import anytime_sets  # noqa: E402
 import anytime_zuko  # noqa: E402
 import bench  # noqa: E402
+import common  # noqa: E402
 import figures  # noqa: E402
 import gpu  # noqa: E402
 import moons_gap  # noqa: E402
@@ -221,25 +222,41 @@ def test_a_training_that_fails_is_kept_with_its_error(tmp_path: Path, monkeypatc
 
 
 def test_runs_of_the_same_code_are_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = {"set": "magic", "model": "zuko RealNVP", "length": 60.0, "value": -1.0}
-    runs = [run | {"seed": 0}, run | {"seed": 1}, run | {"seed": 2, "error": "exit 1"}]
-    kept = {"machine": {"commit": "abc"}, "runs": runs, "tuned": []}
+    run = {"set": "magic", "model": "zuko RealNVP", "length": 60.0, "value": -1.0, "commit": "abc"}
+    runs = [run | {"seed": 0}, run | {"seed": 1}, run | {"seed": 2, "error": "exit 1"}, run | {"set": "digits"}]
+    kept = {"runs": runs, "tuned": []}
     monkeypatch.setattr(anytime, "SCORES", tmp_path)
     monkeypatch.setattr(anytime, "load", lambda name: kept)
     monkeypatch.setattr(anytime, "commit", lambda: "abc")
     (tmp_path / anytime.scores_name("magic", "zuko RealNVP", 60.0, 0)).touch()
-    of = anytime.Bench.of("anytime", "", tmp_path)
+    of = anytime.Bench.of("magic", "", tmp_path)
     assert [r["seed"] for r in of.runs] == [0, 2]
     made: list[int] = []
     monkeypatch.setattr(of, "score", lambda *job: made.append(job[-1]) or run)
     list(of.all([("magic", "zuko RealNVP", 60.0, seed) for seed in range(4)]))
     assert sorted(made) == [1, 3]
     monkeypatch.setattr(anytime, "commit", lambda: "def")
-    assert anytime.Bench.of("anytime", "", tmp_path).runs == []
+    assert anytime.Bench.of("magic", "", tmp_path).runs == []
+
+
+def test_a_set_that_is_run_again_leaves_the_others_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    monkeypatch.setattr(anytime, "SCORES", tmp_path / "scores")
+    for name, value in (("magic", -1.0), ("digits", -2.0), ("magic", -3.0)):
+        runs = [run | {"set": name, "value": value} for run in made_up_runs()]
+        bench = anytime.Bench("", tmp_path, runs, [])
+        for run in runs:
+            np.save(anytime.SCORES / anytime.scores_name(*(run[k] for k in anytime.KEY)), np.zeros(9))
+        anytime.keep(name, bench)
+    kept = anytime.load("anytime")
+    assert [(r["set"], r["value"]) for r in kept["runs"][::9]] == [("digits", -2.0), ("magic", -3.0)]
+    assert [c["set"] for c in kept["comparisons"]] == ["digits"] * 2 + ["magic"] * 2
+    assert "| digits | new | 60 | 3 | -2.000 |" in (tmp_path / "anytime.md").read_text()
 
 
 def made_up_runs() -> list[dict[str, Any]]:
     run = {"set": "magic", "length": 60.0, "seconds": 60.0, "steps": 5, "se": 0.1, "value": -1.0, "stopped": "done"}
+    run |= {"commit": "abc"}
     models = ("pushforward auto", "zuko RealNVP", "zuko NSF coupling")
     return [run | {"model": m, "seed": s} for m in models for s in range(3)]
 
