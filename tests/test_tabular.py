@@ -769,3 +769,13 @@ def test_splines_give_way_where_they_hide_what_holds_between_columns() -> None:
     assert float(density.log_prob(others).mean()) > truth.mean() - 0.3
     splines = pf.infer_schema(rows, gaussian=True)
     assert all(len(kind.marginal.knots) > 2 for kind in splines.columns)
+
+
+@pytest.mark.parametrize("end", [".000", ".000Z", ""])
+def test_dates_as_pandas_and_javascript_write_them_into_json(end: str, tmp_path: Path) -> None:
+    days = [f"2024-{1 + i // 28 % 12:02}-{1 + i % 28:02}T00:00:00{end}" for i in range(300)]
+    schema = pf.infer_schema({"when": days, "x": np.random.default_rng(0).normal(size=300)})
+    assert schema["when"].kind == "date"
+    density = pf.fit_table({"when": days, "x": np.arange(300.0) % 17}, steps=2, progress="none", stack=False)
+    drawn = density.sample(20, generator=0)["when"].to_pylist()
+    assert all(len(text) == len(days[0]) and text.endswith(f"T00:00:00{end}") for text in drawn)

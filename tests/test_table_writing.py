@@ -1,0 +1,141 @@
+"""Tables as they are written: what they hold is kept, whole files or none."""
+
+from __future__ import annotations
+
+import datetime
+import errno
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pushforward.io.tables import SUFFIXES, TableWriter, open_table, read_table, write_table
+from table_files import array, csv_file, npy_file, parquet_file
+
+
+def test_what_a_csv_holds_is_kept_as_it_was(tmp_path: Path) -> None:
+    text = 'id,"name, first",x,big\n007,"a ""b""\nc",0.10,12345678901234567890123\n008,,NA,true\n'
+    table = read_table(csv_file(tmp_path, text)).with_column("y", np.array([1 / 3, -1e-7]))
+    write_table(table, tmp_path / "out.csv")
+    rows = ['id,"name, first",x,big,y', '007,"a ""b""', 'c",0.10,12345678901234567890123,0.3333333333333333']
+    assert (tmp_path / "out.csv").read_text() == "\n".join([*rows, "008,,NA,true,-1e-7", ""])
+
+
+def test_a_csv_written_as_parquet_gets_types(tmp_path: Path) -> None:
+    table = read_table(csv_file(tmp_path, "n,f,s,d\n1,0.5,x,2020-01-01\n2,,y,2020-01-02\n"))
+    write_table(table.with_column("y", np.array([1.0, 2.0], np.float32)), tmp_path / "out.parquet")
+    written = pq.read_table(tmp_path / "out.parquet")
+    assert [str(t) for t in written.schema.types] == ["int64", "double", "string", "date32[day]", "float"]
+    assert written["f"].to_pylist() == [0.5, None]
+
+
+def test_parquet_columns_keep_their_types_and_metadata_free_text(tmp_path: Path) -> None:
+    columns = {"zip": pa.array(["007", None]), "when": pa.array([datetime.date(2020, 1, 1)] * 2), "x": pa.array([1, 2])}
+    table = read_table(parquet_file(tmp_path, columns)).with_column("y", np.array([0.5, 0.25]))
+    write_table(table, tmp_path / "out.parquet")
+    assert pq.read_table(tmp_path / "out.parquet").schema.types[:3] == [pa.string(), pa.date32(), pa.int64()]
+    write_table(table, tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text() == "zip,when,x,y\n007,2020-01-01,1,0.5\n,2020-01-01,2,0.25\n"
+
+
+def test_npy_in_and_out(tmp_path: Path) -> None:
+    values = np.array([[1, 2.5], [3, np.nan]], np.float32)  # a column the model does not use may hold anything
+    table = read_table(npy_file(tmp_path, values)).with_column("y", np.array([0.5, 0.25], np.float32))
+    for name in ("out.npy", "out.csv", "out.parquet"):
+        write_table(table, tmp_path / name)
+        back = read_table(tmp_path / name).matrix(finite=False)
+        assert np.array_equal(back, np.column_stack([values, [0.5, 0.25]]), equal_nan=True)
+    assert np.load(tmp_path / "out.npy").dtype == np.float32
+    assert (tmp_path / "out.csv").read_text().startswith("x0,x1,y\n1,2.5,0.5\n")
+
+
+def test_words_do_not_fit_into_npy_nor_lists_into_csv(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="column 's' is not numeric"):
+        write_table(read_table(csv_file(tmp_path, "a,s\n1,x\n")), tmp_path / "out.npy")
+    with pytest.raises(ValueError, match=r"column 'l' .*cannot be written as CSV"):
+        write_table(read_table(parquet_file(tmp_path, {"l": [[1], [2]]})), tmp_path / "out.csv")
+    assert not list(tmp_path.glob("*out*"))
+
+
+class FullDisk:
+    """A file on a disk that has room for some bytes."""
+
+    def __init__(self, file: Any, room: int) -> None:
+        self.file, self.room = file, room
+
+    def write(self, content: Any) -> int:
+        self.room -= memoryview(content).nbytes
+        if self.room < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return self.file.write(content)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+    def __enter__(self) -> FullDisk:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.file.close()
+
+
+@pytest.mark.parametrize("room", [0, 100, 20_000])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, room: int
+) -> None:
+    out = tmp_path / f"out{suffix}"
+    out.write_text("old")
+    real = open
+
+    def limited(path: Any, mode: str = "r", **more: Any) -> Any:
+        return FullDisk(real(path, mode), room) if "w" in mode else real(path, mode, **more)
+
+    monkeypatch.setattr("builtins.open", limited)
+    piece = array(np.random.default_rng(0).normal(size=(1000, 2)), "a", "b")
+
+    def write() -> None:
+        with TableWriter(out) as writer:
+            for _ in range(20):
+                writer.write(piece)
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        write()
+    monkeypatch.undo()
+    assert caught.value.filename == str(out)
+    assert [p.name for p in tmp_path.iterdir()] == [out.name]
+    assert out.read_bytes() == b"old"
+
+
+def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_table(array(np.zeros((2, 1)), "a"), tmp_path / "none" / "out.npy")
+
+
+def test_pieces_of_a_csv_get_types_that_hold_them_all(tmp_path: Path) -> None:
+    text = "n,f,d,s\n" + "1,2,2020-01-01,5\n" * 3 + ",2.5,2020-01-02 10:00:00,x\n"
+    file = open_table(csv_file(tmp_path, text))
+    for name in ("out.parquet", "out.arrow"):
+        with TableWriter(tmp_path / name, like=file) as writer:
+            for batch in file.batches(1):
+                writer.write(batch.with_column("y", np.ones(len(batch))))
+        written = read_table(tmp_path / name).to_arrow()
+        kinds = [str(t)[:9] for t in written.schema.types]
+        assert kinds == ["int64", "double", "timestamp", "string", "double"]
+        assert written["s"].to_pylist() == ["5", "5", "5", "x"]
+
+
+def test_pieces_must_have_the_same_columns(tmp_path: Path) -> None:
+    def write() -> None:
+        with TableWriter(tmp_path / "o.csv") as out:
+            for name in "ab":
+                out.write(array(np.zeros((1, 1)), name))
+
+    with pytest.raises(ValueError, match="has the columns 'a'; a piece has 'b'"):
+        write()
+    with pytest.raises(ValueError, match="nothing was written"), TableWriter(tmp_path / "o.csv"):
+        pass
+    assert not list(tmp_path.iterdir())
