@@ -24,6 +24,15 @@ def no_figures_left() -> Iterator[None]:
         sys.modules["matplotlib.pyplot"].close("all")
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread of torch, for trainings that are too small for more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 # Modules that test commands have a `house`: a folder with a table and a model of it.
 
 

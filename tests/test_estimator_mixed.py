@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import pushforward as pf
+from estimators import small
 
 sklearn = pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
 pd = pytest.importorskip("pandas", reason="mixed rows come in frames")
@@ -53,10 +54,6 @@ def as_kind(frame: Any, kind: str) -> Any:
 
 def dtypes(table: Any) -> Any:
     return list(table.schema) if isinstance(table, pa.Table) else list(table.dtypes)
-
-
-def small(**settings: Any) -> pf.FlowDensity:
-    return pf.FlowDensity(**{"depth": 2, "width": 8, "steps": 20, "stack": False, "random_state": 0} | settings)
 
 
 @pytest.fixture(scope="module")
