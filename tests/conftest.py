@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+import pushforward as pf
+from flows import stirred
+
 collect_ignore_glob = ["golden/*.py"]  # scripts that wrote the golden files, with the code of their time
 
 
@@ -31,6 +34,20 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def flow() -> pf.Flow:
+    """A flow of two columns on scales of their own."""
+    flow = pf.real_nvp(2, depth=4, width=16, seed=0)
+    pf.initialize(flow, torch.randn(500, 2) * torch.tensor([2.0, 0.5]) + torch.tensor([3.0, -1.0]))
+    return stirred(flow, 0.1)
+
+
+@pytest.fixture
+def conditional() -> pf.Flow:
+    """A flow of three columns given two others."""
+    return stirred(pf.real_nvp(3, context_dim=2, depth=3, width=16, seed=0), 0.1)
 
 
 # Modules that test commands have a `house`: a folder with a table and a model of it.

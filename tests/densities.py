@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import pushforward as pf
+from flows import stirred
 from pushforward.baselines import (
     Frequencies,
     GaussianMixtureDensity,
@@ -81,15 +82,6 @@ class Line:
             return density.sample(1, some, generator=seed), None  # the columns are a part of the rows
         some = self.contexts[torch.arange(n) % len(self.contexts)]
         return density.sample(1, some, generator=seed)[0], some
-
-
-def stirred(density: pf.Density, scale: float = 0.2) -> pf.Density:
-    """Every parameter moved away from its start, where what is wrong could hide in a zero."""
-    generator = torch.Generator().manual_seed(7)
-    with torch.no_grad():
-        for p in density.parameters():
-            p.add_(torch.randn(p.shape, generator=generator), alpha=scale)
-    return density
 
 
 def initialized(flow: pf.Flow, scale: float = 3.0, centre: float = 2.0) -> pf.Flow:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import pushforward as pf
-from densities import stirred
+from flows import stirred
 from pushforward.images import inpaint, interpolate, nearest, redraw_scales, typicality
 from pushforward.images.uses import latent_scales
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import pushforward as pf
-from densities import stirred
+from flows import stirred
 from pushforward.images.encoding import byte_masses
 from pushforward.images.independent import fit_pixels
 from pushforward.images.noise import LARGEST, uniforms

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import pushforward as pf
+from flows import stirred
 from pushforward.training.run import stepping
 
 
@@ -22,14 +23,6 @@ def gradients(flow: pf.Flow, x: Tensor, context: Tensor | None, reversible: bool
     loss.backward()
     found = [x.grad, *(p.grad for p in flow.bijection.parameters())]
     return [g for g in [*found, None if context is None else context.grad] if g is not None]
-
-
-def randomised(flow: pf.Flow) -> pf.Flow:
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for p in flow.parameters():
-            p.add_(0.1 * torch.randn(p.shape, generator=generator, dtype=p.dtype))
-    return flow
 
 
 FLOWS: dict[str, tuple[Any, tuple[int, ...], int]] = {
@@ -47,7 +40,7 @@ def test_gradients_are_those_of_autograd(name: str) -> None:
     x = torch.randn(6, *shape, dtype=torch.float64)
     context = torch.randn(6, context_dim, dtype=torch.float64) if context_dim else None
     flow.initialize(x, context)
-    randomised(flow)
+    stirred(flow, 0.1)
     usual, found = (gradients(flow, x, context, reversible) for reversible in (False, True))
     assert len(usual) == len(found) > 3
     for a, b in zip(usual, found, strict=True):

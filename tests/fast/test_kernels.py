@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import pushforward as pf
+from flows import Recorder, stirred
 from pushforward import chunks
 from pushforward._fast import kernels
 
@@ -32,14 +33,6 @@ def plainly(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
             yield
 
     return within
-
-
-def trained_like(flow: pf.Flow, scale: float = 0.1) -> pf.Flow:
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for p in flow.parameters():
-            p.add_(scale * torch.randn(p.shape, generator=generator))
-    return flow
 
 
 def test_fast_forms_step_back_for_whatever_they_do_not_serve() -> None:
@@ -104,7 +97,7 @@ def test_a_network(plainly, features_out: int, options: dict) -> None:  # type: 
 @pytest.mark.parametrize("features", [1, 2, 5])
 @pytest.mark.parametrize("context_dim", [0, 2])
 def test_whole_flows_in_chunks(plainly, build, features: int, context_dim: int) -> None:  # type: ignore[no-untyped-def]
-    flow = trained_like(build(features, depth=3, width=16, context_dim=context_dim, seed=0)).double()
+    flow = stirred(build(features, depth=3, width=16, context_dim=context_dim, seed=0), 0.1).double()
     x = torch.randn(5000, features, dtype=torch.float64)
     context = torch.randn(5000, context_dim, dtype=torch.float64) if context_dim else None
 
@@ -121,33 +114,19 @@ def test_whole_flows_in_chunks(plainly, build, features: int, context_dim: int) 
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
-class Recorder(pf.Bijection):
-    """The identity, which notes the threads it is called in."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.threads: set[int] = set()
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        self.threads.add(threading.get_ident())
-        return x, x.new_zeros(len(x))
-
-    inverse = forward
-
-
 def test_chunks_are_shared_out_to_threads() -> None:
     recorder, before = Recorder(), torch.get_num_threads()
     torch.set_num_threads(2)
     try:
         pf.Flow(recorder, 2).sample(50_000)
-        assert threading.get_ident() not in recorder.threads
+        assert threading.get_ident() not in {thread for _, thread in recorder.calls}
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
 
 
 def test_bf16_tells_its_error() -> None:
-    flow = trained_like(pf.real_nvp(4, depth=4, width=64, seed=0))
+    flow = stirred(pf.real_nvp(4, depth=4, width=64, seed=0), 0.1)
     x = torch.randn(6000, 4)
     with torch.no_grad():
         exact = flow.log_prob(x)
@@ -164,7 +143,7 @@ def test_bf16_tells_its_error() -> None:
 
 
 def test_bf16_samples_follow_the_rounded_density() -> None:
-    flow = trained_like(pf.real_nvp(4, depth=4, width=64, seed=0))
+    flow = stirred(pf.real_nvp(4, depth=4, width=64, seed=0), 0.1)
     exact = flow.sample(6000, generator=torch.Generator().manual_seed(1))
     with pytest.warns(UserWarning, match="nats on average"):
         rounded = flow.sample(6000, generator=torch.Generator().manual_seed(1), precision="bf16")
