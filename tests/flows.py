@@ -48,3 +48,12 @@ class Recorder(pf.Bijection):
         return x, x.new_zeros(len(x))
 
     inverse = forward
+
+
+def state(flow: pf.Flow) -> dict[str, Tensor]:
+    return {k: v.clone() for k, v in flow.state_dict().items()}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    """Whether weights are equal, bit for bit."""
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)

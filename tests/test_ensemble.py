@@ -9,18 +9,14 @@ import pytest
 import torch
 
 import pushforward as pf
+from flows import moons
 from pushforward.recipes import RECIPES
 from pushforward.switch import PLAIN
-from pushforward.toys import TwoMoons
 
 
 def members(count: int = 3, features: int = 2, recipe: str = "real_nvp", **kwargs: object) -> pf.Mixture:
     size = {"depth": 3, "width": 8} | kwargs
     return pf.Ensemble([RECIPES[recipe](features, seed=k, **size) for k in range(count)])  # type: ignore[arg-type]
-
-
-def moons(n: int = 1000) -> torch.Tensor:
-    return TwoMoons().sample(n, generator=torch.Generator().manual_seed(0))
 
 
 def test_the_density_is_the_mean_of_the_members() -> None:

@@ -10,29 +10,21 @@ import pytest
 import torch
 
 import pushforward as pf
+from flows import moons, small
 from pushforward._fast.steps import by_hand
 from pushforward._fast.steps.by_hand import GradientsByHand, has_rules
 from pushforward._fast.steps.fused import fused
 from pushforward._fast.steps.weights import FlatWeights
 from pushforward.recipes import RECIPES
-from pushforward.toys import TwoMoons
 from pushforward.training import Batch, TrainSettings, negative_log_likelihood, optimizer
 
 Settings = dict[str, object]
 ALONE = TrainSettings(lr=1e-2, weight_decay=0.0, clip=1.0)
 
 
-def small(**kwargs: object) -> pf.Flow:
-    return pf.real_nvp(2, depth=4, width=16, seed=0, **kwargs)  # type: ignore[arg-type]
-
-
 def members(count: int = 3, features: int = 2, recipe: str = "real_nvp", **kwargs: object) -> list[pf.Flow]:
     size = {"depth": 3, "width": 8} | kwargs
     return [RECIPES[recipe](features, seed=k, **size) for k in range(count)]  # type: ignore[arg-type]
-
-
-def moons(n: int = 1000) -> torch.Tensor:
-    return TwoMoons().sample(n, generator=torch.Generator().manual_seed(0))
 
 
 def by_autograd(flows: list[pf.Flow], weights: FlatWeights, batch: Batch) -> torch.Tensor:

@@ -1,0 +1,72 @@
+"""Rows and arguments that a training refuses: each with one clear line."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+import pushforward as pf
+from flows import moons, small
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: {"data": x[:1]}, "at least 2 rows are needed to train, got 1"),
+        (lambda x: {"data": x[:0]}, "x has no rows"),
+        (lambda x: {"data": x[:, :1]}, r"expected x of shape"),
+        (lambda x: {"data": x.index_fill(1, torch.tensor(1), 5.0)}, r"column\(s\) \[1\] are constant"),
+        (lambda x: {"data": x, "val": x[:0]}, "val has no rows"),
+        (lambda x: {"data": x, "weights": -torch.ones(len(x))}, "not negative"),
+        (lambda x: {"data": x, "weights": torch.ones(3)}, r"expected weights of shape \(1000,\), got \(3,\)"),
+        (lambda x: {"data": x, "epochs": 3, "seconds": 1.0}, "at most one of epochs, steps and seconds"),
+        (lambda x: {"data": x, "epochs": 0}, "epochs must be None or a whole number of at least 1, got 0"),
+        (lambda x: {"data": x, "batch": 0}, "batch must be None or a whole number of at least 1, got 0"),
+        (lambda x: {"data": x, "epochs": 1.5}, "epochs must be None or a whole number of at least 1, got 1.5"),
+        (lambda x: {"data": x, "seconds": "10"}, "seconds must be None or a positive finite number, got '10'"),
+        (
+            lambda x: {"data": x, "weight_decay": -1},
+            "weight_decay must be None or a finite number of at least 0, got -1",
+        ),
+        (lambda x: {"data": x, "seed": 1.5}, "seed must be a whole number, got 1.5"),
+        (
+            lambda x: {"data": x, "batch_growth": True},
+            "batch_growth must be None or a power of 2, from 1 to 1,048,576, got True",
+        ),
+        (
+            lambda x: {"data": x, "batch_growth": 3},
+            "batch_growth must be None or a power of 2, from 1 to 1,048,576, got 3",
+        ),
+        (
+            lambda x: {"data": x, "batch_growth": 2, "epochs": 1},
+            "batch_growth needs a length in steps or seconds, got 2 with epochs=1",
+        ),
+        (lambda x: {"data": x + 1e9}, "subtract so large a value first: float32 rounds it"),
+        (lambda x: {"data": lambda n, g: x[:7]}, "asked for 8,192 rows and returned 7"),
+        (lambda x: {"data": x, "schedule": "linear"}, "cosine or constant, got 'linear'"),
+        (
+            lambda x: {"data": x, "context": torch.zeros(len(x), 1)},
+            r"expected no context, got a context of shape \(N, 1\)",
+        ),
+        (lambda x: {"data": x, "progress": "loud"}, "auto, rich, plain or none"),
+        (lambda x: {"data": lambda n, g: torch.full((n, 2), math.nan)}, "not finite numbers"),
+    ],
+)
+def test_wrong_input_is_told(change, message: str) -> None:  # type: ignore[no-untyped-def]
+    arguments = {"steps": None, "progress": "none"} | change(moons())
+    with pytest.raises(ValueError, match=message):
+        pf.fit(small(), **arguments)
+
+
+def test_settings_are_checked_before_a_flow_is_chosen() -> None:
+    with pytest.raises(ValueError, match="seconds must be None or a positive finite number, got -1"):
+        pf.fit("auto", moons(), seconds=-1, progress="none")
+
+
+def test_nan_and_infinity_are_located() -> None:
+    x = moons()
+    x[17, 1], x[30, 0] = math.nan, math.inf
+    with pytest.raises(ValueError, match="2 values that are not finite numbers, the first at row 17, column 1: nan"):
+        pf.fit(small(), x, progress="none")
