@@ -19,6 +19,7 @@ test: $(VENV)/.installed
 test-plain: $(VENV)/.installed
 	PUSHFORWARD_PLAIN=1 $(PYTEST) tests/test_elementwise.py tests/test_bases.py \
 		tests/test_flow*.py tests/test_ensemble.py tests/test_models.py tests/test_golden.py tests/test_objectives.py \
+		tests/test_train_*.py \
 		src/pushforward/bijections src/pushforward/recipes src/pushforward/training
 
 test-slow: $(VENV)/.installed

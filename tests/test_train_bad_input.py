@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -70,3 +72,21 @@ def test_nan_and_infinity_are_located() -> None:
     x[17, 1], x[30, 0] = math.nan, math.inf
     with pytest.raises(ValueError, match="2 values that are not finite numbers, the first at row 17, column 1: nan"):
         pf.fit(small(), x, progress="none")
+
+
+@pytest.mark.parametrize("data", [{"a": [1.0, 2.0], "b": [3.0, 4.0]}, "rows.csv", Path("rows.parquet")])
+def test_a_table_is_for_fit_table(data: object) -> None:
+    for call in (lambda: pf.fit(small(), data, progress="none"), lambda: pf.fit("auto", data, progress="none")):
+        with pytest.raises(ValueError, match=r"is a table .*, which fit_table fits"):
+            call()
+
+
+def test_a_frame_is_for_fit_table() -> None:
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(ValueError, match=r"is a table .*, which fit_table fits"):
+        pf.fit(small(), pandas.DataFrame(np.zeros((5, 2))), progress="none")
+
+
+def test_arguments_in_the_wrong_order_are_told() -> None:
+    with pytest.raises(ValueError, match="the first argument must be a density, the second its rows; got Tensor"):
+        pf.fit(moons(), small())  # type: ignore[arg-type]

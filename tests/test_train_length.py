@@ -101,9 +101,7 @@ def test_breaking_off_leaves_the_best_weights_and_own_memory() -> None:
 
 @pytest.mark.parametrize("optimizer", [None, lambda p: torch.optim.SGD(p, 1e-3)])
 @pytest.mark.parametrize("members", [1, 2])
-def test_a_loop_left_early_has_the_best_weights_though_its_generator_lives(
-    members: int, optimizer: dict[str, object]
-) -> None:
+def test_a_loop_left_early_has_the_best_weights_though_its_generator_lives(members: int, optimizer: object) -> None:
     flows = [pf.real_nvp(2, depth=2, width=8, seed=k) for k in range(members)]
     density, val = pf.Mixture(flows) if members > 1 else flows[0], moons(300)
     lr = None if optimizer else 0.05

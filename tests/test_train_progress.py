@@ -40,3 +40,8 @@ def test_progress_may_be_a_function() -> None:
     record = pf.fit(small(), moons(), steps=20, progress=seen.append)
     assert seen == record.epochs
     assert seen[-1].step == 20
+
+
+def test_a_record_is_shown_by_its_summary() -> None:
+    fit = pf.fit(small(), moons(50), steps=3, progress="none")
+    assert repr(fit) == f"Fit({fit.summary})"

@@ -82,3 +82,12 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
     write_tensors(tmp_path / "training.safetensors", tensors, header | {"format_version": 1})
     with pytest.raises(ValueError, match="another version of pushforward"):
         pf.fit(small(), moons(), epochs=1, checkpoint=tmp_path, progress="none")
+
+
+def test_a_checkpoint_holds_weights_by_name(tmp_path: Path) -> None:
+    flow = small()
+    pf.fit(flow, moons(), epochs=2, checkpoint=tmp_path, progress="none")
+    _, tensors = read_tensors(tmp_path / "training.safetensors")
+    for name, p in flow.named_parameters():
+        assert tensors[f"member/0/weights/{name}"].shape == p.shape
+        assert tensors[f"member/0/average/{name}"].shape == p.shape
