@@ -41,7 +41,8 @@ import pyarrow.csv
 import pyarrow.parquet
 import torch
 from v1_flows import FLOWS, UNTRAINED, WITH_SCHEMA
-from v1_tables import MASS_WIDTH, TABLES, Case, mixed, plain, to_score
+from v1_rows import mixed, plain
+from v1_tables import MASS_WIDTH, TABLES, Case, to_score
 
 import pushforward as pf
 
