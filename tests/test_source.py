@@ -1,4 +1,4 @@
-"""What the source may hold: short files and functions, and each thing in its own room."""
+"""What the source may hold: short files, of tests too, short functions, and each thing in its own room."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pushforward as pf
 
 SOURCE = Path(pf.__file__).parent
 TEXT = {str(path.relative_to(SOURCE)): path.read_text() for path in sorted(SOURCE.rglob("*.py"))}
+TESTS = Path(__file__).parent
 
 KINDS = r"Flow|Mixture|TableDensity|StatesThenNumbers|Baseline"
 PARTS = "bijection|base|recipe|layout|mass|inner|flow|flows|densities|members|weights"
@@ -29,6 +30,10 @@ def files_with(pattern: str, *, but: tuple[str, ...] = ()) -> set[str]:
 
 def test_files_stay_short() -> None:
     assert not {file for file, text in TEXT.items() if len(text.splitlines()) > 400}
+
+
+def test_files_of_tests_stay_short() -> None:
+    assert not {path.name for path in TESTS.rglob("*.py") if len(path.read_text().splitlines()) > 450}
 
 
 def lines_of(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
