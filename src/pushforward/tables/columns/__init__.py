@@ -13,6 +13,7 @@ from .category import Category as Category
 from .category import Dropped as Dropped
 from .category import Empty as Empty
 from .circular import Circular as Circular
+from .coarse import WithCoarse as WithCoarse
 from .constant import Constant as Constant
 from .date import Date as Date
 from .number import Lattice as Lattice
@@ -27,7 +28,6 @@ from .registry import request_of as request_of
 from .related import Related as Related
 from .rounded import Integer as Integer
 from .rounded import Rounded as Rounded
-from .wrappers import WithCoarse as WithCoarse
 
 for _kind in (
     Dropped, Empty, Category, Constant, Date, Integer, Circular, Rounded, Bounded, Positive, Real,

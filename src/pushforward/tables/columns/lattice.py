@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,10 @@ _MANY = 200  # rows from which a coarse step can be told from chance
 _MULTIPLES = (2, 4, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1000, 2500, 5000, 10_000)
 _CROWD = 0.3  # of the rows on one value
 _SEVERAL = 6  # distinct values on a coarse step, at least
-_GAIN = 0.1  # nats a row, the least for which a coarse step is worth a state
+_GAIN = 0.1  # nats a row, the least for which a coarse step is worth a state,
+_FURTHER_GAIN = 0.03  # and for which others beside it are
+_OFTEN = 0.2  # of the rows are on a coarse step
+_SIGMAS, _OTHER_SIGMAS = 1.5, 3.0  # by which multiples stand out from chance, and lattices of other origins
 _REPEATS = 3  # rows of a value
 _ON_STEP = 1e-6  # of a step, from its values
 _ON_FINER, _FINEST = 1e-3, 100  # of a finer step; the most of them in a coarse one
@@ -60,10 +65,11 @@ def find_lattice(values: NDArray[Any], single: bool = False) -> tuple[float, flo
     return _any_step(u, exact) if tied and len(u) >= _SURE else None
 
 
-def find_coarse(values: NDArray[Any], step: float | None, origin: float) -> tuple[float, float] | None:
-    """The (coarse step, origin) that many of the values (N,) keep to beyond their lattice; None where none stands out.
+def find_coarse(values: NDArray[Any], step: float | None, origin: float) -> tuple[list[float], float] | None:
+    """The (steps, origin) of wider lattices that many of the values (N,) keep to; None where none stands out.
 
-    Examples are whole numbers among decimals, or prices that mostly end in 50.
+    Examples are whole numbers among decimals, or prices that mostly end in 50, of which many end in 00. Each step is a
+    multiple of the one before it.
 
     Args:
         values: int64 or float64.
@@ -72,34 +78,85 @@ def find_coarse(values: NDArray[Any], step: float | None, origin: float) -> tupl
     """
     if len(values) < _MANY:
         return None
-    if step is None:
-        for decimals in range(5):
-            scaled = values * 10.0**decimals
-            on = np.abs(scaled - np.round(scaled)) <= 1e-9 * np.maximum(np.abs(scaled), 1.0)
-            if on.mean() >= 0.5 and len(np.unique(values[on])) <= _TIES * on.sum():
-                return 10.0**-decimals, 0.0
-        return _repeated_step(values)
+    if step is not None:
+        return _heaps(values, step, origin, _GAIN)
+    coarse = next((c for decimals in range(5) if (c := _decimals(values, decimals)) is not None), None)
+    coarse = _repeated_step(values) if coarse is None else coarse
+    if coarse is None:
+        return None
+    wider = _heaps(values[_is_on(values, *coarse)], *coarse, _FURTHER_GAIN)
+    return ([coarse[0]], coarse[1]) if wider is None else ([coarse[0], *wider[0]], wider[1])
+
+
+def _decimals(values: NDArray[Any], decimals: int) -> tuple[float, float] | None:
+    """The lattice of so many decimals, where half of the values or more are on it and repeat."""
+    scaled = values * 10.0**decimals
+    on = np.abs(scaled - np.round(scaled)) <= 1e-9 * np.maximum(np.abs(scaled), 1.0)
+    tied = on.mean() >= 0.5 and len(np.unique(values[on])) <= _TIES * on.sum()
+    return (10.0**-decimals, 0.0) if tied else None
+
+
+def _heaps(values: NDArray[Any], step: float, origin: float, least: float) -> tuple[list[float], float] | None:
+    """The (steps, origin) of the lattices that values (N,) of a lattice keep to, the first worth `least` nats a row.
+
+    One after another, the lattice is taken that shortens the description of a row most: by the gaps that it leaves
+    between the values of each lattice, less what it costs to say which lattice a value is on.
+    """
     k = np.round((values - origin) / step).astype(np.int64)
     places, counts = np.unique(k, return_counts=True)
-    k = k[~np.isin(k, places[counts > _CROWD * len(k)])]  # a crowd is an atom, whatever it is a multiple of
+    few = counts <= _CROWD * len(k)  # a crowd is an atom, whatever it is a multiple of
+    places, counts = places[few], counts[few]
     tens = [round(t / step) for t in (10.0**d for d in range(-6, 5)) if abs(round(t / step) * step / t - 1) < 1e-9]
-    best = (_GAIN, 0, 0)
-    for g in sorted({*_MULTIPLES, *tens}):
-        residues, counts = np.unique(k % max(g, 1), return_counts=True)
-        if len(residues) < 2:
-            continue
-        residue = residues[counts.argmax()]
-        on = np.unique(k[k % g == residue], return_counts=True)[1]
-        share = (on.sum() - on.max()) / (len(k) - on.max())  # one frequent value makes no step
-        if share >= 0.2 and len(on) >= _SEVERAL:
-            # What knowing the wider cell saves, less what it costs to say which values have it.
-            gain = share * np.log(g) + share * np.log(share) + (1 - share) * np.log1p(-share)
-            best = max(best, (float(gain), g, int(residue)))
-    _, g, residue = best
-    if g == 0:
+    multiples = sorted({g for g in (*_MULTIPLES, *tens) if g > 1})
+    chain: list[int] = []
+    residue, gain = 0, 0.0
+    while len(places):
+        best = max((_tried(places, counts, chain, residue, g) for g in multiples), default=(0.0, [], 0))
+        if best[0] < gain + (least if not chain else max(_FURTHER_GAIN, _CHANCE / len(k))):
+            break
+        gain, chain, residue = best
+    if not chain:
         return None
-    first = origin + residue * step
-    return (g * step, first) if isinstance(step, int) else (_tidy(g * step), _tidy(first))
+    first, steps = origin + residue * step, [g * step for g in chain]
+    return (steps, first) if isinstance(step, int) else ([_tidy(g) for g in steps], _tidy(first))
+
+
+def _tried(
+    places: NDArray[np.int64], counts: NDArray[np.int64], chain: list[int], residue: int, g: int
+) -> tuple[float, list[int], int]:
+    """-> the nats a row that lattices of multiples save with another one, they all, and the residue of the widest.
+
+    Args:
+        places: (U,), distinct.
+        counts: (U,), rows of each.
+        chain: multiples that there are, each of the one before.
+        residue: of the widest of them.
+        g: the multiple to be added.
+    """
+    wider = sorted({*chain, g})
+    none = 0.0, chain, residue
+    if g in chain or any(b % a for a, b in itertools.pairwise(wider)):
+        return none
+    if g == wider[-1]:
+        on = (places - residue) % chain[-1] == 0 if chain else np.ones(len(places), dtype=bool)
+        residues, at = np.unique(places[on] % g, return_inverse=True)
+        residue = int(residues[np.bincount(at, weights=counts[on]).argmax()])
+    level = np.zeros(len(places), dtype=np.int64)
+    for multiple in wider:
+        level += (places - residue) % multiple == 0
+    rows = np.array([counts[level == k].sum() for k in range(len(wider) + 1)], dtype=float)
+    # One frequent value makes no step.
+    rows[1:] -= [counts[level == k].max(initial=0) for k in range(1, len(wider) + 1)]
+    several = all((level == k).sum() >= _SEVERAL for k in range(1, len(wider) + 1))
+    at, sigmas = wider.index(g) + 1, _SIGMAS if residue % g == 0 else _OTHER_SIGMAS
+    if not several or rows[1:].sum() < _OFTEN * rows.sum() or rows[0] == 0:
+        return none
+    if _preference(level, counts, at, [1, *wider]) < sigmas:
+        return none
+    share = rows[rows > 0] / rows.sum()
+    gaps = [b / (b // a - 1) for a, b in itertools.pairwise((1, *wider))] + [wider[-1]]
+    gain = float((rows / rows.sum() * np.log(gaps)).sum() + (share * np.log(share)).sum())
+    return gain, wider, residue
 
 
 def find_finer(values: NDArray[Any], coarse: float, origin: float) -> float | None:
@@ -125,38 +182,33 @@ def snapped(step: float, origin: float) -> tuple[float, float]:
     return step, round(at) * step if abs(at - round(at)) < _ON_STEP else origin
 
 
+Places = Callable[[NDArray[Any]], tuple[NDArray[np.int64], NDArray[np.float64]]]
+
+
 def find_atoms(
-    values: NDArray[Any], step: float | None, origin: float, low: float | None, high: float | None,
-    coarse: float | None = None,
-) -> tuple[tuple[float, ...], bool]:  # fmt: skip
+    values: NDArray[Any], low: float | None, high: float | None, places_of: Places | None = None
+) -> tuple[tuple[float, ...], bool]:
     """Values that hold a large share of the rows, and whether others are left for the flow.
 
     Args:
         values: (N,), without missing cells.
-        step: of their lattice, None for continuous ones.
-        origin: of their lattice.
         low: declared lower bound: a continuous density has no room on it, so values there are an atom.
         high: declared upper bound, likewise.
-        coarse: step of `find_coarse`.
+        places_of: `Number.places`; None where all are continuous.
     """
     u, counts = np.unique(values, return_counts=True)
     n = len(values)
     if len(u) <= _FEW and n >= _PER_VALUE * len(u):
         return _plain(u), False
     frequent = counts >= max(_LEAST, _SHARE * n)
-    on = np.zeros(len(u), dtype=bool)
     chosen = np.zeros(len(u), dtype=bool)
-    if coarse is not None:
-        places = (u - origin) / coarse
-        on = np.abs(places - np.round(places)) < 1e-6
-        chosen[on] = frequent[on] & _peaks(np.round(places[on]), counts[on], n)
-    if step is None:
-        chosen |= frequent & ~on
-        for bound in (low, high):
-            if bound is not None:
-                chosen |= u == bound
-    else:
-        chosen[~on] = frequent[~on] & _peaks(np.round((u[~on] - origin) / step), counts[~on], n)
+    level, place = (np.zeros(len(u)), np.full(len(u), np.nan)) if places_of is None else places_of(u)
+    for k in np.unique(level):
+        on = level == k
+        if np.isnan(place[on]).any():
+            chosen[on] = frequent[on] | np.isin(u[on], [bound for bound in (low, high) if bound is not None])
+        else:
+            chosen[on] = frequent[on] & _peaks(place[on], counts[on], n)
     chosen |= _sentinels(u, counts, values)
     if chosen.sum() > _MOST_ATOMS:
         chosen &= counts >= np.sort(counts[chosen])[-_MOST_ATOMS]
@@ -165,6 +217,30 @@ def find_atoms(
     if too_few and len(u) <= 2 * _MOST_ATOMS:
         return _plain(u), False
     return _plain(u[chosen]), True
+
+
+def _preference(level: NDArray[np.int64], counts: NDArray[np.int64], at: int, multiples: list[int]) -> float:
+    """By how many standard deviations a lattice has more, and more frequent, values than chance would put there.
+
+    Args:
+        level: (U,), the widest lattice of each distinct value.
+        counts: (U,), rows of each.
+        at: the lattice in question.
+        multiples: of the finest lattice, from narrow to wide.
+    """
+    narrower, own = multiples[at - 1 : at + 1]
+    chance = narrower / own
+    if at + 1 < len(multiples):  # values on a wider one are no evidence
+        chance = (multiples[at + 1] // own - 1) / (multiples[at + 1] // narrower - 1)
+    # Square roots of counts, so that few frequent values neither make a preference nor hide one.
+    either = (level == at) | (level == at - 1)
+    excess = float(np.sqrt(counts[level == at]).sum() - chance * np.sqrt(counts[either]).sum())
+    return excess / max(chance * (1 - chance) * float(counts[either].sum()), 1e-9) ** 0.5
+
+
+def _is_on(values: NDArray[Any], step: float, origin: float) -> NDArray[np.bool_]:
+    places = (values - origin) / step
+    return np.abs(places - np.round(places)) < _ON_STEP
 
 
 def _peaks(k: NDArray[np.float64], counts: NDArray[Any], rows: int) -> NDArray[np.bool_]:

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from ...io.frames import Column
 from .atoms import WithAtoms
 from .base import Kind, Request, unseen_share
+from .coarse import WithCoarse
 from .lattice import find_atoms, find_coarse, find_finer, find_lattice, snapped, spelled
 from .marginal import MarginalTransform
-from .number import Lattice, Number
-from .wrappers import WithCoarse
+from .number import Lattice, Number, as_number
+
+Heaps = tuple[Lattice, ...]  # wider and wider lattices of one origin
 
 _DECADE = 10.0  # a column that spans one above zero is a size: its logarithm is modelled
 _LOOKED_AT = 2000  # distinct values, to see how they are written
@@ -83,32 +85,30 @@ class Look:
         return None if lattice is None else Lattice(*lattice)
 
     @cached_property
-    def rounding(self) -> tuple[Lattice | None, Lattice | None]:
-        """The lattice that all values lie on, and the coarser one that many keep to."""
-        return coarse_of(self.values, self.lattice)
+    def rounding(self) -> tuple[Lattice | None, Heaps]:
+        """The lattice that all values lie on, and wider ones that many keep to."""
+        return heaps_of(self.values, self.lattice)
 
     @cached_property
     def bare(self) -> bool:
         """Whether values are continuous, without any lattice."""
-        return self.rounding == (None, None)
+        return self.rounding == (None, ())
 
-    def finished(self, kind: Number, coarse: Lattice | None = None, *, free: bool = False) -> Kind:
+    def finished(self, kind: Number, heaps: Heaps = (), *, free: bool = False) -> Kind:
         """A kind without its map and wrappers, with them.
 
         Args:
             kind: with a lattice or not.
-            coarse: a coarser lattice that many values keep to.
+            heaps: wider lattices that many values keep to, from narrow to wide.
             free: whether it may be bounded below by zero, where sizes are: it then has a field `low`.
         """
-        circular = kind.is_circular
-        ends = (None, None) if circular else (kind.low, kind.high)
-        step, origin = (None, 0) if kind.lattice is None else (kind.lattice.step, kind.lattice.origin)
-        origin = origin if coarse is None else coarse.origin
-        if step is None and coarse is None and ends == (None, None):
+        if heaps and kind.lattice is not None:
+            kind = replace(kind, lattice=replace(kind.lattice, origin=heaps[-1].origin))
+        ends = (None, None) if kind.is_circular else (kind.low, kind.high)
+        if kind.lattice is None and not heaps and ends == (None, None):
             atoms, flows = self._free_atoms
         else:
-            wide = None if coarse is None else coarse.step
-            atoms, flows = find_atoms(self.values, step, origin, *ends, coarse=wide)
+            atoms, flows = find_atoms(self.values, *ends, _around(kind, heaps).places)
         if not flows:
             once = int((np.unique(self.values, return_counts=True)[1] == 1).sum())
             once += int(self.column.is_missing.sum() == 1)
@@ -116,8 +116,8 @@ class Look:
         rest = self.values[~np.isin(self.values, atoms)]
         if free and self._is_size(rest, kind.lattice is not None):
             kind = replace(kind, low=0.0)  # type: ignore[call-arg]
-        kind, coarse = self._spelled(kind, coarse)
-        mapped = fitted(kind, coarse, rest, self.request.gaussian)
+        kind, heaps = self._spelled(kind, heaps)
+        mapped = fitted(kind, heaps, rest, self.request.gaussian)
         return WithAtoms(inner=mapped, atoms=atoms) if atoms else mapped
 
     @cached_property
@@ -128,7 +128,7 @@ class Look:
 
     @cached_property
     def _free_atoms(self) -> tuple[tuple[float, ...], bool]:
-        return find_atoms(self.values, None, 0, None, None)
+        return find_atoms(self.values, None, None)
 
     @staticmethod
     def _is_size(rest: NDArray[Any], on_lattice: bool) -> bool:
@@ -137,51 +137,56 @@ class Look:
             on_lattice and smallest >= 0 and largest > 4 * smallest
         )
 
-    def _spelled(self, kind: Number, coarse: Lattice | None) -> tuple[Number, Lattice | None]:
+    def _spelled(self, kind: Number, heaps: Heaps) -> tuple[Number, Heaps]:
         """The lattices with the significant digits with which they give back the values.
 
         Values that were scaled and then written as decimals lie on their lattice to the last digit only.
         """
-        lattice = kind.lattice or coarse
+        lattice = kind.lattice or (heaps[0] if heaps else None)
         if lattice is None or self.whole or kind.is_circular:
-            return kind, coarse
+            return kind, heaps
         digits = _digits(lattice, self.values if kind.lattice else self.values[lattice.holds(self.values)], kind)
         if digits is None:
-            return kind, coarse
-        lattice = replace(lattice, digits=digits)
-        return (replace(kind, lattice=lattice), coarse) if kind.lattice else (kind, lattice)
+            return kind, heaps
+        if kind.lattice is not None:
+            return replace(kind, lattice=replace(lattice, digits=digits)), heaps
+        return kind, (*heaps[:-1], replace(heaps[-1], digits=digits))
 
 
-def coarse_of(values: NDArray[Any], lattice: Lattice | None) -> tuple[Lattice | None, Lattice | None]:
-    """-> the lattice of all values (N,), perhaps one found by the coarse one; the coarser one that many keep to."""
+def heaps_of(values: NDArray[Any], lattice: Lattice | None) -> tuple[Lattice | None, Heaps]:
+    """-> the lattice of all values (N,), perhaps one found by a wider one; the wider ones that many keep to."""
     step, origin = (None, 0) if lattice is None else (lattice.step, lattice.origin)
-    coarse_lattice = find_coarse(values, step, origin)
-    if coarse_lattice is None:
-        return lattice, None
-    coarse, origin = coarse_lattice
-    if step is None and (finer := find_finer(values, coarse, origin)) is not None:
-        parts = round(coarse / finer)
+    heaps = find_coarse(values, step, origin)
+    if heaps is None:
+        return lattice, ()
+    steps, origin = heaps
+    if step is None and (finer := find_finer(values, steps[0], origin)) is not None:
+        parts = [round(wider / finer) for wider in steps]
         step, origin = snapped(finer, origin)
-        coarse = parts * step
-    return None if step is None else Lattice(step, origin), Lattice(coarse, origin)
+        steps = [n * step for n in parts]
+    return None if step is None else Lattice(step, origin), tuple(Lattice(wider, origin) for wider in steps)
 
 
-def fitted(kind: Number, coarse: Lattice | None, values: NDArray[Any], gaussian: bool | None) -> Kind:
-    """A kind, and its coarse lattice around it, with the map of its ordinary values (N,)."""
-    w, width = kind.count(values), np.full(len(values), kind.cell)
-    bounds: Any = kind.bounds
-    if coarse is not None:
-        wrapped = WithCoarse(inner=replace(kind, knots=_PLACEHOLDER), coarse=coarse)
-        bounds, width = wrapped.bounds, np.where(coarse.holds(values), wrapped.coarse_cell, kind.cell)
-    is_dequantized = kind.is_dequantized or coarse is not None
-    if is_dequantized:  # a random place in each cell, the same at each call
-        w = w + width * np.random.default_rng(0).uniform(size=len(w))
-    map = MarginalTransform.of(w, *bounds, gaussian=False if gaussian is None and is_dequantized else gaussian)
-    kind = kind.with_map(map.knots, map.heavy)
-    return kind if coarse is None else WithCoarse(inner=kind, coarse=coarse)
+def fitted(kind: Number, heaps: Heaps, values: NDArray[Any], gaussian: bool | None) -> Kind:
+    """A kind, and wider lattices around it, with the map of its ordinary values (N,)."""
+    around = as_number(_around(kind, heaps))
+    cells = around.encode_values(values)
+    w = cells.base
+    if around.is_dequantized:  # a random place in each cell, the same at each call
+        w = w + cells.width * np.random.default_rng(0).uniform(size=len(w))
+    gaussian = False if gaussian is None and around.is_dequantized else gaussian
+    map = MarginalTransform.of(w, *around.bounds, gaussian=gaussian)
+    return around.with_map(map.knots, map.heavy)
 
 
-_PLACEHOLDER = ((0.0, 0.0, 1.0), (1.0, 1.0, 1.0))  # the knots of the identity
+def _around(kind: Number, heaps: Heaps) -> Number:
+    """A kind whose map is the identity, with wider lattices around it."""
+    kind = kind.with_map(((0.0, 0.0, 1.0), (1.0, 1.0, 1.0)), (False, False))
+    if not heaps:
+        return kind
+    between = tuple(lattice.step for lattice in heaps[:-1])
+    is_even = kind.lattice is not None or bool(between)
+    return as_number(WithCoarse(inner=kind, coarse=heaps[-1], between=between, is_even=is_even))
 
 
 def _digits(lattice: Lattice, values: NDArray[np.float64], kind: Number) -> int | None:

@@ -130,7 +130,7 @@ class Number(Plain):
 
     @property
     def coarse(self) -> Lattice | None:
-        """A wider lattice that many values keep to; None by itself."""
+        """The widest lattice that many values keep to; None by itself."""
         return None
 
     @property
@@ -205,6 +205,11 @@ class Number(Plain):
     def count(self, values: NDArray[Any]) -> Values:
         """Values (N,) as `marginal` takes them; they are not checked."""
         return values.astype(np.float64) if self.lattice is None else self.lattice.count(values)
+
+    def places(self, values: NDArray[Any]) -> tuple[States, Values]:
+        """-> which lattice values (N,) are on, by number, and their places on it, NaN for continuous ones."""
+        place = np.full(len(values), np.nan) if self.lattice is None else self.count(values)
+        return np.zeros(len(values), dtype=np.int64), place
 
     def key(self, values: NDArray[Any]) -> Values:
         """What is the same for values (N,) that are the same cell."""

@@ -55,8 +55,8 @@ class Positive(Number):
             return look.finished(cls(**look.facts)) if look.bare and look.is_size else None
         if (look.values < 0).any():
             raise ValueError(f"column {column.name!r} was declared positive, but holds {look.values.min():g}")
-        lattice, coarse = look.rounding
-        return look.finished(cls(**look.facts, lattice=lattice), coarse)
+        lattice, heaps = look.rounding
+        return look.finished(cls(**look.facts, lattice=lattice), heaps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +102,8 @@ class Bounded(Number):
                 f"column {column.name!r} was declared within {low:g} and {high:g}, but holds values from "
                 f"{values.min():g} to {values.max():g}"
             )
-        lattice, coarse = look.rounding
-        return look.finished(cls(**look.facts, lattice=lattice, low=low, high=high), coarse)
+        lattice, heaps = look.rounding
+        return look.finished(cls(**look.facts, lattice=lattice, low=low, high=high), heaps)
 
     def spans(self) -> list[str]:
         """The extent and the bounds."""

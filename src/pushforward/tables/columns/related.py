@@ -98,7 +98,8 @@ class Related(NumberWrapper):
         places = rest.numbers.astype(np.float64) + self._total(columns)[0]
         low, high = self.number.bounds
         within = (places >= (-np.inf if low is None else low)) & (places < (np.inf if high is None else high))
-        whole = self.inner.decode(np.zeros(len(places), dtype=np.int64), places, rng)
+        plain = self.innermost  # to which places of the lattice are values, whatever cells wrappers give them
+        whole = plain.decode(np.zeros(len(places), dtype=np.int64), places, rng)
         return whole, within & self.rest.accepts(state, number)
 
     def _total(self, columns: Mapping[str, Column]) -> tuple[Values, Mask]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...io.frames import Column
 from .base import Kind, Request, fact, optional
-from .look import Look, coarse_of
+from .look import Look, heaps_of
 from .number import Lattice, Number
 
 
@@ -40,13 +40,13 @@ class Integer(Number):
         if request.kind is None:
             if look.lattice is None or not (look.whole or look.lattice.whole):
                 return None
-            lattice, coarse = look.rounding
-            return look.finished(cls(**look.facts, lattice=lattice), coarse, free=True)
+            lattice, heaps = look.rounding
+            return look.finished(cls(**look.facts, lattice=lattice), heaps, free=True)
         broken = look.values[look.values != np.floor(look.values)]
         if len(broken):
             raise ValueError(f"column {column.name!r} was declared integer, but holds {broken[0]:g}")
-        lattice, coarse = coarse_of(look.values, look.lattice or Lattice(1, 0))
-        return look.finished(cls(**look.facts, lattice=lattice), coarse)
+        lattice, heaps = heaps_of(look.values, look.lattice or Lattice(1, 0))
+        return look.finished(cls(**look.facts, lattice=lattice), heaps)
 
     def is_consistent(self) -> bool:
         """Whether there is a lattice."""
@@ -85,15 +85,15 @@ class Rounded(Number):
         if request.kind is None:
             if look.bare:
                 return None
-            lattice, coarse = look.rounding
-            return look.finished(cls(**look.facts, lattice=lattice), coarse, free=True)
+            lattice, heaps = look.rounding
+            return look.finished(cls(**look.facts, lattice=lattice), heaps, free=True)
         lattice = _declared(look, request.values[0]) if request.values else look.lattice
         if lattice is None:
             raise ValueError(
                 f"column {column.name!r} was declared quantised, but its values lie on no common step: give one"
             )
-        lattice, coarse = coarse_of(look.values, lattice)
-        return look.finished(cls(**look.facts, lattice=lattice), coarse)
+        lattice, heaps = heaps_of(look.values, lattice)
+        return look.finished(cls(**look.facts, lattice=lattice), heaps)
 
 
 def _declared(look: Look, step: float) -> Lattice:
