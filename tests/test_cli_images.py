@@ -169,7 +169,15 @@ def test_info_and_plot(fitted: tuple[Path, dict[str, Any]], pictures: Path, tmp_
     drawn = good("plot", fitted[0], "--data", pictures, "--out", tmp_path / "plots")["pictures"]
     names = {Path(path).name for path in drawn}
     assert names == {"samples.png", "data.png", "interpolation.png", "scales.png", "history.png"}
-    assert "--x and --y are options for tables" in bad("plot", fitted[0], "--out", tmp_path, "--x", "a")
+    folder = tmp_path / "some"
+    folder.mkdir()
+    for path in sorted(pictures.rglob("*.png"))[:8]:
+        (folder / path.parent.name).mkdir(exist_ok=True)
+        (folder / path.parent.name / path.name).write_bytes(path.read_bytes())
+    (folder / path.parent.name / "bad.png").write_bytes(b"nothing")
+    again = ("plot", fitted[0], "--data", folder, "--out", tmp_path / "again")
+    assert "bad.png: it is corrupt" in bad(*again)
+    assert len(good(*again, "--skip-bad-rows")["pictures"]) == 5
 
 
 def test_check_takes_the_images_held_out(fitted: tuple[Path, dict[str, Any]], pictures: Path, tmp_path: Path) -> None:
@@ -212,12 +220,58 @@ def test_options_that_do_not_fit(pictures: Path, tmp_path: Path) -> None:
     assert "takes no bins" in bad("fit", pictures, *out, "--recipe", "glow", "--bins", 4)
     assert "has no classes" in bad("fit", pictures / "left", *out, "--by-class")
     (tmp_path / "t.csv").write_text("a,b\n1,2\n" * 30)
+    assert "--encoding is an option for tables" in bad("fit", pictures, *out, "--encoding", "latin-1")
     assert "--pad is an option for images" in bad("fit", tmp_path / "t.csv", *out, "--pad")
+    assert "--channels-last is an option for images" in bad("fit", tmp_path / "t.csv", *out, "--channels-last")
     assert "glow is for images" in bad("fit", tmp_path / "t.csv", *out, "--recipe", "glow")
     few = tmp_path / "few.npy"
     np.save(few, np.zeros((5, 8, 8), np.uint8))
     assert "has 5 images; at least 25 are needed" in bad("fit", few, *out)
     assert set(options.IMAGE_RECIPES) == set(IMAGE_RECIPES)
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "message"),
+    [
+        ("score DATA --out OUT", "--encoding latin-1", "--encoding is an option for tables that are read from a file"),
+        ("score DATA --out OUT", "--no-header", "--header is an option for tables that are read from a file"),
+        ("check DATA", "--delimiter ;", "--delimiter is an option for tables that are read from a file"),
+        ("sample --given all --out OUT", "--encoding utf-8", "--encoding is an option for tables"),
+        ("sample --given all --out OUT", "--skip-bad-rows", "--skip-bad-rows is an option for data that are read"),
+        ("plot --out OUT", "--skip-bad-rows", "none are read without --data"),
+        ("plot --data DATA --out OUT", "--header", "--header is an option for tables that are read from a file"),
+        ("plot --out OUT", "--x a", "--x is an option for tables, and"),
+        ("plot --out OUT", "--x a --y b", "--x and --y are options for tables, and"),
+    ],
+)
+def test_no_option_is_ignored(
+    fitted: tuple[Path, dict[str, Any]], pictures: Path, tmp_path: Path, command: str, options: str, message: str
+) -> None:
+    name, *rest = command.replace("DATA", str(pictures)).replace("OUT", str(tmp_path / "out.csv")).split()
+    assert message in bad(name, fitted[0], *rest, *options.split())
+    assert not list(tmp_path.iterdir())
+
+
+def test_options_of_reading_need_something_to_read(tmp_path: Path) -> None:
+    flow = tmp_path / "flow.safetensors"
+    pf.save(pf.real_nvp(1), flow)
+    out = ("--out", tmp_path / "out.csv")
+    assert "none is read without --given" in bad("sample", flow, *out, "--delimiter", ";")
+    assert "none are read without --data" in bad("plot", flow, *out, "--skip-bad-rows")
+    assert "--temperature is an option for images" in bad("sample", flow, *out, "--temperature", 0.5)
+
+
+def test_arrays_are_not_converted(fitted: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    out = ("--out", tmp_path / "m.safetensors")
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8)).astype(np.uint8)
+    np.save(tmp_path / "grey.npy", images)
+    np.save(tmp_path / "colour.npy", np.stack([images] * 3, 3))
+    assert "holds grey images, expected colour ones" in bad("fit", tmp_path / "grey.npy", *out, "--mode", "RGB")
+    assert "holds colour images, expected grey ones" in bad("fit", tmp_path / "colour.npy", *out, "--mode", "L")
+    assert "expected grey ones" in bad("score", fitted[0], tmp_path / "colour.npy", "--out", tmp_path / "s.csv")
+    np.save(tmp_path / "wide.npy", np.zeros((4, 8, 9), np.uint8))
+    assert "of 8 x 9, expected 8 x 8" in bad("score", fitted[0], tmp_path / "wide.npy", "--out", tmp_path / "s.csv")
+    good("fit", tmp_path / "grey.npy", *out, "--mode", "L", *SMALL[:-4], "--steps", 2, "--progress", "none")
 
 
 def test_corrupt_files_are_skipped_on_request(pictures: Path, tmp_path: Path) -> None:

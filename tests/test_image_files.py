@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from pushforward.io import decode
-from pushforward.io.images import grid, is_images, read_images
+from pushforward.io.image_writer import grid
+from pushforward.io.images import is_images, read_images
 
 
 def pixels(*shape: int, seed: int = 0) -> np.ndarray:

@@ -84,16 +84,18 @@ def demo(**options: Any) -> None:
 @main.command()
 @click.argument("data", type=click.Path())
 @click.option("--out", type=click.Path(), required=True, help="The model file, *.safetensors.")
-@click.option("--kinds", help="What columns are where that was not seen right, as age=integer,price=positive.")
-@click.option("--given", help="Columns that the density of the others is conditional on, as a,b.")
-@click.option("--columns", help="Columns to model, as a,b,c; all of them by default.")
-@click.option("--drop", help="Columns to leave out, as a,b.")
+@opt.option_of("tables", "--kinds",
+               help="What columns are where that was not seen right, as age=integer,price=positive.")  # fmt: skip
+@opt.option_of("tables", "--given", help="Columns that the density of the others is conditional on, as a,b.")
+@opt.option_of("tables", "--columns", help="Columns to model, as a,b,c; all of them by default.")
+@opt.option_of("tables", "--drop", help="Columns to leave out, as a,b.")
 @click.option("--recipe", type=click.Choice(opt.RECIPES + opt.IMAGE_RECIPES), default="auto", show_default=True,
               help="Kind of the flow; the last three are for images.")  # fmt: skip
-@click.option("--members", type=click.IntRange(1), default=1, show_default=True,
-              help="Flows whose densities are averaged: slower, and better of few rows.")  # fmt: skip
-@click.option("--stack/--no-stack", default=None, help="Mix simple densities with the flow, as held-out rows weigh "
-              "them  [default: where there are at most 5,000 rows]")  # fmt: skip
+@opt.option_of("tables", "--members", type=click.IntRange(1), default=1, show_default=True,
+               help="Flows whose densities are averaged: slower, and better of few rows.")  # fmt: skip
+@opt.option_of("tables", "--stack/--no-stack", default=None,
+               help="Mix simple densities with the flow, as held-out rows weigh them  "
+               "[default: where there are at most 5,000 rows]")  # fmt: skip
 @opt.of_images
 @opt.of_reading
 @opt.of_training
@@ -113,17 +115,18 @@ def fit(**options: Any) -> None:
     """
     from ..io.images import is_images
 
-    model, training = opt.taken(options, opt.MODEL_OPTIONS), opt.taken(options, opt.TRAIN_OPTIONS)
-    reading = opt.reading(options)
-    if is_images(options["data"]):
-        from . import on_images
+    data = options["data"]
+    if is_images(data):
+        from . import on_images as on
 
-        figures = on_images.fit(reading=reading, **options, model=model, training=training)
+        options = opt.applicable(options, *opt.OF_IMAGES, here=f"{data} holds images")
     else:
-        from . import on_fit
+        from . import on_fit as on
 
-        opt.refuse_of_images(options, options["data"])
-        figures = on_fit.fit(reading=reading, **options, model=model, training=training)
+        options = opt.applicable(options, *opt.OF_TABLES, here=f"{data} holds no images")
+        options["reading"] = opt.reading(options)
+    model, training = opt.taken(options, opt.MODEL_OPTIONS), opt.taken(options, opt.TRAIN_OPTIONS)
+    figures = on.fit(**options, model=model, training=training)
     _finish(figures)
     if figures["stopped"] == "interrupted":
         click.get_current_context().exit(INTERRUPTED)
@@ -136,7 +139,7 @@ def fit(**options: Any) -> None:
 @click.option("--outlier", is_flag=True, help="Add a column percentile, too: the part of the rows held out by fit, in "
               "percent, with a lower log-density. Rows near 0 are outliers. Images near 100 are simple, "
               "such as a black one, and may be foreign, too.")  # fmt: skip
-@click.option("--given", help="Images: the class as one of which all are scored, of a model of each class.")
+@opt.option_of("images", "--given", help="Images: the class as one of which all are scored, of a model of each class.")
 @opt.of_reading
 @_general
 def score(**options: Any) -> None:
@@ -146,18 +149,15 @@ def score(**options: Any) -> None:
     has the log-mass and the bits per dimension of each, given its class where that is a subfolder; of images without
     classes, a model of each class gives the mean over all, and the likeliest class.
     """
-    from . import on_rows
-    from .reading import is_of_images
-
-    reading = opt.reading(options)
-    if is_of_images(options["model"]):
+    is_of_images, options = _of_the_model(options)
+    if is_of_images:
         from . import on_images
 
-        _finish(on_images.score(reading=reading, **options))
+        _finish(on_images.score(**options))
     else:
-        if options.pop("given") is not None:
-            raise ValueError("--given is an option for images")
-        _finish(on_rows.score(reading=reading, **options))
+        from . import on_rows
+
+        _finish(on_rows.score(reading=opt.reading(options), **options))
 
 
 @main.command()
@@ -166,7 +166,7 @@ def score(**options: Any) -> None:
               "[default: 1000, or 1; of images 64, with --given all as many of each class]")  # fmt: skip
 @click.option("--given", type=click.Path(), help="A table of the columns that a conditional model is given; of images "
               "the name of a class, or all.")  # fmt: skip
-@click.option("--temperature", type=float, help="Images: below 1 more typical and less varied ones.")
+@opt.option_of("images", "--temperature", type=float, help="Images: below 1 more typical and less varied ones.")
 @click.option("--out", type=click.Path(), required=True, help="The table to write; of images a .png for a grid, "
               "a folder, or a .npy.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), help="Of the draws; a new one each time by default.")
@@ -174,18 +174,17 @@ def score(**options: Any) -> None:
 @_general
 def sample(**options: Any) -> None:
     """Draw new rows, or images, from a model."""
-    from . import on_rows
-    from .reading import is_of_images
-
-    reading = opt.reading(options)
-    if is_of_images(options["model"]):
+    is_of_images, options = _of_the_model(options)
+    if is_of_images:
         from . import on_images
 
-        _finish(on_images.sample(**options))
+        _finish(on_images.sample(**opt.applicable(options, "images", here="sample reads no images")))
     else:
-        if options.pop("temperature") is not None:
-            raise ValueError("--temperature is an option for images")
-        _finish(on_rows.sample(reading=reading, **options))
+        from . import on_rows
+
+        if options["given"] is None:
+            options = opt.applicable(options, "tables", here="none is read without --given")
+        _finish(on_rows.sample(reading=opt.reading(options), **options))
 
 
 @main.command()
@@ -204,16 +203,15 @@ def check(**options: Any) -> None:
     with it, may I use its probabilities, may I use its samples in place of the data. Below stands the evidence. If DATA
     is the very table of the fit, its held-out tenth is checked. Of images with more than 1,024 bytes see score, plot.
     """
-    from . import on_check
-    from .reading import is_of_images
-
-    reading = opt.reading(options)
-    if is_of_images(options["model"]):
+    is_of_images, options = _of_the_model(options)
+    if is_of_images:
         from . import on_images
 
-        _finish(on_images.check(reading=reading, **options))
+        _finish(on_images.check(**options))
     else:
-        _finish(on_check.check(reading=reading, **options))
+        from . import on_check
+
+        _finish(on_check.check(reading=opt.reading(options), **options))
 
 
 @main.command()
@@ -230,24 +228,38 @@ def info(**options: Any) -> None:
 @click.argument("model", type=click.Path())
 @click.option("--data", type=click.Path(), help="A table to show beside the model.")
 @click.option("--out", type=click.Path(), required=True, help="Folder for the pictures.")
-@click.option("--x", help="A column of numbers, to draw its density together with that of --y.")
-@click.option("--y", help="The other column.")
+@opt.option_of("tables", "--x", help="A column of numbers, to draw its density together with that of --y.")
+@opt.option_of("tables", "--y", help="The other column.")
 @opt.of_reading
 @_general
 def plot(**options: Any) -> None:
     """Draw a model: samples against data, its density, its training; of images interpolations, too."""
-    from . import on_model
-    from .reading import is_of_images
-
-    reading = opt.reading(options)
-    if is_of_images(options["model"]):
+    is_of_images, options = _of_the_model(options)
+    if options["data"] is None:
+        options = opt.applicable(options, "images" if is_of_images else "tables", here="none are read without --data")
+    if is_of_images:
         from . import on_images
 
-        if (options.pop("x"), options.pop("y")) != (None, None):
-            raise ValueError("--x and --y are options for tables")
         _finish(on_images.plot(**options))
     else:
-        _finish(on_model.plot(reading=reading, **options))
+        from . import on_model
+
+        _finish(on_model.plot(reading=opt.reading(options), **options))
+
+
+def _of_the_model(options: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
+    """-> whether the model of a command is one of images; the options that apply to it.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no model file, or an option is set that does not apply.
+    """
+    from .reading import is_of_images
+
+    model = options["model"]
+    if is_of_images(model):
+        return True, opt.applicable(options, *opt.OF_IMAGES, here=f"{model} is a model of images")
+    return False, opt.applicable(options, *opt.OF_TABLES, here=f"{model} is no model of images")
 
 
 def _finish(figures: dict[str, Any]) -> None:

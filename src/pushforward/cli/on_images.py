@@ -26,7 +26,6 @@ from ..training.progress import reporter
 from ..training.settings import check_settings
 from .curves import histories, thinned
 from .on_fit import QUANTILES, recorder
-from .options import Reading
 from .output import count, echo, finite, listed, plus_minus, prepare_file, prepare_folder, say, writing
 
 _TEST_FRACTION, _MOST_TEST = 0.1, 10_000
@@ -41,14 +40,15 @@ _CORNERS, _TOP = 4, 8  # images that are interpolated between, or whose scales a
 
 def fit(
     data: str, out: str, recipe: str, by_class: bool, pad: bool, flips: bool, mode: str | None,
-    dequantization: str | None, reading: Reading, seed: int, progress: str, model: dict[str, Any],
-    training: dict[str, Any], **of_tables: Any,
+    dequantization: str | None, skip_bad_rows: bool, seed: int, progress: str, model: dict[str, Any],
+    training: dict[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """Learns the density of images, tests it on images held out, and saves it."""
-    _check_arguments(recipe, of_tables)
+    if recipe != "auto" and recipe not in IMAGE_RECIPES:
+        raise ValueError(f"--recipe {recipe} is for tables; for images there are auto, {', '.join(IMAGE_RECIPES)}")
     check_settings(training)
     prepare_file(out, (".safetensors",))
-    images = _read(data, mode, reading)
+    images = _read(data, mode, skip_bad_rows)
     if by_class and images.labels is None:
         raise ValueError(f"{data} has no classes: --by-class needs subfolders, or labels beside the images")
     if images.classes and not by_class:
@@ -100,17 +100,9 @@ def _say_interrupted(facts: dict[str, Any], training: dict[str, Any]) -> None:
     say("interrupted", f"the best model so far is kept{again}")
 
 
-def _check_arguments(recipe: str, of_tables: dict[str, Any]) -> None:
-    given = [f"--{name}" for name, value in of_tables.items() if value is not None and (name, value) != ("members", 1)]
-    if given:
-        raise ValueError(f"{listed(given)} is an option for tables, not for images")
-    if recipe != "auto" and recipe not in IMAGE_RECIPES:
-        raise ValueError(f"--recipe {recipe} is for tables; for images there are auto, {', '.join(IMAGE_RECIPES)}")
-
-
-def _read(data: str, mode: str | None, reading: Reading) -> ImageData:
+def _read(data: str, mode: str | None, skip_bad: bool) -> ImageData:
     """Reads images, and says what they are."""
-    images = read_images(data, mode=mode, skip_bad=reading["skip_bad_rows"])
+    images = read_images(data, mode=mode, skip_bad=skip_bad)
     shape = " x ".join(map(str, images.images.shape[1:]))
     number = len(images.classes)
     classes = f", {number:,} class{'' if number == 1 else 'es'}" if number else ""
@@ -182,7 +174,7 @@ def _se(values: NDArray[np.float64]) -> float:
 
 
 def score(
-    model: str, data: str, out: str, outlier: bool, given: str | None, reading: Reading
+    model: str, data: str, out: str, outlier: bool, given: str | None, skip_bad_rows: bool
 ) -> dict[str, Any]:  # fmt: skip
     """Writes the log-mass and the bits per dimension of each image, and its percentile where asked to.
 
@@ -194,7 +186,7 @@ def score(
     density: ImageDensity = models.load(model)
     if given is not None and not density.space.classes:
         raise ValueError(f"{model} is not one of each class: leave out --given")
-    images = _read_for(density, data, reading["skip_bad_rows"])
+    images = _read_for(density, data, skip_bad_rows)
     columns: dict[str, Any] = {"file": images.paths} if images.paths else {"image": np.arange(len(images))}
     if images.labels is not None:
         columns["class"] = [images.classes[i] for i in images.labels]
@@ -225,7 +217,7 @@ def _mode(density: ImageDensity) -> str:
     return "L" if density.space.shape[0] == 1 else "RGB"
 
 
-def _read_for(density: ImageDensity, data: str, skip_bad: bool = False) -> ImageData:
+def _read_for(density: ImageDensity, data: str, skip_bad: bool) -> ImageData:
     """Reads images for a model; tells what was converted or left out."""
     images = read_images(
         data, mode=_mode(density), skip_bad=skip_bad, size=density.size, classes=density.space.classes
@@ -264,7 +256,7 @@ def _labels(density: ImageDensity, images: ImageData, data: str) -> list[str] | 
 
 
 def check(
-    model: str, data: str, train: str | None, html: str | None, max_rows: int, seed: int, reading: Reading
+    model: str, data: str, train: str | None, html: str | None, max_rows: int, seed: int, skip_bad_rows: bool
 ) -> dict[str, Any]:
     """Prints the report on a model of images; writes it as a page where asked to."""
     if html is not None:
@@ -275,7 +267,7 @@ def check(
             f"check takes images of at most {_MOST_CHECKED:,} bytes, these have {density.dimensions:,}: see score, plot"
         )
     paths = [data] if train is None else [data, train]
-    parts = [_read_for(density, p, reading["skip_bad_rows"]) for p in paths]
+    parts = [_read_for(density, p, skip_bad_rows) for p in paths]
     if train is None:
         holdout, others = _parted(parts[0])
         if len(holdout) and _digest(holdout) == (density.training_summary or {}).get("test_digest"):
@@ -333,7 +325,7 @@ def _class_by_class(density: ImageDensity, drawn: Tensor) -> Tensor:
     return drawn.reshape(len(drawn), -1, *density.space.row_shape).swapaxes(0, 1)
 
 
-def plot(model: str, data: str | None, out: str) -> dict[str, Any]:
+def plot(model: str, data: str | None, out: str, skip_bad_rows: bool = False) -> dict[str, Any]:
     """Draws samples, interpolations and scales of a model of images, and its training."""
     from .. import plots
 
@@ -355,7 +347,7 @@ def plot(model: str, data: str | None, out: str) -> dict[str, Any]:
     labels = np.repeat(classes, each)[:_SHOWN].tolist() if classes else None
     real = rows
     if data is not None:
-        source = _some_of_each(_read_for(density, data), each)
+        source = _some_of_each(_read_for(density, data, skip_bad_rows), each)
         real, labels = density.space.read(source.images), _labels(density, source, data)
         keep(plots.images(real, columns=10, title=f"data{in_order}"), "data.png")
     if len(real) >= _CORNERS:

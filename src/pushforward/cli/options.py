@@ -12,6 +12,7 @@ from importlib import resources
 from typing import Any, TypedDict
 
 import click
+from click.core import ParameterSource
 
 RECIPES = ("auto", "real_nvp", "spline_flow", "triangular_spline_flow")
 IMAGE_RECIPES = ("real_nvp_image", "glow", "patch_flow")
@@ -28,6 +29,7 @@ MODEL_OPTIONS: dict[str, tuple[Any, str]] = {
     "bins": (int, "Pieces of a spline (spline flows)."),
     "bound": (float, "Where a spline ends, in spreads (spline flows)."),
 }
+_TRAIN_OPTIONS_OF_IMAGES = ("channels_last",)
 _NO_OPTIONS = ("check", "seed")  # of the settings of a training: the seed is an option of all commands
 _TYPES = {"int": int, "float": float, "bool": bool, "str": str, "str | PathLike[str]": click.Path()}
 
@@ -63,6 +65,49 @@ class Reading(TypedDict):
 
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+SOURCES = {
+    "tables": "tables", "images": "images", "text": "tables that are read from a file", "files": "data that are read"
+}  # fmt: skip
+OF_TABLES, OF_IMAGES = ("tables", "text", "files"), ("images", "files")  # that commands may read
+
+
+class OptionOf(click.Option):
+    """An option that applies to some sources alone: `applicable` refuses it elsewhere, so that none is ignored.
+
+    Args:
+        of: one of `SOURCES`.
+    """
+
+    def __init__(self, *names: Any, of: str, **settings: Any) -> None:
+        super().__init__(*names, **settings)
+        self.of = of
+
+
+def option_of(of: str, *names: str, **settings: Any) -> Decorator:
+    """Adds an option that applies to some sources alone."""
+    return click.option(*names, cls=OptionOf, of=of, **settings)
+
+
+def applicable(options: dict[str, Any], *sources: str, here: str) -> dict[str, Any]:
+    """The options of the running command without those of other sources, of which none may be set.
+
+    Args:
+        options: all of the command.
+        sources: that there are, of `SOURCES`.
+        here: a clause on them, for the message.
+
+    Raises:
+        ValueError: one is set that does not apply.
+    """
+    context = click.get_current_context()
+    others = [p for p in context.command.params if isinstance(p, OptionOf) and p.of not in sources]
+    given = [p for p in others if context.get_parameter_source(str(p.name)) is not ParameterSource.DEFAULT]
+    if given:
+        names = [p.opts[0] for p in given if p.of == given[0].of]
+        verb = "is an option" if len(names) == 1 else "are options"
+        raise ValueError(f"{' and '.join(names)} {verb} for {SOURCES[given[0].of]}, and {here}")
+    left_out = {p.name for p in others}
+    return {name: value for name, value in options.items() if name not in left_out}
 
 
 def of_model(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -76,7 +121,7 @@ def of_training(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options of the training."""
     for name, (default, kind, text) in reversed(TRAIN_OPTIONS.items()):
         shown = f"{text[0].upper()}{text[1:]}.{f'  [default: {default}]' if default else ''}"
-        command = _option(name, kind, shown)(command)
+        command = _option(name, kind, shown, "images" if name in _TRAIN_OPTIONS_OF_IMAGES else None)(command)
     return command
 
 
@@ -86,43 +131,33 @@ def of_reading(command: Callable[..., Any]) -> Callable[..., Any]:
         "Leave out, and count, rows that are ragged or have text, infinities or no dates where those do not belong; of "
         "images, corrupt files and those of another size."
     )
-    command = click.option("--skip-bad-rows", is_flag=True, help=skip)(command)
+    command = option_of("files", "--skip-bad-rows", is_flag=True, help=skip)(command)
     encoding = "Of text, such as utf-8 or latin-1  [default: detected]"
-    command = click.option("--encoding", help=encoding)(command)
+    command = option_of("text", "--encoding", help=encoding)(command)
     header = "Whether the first row of text names the columns  [default: detected]"
-    command = click.option("--header/--no-header", default=None, help=header)(command)
+    command = option_of("text", "--header/--no-header", default=None, help=header)(command)
     delimiter = 'Between cells of text: a character, or "whitespace"  [default: detected]'
-    return click.option("--delimiter", help=delimiter)(command)
+    return option_of("text", "--delimiter", help=delimiter)(command)
 
 
 def reading(options: dict[str, Any]) -> Reading:
-    """Takes the options of `of_reading` out of those of a command."""
-    return Reading(**{name: options.pop(name) for name in Reading.__annotations__})
+    """Takes the options of `of_reading` out of those of a command that reads a table, or may read none."""
+    unset = Reading(delimiter=None, header=None, encoding=None, skip_bad_rows=False)
+    return Reading(**{name: options.pop(name, value) for name, value in unset.items()})  # type: ignore[typeddict-item]
 
 
 def of_images(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options of `fit` that are for images."""
     mode = click.Choice(["L", "RGB"])
-    command = click.option("--mode", type=mode, help="Images: convert all to grey (L) or to colour.")(command)
-    command = click.option("--flips", is_flag=True, help="Images: learn their mirror images, too.")(command)
+    command = option_of("images", "--mode", type=mode, help="Images: convert all to grey (L) or to colour.")(command)
+    command = option_of("images", "--flips", is_flag=True, help="Images: learn their mirror images, too.")(command)
     noise = "Images: the noise of dequantization; variational is learned with the flow  [default: uniform]"
     kinds = click.Choice(["uniform", "variational"])
-    command = click.option("--dequantization", type=kinds, help=noise)(command)
+    command = option_of("images", "--dequantization", type=kinds, help=noise)(command)
     padding = "Images: put black pixels around those that cannot be halved often enough."
-    command = click.option("--pad", is_flag=True, help=padding)(command)
+    command = option_of("images", "--pad", is_flag=True, help=padding)(command)
     by_class = "Images: a density of each class, which are subfolders or labels beside the images."
-    return click.option("--by-class", is_flag=True, help=by_class)(command)
-
-
-def refuse_of_images(options: dict[str, Any], data: str) -> None:
-    """Takes the options of `of_images` out of those of a command, none of which may be set.
-
-    Raises:
-        ValueError: one is.
-    """
-    for name in ("mode", "flips", "pad", "by_class", "dequantization"):
-        if options.pop(name):
-            raise ValueError(f"--{name.replace('_', '-')} is an option for images, and {data} holds none")
+    return option_of("images", "--by-class", is_flag=True, help=by_class)(command)
 
 
 def seed(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -145,12 +180,11 @@ def progress(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def taken(options: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
     """Takes the options of a table out of those of a command, and gives those that were set."""
-    chosen = {name: options.pop(name) for name in table}
+    chosen = {name: options.pop(name, None) for name in table}
     return {name: value for name, value in chosen.items() if value is not None and value is not False}
 
 
-def _option(name: str, kind: Any, text: str) -> Decorator:
+def _option(name: str, kind: Any, text: str, of: str | None = None) -> Decorator:
     flag = f"--{name.replace('_', '-')}"
-    if kind is bool:
-        return click.option(flag, name, is_flag=True, help=text)
-    return click.option(flag, name, type=kind, help=text)
+    settings: dict[str, Any] = {"help": text, **({"is_flag": True} if kind is bool else {"type": kind})}
+    return click.option(flag, name, **settings) if of is None else option_of(of, flag, name, **settings)

@@ -166,7 +166,7 @@ class Images(Space):
             ValueError: another suffix.
             OSError: it cannot be written.
         """
-        from ..io.images import write_images
+        from ..io.image_writer import write_images
 
         write_images(rows.cpu().numpy(), self.planes(rows).cpu().numpy(), Path(path))
 

@@ -1,4 +1,4 @@
-"""Files of images: folders of PNG and JPEG, arrays (.npy, .npz), MNIST's idx files; grids and folders written."""
+"""Files of images read: folders of PNG and JPEG, arrays (.npy, .npz), MNIST's idx files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .atomic import atomic
 from .decode import BadImageError, Header, decode_all, import_pillow, read_header
 from .pixels import Bytes, as_bytes, in_layout
 
@@ -27,8 +26,6 @@ IN_MEMORY = 2**31  # bytes of decoded images; more are put into a temporary file
 _IMAGE_KEYS = ("images", "x_train", "train_images", "x", "data", "x_test", "test_images")
 _LABEL_KEYS = {"x_train": "y_train", "train_images": "train_labels", "x_test": "y_test", "test_images": "test_labels"}
 _SHOWN = 5
-_LEAST_SIDE = 64  # pixels of an image of a grid, to which small ones are enlarged by a whole number
-_GAP = 2  # pixels between the images of a grid
 
 
 @dataclass
@@ -107,16 +104,17 @@ def read_images(
         source: a folder of .png, .jpg, .jpeg; a picture; .npy; .npz (an array called images, x_train, x or data, or the
             only one that can be images; labels, y_train or y beside it); an idx file of MNIST, packed by gzip or not,
             beside which its labels are found by their name.
-        mode: "L" or "RGB", to which all pictures are converted; None expects them to be alike.
+        mode: "L" or "RGB", to which all pictures are converted, and which arrays must be; None expects images to be
+            alike.
         skip_bad: leave out pictures that cannot be decoded, or have another size than most; else the first is an error.
         in_memory: bytes above which decoded pictures are kept in a temporary file.
-        size: (H, W) that pictures must have; None expects them to be alike.
+        size: (H, W) that images must have; None expects them to be alike.
         classes: names of classes of which a single subfolder may be one.
 
     Raises:
         OSError: the source cannot be read.
-        ValueError: there are no images; sizes or modes differ (the file is named); a corrupt file, real transparency,
-            16 bits a channel; a picture so large that it may be meant to fill the memory.
+        ValueError: there are no images; sizes or modes differ (the file is named), or are not those given; a corrupt
+            file, real transparency, 16 bits a channel; a picture so large that it may be meant to fill the memory.
         ImportError: pictures need Pillow.
     """
     path = Path(source)
@@ -129,10 +127,10 @@ def read_images(
         return _read_pictures([path], path.parent, options)
     if not path.exists():
         raise FileNotFoundError(2, "No such file or directory", str(path))
-    if path.suffix.lower() in ARRAYS:
-        return _read_arrays(path)
-    if _is_idx(path):
-        return _read_idx(path)
+    if path.suffix.lower() in ARRAYS or _is_idx(path):
+        data = _read_idx(path) if _is_idx(path) else _read_arrays(path)
+        _check_array(data, path, options)
+        return data
     raise ValueError(f"{path}: expected a folder of {', '.join(PICTURES)}, a .npy or .npz file, or an idx file")
 
 
@@ -264,6 +262,22 @@ def _read_arrays(path: Path) -> ImageData:
         return _checked_arrays(path, loaded[key], labels)
 
 
+def _check_array(data: ImageData, path: Path, options: _Options) -> None:
+    """Raises ValueError where the images of an array are not as asked for: pictures alone are converted."""
+    channels, *size = as_bytes(data.images)[0].shape[1:]
+    own = {1: "L", 3: "RGB"}[channels]
+    if options.mode not in (None, own):
+        words = {"L": "grey", "RGB": "colour"}
+        raise ValueError(
+            f"{path} holds {words[own]} images, expected {words[options.mode]} ones (mode {options.mode}): arrays are "
+            "not converted, as pictures are"
+        )
+    if options.size is not None and tuple(size) != tuple(options.size):
+        raise ValueError(
+            f"{path} holds images of {size[0]} x {size[1]}, expected {options.size[0]} x {options.size[1]}"
+        )
+
+
 def _image_key(path: Path, loaded: Any) -> str:
     """Which array of a .npz holds the images."""
     for key in _IMAGE_KEYS:
@@ -328,70 +342,3 @@ def _idx(path: Path, axes: int) -> Bytes:
     if len(values) != np.prod(shape, dtype=np.float64) or not len(values):
         raise ValueError(f"{path} is cut off: it says {' x '.join(map(str, shape))} and holds {len(values):,} bytes")
     return values.reshape(shape)
-
-
-def write_images(rows: Bytes, planes: Bytes, path: Path) -> None:
-    """Writes images, whole or not at all: .npy, .png (a grid), or a new folder with a .png each.
-
-    Args:
-        rows: the array of a .npy file.
-        planes: the same as (N, C, H, W).
-        path: where to.
-
-    Raises:
-        ValueError: another suffix, or the folder is not empty.
-    """
-    if path.suffix.lower() == ".npy":
-        with atomic(path) as part:
-            np.save(part, rows)
-    elif path.suffix.lower() == ".png":
-        with atomic(path) as part:
-            _as_picture(grid(_enlarged(planes))).save(part, format="PNG")
-    elif path.suffix:
-        raise ValueError(f"cannot write images to {path}: expected .npy, .png for a grid, or the name of a folder")
-    else:
-        path.mkdir(parents=True, exist_ok=True)
-        if any(path.iterdir()):
-            raise ValueError(f"the folder {path} is not empty")
-        digits = len(str(len(planes) - 1))
-        for i, image in enumerate(planes):
-            with atomic(path / f"{i:0{digits}d}.png") as part:
-                _as_picture(image).save(part, format="PNG")
-
-
-def _enlarged(planes: Bytes) -> Bytes:
-    """Small images with each pixel as several, for eyes."""
-    factor = max(1, _LEAST_SIDE // max(planes.shape[2:]))
-    return planes.repeat(factor, axis=2).repeat(factor, axis=3)
-
-
-def grid(planes: Bytes, columns: int | None = None, background: int = 255) -> Bytes:
-    """Images (N, C, H, W), N at least 1, side by side: -> one image (C, rows, columns), about as wide as high.
-
-    Example:
-        >>> grid(np.zeros((4, 1, 8, 8), np.uint8)).shape
-        (1, 22, 22)
-    """
-    count, channels, height, width = planes.shape
-    if count < 1:
-        raise ValueError("a grid needs at least 1 image")
-    columns = int(np.ceil(np.sqrt(count))) if columns is None else columns
-    rows = -(-count // columns)
-    size = (rows * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP)
-    picture = np.full((channels, *size), background, np.uint8)
-    for i, image in enumerate(planes):
-        top, left = _GAP + i // columns * (height + _GAP), _GAP + i % columns * (width + _GAP)
-        picture[:, top : top + height, left : left + width] = image
-    return picture
-
-
-def _as_picture(image: Bytes) -> Any:
-    """An image (C, H, W) of Pillow.
-
-    Raises:
-        ValueError: it has another number of channels than 1 and 3.
-    """
-    pillow = import_pillow()
-    if len(image) not in (1, 3):
-        raise ValueError(f"pictures have 1 or 3 channels, got {len(image)}")
-    return pillow.fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(np.moveaxis(image, 0, 2)))

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from ..images import ImageDensity
 from ..images.uses import flow_of, interpolate, latent_scales, redraw_scales
-from ..io.images import grid
+from ..io.image_writer import grid
 from ..io.pixels import as_bytes
 from . import style
 

@@ -1,0 +1,82 @@
+"""Images written: grids, folders of PNG, arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .atomic import atomic
+from .decode import import_pillow
+from .pixels import Bytes
+
+_LEAST_SIDE = 64  # pixels of an image of a grid, to which small ones are enlarged by a whole number
+_GAP = 2  # pixels between the images of a grid
+
+
+def write_images(rows: Bytes, planes: Bytes, path: Path) -> None:
+    """Writes images, whole or not at all: .npy, .png (a grid), or a new folder with a .png each.
+
+    Args:
+        rows: the array of a .npy file.
+        planes: the same as (N, C, H, W).
+        path: where to.
+
+    Raises:
+        ValueError: another suffix, or the folder is not empty.
+    """
+    if path.suffix.lower() == ".npy":
+        with atomic(path) as part:
+            np.save(part, rows)
+    elif path.suffix.lower() == ".png":
+        with atomic(path) as part:
+            _as_picture(grid(_enlarged(planes))).save(part, format="PNG")
+    elif path.suffix:
+        raise ValueError(f"cannot write images to {path}: expected .npy, .png for a grid, or the name of a folder")
+    else:
+        path.mkdir(parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            raise ValueError(f"the folder {path} is not empty")
+        digits = len(str(len(planes) - 1))
+        for i, image in enumerate(planes):
+            with atomic(path / f"{i:0{digits}d}.png") as part:
+                _as_picture(image).save(part, format="PNG")
+
+
+def _enlarged(planes: Bytes) -> Bytes:
+    """Small images with each pixel as several, for eyes."""
+    factor = max(1, _LEAST_SIDE // max(planes.shape[2:]))
+    return planes.repeat(factor, axis=2).repeat(factor, axis=3)
+
+
+def grid(planes: Bytes, columns: int | None = None, background: int = 255) -> Bytes:
+    """Images (N, C, H, W), N at least 1, side by side: -> one image (C, rows, columns), about as wide as high.
+
+    Example:
+        >>> grid(np.zeros((4, 1, 8, 8), np.uint8)).shape
+        (1, 22, 22)
+    """
+    count, channels, height, width = planes.shape
+    if count < 1:
+        raise ValueError("a grid needs at least 1 image")
+    columns = int(np.ceil(np.sqrt(count))) if columns is None else columns
+    rows = -(-count // columns)
+    size = (rows * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP)
+    picture = np.full((channels, *size), background, np.uint8)
+    for i, image in enumerate(planes):
+        top, left = _GAP + i // columns * (height + _GAP), _GAP + i % columns * (width + _GAP)
+        picture[:, top : top + height, left : left + width] = image
+    return picture
+
+
+def _as_picture(image: Bytes) -> Any:
+    """An image (C, H, W) of Pillow.
+
+    Raises:
+        ValueError: it has another number of channels than 1 and 3.
+    """
+    pillow = import_pillow()
+    if len(image) not in (1, 3):
+        raise ValueError(f"pictures have 1 or 3 channels, got {len(image)}")
+    return pillow.fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(np.moveaxis(image, 0, 2)))
