@@ -108,6 +108,16 @@ def test_arguments_are_checked() -> None:
         pf.real_nvp_image((1, 8, 8), lattice="half")
     with pytest.raises(ValueError, match="a width for each of the 2 scales"):
         pf.patch_flow((1, 8, 8), widths=[8])
+    for name in ("depths", "widths"):
+        for bad in (3, "ab", None):
+            with pytest.raises(ValueError, match=f"{name} must be a list of whole numbers, one for each scale, got"):
+                pf.patch_flow((1, 8, 8), **{name: bad})  # type: ignore[arg-type]
+        for entry in (0, -1, 2.5, "a"):
+            with pytest.raises(ValueError, match=f"{name[:-1]} must be a whole number from 1 to .*, got {entry!r}"):
+                pf.patch_flow((1, 8, 8), **{name: [entry, 1]})  # type: ignore[arg-type]
+    for recipe in IMAGE_RECIPES.values():
+        with pytest.raises(ValueError, match="seed must be a whole number or None, got 'a'"):
+            recipe((1, 8, 8), seed="a")
     with pytest.raises(ValueError, match="mixing must be conv or split"):
         pf.patch_flow((1, 8, 8), mixing="lu")
     with pytest.raises(ValueError, match="depth must be a whole number"):

@@ -201,6 +201,34 @@ def test_arguments_are_checked() -> None:
         pf.ImageDensity(uniform(4))
     with pytest.raises(ValueError, match="names of classes must differ"):
         pf.ImageDensity(flow, classes=["a", "a"])
+    learned = pf.VariationalDequantization((1, 4, 4), width=4)
+    for bad, message in (
+        ({"size": 2}, r"size must be \(H, W\), two whole numbers, got 2"),
+        ({"size": ("a", 2)}, "size must be .*, got "),
+        ({"size": (2,)}, "size must be .*, got "),
+        ({"size": (1.5, 2)}, "size must be .*, got "),
+        ({"size": (0, 2)}, "images of 0 x 2 do not fit into 2 x 2"),
+        ({"alpha": "x"}, "alpha must be None or above 0 and below 0.5, got 'x'"),
+        ({"masses": [1.0]}, r"masses must be a tensor \(256, C, h, w\), got list"),
+        ({"dequantization": "variational"}, "must be a VariationalDequantization or None, got 'variational'"),
+        ({"dequantization": learned}, r"of images of \(1, 4, 4\), these are of \(1, 2, 2\)"),
+        ({"classes": "ab"}, "classes must be a list of names, got 'ab'"),
+        ({"classes": 2}, "classes must be a list of names, got 2"),
+        ({"classes": [1, 2]}, r"classes must be a list of names, got \[1, 2\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            pf.ImageDensity(flow, **bad)  # type: ignore[arg-type]
+    for shape in (4, (4,), (1, 2, "b"), (1, 2.0, 2)):
+        with pytest.raises(ValueError, match=r"the shape of images must be \(C, H, W\)"):
+            pf.ImageDensity(uniform(4), shape=shape)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=r"the shape of images must be \(C, H, W\)"):
+            pf.VariationalDequantization(shape)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="width must be a whole number"):
+        pf.VariationalDequantization((1, 4, 4), width="a")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="inner must be a density over tensors, such as a flow, got int"):
+        pf.ImageDensity(3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="temperature must be a positive number, got 'hot'"):
+        small().sample(1, temperature="hot")  # type: ignore[arg-type]
 
 
 def test_files_with_bad_settings_are_refused(tmp_path: Path) -> None:

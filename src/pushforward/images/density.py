@@ -12,8 +12,10 @@ from torch import Tensor
 
 from ..arguments import as_generator, first_floating
 from ..density import Density, InnerFlow, Tensors
+from ..flow import Flow
 from ..io.pixels import Shape, in_layout
 from ..io.registry import Builder, describe, register
+from ..recipes import check_shape
 from ..recipes.build import check_size
 from .dequantization import VariationalDequantization
 from .encoding import ALPHA, BYTES, ByteEncoding, spans
@@ -74,35 +76,39 @@ class ImageDensity(Density):
         classes: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        space = inner.space
-        self._inner_shape = space.shape if isinstance(space, Tensors) else (len(space.names),)
+        if not isinstance(inner, Density) or not isinstance(inner.space, Tensors):
+            raise ValueError(f"inner must be a density over tensors, such as a flow, got {type(inner).__name__}")
+        self._inner_shape = inner.space.shape
         self.padded = self._padded(shape)
         channels, height, width = self.padded
-        self.size = (height, width) if size is None else (int(size[0]), int(size[1]))
-        if not (1 <= self.size[0] <= height and 1 <= self.size[1] <= width):
-            raise ValueError(f"images of {self.size[0]} x {self.size[1]} do not fit into {height} x {width}")
+        self.size = _checked_size((height, width) if size is None else size, self.padded)
         self.inner = inner
         self.encoding = ByteEncoding(alpha=alpha, masses=masses)
         if masses is not None and (masses.shape[1] != channels or masses.shape[2] > height or masses.shape[3] > width):
             raise ValueError(f"masses of shape {tuple(masses.shape)} do not fit images of shape {self.padded}")
-        if dequantization is not None and dequantization.shape != self.padded:
-            raise ValueError(f"the dequantization is of images of {dequantization.shape}, these are of {self.padded}")
+        if dequantization is not None:
+            if not isinstance(dequantization, VariationalDequantization):
+                raise ValueError(f"dequantization must be a VariationalDequantization or None, got {dequantization!r}")
+            if dequantization.shape != self.padded:
+                raise ValueError(
+                    f"the dequantization is of images of {dequantization.shape}, these are of {self.padded}"
+                )
         self.dequantization = dequantization
-        self._states = len(classes)
         self.space: Images = Images(  # type: ignore[override]
             (channels, *self.size), layout, classes, encoding=self._own_encoding, wrap=_over_numbers
         )
+        self._states = len(self.space.classes)
 
     def _padded(self, shape: Shape | None) -> Shape:
         """The shape (C, H', W') that the inner density is over."""
         if shape is None and len(self._inner_shape) == 3:
             return self._inner_shape  # type: ignore[return-value]
-        if shape is None or math.prod(shape) != math.prod(self._inner_shape):
+        if shape is None or math.prod(check_shape(shape)) != math.prod(self._inner_shape):
             raise ValueError(
                 f"the inner density must be over (C, H, W), or over as many numbers as the shape {shape} has; it is "
                 f"over {self._inner_shape}"
             )
-        return shape
+        return check_shape(shape)
 
     @property
     def dimensions(self) -> int:
@@ -149,11 +155,16 @@ class ImageDensity(Density):
                 do not follow `log_prob`. Of a flow alone.
 
         Raises:
-            ValueError: n is negative, a class is unknown, or the temperature is not positive.
+            ValueError: n is negative, a class is unknown, or the temperature is not positive, or another than 1 of an
+                inner density that is no flow.
         """
         contexts, total = self.space.expand_context(n, context)
-        if not 0 < temperature < math.inf:
+        if not (isinstance(temperature, float | int) and 0 < temperature < math.inf):
             raise ValueError(f"temperature must be a positive number, got {temperature!r}")
+        if temperature != 1 and not isinstance(self.inner, Flow):
+            raise ValueError(
+                f"a temperature needs a density with a flow inside, got {temperature} of {type(self.inner).__name__}"
+            )
         encoded = self.encode_contexts(contexts)
         device = self._like().device
         generator = as_generator(generator, device)
@@ -165,7 +176,7 @@ class ImageDensity(Density):
                 y = self.inner.sample(count, generator=generator, **more)
             else:
                 y = self.inner.sample(1, encoded[span], generator=generator, **more)
-            images[span] = self.to_bytes(y.reshape(count, *self.padded))
+            images[span] = self.to_bytes(y)
         return self.space.unflatten_samples(self.as_rows(images), n, context)
 
     def initialize(self, x: Any, context: Any = None) -> None:
@@ -195,9 +206,11 @@ class ImageDensity(Density):
         return pad_to(images, self.padded[1:])
 
     def to_bytes(self, y: Tensor) -> Tensor:
-        """Numbers (N, C, H', W') as of `to_numbers` -> bytes (N, C, H, W), without the padding."""
+        """Numbers of N images, in the shape of the inner density or (C, H', W'), -> bytes (N, C, H, W), not padded."""
         top, left = _corner(self.size, self.padded[1:])
-        return self.encoding.inverse(y)[:, :, top : top + self.size[0], left : left + self.size[1]]
+        return self.encoding.inverse(y.reshape(-1, *self.padded))[
+            :, :, top : top + self.size[0], left : left + self.size[1]
+        ]
 
     def as_rows(self, images: Tensor) -> Tensor:
         """Bytes (N, C, H, W) -> (N, *row_shape), in the layout of the space."""
@@ -229,11 +242,19 @@ class ImageDensity(Density):
     def _rows(self, x: Any, context: Any) -> tuple[Tensor, Tensor | None]:
         """-> padded bytes (N, C, H', W'), and the contexts (N, K) as the inner density sees them."""
         images = self.pad(self.space.planes(x))
+        return images, self.contexts_of(len(images), context)
+
+    def contexts_of(self, count: int, context: Any) -> Tensor | None:
+        """One context, or one for each of some images, as the space takes it -> those of the inner density (N, K).
+
+        Raises:
+            ValueError: there are neither one nor as many as images.
+        """
         contexts, _ = self.space.contexts(context)
-        if contexts is not None and len(contexts) not in (1, len(images)):
-            raise ValueError(f"expected a context for each of the {len(images):,} images, got {len(contexts):,}")
+        if contexts is not None and len(contexts) not in (1, count):
+            raise ValueError(f"expected a context for each of the {count:,} images, got {len(contexts):,}")
         encoded = self.encode_contexts(contexts)
-        return images, None if encoded is None else encoded.expand(len(images), -1)
+        return None if encoded is None else encoded.expand(count, -1)
 
     def encode_contexts(self, contexts: Tensor | None) -> Tensor | None:
         """Contexts (M, K) of the space -> those of the inner density."""
@@ -245,6 +266,20 @@ class ImageDensity(Density):
 
     def _like(self) -> Tensor:
         return first_floating(self.parameters(), self.buffers())
+
+
+def _checked_size(size: Any, padded: Shape) -> tuple[int, int]:
+    """The size (H, W) of images that are padded to a shape.
+
+    Raises:
+        ValueError: it is none, or does not fit.
+    """
+    height, width = padded[1:]
+    if not isinstance(size, list | tuple) or len(size) != 2 or not all(type(side) is int for side in size):
+        raise ValueError(f"size must be (H, W), two whole numbers, got {size!r}")
+    if not (1 <= size[0] <= height and 1 <= size[1] <= width):
+        raise ValueError(f"images of {size[0]} x {size[1]} do not fit into {height} x {width}")
+    return size[0], size[1]
 
 
 def pad_to(images: Tensor, size: tuple[int, int]) -> Tensor:

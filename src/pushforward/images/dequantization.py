@@ -11,6 +11,8 @@ from ..bijections import RationalQuadratic, Squeeze
 from ..bijections.base import sum_event
 from ..bijections.coupling import as_params
 from ..nets import ConvNet
+from ..recipes import check_shape
+from ..recipes.build import check_size
 from .encoding import BYTES
 from .noise import LEAST
 
@@ -31,7 +33,7 @@ class VariationalDequantization(nn.Module):
         generator: the source of the initial weights; torch's global one when None.
 
     Raises:
-        ValueError: H or W is odd.
+        ValueError: an argument is out of range, or H or W is odd.
 
     Example:
         >>> layer = VariationalDequantization((1, 2, 2), width=4)
@@ -49,10 +51,10 @@ class VariationalDequantization(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        channels, *size = shape
+        channels, *size = self.shape = check_shape(shape)
         if any(side % 2 for side in size):
             raise ValueError(f"variational dequantization needs an even height and width, got {tuple(size)}")
-        self.shape, self.width, self.context_dim = tuple(shape), width, context_dim
+        self.width, self.context_dim = check_size("width", width), check_size("context_dim", context_dim)
         self.net = ConvNet(
             4 * channels, 4 * channels * _SPLINE.num_params, width=width, positions=(size[0] // 2, size[1] // 2),
             context_dim=context_dim, generator=generator,

@@ -48,9 +48,11 @@ class ByteEncoding(nn.Module):
 
     def __init__(self, *, alpha: float | None = ALPHA, masses: Tensor | None = None) -> None:
         super().__init__()
-        if alpha is not None and not 0 < alpha < 0.5:
+        if alpha is not None and not (isinstance(alpha, float | int) and 0 < alpha < 0.5):
             raise ValueError(f"alpha must be None or above 0 and below 0.5, got {alpha!r}")
         if masses is not None:
+            if not isinstance(masses, Tensor):
+                raise ValueError(f"masses must be a tensor (256, C, h, w), got {type(masses).__name__}")
             is_positive = masses.device.type == "meta" or bool(((masses > 0) & (masses < math.inf)).all())
             if masses.ndim != 4 or len(masses) != BYTES or not is_positive:
                 raise ValueError(f"masses must be positive, of shape (256, C, h, w), got {tuple(masses.shape)}")

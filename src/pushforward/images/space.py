@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
@@ -30,6 +30,21 @@ def as_tensor(images: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(images if images.flags.writeable else images.copy())
 
 
+def check_classes(classes: Any) -> tuple[str, ...]:
+    """The names of classes.
+
+    Raises:
+        ValueError: they are no list of names, or two are the same.
+    """
+    is_list = isinstance(classes, Iterable) and not isinstance(classes, str | bytes)
+    names = list(classes) if is_list else []
+    if not is_list or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"classes must be a list of names, got {classes!r}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"the names of classes must differ, got {names}")
+    return tuple(map(str, names))
+
+
 class Images(Space):
     """Images of bytes of one shape.
 
@@ -42,7 +57,7 @@ class Images(Space):
         wrap: makes a density over images from one over these; see `Space.wrap`.
 
     Raises:
-        ValueError: the layout is unknown or has no room for the channels, or two classes have one name.
+        ValueError: the layout is unknown or has no room for the channels, or classes are no names that differ.
     """
 
     words = MappingProxyType(
@@ -62,9 +77,7 @@ class Images(Space):
         self.layout = ("HW" if shape[0] == 1 else "HWC") if layout is None else layout
         if self.layout not in LAYOUTS or (self.layout == "HW" and shape[0] != 1):
             raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, HW for one channel alone, got {layout!r}")
-        self.classes = tuple(map(str, classes))
-        if len(set(self.classes)) < len(self.classes):
-            raise ValueError(f"the names of classes must differ, got {list(self.classes)}")
+        self.classes = check_classes(classes)
         self._encoding = encoding
         self._wrap = wrap
 
@@ -111,13 +124,13 @@ class Images(Space):
         """The means of at most 8 x 8 blocks of each channel, by their first pixels."""
         channels, height, width = self.shape
         rows, columns = min(_GRID, height), min(_GRID, width)
-        features = []
+        names, features = self.names, []
         for c in range(channels):
             for y in range(rows):
                 for x in range(columns):
                     top, left = y * height // rows, x * width // columns
                     column = (c * height + top) * width + left
-                    features.append(Feature(self.names[column], column, False))
+                    features.append(Feature(names[column], column, False))
         return features
 
     def features(self, rows: Any) -> NDArray[np.float64]:

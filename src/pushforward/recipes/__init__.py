@@ -3,6 +3,7 @@
 from .build import IMAGE_RECIPES as IMAGE_RECIPES
 from .build import RECIPES as RECIPES
 from .images import check_levels as check_levels
+from .images import check_shape as check_shape
 from .images import glow as glow
 from .images import padded_size as padded_size
 from .images import patch_flow as patch_flow

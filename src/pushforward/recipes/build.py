@@ -104,9 +104,7 @@ def stack(
         raise ValueError(f"mixing must be {', '.join(mixings[:-1])} or {mixings[-1]}, got {mixing!r}")
     if mixing == "auto":
         mixing = "lu" if features > 2 else "flip"
-    if not isinstance(seed, int | None):
-        raise ValueError(f"seed must be a whole number or None, got {seed!r}")
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    generator = generator_of(seed)
     conditioner = functools.partial(
         MLP, width=check_size("width", width), hidden_layers=check_size("hidden_layers", hidden_layers),
         activation=activation, residual=residual, context_dim=context_dim, generator=generator,
@@ -134,6 +132,17 @@ def stack(
     if columns is not None:
         layers = [OnChannels(columns, Chain(*layers))]
     return Flow(Chain(*first, *layers), width_of_rows, base, embed, context_dim=context_dim)
+
+
+def generator_of(seed: int | None) -> torch.Generator | None:
+    """The source of the initial weights; None stands for torch's global one.
+
+    Raises:
+        ValueError: the seed is no whole number.
+    """
+    if not isinstance(seed, int | None):
+        raise ValueError(f"seed must be a whole number or None, got {seed!r}")
+    return None if seed is None else torch.Generator().manual_seed(seed)
 
 
 def _features(shape: int | tuple[int, ...]) -> int:

@@ -26,7 +26,7 @@ from ..bijections import (
 )
 from ..flow import Flow
 from ..nets import ConvNet, LearnedBound, ResidualConvNet
-from .build import IMAGE_RECIPES, check_size, recipe
+from .build import IMAGE_RECIPES, check_size, generator_of, recipe
 
 Shape = tuple[int, int, int]
 _LAST_CHECKERBOARDS = 1  # of the last scale, beyond those of the others
@@ -82,7 +82,7 @@ def real_nvp_image(
     check_size("checkerboards", checkerboards)
     net = partial(
         ResidualConvNet, width=check_size("width", width), blocks=check_size("blocks", blocks),
-        context_dim=check_size("context_dim", context_dim), generator=_generator(seed),
+        context_dim=check_size("context_dim", context_dim), generator=generator_of(seed),
     )  # fmt: skip
 
     def coupling(channels: int, flip: bool) -> Coupling:
@@ -147,7 +147,7 @@ def glow(
     check_size("depth", depth)
     net = partial(
         ConvNet, width=check_size("width", width), context_dim=check_size("context_dim", context_dim),
-        generator=_generator(seed),
+        generator=generator_of(seed),
     )  # fmt: skip
 
     def scale(channels: int, left: int) -> Within:
@@ -191,12 +191,15 @@ def patch_flow(
         A `Flow` over (C, H, W), of numbers on the whole line: see `ImageDensity` for bytes.
 
     Raises:
-        ValueError: as `real_nvp_image`; depths and widths are not as many; mixing is another word.
+        ValueError: as `real_nvp_image`; depths and widths are no lists, or not as many; mixing is another word.
 
     Example:
         >>> patch_flow((1, 8, 8), depths=[2, 1], widths=[8, 8]).sample(2).shape
         torch.Size([2, 1, 8, 8])
     """
+    for name, value in (("depths", depths), ("widths", widths)):
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{name} must be a list of whole numbers, one for each scale, got {value!r}")
     if len(depths) != len(widths):
         raise ValueError(f"expected a width for each of the {len(depths)} scales, got {list(widths)}")
     image = check_levels(shape, check_size("levels", len(depths)))
@@ -206,7 +209,7 @@ def patch_flow(
         check_size("width", width)
     if mixing not in ("conv", "split"):
         raise ValueError(f"mixing must be conv or split, got {mixing!r}")
-    generator = _generator(seed)
+    generator = generator_of(seed)
     channels, height, width = image
     check_size("context_dim", context_dim)
 
@@ -237,16 +240,26 @@ def check_levels(shape: Sequence[int], levels: int) -> Shape:
         >>> check_levels([1, 28, 28], 2)
         (1, 28, 28)
     """
-    sizes = tuple(shape) if isinstance(shape, list | tuple) else ()
-    if len(sizes) != 3 or not all(type(size) is int and size >= 1 for size in sizes):
-        raise ValueError(f"the shape of images must be (C, H, W), each at least 1, got {shape!r}")
-    channels, height, width = sizes
+    channels, height, width = check_shape(shape)
     padded = padded_size((height, width), levels)
     if padded != (height, width):
         raise ValueError(
             f"images of {height} x {width} cannot be halved {levels} times; {padded[0]} x {padded[1]} can: pad them "
             f"(pad=True of fit_images, size= of ImageDensity), or take fewer levels"
         )
+    return channels, height, width
+
+
+def check_shape(shape: Sequence[int]) -> Shape:
+    """The shape (C, H, W) of images.
+
+    Raises:
+        ValueError: it is none.
+    """
+    sizes = tuple(shape) if isinstance(shape, list | tuple) else ()
+    if len(sizes) != 3 or not all(type(size) is int and size >= 1 for size in sizes):
+        raise ValueError(f"the shape of images must be (C, H, W), each at least 1, got {shape!r}")
+    channels, height, width = sizes
     return channels, height, width
 
 
@@ -313,7 +326,3 @@ def _split(channels: int, levels: int, number: int) -> list[int]:
         return ((pixel & mask).bit_count() + (of_image & turned).bit_count()) % 2
 
     return sorted(range(channels), key=half)
-
-
-def _generator(seed: int | None) -> torch.Generator | None:
-    return None if seed is None else torch.Generator().manual_seed(seed)
