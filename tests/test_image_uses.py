@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ import torch
 from torch import Tensor
 
 import pushforward as pf
+from commands import good
 from flows import stirred
+from pushforward.baselines import fit_gaussian
 from pushforward.images import inpaint, interpolate, nearest, redraw_scales, typicality
 from pushforward.images.uses import latent_scales
 
@@ -90,6 +93,64 @@ def test_known_pixels_stay_and_others_are_likely() -> None:
     assert float(correlation) > 0.8
     with pytest.raises(ValueError, match=r"expected a mask of shape \(8, 8\)"):
         inpaint(density, holes, known[:4])
+
+
+def over_vectors(kind: str) -> pf.ImageDensity:
+    """A density of 4 x 4 images, whose pixels have one level, with one over vectors inside."""
+    level = torch.randint(30, 220, (400, 1, 1), generator=torch.Generator().manual_seed(0))
+    images = (level + some_bytes(400, 4, 4) // 32).to(torch.uint8)
+    untrained = pf.ImageDensity(pf.real_nvp(16, depth=2, width=8, seed=0, standardize=False), shape=(1, 4, 4))
+    if kind == "flow":
+        return untrained
+    y, _ = untrained.to_numbers(images[:, None], torch.full((400, 1, 4, 4), 0.5))
+    inner: pf.Density = fit_gaussian(y.flatten(1).double().numpy())
+    return pf.ImageDensity(pf.Mixture([inner, inner]) if kind == "mixture" else inner, shape=(1, 4, 4))
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "mixture"])
+def test_pixels_are_filled_in_without_a_latent_space(kind: str, tmp_path: Path) -> None:
+    density = over_vectors(kind)
+    holes = torch.tensor([60, 180], dtype=torch.uint8).view(2, 1, 1).repeat(1, 4, 4)
+    known = torch.zeros(4, 4, dtype=torch.bool)
+    known[:, :2] = True
+    holes[:, ~known] = 0
+    filled = inpaint(density, holes, known, steps=200, generator=0)
+    assert torch.equal(filled[:, known], holes[:, known])
+    assert filled[:, ~known].double().mean(1).tolist() == pytest.approx([60, 180], abs=12)
+    for use in (lambda: interpolate(density, filled[[0, 1, 0, 1]]), lambda: redraw_scales(density, filled)):
+        with pytest.raises(ValueError, match=r"this needs a latent space: .* with one flow inside, got"):
+            use()
+    with pytest.raises(ValueError, match="a temperature needs a density with a flow inside"):
+        density.sample(2, temperature=0.5)
+    assert not pf.plots.has_scales(density)
+    model = tmp_path / "model.safetensors"
+    pf.save(density, model)
+    drawn = good("plot", model, "--out", tmp_path / "plots")["pictures"]
+    assert [Path(path).name for path in drawn] == ["samples.png"]
+
+
+def test_a_flow_over_vectors_has_all_uses_but_scales() -> None:
+    density, images = over_vectors("flow"), some_bytes(4, 4, 4)
+    between = interpolate(density, images, 3)
+    assert torch.equal(between[[0, 0, 2, 2], [0, 2, 0, 2]], images)
+    assert inpaint(density, images, torch.eye(4, dtype=torch.bool), steps=3, generator=0).shape == (4, 4, 4)
+    with pytest.raises(ValueError, match="all latents of this flow are of one scale"):
+        redraw_scales(density, images)
+
+
+def test_arguments_of_uses_are_checked() -> None:
+    density, images = over_vectors("flow"), some_bytes(4, 4, 4)
+    known = torch.ones(4, 4, dtype=torch.bool)
+    for bad in ({"steps": 0}, {"steps": 2.5}, {"lr": 0.0}, {"tolerance": 0.0}):
+        with pytest.raises(ValueError, match="expected at least 1 step, a rate and a tolerance above 0"):
+            inpaint(density, images, known, **bad)
+    with pytest.raises(ValueError, match=r"expected 4 images and at least 2 steps, got 4 and 2\.5"):
+        interpolate(density, images, 2.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"1 to 4 neighbours, got .*, 1\.5"):
+        nearest(images, images, 1.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="a context for each of the 4 images, got 3"):
+        inpaint(density_of(classes=("a", "b")), some_bytes(4, 8, 8), torch.ones(8, 8), [0, 1, 0])
+    assert float(typicality(np.zeros(1), np.arange(-4.0, 5.0))) == 1.0
 
 
 def test_nearest_images() -> None:

@@ -350,7 +350,7 @@ def plot(model: str, data: str | None, out: str, skip_bad_rows: bool = False) ->
         source = _some_of_each(_read_for(density, data, skip_bad_rows), each)
         real, labels = density.space.read(source.images), _labels(density, source, data)
         keep(plots.images(real, columns=10, title=f"data{in_order}"), "data.png")
-    if len(real) >= _CORNERS:
+    if len(real) >= _CORNERS and plots.has_map(density.inner):
         at, context = _evenly(len(real), _CORNERS, labels)
         keep(plots.interpolation(density, real[at], context=context), "interpolation.png")
     if plots.has_scales(density):

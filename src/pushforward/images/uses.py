@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from ..arguments import as_generator
 from ..bijections import Bijection, Chain, OnHalf, Within
+from ..density import Density
 from ..flow import Flow
 from .density import ImageDensity
 from .noise import uniforms
@@ -24,7 +26,9 @@ def flow_of(density: ImageDensity) -> Flow:
         ValueError: it is made of something else.
     """
     if not isinstance(density.inner, Flow):
-        raise ValueError(f"this needs a density with one flow inside, got {type(density.inner).__name__}")
+        raise ValueError(
+            f"this needs a latent space: a density of images with one flow inside, got {type(density.inner).__name__}"
+        )
     return density.inner
 
 
@@ -46,8 +50,8 @@ def interpolate(density: ImageDensity, corners: Any, steps: int = 8, context: An
     """
     flow, space = flow_of(density), density.space
     images = space.planes(corners)
-    if len(images) != 4 or steps < 2:
-        raise ValueError(f"expected 4 images and at least 2 steps, got {len(images)} and {steps}")
+    if len(images) != 4 or not isinstance(steps, int) or steps < 2:
+        raise ValueError(f"expected 4 images and at least 2 steps, got {len(images)} and {steps!r}")
     z = density.latent(corners, context)
     assert z is not None  # a flow has a latent space
     angle = torch.linspace(0, math.pi / 2, steps, dtype=z.dtype, device=z.device)
@@ -87,8 +91,7 @@ def redraw_scales(
     z = density.latent(images, context)
     assert z is not None  # a flow has a latent space
     noise = flow.base.sample(len(z), generator=as_generator(generator, z.device))
-    contexts, _ = density.space.contexts(context)
-    encoded = density.encode_contexts(None if contexts is None else contexts.expand(len(z), -1))
+    encoded = density.contexts_of(len(z), context)
     parts = []
     for drawn in range(count + 1):
         mixed = torch.where(scales.to(z.device) < drawn, noise, z)
@@ -124,48 +127,61 @@ def inpaint(
     density: ImageDensity, images: Any, known: Tensor, context: Any = None, *, steps: int = 200, lr: float = 0.05,
     tolerance: float = 0.1, generator: torch.Generator | int | None = None,
 ) -> Tensor:  # fmt: skip
-    """Fills in pixels by gradient steps in latent space: N images -> N images.
+    """Fills in pixels by gradient steps: N images -> N images.
 
-    From latents drawn from the base, steps of Adam raise log p(z) - |y(z) - y|^2 / (2 tolerance^2), the latter over
-    known pixels, y being the numbers of bytes; then known pixels are put back. What is found is a likely image, not a
-    draw given the known pixels.
+    Steps of Adam raise log p(z) - |y(z) - y|^2 / (2 tolerance^2), the latter over known pixels, y being the numbers of
+    bytes; then known pixels are put back. With a flow inside z is latent, drawn from the base at first. With another
+    density inside z is y itself, drawn from that density. The result is a likely image, not a draw given the known
+    pixels.
 
     Args:
-        density: with a flow inside.
+        density: whose inner density has gradients.
         images: N of them; what is not known is not looked at.
         known: True for pixels to keep, (H, W), or (N, H, W).
         context: as of `ImageDensity.log_prob`.
-        steps: of the optimizer.
-        lr: its rate.
-        tolerance: how far known numbers may be missed, of which most lie within 3.
-        generator: the source of the first latents, or a seed.
+        steps: of the optimizer, at least 1.
+        lr: its rate, positive.
+        tolerance: how far known numbers may be missed, of which most lie within 3; positive.
+        generator: the source of the first z, or a seed.
 
     Raises:
-        ValueError: the mask has another shape.
+        ValueError: the mask has another shape, or an argument is out of range.
     """
-    flow, space = flow_of(density), density.space
-    planes = space.planes(images)
+    if not isinstance(steps, int) or steps < 1 or not lr > 0 or not tolerance > 0:
+        raise ValueError(
+            f"expected at least 1 step, a rate and a tolerance above 0, got {steps!r}, {lr!r} and {tolerance!r}"
+        )
+    planes = density.space.planes(images)
     mask = torch.as_tensor(known, dtype=torch.bool, device=planes.device)
     if mask.shape not in (planes.shape[2:], (len(planes), *planes.shape[2:])):
         raise ValueError(f"expected a mask of shape {tuple(planes.shape[2:])} or one for each image, got {mask.shape}")
     mask = mask.expand(len(planes), *planes.shape[2:])[:, None].expand_as(planes)
     padded = density.pad(torch.where(mask, planes, 0))
-    contexts, _ = space.contexts(context)
-    encoded = density.encode_contexts(None if contexts is None else contexts.expand(len(planes), -1))
+    encoded = density.contexts_of(len(planes), context)
     wanted = density.to_numbers(padded, uniforms(padded, 0), encoded)[0]
     kept = density.pad(mask.to(torch.uint8)).bool().to(wanted.device)
-    with torch.no_grad():
-        z = flow.base.sample(len(planes), generator=as_generator(generator, wanted.device))
+    z, as_numbers, log_prob = _start(density.inner, len(planes), encoded, as_generator(generator, wanted.device))
     z.requires_grad_()
     optimizer = torch.optim.Adam([z], lr=lr)
     for _ in range(steps):
-        missed = ((flow.g(z, encoded) - wanted) * kept).flatten(1).square().sum(1)
-        loss = (missed / (2 * tolerance**2) - flow.base.log_prob(z)).sum()
+        missed = ((as_numbers(z).view(wanted.shape) - wanted) * kept).flatten(1).square().sum(1)
+        loss = (missed / (2 * tolerance**2) - log_prob(z)).sum()
         (z.grad,) = torch.autograd.grad(loss, z)
         optimizer.step()
     with torch.no_grad():
-        filled = density.to_bytes(flow.g(z, encoded)).to(planes.device)
+        filled = density.to_bytes(as_numbers(z)).to(planes.device)
     return density.as_rows(torch.where(mask, planes, filled))
+
+
+@torch.no_grad()
+def _start(
+    inner: Density, count: int, context: Tensor | None, generator: torch.Generator | None
+) -> tuple[Tensor, Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """Where `inpaint` begins: z of so many images, what makes numbers of z, and log p(z)."""
+    if isinstance(inner, Flow):
+        return inner.base.sample(count, generator=generator), lambda z: inner.g(z, context), inner.base.log_prob
+    drawn = inner.sample(count if context is None else 1, context, generator=generator)
+    return inner.space.flatten_samples(drawn), lambda y: y, lambda y: inner.log_prob(y, context)
 
 
 def nearest(images: Any, train: Any, count: int = 1) -> tuple[Tensor, Tensor]:
@@ -182,9 +198,9 @@ def nearest(images: Any, train: Any, count: int = 1) -> tuple[Tensor, Tensor]:
         (tensor([[1]]), tensor([[1.]]))
     """
     a, b = torch.as_tensor(images), torch.as_tensor(train)
-    if a.shape[1:] != b.shape[1:] or not 1 <= count <= len(b):
+    if a.shape[1:] != b.shape[1:] or a.ndim < 2 or not isinstance(count, int) or not 1 <= count <= len(b):
         raise ValueError(
-            f"expected images of one shape and 1 to {len(b)} neighbours, got {a.shape}, {b.shape}, {count}"
+            f"expected images of one shape and 1 to {len(b)} neighbours, got {a.shape}, {b.shape}, {count!r}"
         )
     dimensions = math.prod(a.shape[1:])
     flat = a.flatten(1).float()
@@ -196,7 +212,7 @@ def nearest(images: Any, train: Any, count: int = 1) -> tuple[Tensor, Tensor]:
     return index, distances / math.sqrt(dimensions)
 
 
-def typicality(log_prob: Tensor, reference: Tensor) -> Tensor:
+def typicality(log_prob: Any, reference: Any) -> Tensor:
     """How typical log-masses are: (N,), those of M images held out (M,) -> p-values (N,).
 
     The share of the held-out images, itself counted, whose log-mass is as far from their median or farther. A density
@@ -207,6 +223,7 @@ def typicality(log_prob: Tensor, reference: Tensor) -> Tensor:
         >>> typicality(torch.tensor([0.0, 90.0]), torch.arange(-49.0, 50.0))
         tensor([1.0000, 0.0100])
     """
+    log_prob, reference = torch.as_tensor(log_prob), torch.as_tensor(reference)
     if reference.ndim != 1 or not len(reference):
         raise ValueError(f"expected log-masses (M,) of images held out, got shape {tuple(reference.shape)}")
     centre = reference.quantile(0.5)

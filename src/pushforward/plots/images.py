@@ -58,7 +58,9 @@ def interpolation(
 
 
 def has_scales(density: ImageDensity) -> bool:
-    """Whether the latents of the flow inside are of several scales, so that `scales` can be drawn."""
+    """Whether there is a flow inside, with latents of several scales, so that `scales` can be drawn."""
+    if not style.has_map(density.inner):
+        return False
     flow = flow_of(density)
     return int(latent_scales(flow.bijection, flow.shape).max()) > 0
 
