@@ -14,7 +14,8 @@ import pytest
 import torch
 
 import pushforward as pf
-from pushforward.images.fit import Dequantized, _Data, _Draws, _Preprocessing, _untrained
+from pushforward.images.data import LabelledImages
+from pushforward.images.fit import Dequantized, _Draws, _Preprocessing, _untrained
 from pushforward.images.independent import fit_pixels
 from pushforward.images.noise import uniforms
 from pushforward.io.images import ImageData
@@ -118,7 +119,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(tmp_path: Path) -> No
 
 def test_draws_are_images_with_new_noise_and_flips() -> None:
     images, labels = halves(20)
-    data = _Data.of(images, labels, None)
+    data = LabelledImages.of(images, labels, None)
     density = _untrained(data, "patch_flow", {"depths": [1], "widths": [4]}, False, False, _Preprocessing(), 0)
     generator = torch.Generator().manual_seed(0)
     x, context = _Draws(density, data, flips=True)(60, generator)
@@ -150,7 +151,7 @@ def test_a_part_of_a_source_is_all_that_is_drawn(tmp_path: Path) -> None:
     images, labels = halves(60)
     np.savez(tmp_path / "images.npz", images=images, labels=labels)
     left = pf.read_images(tmp_path / "images.npz").part(np.flatnonzero(labels == 0))
-    data = _Data.of(left, True, None)
+    data = LabelledImages.of(left, True, None)
     assert len(data) == 30
     assert bool((data.images(slice(None))[:, :, :, :4] > 120).double().mean() > 0.9)
     assert data.contexts(torch.arange(30)).argmax(1).tolist() == [0] * 30  # type: ignore[union-attr]
@@ -159,9 +160,68 @@ def test_a_part_of_a_source_is_all_that_is_drawn(tmp_path: Path) -> None:
 def test_labels_of_validation_images_are_read_by_name() -> None:
     images, _ = halves(30)
     source = ImageData(images, np.arange(30) % 2, ("dog", "owl"))
-    data = _Data.of(source, True, ("cat", "dog", "owl"))
+    data = LabelledImages.of(source, True, ("cat", "dog", "owl"))
     assert data.labels is not None
     assert data.labels.tolist() == (1 + np.arange(30) % 2).tolist()
+
+
+def test_a_part_has_labels_of_its_own_and_perhaps_fewer_classes(tmp_path: Path) -> None:
+    images, labels = halves(60)
+    left = np.flatnonzero(labels == 0)
+    for source in (ImageData(images, labels), ImageData(images, labels, ("left", "right"))):
+        part = source.part(left)
+        given = LabelledImages.of(part, labels[left], ["a", "b"])
+        assert given.labels is not None
+        assert given.labels.tolist() == [0] * 30
+        own = LabelledImages.of(part, True, None)
+        assert own.classes == (source.classes or ("0", "1"))  # those of the whole
+        assert own.contexts(torch.arange(30)).shape == (30, 2)  # type: ignore[union-attr]
+        density = pf.fit_images(source, True, val=part, val_labels=True, **SMALL, steps=1)
+        assert density.space.classes == own.classes
+        with pytest.raises(ValueError, match="a label for each of the 30 images, got labels of shape"):
+            LabelledImages.of(part, labels, None)
+    for name in ("left", "right"):
+        pf.ImageDensity(uniform_over(images)).space.write(
+            torch.from_numpy(images[labels == (name == "right")]), tmp_path / "whole" / name
+        )
+    pf.ImageDensity(uniform_over(images)).space.write(torch.from_numpy(images[:3]), tmp_path / "some" / "right")
+    density = pf.fit_images(tmp_path / "whole", True, val=tmp_path / "some", val_labels=True, **SMALL, steps=1)
+    assert density.space.classes == ("left", "right")
+
+
+def uniform_over(images: np.ndarray) -> pf.Flow:
+    return pf.Flow(pf.Chain(), (1, *images.shape[1:]))
+
+
+def test_a_resumed_training_draws_the_same_images(tmp_path: Path) -> None:
+    images, _ = halves(100)
+    how = SMALL | {"model": {"depths": [1], "widths": [4]}, "steps": 130, "batch": 2, "checkpoint": tmp_path}
+    val = images[:20]
+    pf.fit_images(images, val=val, **how)
+    with pytest.raises(ValueError, match=r"other settings: {'flips': False}, now {'flips': True}"):
+        pf.fit_images(images, val=val, **how, flips=True)
+    with pytest.raises(ValueError, match=r"other settings: {'images': 100}, now {'images': 60}"):
+        pf.fit_images(images[:60], val=val, **how)
+
+
+def test_a_recipe_of_ones_own_is_checked() -> None:
+    images, labels = halves(40)
+
+    def small(shape: Any, context_dim: int, seed: int) -> pf.Flow:
+        return pf.glow(shape, depth=1, width=4, context_dim=context_dim, seed=seed)
+
+    density = pf.fit_images(images, labels, recipe=small, steps=1, progress="none")
+    assert density.inner.context_dim == 2  # type: ignore[union-attr]
+    bad: list[tuple[Any, str]] = [
+        (lambda shape, **more: None, r"must return a Flow over \(1, 8, 8\), got NoneType"),
+        (lambda shape, **more: pf.glow((1, 4, 4), depth=1), r"got one over \(1, 4, 4\)"),
+        (lambda shape, **more: pf.real_nvp(64), r"got one over \(64,\)"),
+        (lambda shape: pf.glow(shape), "the recipe <lambda> takes no context_dim"),
+        (5, "recipe must be auto, one of .*, or a function, got 5"),
+    ]
+    for recipe, message in bad:
+        with pytest.raises(ValueError, match=message):
+            pf.fit_images(images, recipe=recipe, steps=1, progress="none")
 
 
 def test_noise_of_vectors_is_refused_and_gradients_may_go_unclipped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +262,7 @@ def test_other_recipes(recipe: str) -> None:
 
 def test_the_rule_takes_one_scale_where_images_can_be_halved_once() -> None:
     images = np.zeros((4, 6, 8), np.uint8)
-    density = _untrained(_Data.of(images, None, None), "auto", {}, False, False, _Preprocessing(), 0)
+    density = _untrained(LabelledImages.of(images, None, None), "auto", {}, False, False, _Preprocessing(), 0)
     assert density.inner.recipe["arguments"]["depths"] == [12]  # type: ignore[union-attr,index]
 
 
@@ -215,6 +275,21 @@ def test_bad_input() -> None:
         ({"labels": labels, "classes": ["a"]}, "the label 1 has no name: there are 1 classes"),
         ({"labels": ["a"] * 20, "classes": ["b"]}, "the label 'a' is none of the classes 'b'"),
         ({"labels": True}, "come without classes"),
+        ({"labels": [None] * 20}, "names or whole numbers from 0, got object"),
+        ({"labels": labels, "classes": "ab"}, "classes must be a list of names, got 'ab'"),
+        ({"labels": labels, "classes": 2}, "classes must be a list of names, got 2"),
+        ({"labels": labels, "classes": ["a", "a"]}, "names of classes must differ"),
+        ({"labels": labels, "classes": []}, "the label 1 has no name: there are 0 classes"),
+        ({"classes": ["a", "b"]}, "classes= names the classes of labels="),
+        ({"val_labels": labels}, "val_labels= goes with val= and labels="),
+        ({"val": images, "val_labels": labels}, "val_labels= goes with val= and labels="),
+        ({"model": 5}, "model must be arguments of the recipe by name, got 5"),
+        ({"model": {"depths": 3, "widths": 3}}, "depths must be a list of whole numbers"),
+        ({"recipe": "glow", "model": {"levels": "a"}}, "levels must be a whole number"),
+        ({"recipe": "glow", "model": {"levels": "a"}, "pad": True}, "levels must be a whole number"),
+        ({"pad": 3}, "pad must be True or False, got 3"),
+        ({"flips": "yes"}, "flips must be True or False, got 'yes'"),
+        ({"seed": "a"}, "seed must be a whole number, got 'a'"),
         ({"recipe": "real_nvp"}, "recipe must be auto, one of real_nvp_image, glow, patch_flow"),
         ({"steps": 0}, "steps must be"),
     ):
@@ -223,7 +298,7 @@ def test_bad_input() -> None:
     with pytest.raises(ValueError, match="at least 2 images"):
         pf.fit_images(images[:1], **SMALL)
     with pytest.raises(ValueError, match="fit_images images"):
-        pf.fit(_untrained(_Data.of(images, None, None), "auto", {}, False, False, _Preprocessing(), 0), images)
+        pf.fit(_untrained(LabelledImages.of(images, None, None), "auto", {}, False, False, _Preprocessing(), 0), images)
 
 
 def test_the_training_sees_bytes_with_noise() -> None:

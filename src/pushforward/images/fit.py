@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import itertools
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from os import PathLike
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,27 +15,23 @@ from torch import Tensor
 from ..arguments import as_generator, first_floating
 from ..density import Density, Tensors
 from ..flow import Flow
-from ..io.images import ImageData, read_images
-from ..io.pixels import Shape, as_bytes
+from ..io.pixels import Shape
 from ..recipes import IMAGE_RECIPES, check_levels, padded_size
+from ..recipes.build import check_size
 from ..training import Epoch, fit
 from ..training.auto import steps_for
-from ..training.data import held_out
 from ..training.progress import reporter
 from ..training.settings import LENGTHS, check_settings, passes_as_steps, with_defaults
-from .density import ImageDensity, pad_to
+from .data import LabelledImages, Source, check_labels
+from .density import ImageDensity
 from .dequantization import VariationalDequantization
-from .encoding import byte_masses, spans
+from .encoding import spans
 from .noise import LARGEST, random_noise, uniforms
-from .space import as_tensor
 
 # Measured on MNIST: small batches and high rates matter more than the flow.
 TRAINING: dict[str, Any] = {"batch": 16, "lr": 8e-3, "weight_decay": 1e-4, "clip": 1.0}
-MAX_VAL_IMAGES = 2000
-_COUNTED = 2**26  # pixels whose bytes are counted at most
 _LEVELS = 2  # scales where the recipe leaves it open
 Recipe = str | Callable[..., Flow]
-Source = str | PathLike[str] | ImageData | Any
 
 
 def fit_images(
@@ -66,12 +59,13 @@ def fit_images(
     Args:
         images: uint8 (N, H, W), (N, H, W, C) or (N, C, H, W); what `read_images` reads or gave: a folder, a file.
         labels: the classes of the images (N,), whole numbers or names, for a density given the class; True takes those
-            of the source; None for a density of all images.
+            of the source; None for a density of all images. Of a part of images (`ImageData.part`) those of the part.
         val: validation images; None holds out `val_fraction` of the images, at most 2,000.
-        val_labels: their classes, as `labels`.
+        val_labels: their classes, as `labels`, of which some may be absent.
         classes: names of the classes, in the order of whole numbers; None takes those of the source, or the numbers.
+            They may be more than the labels.
         recipe: what builds the flow: "auto" (`patch_flow` with splines), the name of a recipe of images, or a function
-            (shape, context_dim=, seed=, ...) -> `Flow` over (C, H, W).
+            (shape, context_dim=, seed=, ...) -> `Flow` over the shape (C, H, W).
         model: further arguments of the recipe.
         pad: put black pixels around images that cannot be halved often enough. Their likelihood counts as the image's,
             so that bits per dimension are higher by what is not learned of them: next to nothing with equalized bytes.
@@ -82,7 +76,8 @@ def fit_images(
         dequantization: the noise that makes numbers of bytes: "uniform", or "variational", learned with the flow; see
             `VariationalDequantization`.
         seed: of weights, drawn images, noise and the held-out images.
-        progress: as in `fit`; figures are nats of the log-mass of an image.
+        progress: as in `fit`, in bits per dimension; a function is called with an `Epoch` in nats of the log-mass of an
+            image.
         training: every other argument of `train`, such as steps, epochs, seconds, batch, lr or checkpoint. By default
             batches of 16, a rate of 8e-3 with a cosine, weight decay 1e-4, gradients clipped at 1.
 
@@ -103,18 +98,21 @@ def fit_images(
         torch.Size([3, 8, 8])
     """
     began = time.perf_counter()
-    check_settings(training)
+    check_settings(training | {"seed": seed})
+    check_labels(labels, classes, val, val_labels)
     if training.get("noise"):
         raise ValueError("noise= is for vectors and tables: images have that of dequantization=")
     fraction = training.pop("val_fraction", 0.1)
-    data = _Data.of(images, labels, classes)
+    data = LabelledImages.of(images, labels, classes)
     if len(data) < 2:
         raise ValueError(f"at least 2 images are needed to fit a density, got {len(data)}")
     if val is None:
         data, holdout = data.split(fraction, seed)
     else:
-        holdout = _Data.of(val, val_labels, data.classes or None)
+        holdout = LabelledImages.of(val, val_labels, data.classes or None)
     preprocessing = _Preprocessing(encoding, dequantization)
+    if model is not None and not isinstance(model, Mapping):
+        raise ValueError(f"model must be arguments of the recipe by name, got {model!r}")
     density = _untrained(data, recipe, dict(model or {}), pad, flips, preprocessing, seed)
     unset = {name for name in TRAINING if name != "clip"}  # of which None stands for the default
     given = {name: value for name, value in training.items() if value is not None or name not in unset}
@@ -123,7 +121,7 @@ def fit_images(
         settings["seconds"] = max(settings["seconds"] - (time.perf_counter() - began), 1e-3)
     passes = settings["batch"] / len(data)
     records: list[Epoch] = []
-    with reporter(progress) as report:
+    with reporter(progress, density.dimensions) as report:
 
         def show(epoch: Epoch) -> None:
             records.append(replace(epoch, epoch=epoch.step * passes))
@@ -139,97 +137,6 @@ def fit_images(
     return density
 
 
-@dataclass(frozen=True)
-class _Data:
-    """Some images of a source.
-
-    Attributes:
-        planes: all images of the source (M, C, H, W), in memory or mapped from a file.
-        rows: the numbers of those that are meant (N,).
-        labels: the classes of all of them (M,), or None.
-        classes: names of the classes.
-        layout: that the images came in.
-    """
-
-    planes: Tensor
-    rows: Tensor
-    labels: Tensor | None
-    classes: tuple[str, ...]
-    layout: str
-
-    @classmethod
-    def of(cls, source: Source, labels: Any, classes: Sequence[str] | None) -> _Data:
-        """Images and labels as the user gave them, checked."""
-        if isinstance(source, str | PathLike):
-            source = read_images(source)
-        own, names = (source.labels, source.classes) if isinstance(source, ImageData) else (None, ())
-        planes, layout = as_bytes(source.images if isinstance(source, ImageData) else source)
-        images, rows = as_tensor(planes), torch.arange(len(planes))
-        if isinstance(source, ImageData) and source.rows is not None:
-            rows = torch.from_numpy(source.rows.astype(np.int64))
-        if labels is None or labels is False:
-            return cls(images, rows, None, (), layout)
-        if labels is True:
-            if own is None:
-                raise ValueError("labels=True, but the images come without classes, as folders of subfolders have")
-            labels, classes = (np.asarray(names)[own], classes or names) if names else (own, classes)
-        return cls(images, rows, *_as_classes(labels, classes, len(images)), layout)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @property
-    def shape(self) -> Shape:
-        """(C, H, W)."""
-        channels, height, width = self.planes.shape[1:]
-        return channels, height, width
-
-    def images(self, index: Tensor | slice) -> Tensor:
-        """A copy of some of them (n, C, H, W)."""
-        return self.planes[self.rows[index]]
-
-    def contexts(self, index: Tensor | slice) -> Tensor | None:
-        """The classes of some of them as the inner density sees them (n, K), or None."""
-        return None if self.labels is None else torch.eye(len(self.classes))[self.labels[self.rows[index]]]
-
-    def masses(self, size: tuple[int, int], flips: bool) -> Tensor:
-        """The masses of the bytes of images padded to a size, and of mirrored ones; of many images some are counted."""
-        shape = (self.shape[0], *size)
-        count = min(len(self), max(1, _COUNTED // math.prod(shape)))
-        some = torch.linspace(0, len(self) - 1, count, dtype=torch.float64).long()
-        parts = (self.images(some[span]) for span in spans(count, shape))
-        alike = ((part, part.flip(-1)) if flips else (part,) for part in parts)
-        return byte_masses(pad_to(images, size) for images in itertools.chain.from_iterable(alike))
-
-    def split(self, fraction: float, seed: int) -> tuple[_Data, _Data | None]:
-        """-> the training images, the validation images or None."""
-        count = min(held_out(len(self), fraction), MAX_VAL_IMAGES)
-        if not count:
-            return self, None
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-        return replace(self, rows=self.rows[order[count:]]), replace(self, rows=self.rows[order[:count]])
-
-
-def _as_classes(labels: Any, classes: Sequence[str] | None, count: int) -> tuple[Tensor, tuple[str, ...]]:
-    """Labels (N,), numbers or names -> numbers (N,) and the names of the classes."""
-    values = np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels)
-    if values.shape != (count,):
-        raise ValueError(f"expected a label for each of the {count:,} images, got labels of shape {values.shape}")
-    if values.dtype.kind in "US":
-        names = tuple(map(str, np.unique(values) if classes is None else classes))
-        places = {name: i for i, name in enumerate(names)}
-        unknown = sorted(set(map(str, values)) - places.keys())
-        if unknown:
-            raise ValueError(f"the label {unknown[0]!r} is none of the classes {', '.join(map(repr, names))}")
-        return torch.tensor([places[str(value)] for value in values]), names
-    if values.dtype.kind not in "iub" or values.min() < 0:
-        raise ValueError(f"labels must be names or whole numbers from 0, got {values.dtype} from {values.min()}")
-    names = tuple(map(str, range(int(values.max()) + 1) if classes is None else classes))
-    if values.max() >= len(names):
-        raise ValueError(f"the label {values.max()} has no name: there are {len(names)} classes")
-    return torch.from_numpy(values.astype(np.int64)), names
-
-
 class _Preprocessing(NamedTuple):
     """How `fit_images` is to make numbers of bytes; its arguments."""
 
@@ -238,27 +145,28 @@ class _Preprocessing(NamedTuple):
 
 
 def _untrained(
-    data: _Data, recipe: Recipe, model: dict[str, Any], pad: bool, flips: bool, preprocessing: _Preprocessing, seed: int
+    data: LabelledImages,
+    recipe: Recipe,
+    model: dict[str, Any],
+    pad: bool,
+    flips: bool,
+    preprocessing: _Preprocessing,
+    seed: int,
 ) -> ImageDensity:
     """The density, with weights to start from."""
     channels, height, width = data.shape
+    for name, value in (("pad", pad), ("flips", flips)):
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be True or False, got {value!r}")
     if preprocessing.encoding not in ("equalized", "logit"):
         raise ValueError(f"encoding must be equalized or logit, got {preprocessing.encoding!r}")
     if preprocessing.dequantization not in ("uniform", "variational"):
         raise ValueError(f"dequantization must be uniform or variational, got {preprocessing.dequantization!r}")
-    if isinstance(recipe, str) and recipe not in ("auto", *IMAGE_RECIPES):
-        raise ValueError(f"recipe must be auto, one of {', '.join(IMAGE_RECIPES)}, or a function, got {recipe!r}")
     if recipe == "auto":
         recipe, model = "patch_flow", _patches((channels, height, width), pad) | model
-    levels = len(model["depths"]) if "depths" in model else model.get("levels", _LEVELS)
-    size = padded_size((height, width), levels) if pad else (height, width)
-    make = recipe if callable(recipe) else IMAGE_RECIPES[recipe]
-    if isinstance(recipe, str):
-        check_levels((channels, *size), levels)
-        for name in model.keys() - inspect.signature(make).parameters.keys():
-            raise ValueError(f"the recipe {recipe} takes no {name}")
+    size = padded_size((height, width), _levels(model)) if pad else (height, width)
     shape = (channels, *size)
-    flow = make(shape, context_dim=len(data.classes), seed=seed, **model)
+    flow = _made(recipe, shape, {"context_dim": len(data.classes), "seed": seed, **model})
     learned = None
     if preprocessing.dequantization == "variational":
         generator = torch.Generator().manual_seed(seed)
@@ -268,6 +176,33 @@ def _untrained(
         masses=data.masses(size, flips) if preprocessing.encoding == "equalized" else None, classes=data.classes,
     )  # fmt: skip
     return density.to(first_floating(flow.parameters(), flow.buffers()).device)
+
+
+def _levels(model: Mapping[str, Any]) -> int:
+    """The scales that the arguments of a recipe ask for."""
+    depths = model.get("depths")
+    return check_size("levels", len(depths) if isinstance(depths, list | tuple) else model.get("levels", _LEVELS))
+
+
+def _made(recipe: Any, shape: Shape, arguments: dict[str, Any]) -> Flow:
+    """The flow that a recipe makes.
+
+    Raises:
+        ValueError: there is no such recipe, it does not take the arguments, or makes something else.
+    """
+    if not callable(recipe) and recipe not in IMAGE_RECIPES:
+        raise ValueError(f"recipe must be auto, one of {', '.join(IMAGE_RECIPES)}, or a function, got {recipe!r}")
+    make = recipe if callable(recipe) else IMAGE_RECIPES[recipe]
+    name = recipe if isinstance(recipe, str) else getattr(recipe, "__name__", type(recipe).__name__)
+    parameters = inspect.signature(make).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        for argument in sorted(arguments.keys() - parameters.keys()):
+            raise ValueError(f"the recipe {name} takes no {argument}")
+    flow = make(shape, **arguments)
+    if not isinstance(flow, Flow) or flow.shape != shape:
+        got = f"one over {flow.shape}" if isinstance(flow, Flow) else type(flow).__name__
+        raise ValueError(f"the recipe {name} must return a Flow over {shape}, got {got}")
+    return flow
 
 
 def _patches(shape: Shape, pad: bool) -> dict[str, Any]:
@@ -297,8 +232,13 @@ class _Draws:
     """Fresh rows of `Dequantized` for each pass: random images with new noise."""
 
     density: ImageDensity
-    data: _Data
+    data: LabelledImages
     flips: bool
+
+    @property
+    def same_when_resumed(self) -> dict[str, Any]:
+        """What a training that goes on from a checkpoint must have in common with the one before; see `train`."""
+        return {"flips": self.flips, "images": len(self.data)}
 
     def __call__(self, n: int, generator: torch.Generator) -> Any:
         """n rows, or (rows, contexts)."""
@@ -312,7 +252,7 @@ class _Draws:
         return x if contexts is None else (x, contexts)
 
 
-def _validation(density: ImageDensity, data: _Data, holdout: _Data | None) -> Any:
+def _validation(density: ImageDensity, data: LabelledImages, holdout: LabelledImages | None) -> Any:
     """Validation rows, with the noise that they are scored with, or (rows, contexts); None without."""
     if holdout is None:
         return None

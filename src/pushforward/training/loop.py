@@ -80,7 +80,8 @@ def train(
             its own; the weights of the mixture stay as they are.
         data: the training rows (N, *shape), in data units; or a function (n, generator) that returns n fresh rows,
             (rows, contexts) or (rows, contexts, weights), and is called for each pass. If it has a length, that many
-            rows are a pass. None where the objective draws for itself: then give the length in steps or seconds.
+            rows are a pass; if it has `same_when_resumed`, JSON-able values by name, a checkpoint of a run with others
+            is refused. None where the objective draws for itself: then give the length in steps or seconds.
         val: validation rows (M, *shape), (rows, contexts) or (rows, contexts, weights); None holds out `val_fraction`
             of the data.
         context: (N, ...), for a conditional density.
@@ -120,7 +121,7 @@ def train(
     saved = None
     if checkpoint is not None:
         lasting = first if count_rows(data) != auto.UNLIMITED else None if val is None else val_rows
-        saved = Checkpoint(checkpoint, _setup(settings, members.optimizer_name, len(rows), lasting))
+        saved = Checkpoint(checkpoint, _setup(settings, members.optimizer_name, len(rows), lasting, data))
     try:
         if saved is not None:
             run.resume(saved.read(trained, members, generator))
@@ -183,12 +184,14 @@ def _with_length(settings: TrainSettings, batch: int, rows: int, given_rows: int
     return replace(settings, batch=batch, steps=steps)
 
 
-def _setup(settings: TrainSettings, optimizer_name: str, rows: int, lasting: Batch | None) -> dict[str, Any]:
+def _setup(
+    settings: TrainSettings, optimizer_name: str, rows: int, lasting: Batch | None, data: Any
+) -> dict[str, Any]:  # fmt: skip
     """What a checkpoint's run must have in common with the one that goes on; `lasting` are rows that do not change."""
     same = (setting.name for setting in fields(settings) if setting.metadata["same_when_resumed"])
     return {name: getattr(settings, name) for name in same} | {
         "rows": rows, "data": None if lasting is None else digest(lasting), "optimizer": optimizer_name,
-        "objective": _identity(settings.objective),
+        "objective": _identity(settings.objective), **getattr(data, "same_when_resumed", {}),
     }  # fmt: skip
 
 
