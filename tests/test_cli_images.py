@@ -54,6 +54,18 @@ def test_fit_tells_bits_of_images_held_out(fitted: tuple[Path, dict[str, Any]]) 
     assert figures["gain"] == pytest.approx(figures["pixels_bits"] - figures["test_bits"])
 
 
+def test_all_figures_of_images_are_bits_per_dimension(pictures: Path, tmp_path: Path) -> None:
+    model = tmp_path / "m.safetensors"
+    small = [*SMALL[:-4], "--steps", 20]
+    result = run("fit", pictures, "--out", model, *small, "--progress", "plain")
+    assert result.exit_code == 0, result.output
+    (line,) = (line for line in result.stderr.splitlines() if line.startswith("pass "))
+    told = re.search(r"train (\S+)  validation (\S+) bits per dimension ", line)
+    assert told is not None
+    assert 4 < float(told[2]) < float(told[1]) + 1 < 10
+    assert "nats" not in result.output + run("info", model).output
+
+
 def test_score_writes_a_line_for_each_file(fitted: tuple[Path, dict[str, Any]], pictures: Path, tmp_path: Path) -> None:
     figures = good("score", fitted[0], pictures, "--out", tmp_path / "scores.csv", "--outlier")
     table = read_table(tmp_path / "scores.csv")

@@ -57,7 +57,7 @@ def fit(
     say("split", f"{len(rest):,} images to train and validate, {len(test):,} to test")
     _say_resumed(training)
     curves: list[list[Epoch]] = []
-    with reporter(progress) as report:
+    with reporter(progress, math.prod(images.images.shape[1:])) as report:
         density = fit_images(
             rest, by_class or None, recipe=recipe, model=model, pad=pad, flips=flips, seed=seed,
             dequantization=dequantization or "uniform", progress=recorder(report, curves), **training,

@@ -26,6 +26,7 @@ _WORDS = {  # for what a training recorded; of all other names the underscores b
     "sample_bits": "samples, bits per dimension",
 }  # fmt: skip
 _WORDS_OF_IMAGES = _WORDS | {"gain": "ahead of independent pixels"}
+_NATS_OF_IMAGES = ("best_val_nll",)  # which bits_per_dim tells
 _HIDDEN = ("quantiles", "curves", "answers", "why", "test_digest")  # "why": of older files
 
 
@@ -58,6 +59,8 @@ def info(model: str) -> dict[str, Any]:
     say("training", "" if training else "not recorded")
     words = _WORDS_OF_IMAGES if is_images else _WORDS
     for name, value in figures["training"].items():
+        if is_images and name in _NATS_OF_IMAGES:
+            continue
         say("", f"{words.get(name, name.replace('_', ' ')):<38} {_shown(value)}")
     say_answers(training.get("answers") or {})
     say("versions", ", ".join(f"{k} {v}" for k, v in (header.get("versions") or {}).items()))

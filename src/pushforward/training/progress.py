@@ -108,8 +108,14 @@ class Fit:
 
 
 @contextmanager
-def reporter(style: str | Callable[[Epoch], None]) -> Iterator[Callable[[Epoch], None]]:
+def reporter(
+    style: str | Callable[[Epoch], None], dimensions: int | None = None
+) -> Iterator[Callable[[Epoch], None]]:  # fmt: skip
     """Gives a function that shows an epoch; one that is given already stays as it is.
+
+    Args:
+        style: "auto", "rich", "plain", "none", or a function.
+        dimensions: D, for bits per dimension in place of nats, as of images.
 
     Raises:
         ValueError: an unknown style, or "rich" without the package.
@@ -127,20 +133,21 @@ def reporter(style: str | Callable[[Epoch], None]) -> Iterator[Callable[[Epoch],
     if style == "none":
         yield lambda epoch: None
     elif style == "plain":
-        yield _plain()
+        yield _plain(dimensions)
     else:
-        with _rich() as show:
+        with _rich(dimensions) as show:
             yield show
 
 
-def describe(epoch: Epoch, val_nll: float | None) -> str:
-    """One line on an epoch, with the last validation NLL that was measured."""
-    train = "" if math.isnan(epoch.train_nll) else f"  train {epoch.train_nll:.4f}"
-    validation = "" if val_nll is None else f"  validation {val_nll:.4f}"
+def describe(epoch: Epoch, val_nll: float | None, dimensions: int | None = None) -> str:
+    """One line on an epoch, with the last validation NLL that was measured; in bits per dimension of D dimensions."""
+    unit, name = (1.0, "nats") if dimensions is None else (1 / (dimensions * math.log(2)), "bits per dimension")
+    train = "" if math.isnan(epoch.train_nll) else f"  train {unit * epoch.train_nll:.4f}"
+    validation = "" if val_nll is None else f"  validation {unit * val_nll:.4f}"
     skipped = f"  skipped {epoch.skipped}" if epoch.skipped else ""
     left = f", at most {_duration(epoch.seconds_left)} left" if epoch.seconds_left >= _SOON else ""
     return (
-        f"{epoch.part}{': ' if epoch.part else ''}pass {epoch.epoch:.1f}  step {epoch.step}{train}{validation} nats  "
+        f"{epoch.part}{': ' if epoch.part else ''}pass {epoch.epoch:.1f}  step {epoch.step}{train}{validation} {name}  "
         f"lr {epoch.lr:.1e}  {epoch.seconds:.1f} s{left}{skipped}"
     )
 
@@ -157,7 +164,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def _plain() -> Callable[[Epoch], None]:
+def _plain(dimensions: int | None) -> Callable[[Epoch], None]:
     shown, last_val, of_part = -1, None, ""
 
     def show(epoch: Epoch) -> None:
@@ -168,14 +175,14 @@ def _plain() -> Callable[[Epoch], None]:
         part = int(epoch.progress * PLAIN_LINES)
         if part > shown or epoch.stopped:
             shown = part
-            sys.stderr.write(describe(epoch, last_val) + "\n")
+            sys.stderr.write(describe(epoch, last_val, dimensions) + "\n")
             sys.stderr.flush()
 
     return show
 
 
 @contextmanager
-def _rich() -> Iterator[Callable[[Epoch], None]]:
+def _rich(dimensions: int | None) -> Iterator[Callable[[Epoch], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -187,6 +194,6 @@ def _rich() -> Iterator[Callable[[Epoch], None]]:
         def show(epoch: Epoch) -> None:
             nonlocal last_val
             last_val = last_val if epoch.val_nll is None else epoch.val_nll
-            bar.update(task, completed=epoch.progress, description=describe(epoch, last_val))
+            bar.update(task, completed=epoch.progress, description=describe(epoch, last_val, dimensions))
 
         yield show
