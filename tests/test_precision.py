@@ -51,6 +51,19 @@ def test_the_network_of_learned_noise_is_a_conditioner() -> None:
     assert set(conditioners(density)) == {*conditioners(density.inner), layer.net}
 
 
+def test_the_networks_of_an_embedding_are_none() -> None:
+    class Embedding(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = torch.nn.Linear(3, 2)
+
+        def forward(self, context: Tensor) -> Tensor:
+            return self.net(context)
+
+    flow = pf.real_nvp(2, depth=2, width=8, context_dim=2, standardize=False)
+    assert set(conditioners(pf.Flow(flow.bijection, 2, embed=Embedding()))) == set(conditioners(flow))
+
+
 def test_evaluation_is_not_rounded() -> None:
     flow, x = small("patch_flow").eval(), images()
     exact = flow.log_prob(x)

@@ -66,7 +66,14 @@ def checked(
     )
 
 
-class Bijection(nn.Module, ABC):
+class Conditioned(nn.Module):
+    """A map whose parameters are read off networks, its conditioners.
+
+    These are the modules that it holds, but for further maps and lists of parameters or maps.
+    """
+
+
+class Bijection(Conditioned, ABC):
     """An invertible map that keeps the shape (B, C, *S) of its input and knows its log-determinant.
 
     Concrete classes give `forward` (data to latent) and `inverse` (latent to data); each returns the log-determinant

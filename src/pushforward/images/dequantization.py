@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..bijections import RationalQuadratic, Squeeze
-from ..bijections.base import sum_event
+from ..bijections.base import Conditioned, sum_event
 from ..bijections.coupling import as_params
 from ..nets import ConvNet
 from ..recipes import check_shape
@@ -19,7 +19,7 @@ from .noise import LEAST
 _SPLINE = RationalQuadratic(bins=4, bound=1.0)
 
 
-class VariationalDequantization(nn.Module):
+class VariationalDequantization(Conditioned):
     """Moves uniform noise within each byte, given all bytes (Ho et al. 2019, Flow++, arXiv 1902.00275, section 3.1).
 
     The noise e becomes u = h(e), an increasing spline of the unit interval whose parameters a network reads off squares

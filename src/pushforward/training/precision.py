@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from ..bijections import Bijection
+from ..bijections.base import Conditioned
 from ..density import Density
 from .settings import TrainSettings
 
@@ -16,7 +16,7 @@ from .settings import TrainSettings
 def conditioners(module: nn.Module) -> list[nn.Module]:
     """The networks that the maps within a density read their parameters off.
 
-    Of a bijection these are the modules that it holds and that are none themselves; of any other map, its `net`.
+    These are of a bijection, and of any other `Conditioned` map, the modules that it holds and that are no maps.
 
     Example:
         >>> from pushforward import real_nvp
@@ -24,10 +24,9 @@ def conditioners(module: nn.Module) -> list[nn.Module]:
         ['MLP']
     """
     nets: list[nn.Module] = []
-    for name, child in module.named_children():
-        is_part = isinstance(child, Bijection | nn.ModuleList | nn.ParameterList)
-        is_net = name == "net" or (isinstance(module, Bijection) and not is_part)
-        nets += [child] if is_net else conditioners(child)
+    for child in module.children():
+        is_part = isinstance(child, Conditioned | nn.ModuleList | nn.ParameterList)
+        nets += [child] if isinstance(module, Conditioned) and not is_part else conditioners(child)
     return list(dict.fromkeys(nets))
 
 
