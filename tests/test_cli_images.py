@@ -220,6 +220,45 @@ def test_a_model_of_one_class_draws_whole_images(tmp_path: Path) -> None:
     assert np.array_equal(read_images(tmp_path / "folder").images, expected)
 
 
+def test_names_of_classes_never_lead_out_of_the_folder(tmp_path: Path) -> None:
+    names = ["..", "../up", "a/b", "/abs", "50%", "", "C:x", "v1.0", "x.png", "plain"]
+    model = tmp_path / "m.safetensors"
+    density = pf.ImageDensity(pf.glow((1, 8, 8), depth=1, width=4, context_dim=len(names), seed=0), classes=names)
+    pf.save(density, model)
+    good("sample", model, "-n", 10, "--given", "all", "--seed", 0, "--out", tmp_path / "inside" / "out")
+    assert {path.name for path in tmp_path.iterdir()} == {"m.safetensors", "inside"}
+    assert [path.name for path in (tmp_path / "inside").iterdir()] == ["out"]
+    folders = list((tmp_path / "inside" / "out").iterdir())
+    assert len(folders) == len(names)
+    assert all([path.name for path in folder.iterdir()] == ["0.png"] for folder in folders)
+    scores = tmp_path / "s.csv"
+    good("score", model, tmp_path / "inside" / "out", "--out", scores)  # the classes are known again
+    assert sorted(row["class"] for row in lines(scores)) == sorted(names)
+
+
+def test_one_image_has_no_standard_error(fitted: tuple[Path, dict[str, Any]], pictures: Path, tmp_path: Path) -> None:
+    one = next((pictures / "left").iterdir())
+    score = ("score", fitted[0], one, "--given", "left", "--out", tmp_path / "s.csv")
+    result = run(*score)
+    assert re.search(r"1 image: \d\.\d{4} bits per dimension$", result.stdout, re.MULTILINE), result.output
+    assert good(*score)["se"] is None
+    flow = tmp_path / "flow.safetensors"
+    pf.save(pf.real_nvp(1), flow)
+    (tmp_path / "t.csv").write_text("x0\n1.5\n")
+    result = run("score", flow, tmp_path / "t.csv", "--out", tmp_path / "t_scores.csv")
+    assert result.exit_code == 0
+    assert "+-" not in result.output
+
+
+@pytest.mark.parametrize("quantiles", [None, [], [1.0, None, 2.0], "many"])
+def test_outliers_need_quantiles(tmp_path: Path, quantiles: Any) -> None:
+    model, images = tmp_path / "m.safetensors", tmp_path / "images.npy"
+    pf.save(pf.ImageDensity(pf.glow((1, 8, 8), depth=1, width=4)), model, training={"quantiles": quantiles})
+    np.save(images, np.zeros((3, 8, 8), np.uint8))
+    message = bad("score", model, images, "--outlier", "--out", tmp_path / "s.csv")
+    assert "keeps no quantiles of held-out log-densities to rank images among" in message
+
+
 def test_a_process_of_its_own_knows_images(fitted: tuple[Path, dict[str, Any]]) -> None:
     out = subprocess.run([sys.executable, "-m", "pushforward", "info", fitted[0]], capture_output=True, text=True)
     assert out.returncode == 0, out.stderr

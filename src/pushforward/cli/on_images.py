@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import checks
+from ..checks.stats import mean_and_se
 from ..images import ImageDensity, fit_images
 from ..images.independent import fit_pixels
 from ..io import frames, models
+from ..io.image_writer import folder_of
 from ..io.images import ImageData, read_images
 from ..io.tables import SUFFIXES, TableWriter, check_suffix
 from ..recipes import IMAGE_RECIPES
@@ -27,6 +29,7 @@ from ..training.settings import check_settings
 from .curves import histories, thinned
 from .on_fit import QUANTILES, recorder
 from .output import count, echo, finite, listed, plus_minus, prepare_file, prepare_folder, say, writing
+from .reading import quantiles_of
 
 _TEST_FRACTION, _MOST_TEST = 0.1, 10_000
 _MIN_IMAGES = 25  # after the test's tenth, enough to hold some out for validation
@@ -72,7 +75,8 @@ def fit(
     _save(density, out, facts | kept)  # before the verdict: whatever happens to that, the training is not lost
     verdict, log_mass = _judge(density, test, rest, by_class)
     facts |= verdict
-    quantiles = np.quantile(log_mass, np.linspace(0, 1, QUANTILES)).round(5).tolist()
+    finite_mass = log_mass[np.isfinite(log_mass)]
+    quantiles = np.quantile(finite_mass, np.linspace(0, 1, QUANTILES)).round(5).tolist() if len(finite_mass) else []
     _save(density, out, facts | kept | {"quantiles": quantiles})
     say("written", out)
     return facts | {"classes": list(density.space.classes), "out": out}
@@ -141,10 +145,11 @@ def _judge(
     some = train.part(np.linspace(0, len(train) - 1, min(len(train), _COUNTED)).astype(np.intp)).taken()
     simple = _as_bits(density, fit_pixels(some.images, density.space).log_prob(test.images).numpy())
     gain = simple - own
-    figures: dict[str, Any] = {"test_bits": float(own.mean()), "test_se": _se(own), "pixels_bits": float(simple.mean())}
-    figures |= {"gain": float(gain.mean()), "gain_se": _se(gain)}
+    figures: dict[str, Any] = {"pixels_bits": float(simple.mean())}
+    figures["test_bits"], figures["test_se"] = mean_and_se(own)
+    figures["gain"], figures["gain_se"] = mean_and_se(gain)
     say("held out", f"model               {plus_minus(figures['test_bits'], figures['test_se'])} bits per dimension")
-    say("", f"independent pixels  {plus_minus(figures['pixels_bits'], _se(simple))}")
+    say("", f"independent pixels  {plus_minus(*mean_and_se(simple))}")
     better = figures["gain"] > 2 * figures["gain_se"]
     figures["verdict"] = "good" if better else "bad" if figures["gain"] < -2 * figures["gain_se"] else "doubtful"
     figures["why"] = (
@@ -169,10 +174,6 @@ def _as_bits(density: ImageDensity, log_mass: NDArray[np.float64]) -> NDArray[np
     return -log_mass / (density.dimensions * math.log(2))
 
 
-def _se(values: NDArray[np.float64]) -> float:
-    return float(values.std() / math.sqrt(len(values)))
-
-
 def score(
     model: str, data: str, out: str, outlier: bool, given: str | None, skip_bad_rows: bool
 ) -> dict[str, Any]:  # fmt: skip
@@ -186,6 +187,7 @@ def score(
     density: ImageDensity = models.load(model)
     if given is not None and not density.space.classes:
         raise ValueError(f"{model} is not one of each class: leave out --given")
+    quantiles = quantiles_of(density, model) if outlier else None
     images = _read_for(density, data, skip_bad_rows)
     columns: dict[str, Any] = {"file": images.paths} if images.paths else {"image": np.arange(len(images))}
     if images.labels is not None:
@@ -196,21 +198,18 @@ def score(
         say("classes", "of the images are not known: their mass is the mean over all classes, each as likely")
     bits = _as_bits(density, log_mass)
     columns |= {"log_mass": log_mass.round(3), "bits_per_dim": bits.round(5)}
-    if outlier:
-        quantiles = (density.training_summary or {}).get("quantiles")
-        if not isinstance(quantiles, list):
-            raise ValueError(f"{model} keeps no quantiles to rank images among: --outlier needs a model of `fit`")
+    if quantiles is not None:
         columns["percentile"] = np.interp(log_mass, quantiles, np.linspace(0, 100, len(quantiles))).round(1)
     with writing(out), TableWriter(out) as writer:
         writer.write(frames.read(columns))
-    say("scored", f"{count(len(images), 'image')}: {plus_minus(float(bits.mean()), _se(bits))} bits per dimension")
+    say("scored", f"{count(len(images), 'image')}: {plus_minus(*mean_and_se(bits))} bits per dimension")
     if images.labels is not None and len(images.classes) > 1:
         for i, name in enumerate(images.classes):
             of = bits[images.labels == i]
-            say("", f"{name}  {count(len(of), 'image')}: {plus_minus(float(of.mean()), _se(of))}")
+            say("", f"{name}  {count(len(of), 'image')}: {plus_minus(*mean_and_se(of))}")
     say("written", out)
-    return {"rows": len(images), "bits": float(bits.mean()), "se": _se(bits), "out": out,
-            "skipped_rows": len(images.skipped)}  # fmt: skip
+    mean, se = mean_and_se(bits)
+    return {"rows": len(images), "bits": mean, "se": se, "out": out, "skipped_rows": len(images.skipped)}
 
 
 def _mode(density: ImageDensity) -> str:
@@ -312,7 +311,7 @@ def sample(
     with writing(out):
         if isinstance(context, list) and not path.suffix:
             for i, name in enumerate(context):
-                density.space.write(by_class[i], path / name)
+                density.space.write(by_class[i], path / folder_of(name))
         else:
             density.space.write(images, path)
     say("sampled", f"{len(images):,} images{f' of {given}' if given else ''}, with seed {seed}")

@@ -19,7 +19,7 @@ from ..io.tables import SUFFIXES, TableWriter, check_suffix
 from ..tables.parallel import in_order
 from .options import Reading
 from .output import count, listed, plus_minus, prepare_file, say, writing
-from .reading import opened, rows_of, tell_skipped
+from .reading import opened, quantiles_of, rows_of, tell_skipped
 from .tally import Tally
 
 LOG_DENSITY, PERCENTILE = "log_density", "percentile"
@@ -32,7 +32,7 @@ def score(model: str, data: str, out: str, outlier: bool, reading: Reading) -> d
     prepare_file(out, SUFFIXES)
     check_suffix(out, "write")
     density = models.load(model)
-    quantiles = _quantiles(density, model) if outlier else None
+    quantiles = quantiles_of(density, model) if outlier else None
     file = opened(data, reading, density)
     for name in (LOG_DENSITY, *([PERCENTILE] if outlier else [])):
         if name in file.names:
@@ -174,18 +174,3 @@ def _tell(tally: Tally, unseen: _Unseen) -> dict[str, Any]:
         "max": tally.highest, "impossible_rows": tally.impossible,
         "unseen_rows": unseen.count, "extreme_rows": tally.extreme,
     }  # fmt: skip
-
-
-def _quantiles(density: Density, path: str) -> NDArray[np.float64]:
-    """The held-out log-densities of a model's fit, in order.
-
-    Raises:
-        ValueError: it kept none.
-    """
-    kept = (density.training_summary or {}).get("quantiles")
-    if not isinstance(kept, list) or len(kept) < 2 or not all(isinstance(q, float) for q in kept):
-        raise ValueError(
-            f"{path} keeps no quantiles of held-out log-densities to rank rows among: --outlier needs a model that "
-            "`pushforward fit` wrote"
-        )
-    return np.array(sorted(kept))

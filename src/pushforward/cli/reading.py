@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..density import Density
 from ..images.density import KIND
@@ -59,6 +60,22 @@ def rows_of(density: Density, frame: Frame) -> Any:
     if not frame.named and len(frame.names) == width and set(density.space.names) <= set(frame.names):
         frame = replace(frame, named=True)
     return density.space.read(frame)
+
+
+def quantiles_of(density: Density, path: str) -> NDArray[np.float64]:
+    """The held-out log-densities of a model's fit, in order.
+
+    Raises:
+        ValueError: it kept none.
+    """
+    kept = (density.training_summary or {}).get("quantiles")
+    if not isinstance(kept, list) or len(kept) < 2 or not all(isinstance(q, float) for q in kept):
+        what = "images" if is_of_images(path) else "rows"
+        raise ValueError(
+            f"{path} keeps no quantiles of held-out log-densities to rank {what} among: --outlier needs a model that "
+            "`pushforward fit` wrote"
+        )
+    return np.array(sorted(kept))
 
 
 def loaded(file: TableFile) -> TableFile | Frame:

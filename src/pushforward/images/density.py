@@ -169,7 +169,7 @@ class ImageDensity(Density):
         device = self._like().device
         generator = as_generator(generator, device)
         images = torch.empty(total, self.padded[0], *self.size, dtype=torch.uint8, device=device)
-        more = {} if temperature == 1 else {"temperature": temperature}
+        more: dict[str, Any] = {} if temperature == 1 else {"temperature": temperature}
         for span in spans(total, self.padded) if total else ():
             count = span.stop - span.start
             if encoded is None:

@@ -13,6 +13,7 @@ from .pixels import Bytes
 
 _LEAST_SIDE = 64  # pixels of an image of a grid, to which small ones are enlarged by a whole number
 _GAP = 2  # pixels between the images of a grid
+_NOT_IN_NAMES = '%./\\:*?"<>|'  # of folders: what has a meaning in paths on one system or another
 
 
 def write_images(rows: Bytes, planes: Bytes, path: Path) -> None:
@@ -42,6 +43,16 @@ def write_images(rows: Bytes, planes: Bytes, path: Path) -> None:
         for i, image in enumerate(planes):
             with atomic(path / f"{i:0{digits}d}.png") as part:
                 _as_picture(image).save(part, format="PNG")
+
+
+def folder_of(name: str) -> str:
+    """The folder of the images of a class: its name, with what paths may not hold as %XX.
+
+    Example:
+        >>> folder_of("cat"), folder_of("a/b"), folder_of("..")
+        ('cat', 'a%2Fb', '%2E%2E')
+    """
+    return "".join(f"%{ord(c):02X}" if c in _NOT_IN_NAMES or ord(c) < 32 else c for c in name) or "%"
 
 
 def _enlarged(planes: Bytes) -> Bytes:

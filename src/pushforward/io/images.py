@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .decode import BadImageError, Header, decode_all, import_pillow, read_header
+from .image_writer import folder_of
 from .pixels import Bytes, as_bytes, in_layout
 
 PICTURES = (".png", ".jpg", ".jpeg")
@@ -228,15 +229,17 @@ def _has_another_size(file: Path, size: tuple[int, ...], usual: tuple[int, ...],
 def _classes(
     files: Sequence[Path], folder: Path, known: Sequence[str]
 ) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
-    """Numbers and names of the classes, if all files are in subfolders: two at least, or one of a known name."""
+    """Numbers and names of the classes, if all files are in subfolders: two at least, or one of a known class."""
     parts = [file.relative_to(folder).parts for file in files]
     if any(len(part) < 2 for part in parts):
         return None, ()
-    names = sorted({part[0] for part in parts})
+    named = {folder_of(name): name for name in known}
+    of_files = [named.get(part[0], part[0]) for part in parts]
+    names = sorted(set(of_files))
     if len(names) < 2 and not set(names) <= set(known):
         return None, ()
     places = {name: i for i, name in enumerate(names)}
-    return np.array([places[part[0]] for part in parts], dtype=np.int64), tuple(names)
+    return np.array([places[name] for name in of_files], dtype=np.int64), tuple(names)
 
 
 def _empty(shape: tuple[int, ...], in_memory: int) -> Bytes:
