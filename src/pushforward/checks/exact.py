@@ -148,7 +148,7 @@ def _integrals(flows: list[InnerFlow], first: int, seed: int, section: Section) 
     """The finding on the integral that is farthest from 1, where one can be taken."""
     width = math.prod(flows[0].flow.shape)
     if width > _IMPORTANCE_COLUMNS:
-        remark = f"not taken: importance sampling is not to be trusted above {_IMPORTANCE_COLUMNS} columns"
+        remark = f"not taken: importance sampling is not to be trusted above {_IMPORTANCE_COLUMNS} dimensions"
         section.table.append(["integral of the density", "", remark])
         return
     taken = [figures for part in flows if (figures := _integral(part, seed)) is not None]

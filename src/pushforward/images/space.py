@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -60,10 +59,6 @@ class Images(Space):
         ValueError: the layout is unknown or has no room for the channels, or classes are no names that differ.
     """
 
-    words = MappingProxyType(
-        {"a row": "an image", "row": "image", "rows": "images", "column": "block", "columns": "blocks"}
-    )
-
     def __init__(
         self,
         shape: Shape,
@@ -80,6 +75,14 @@ class Images(Space):
         self.classes = check_classes(classes)
         self._encoding = encoding
         self._wrap = wrap
+
+    @property
+    def words(self) -> Mapping[str, str]:  # type: ignore[override]
+        """Of reports: the columns of features are pixels of small images, and means of blocks of others."""
+        of_features = "pixel" if max(self.shape[1:]) <= _GRID else "block"
+        return {
+            "a row": "an image", "row": "image", "rows": "images", "column": of_features, "columns": f"{of_features}s"
+        }  # fmt: skip
 
     @property
     def row_shape(self) -> tuple[int, ...]:
