@@ -99,6 +99,17 @@ def test_ragged_rows_are_skipped_and_counted(tmp_path: Path, model: Path) -> Non
     assert (figures["rows"], figures["skipped_rows"]) == (200, 2)
 
 
+def test_held_out_rows_that_are_the_training_rows_are_told(tmp_path: Path, model: Path) -> None:
+    path = table(tmp_path)
+    result = run("check", model, path, "--train", path, "--max-rows", 200)
+    assert result.exit_code == 0, result.output
+    assert f"warning: {path} is given as held-out and as training data" in result.stderr
+    text = " ".join(result.stdout.split())
+    assert (
+        "100 % of the held-out rows are training rows: all figures are too good, likely because the same rows" in text
+    )
+
+
 def test_columns_that_hold_little(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     made = [(f"id-{i}", i, 7, "", f"{rng.normal():.5f}") for i in range(100)]

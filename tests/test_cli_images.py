@@ -209,6 +209,23 @@ def test_check_takes_the_images_held_out(fitted: tuple[Path, dict[str, Any]], pi
         assert not re.search(r"\b(rows?|columns?)\b", text, re.IGNORECASE), text
 
 
+def test_check_takes_a_class_and_tells_when_nothing_is_held_out(
+    fitted: tuple[Path, dict[str, Any]], pictures: Path
+) -> None:
+    left = pictures / "left"
+    result = run("check", fitted[0], left, "--train", left, "--given", "left", "--max-rows", 40)
+    assert result.exit_code == 0, result.output
+    assert f"warning: {left} is given as held-out and as training data: all figures are too good" in result.stderr
+    text = " ".join(result.stdout.split())
+    assert (
+        "100 % of the held-out images are training images: all figures are too good, likely because the same images"
+        in text
+    )
+    assert "64 pixels" in text  # 8 x 8 means of blocks are pixels of images that small
+    assert "block" not in text
+    assert "unknown class 'up'" in bad("check", fitted[0], left, "--given", "up")
+
+
 def test_a_model_of_one_class_draws_whole_images(tmp_path: Path) -> None:
     model = tmp_path / "one.safetensors"
     density = pf.ImageDensity(pf.glow((1, 8, 8), depth=1, width=4, context_dim=1, seed=0), classes=["only"])

@@ -6,10 +6,11 @@ import numpy as np
 
 from .evidence import Evidence
 from .report import Section
-from .stats import share_noise
+from .stats import BAD, DOUBTFUL, share_noise
 from .thresholds import rate
 
 _LEAST = 20
+_SAME = 0.99  # share of the held-out rows that are training rows, from which they are likely the same
 
 
 def leak(e: Evidence) -> Section:
@@ -32,5 +33,9 @@ def leak(e: Evidence) -> Section:
     why = f"{share} of the held-out rows are training rows"
     if twice:
         why += f", of which {100 * twice:.3g} % come twice"
-    section.add("leaked", verdict, why + (": all figures are too good" if verdict in ("bad", "doubtful") else ""))
+    if verdict in (BAD, DOUBTFUL):
+        why += ": all figures are too good"
+    if leaked > _SAME:
+        why += ", likely because the same rows are given as both"
+    section.add("leaked", verdict, why)
     return section

@@ -193,6 +193,7 @@ def sample(**options: Any) -> None:
 @click.option("--train", type=click.Path(), help="The table that the model was fitted to.")
 @click.option("--html", type=click.Path(), help="Write the report as a page with pictures, too.")
 @click.option("--max-rows", type=click.IntRange(1), default=10_000, show_default=True, help="Rows of the costly tests.")
+@opt.option_of("images", "--given", help="Images: the class as one of which all are taken, of a model of each class.")
 @opt.of_reading
 @opt.seed
 @_general

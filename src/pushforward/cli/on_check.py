@@ -12,7 +12,7 @@ from ..io.frames import Frame
 from ..io.tables import TableFile
 from .options import Reading
 from .output import echo, prepare_file, say, writing
-from .reading import SOME_ROWS, digest, loaded, opened, parted, rows_of, some_of, tell_skipped
+from .reading import SOME_ROWS, digest, loaded, opened, parted, rows_of, some_of, tell_same, tell_skipped
 
 
 def check(
@@ -30,6 +30,7 @@ def check(
         tell_skipped(file)
         return table
 
+    tell_same(data, train)
     table = table_of(data)
     split = _split_of_the_fit(density, table) if train is None else None
     if split is not None:

@@ -29,7 +29,7 @@ from ..training.settings import check_settings
 from .curves import histories, thinned
 from .on_fit import QUANTILES, recorder
 from .output import count, echo, finite, listed, plus_minus, prepare_file, prepare_folder, say, writing
-from .reading import quantiles_of
+from .reading import quantiles_of, tell_same
 
 _TEST_FRACTION, _MOST_TEST = 0.1, 10_000
 _MIN_IMAGES = 25  # after the test's tenth, enough to hold some out for validation
@@ -185,8 +185,7 @@ def score(
     prepare_file(out, SUFFIXES)
     check_suffix(out, "write")
     density: ImageDensity = models.load(model)
-    if given is not None and not density.space.classes:
-        raise ValueError(f"{model} is not one of each class: leave out --given")
+    _check_given(density, model, given)
     quantiles = quantiles_of(density, model) if outlier else None
     images = _read_for(density, data, skip_bad_rows)
     columns: dict[str, Any] = {"file": images.paths} if images.paths else {"image": np.arange(len(images))}
@@ -210,6 +209,11 @@ def score(
     say("written", out)
     mean, se = mean_and_se(bits)
     return {"rows": len(images), "bits": mean, "se": se, "out": out, "skipped_rows": len(images.skipped)}
+
+
+def _check_given(density: ImageDensity, model: str, given: str | None) -> None:
+    if given is not None and not density.space.classes:
+        raise ValueError(f"{model} is not one of each class: leave out --given")
 
 
 def _mode(density: ImageDensity) -> str:
@@ -255,8 +259,9 @@ def _labels(density: ImageDensity, images: ImageData, data: str) -> list[str] | 
 
 
 def check(
-    model: str, data: str, train: str | None, html: str | None, max_rows: int, seed: int, skip_bad_rows: bool
-) -> dict[str, Any]:
+    model: str, data: str, train: str | None, html: str | None, max_rows: int, given: str | None, seed: int,
+    skip_bad_rows: bool,
+) -> dict[str, Any]:  # fmt: skip
     """Prints the report on a model of images; writes it as a page where asked to."""
     if html is not None:
         prepare_file(html, (".html", ".htm"))
@@ -265,15 +270,19 @@ def check(
         raise ValueError(
             f"check takes images of at most {_MOST_CHECKED:,} bytes, these have {density.dimensions:,}: see score, plot"
         )
-    paths = [data] if train is None else [data, train]
-    parts = [_read_for(density, p, skip_bad_rows) for p in paths]
+    _check_given(density, model, given)
+    tell_same(data, train)
+    parts = [_read_for(density, path, skip_bad_rows) for path in (data, train) if path is not None]
     if train is None:
         holdout, others = _parted(parts[0])
         if len(holdout) and _digest(holdout) == (density.training_summary or {}).get("test_digest"):
             say("data", f"{data} are the images of the fit: the {len(holdout):,} held out then are checked")
             parts = [holdout, others.taken()]
     rows = [density.space.read(part.images) for part in parts]
-    contexts = [density.space.contexts(_labels(density, part, data))[0] for part in parts]
+    contexts = [
+        density.space.contexts(_labels(density, part, path) if given is None else given)[0]
+        for part, path in zip(parts, (data, train or data), strict=False)
+    ]
     report = checks.check(
         density, *rows, context=contexts[0], train_context=contexts[1] if len(contexts) > 1 else None,
         max_rows=max_rows, seed=seed,
@@ -299,8 +308,7 @@ def sample(
     classes = density.space.classes
     if classes and given is None:
         raise ValueError(f"{model} is one of each class: say which, as --given {classes[0]}; or --given all")
-    if given is not None and not classes:
-        raise ValueError(f"{model} is not one of each class: leave out --given")
+    _check_given(density, model, given)
     seed = secrets.randbelow(2**32) if seed is None else seed
     n = count or _SAMPLES
     context = list(classes) if given == "all" and "all" not in classes else given

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from ..io.tables import TableFile, open_table
 from ..tables import good_rows
 from ..tables.drawing import exceeds_memory
 from .options import Reading
-from .output import say
+from .output import echo, say
 
 SOME_ROWS = 100_000  # of a table that memory does not hold: held out for the test, or judged by a check
 _TEST_FRACTION = 0.1
@@ -114,6 +115,16 @@ def digest(frame: Frame) -> str:
         else:
             total.update("\0".join(text or "" for text in column.texts).encode())
     return total.hexdigest()
+
+
+def tell_same(data: str, train: str | None) -> None:
+    """Warns where the data to check are the training data."""
+    if train is not None and (data == train or Path(data).resolve() == Path(train).resolve()):
+        echo(
+            f"warning: {data} is given as held-out and as training data: all figures are too good. Give data that the "
+            "fit has not seen; without --train, those that fit held out are checked",
+            err=True,
+        )
 
 
 def tell_skipped(file: TableFile) -> None:
