@@ -213,8 +213,9 @@ def test_a_recipe_of_ones_own_is_checked() -> None:
     density = pf.fit_images(images, labels, recipe=small, steps=1, progress="none")
     assert density.inner.context_dim == 2  # type: ignore[union-attr]
     bad: list[tuple[Any, str]] = [
-        (lambda shape, **more: None, r"must return a Flow over \(1, 8, 8\), got NoneType"),
-        (lambda shape, **more: pf.glow((1, 4, 4), depth=1), r"got one over \(1, 4, 4\)"),
+        (lambda shape, **more: None, r"must return a Flow over \(1, 8, 8\) and contexts of width 0, got NoneType"),
+        (lambda shape, **more: pf.glow((1, 4, 4), depth=1), r"got one over \(1, 4, 4\) and 0"),
+        (lambda shape, **more: pf.glow(shape, depth=1, context_dim=3), r"got one over \(1, 8, 8\) and 3"),
         (lambda shape, **more: pf.real_nvp(64), r"got one over \(64,\)"),
         (lambda shape: pf.glow(shape), "the recipe <lambda> takes no context_dim"),
         (5, "recipe must be auto, one of .*, or a function, got 5"),
@@ -283,6 +284,8 @@ def test_bad_input() -> None:
         ({"classes": ["a", "b"]}, "classes= names the classes of labels="),
         ({"val_labels": labels}, "val_labels= goes with val= and labels="),
         ({"val": images, "val_labels": labels}, "val_labels= goes with val= and labels="),
+        ({"model": {"seed": 1}}, "model must not hold seed, which"),
+        ({"model": {"shape": (1, 4, 4)}}, "model must not hold shape, which"),
         ({"model": 5}, "model must be arguments of the recipe by name, got 5"),
         ({"model": {"depths": 3, "widths": 3}}, "depths must be a list of whole numbers"),
         ({"recipe": "glow", "model": {"levels": "a"}}, "levels must be a whole number"),

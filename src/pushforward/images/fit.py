@@ -166,7 +166,7 @@ def _untrained(
         recipe, model = "patch_flow", _patches((channels, height, width), pad) | model
     size = padded_size((height, width), _levels(model)) if pad else (height, width)
     shape = (channels, *size)
-    flow = _made(recipe, shape, {"context_dim": len(data.classes), "seed": seed, **model})
+    flow = _made(recipe, shape, model, {"context_dim": len(data.classes), "seed": seed})
     learned = None
     if preprocessing.dequantization == "variational":
         generator = torch.Generator().manual_seed(seed)
@@ -184,24 +184,28 @@ def _levels(model: Mapping[str, Any]) -> int:
     return check_size("levels", len(depths) if isinstance(depths, list | tuple) else model.get("levels", _LEVELS))
 
 
-def _made(recipe: Any, shape: Shape, arguments: dict[str, Any]) -> Flow:
-    """The flow that a recipe makes.
+def _made(recipe: Any, shape: Shape, model: dict[str, Any], own: dict[str, Any]) -> Flow:
+    """The flow that a recipe makes of arguments by the user and our own.
 
     Raises:
         ValueError: there is no such recipe, it does not take the arguments, or makes something else.
     """
+    for name in ("shape", *own):
+        if name in model:
+            raise ValueError(f"model must not hold {name}, which the images and other arguments tell")
     if not callable(recipe) and recipe not in IMAGE_RECIPES:
         raise ValueError(f"recipe must be auto, one of {', '.join(IMAGE_RECIPES)}, or a function, got {recipe!r}")
     make = recipe if callable(recipe) else IMAGE_RECIPES[recipe]
     name = recipe if isinstance(recipe, str) else getattr(recipe, "__name__", type(recipe).__name__)
     parameters = inspect.signature(make).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        for argument in sorted(arguments.keys() - parameters.keys()):
+        for argument in sorted((model | own).keys() - parameters.keys()):
             raise ValueError(f"the recipe {name} takes no {argument}")
-    flow = make(shape, **arguments)
-    if not isinstance(flow, Flow) or flow.shape != shape:
-        got = f"one over {flow.shape}" if isinstance(flow, Flow) else type(flow).__name__
-        raise ValueError(f"the recipe {name} must return a Flow over {shape}, got {got}")
+    flow = make(shape, **model, **own)
+    width = own["context_dim"]
+    if not isinstance(flow, Flow) or flow.shape != shape or flow.context_dim not in (None, width):
+        got = f"one over {flow.shape} and {flow.context_dim}" if isinstance(flow, Flow) else type(flow).__name__
+        raise ValueError(f"the recipe {name} must return a Flow over {shape} and contexts of width {width}, got {got}")
     return flow
 
 
