@@ -57,8 +57,9 @@ def dimension(density: Density, allowed: tuple[int, ...], what: str) -> int:
         ValueError: D is not one of those allowed, or a column has categories or missing cells.
     """
     space = density.space
-    features = [f for f in space.feature_list if space.names[f.column] not in space.given]
-    coded = {space.names[f.column] for f in features if f.indicator}
+    names = space.names  # of images made anew each time
+    features = [f for f in space.feature_list if names[f.column] not in space.given]
+    coded = {names[f.column] for f in features if f.indicator}
     if coded:
         raise ValueError(f"{what} needs columns of numbers, got categories or missing cells in {', '.join(coded)}")
     if len(features) not in allowed:
