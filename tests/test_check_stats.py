@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,8 +36,22 @@ def test_auc_and_its_error() -> None:
 
 def test_rank_correlations_are_scipy_s() -> None:
     x = RNG(2).normal(size=(200, 3)).round(1)
-    assert stats.spearman(x) == pytest.approx(scipy_stats.spearmanr(x).statistic)
-    assert stats.spearman(np.ones((5, 2)))[0, 1] == 0
+    assert stats.spearman(x)[0] == pytest.approx(scipy_stats.spearmanr(x).statistic)
+    assert stats.spearman(np.ones((5, 2)))[0][0, 1] == 0
+
+
+@pytest.mark.parametrize("share", [1.0, 0.3, 0.03], ids="of {} of the rows".format)
+def test_the_error_of_a_rank_correlation_is_what_it_varies_by(share: float) -> None:
+    rng = RNG(3)
+
+    def draw(n: int) -> Any:
+        x = rng.normal(size=(n, 2)) + rng.normal(size=(n, 1))
+        return np.where(rng.random((n, 1)) < share, x, 0.0)  # both columns are 0 in most rows
+
+    drawn = [stats.spearman(draw(400)) for _ in range(400)]
+    spread = np.std([r[0, 1] for r, _ in drawn])
+    median = np.median([se[0, 1] for _, se in drawn])
+    assert 0.8 * spread < median < max(1.3 * spread, 1.01 / 400**0.5)  # at least that of independent columns
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def test_a_csv_with_missing_words_and_rare_ones_is_judged(tmp_path: Path) -> Non
     assert likelihood.verdict == GOOD
     # Two rare words that share one row are no strong correlation, and one of them more or less is no wrong column.
     assert report["columns"].verdict in (GOOD, "cannot tell")
-    assert report["columns"].figures["correlation"]["real_largest"] < 0.5
+    assert report["columns"].figures["correlation"]["real"] < 0.5
 
 
 def test_a_lack_of_scikit_learn_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

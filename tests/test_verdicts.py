@@ -80,6 +80,20 @@ def test_true_samples_of_a_table_pass(cities: Any) -> None:
     assert "from data" in report["utility"].why
 
 
+@pytest.mark.filterwarnings("ignore:.*never seen")
+def test_tables_without_repeated_rows_are_not_copied_by_chance() -> None:
+    rng = RNG(0)
+    every = rng.permutation(np.unique(rng.poisson(9, (6000, 4)), axis=0))
+    train, test = every[:2000], every[2000:2500]
+    table = {f"x{i}": train[:, i] for i in range(4)}
+    density = pf.fit_table(table, steps=20, depth=2, width=8, stack=False, progress="none")
+    drawn = Drawn(density, lambda n, rng: {f"x{i}": rng.poisson(9, n) for i in range(4)})
+    report = check(drawn, {f"x{i}": test[:, i] for i in range(4)}, table, questions=["samples"])
+    figures = report["privacy"].figures
+    assert figures["exact_copies"] > 0.1 > (test[:, None] == train).all(2).mean() == 0
+    assert report["privacy"].verdict == GOOD, report.text()
+
+
 def test_what_samples_lose_is_found(cities: Any) -> None:
     train = {name: np.asarray(values) for name, values in cities[1].items()}
 

@@ -113,7 +113,7 @@ def _under_draws(base: Base, z: Array, seed: int, rng: np.random.Generator) -> _
         radius=1 - placements(log_law, log_prob),
         marginal=np.stack([placements(b, a) for a, b in columns], 1),
         distances=[ks_two(a, b) for a, b in columns],
-        expected=spearman(draws[:_RANKED_DRAWS]),
+        expected=spearman(draws[:_RANKED_DRAWS])[0],
         radii=np.sort(-log_prob),
         radii_are="negative log-density of the latent",
         radii_law=-rng.choice(log_law, (_CURVES, len(z))),
@@ -149,7 +149,7 @@ def _compare(latents: _Latents, z: Array, section: Section) -> None:
         "marginal": latents.marginal, "order": order,
     }  # fmt: skip
     if d > 1:
-        difference = abs(spearman(z) - latents.expected)
+        difference = abs(spearman(z)[0] - latents.expected)
         np.fill_diagonal(difference, 0)
         i, j = np.unravel_index(int(difference.argmax()), difference.shape)
         noise = normal_noise(d * (d - 1) / 2, sides=2) / math.sqrt(n - 1) * latents.widened

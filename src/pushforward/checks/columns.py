@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -91,21 +90,23 @@ def _common(e: Evidence, *parts: Array) -> list[int]:
 
 def _correlations(test: Array, other: Array, samples: Array, names: list[str], section: Section) -> None:
     pairs = len(names) * (len(names) - 1) / 2
-    noise = normal_noise(pairs, sides=2) * math.sqrt(1 / len(test) + 1 / len(samples))
-    of_test, of_samples = spearman(test), spearman(samples)
-    ours, real = abs(of_test - of_samples), abs(of_test - spearman(other))
+    (of_test, own), (of_samples, drawn), (of_other, _) = (spearman(part) for part in (test, samples, other))
+    noise = normal_noise(pairs, sides=2) * np.sqrt(own**2 + drawn**2)
+    ours, real = abs(of_test - of_samples), abs(of_test - of_other)
+    off = ours - np.maximum(0.0, real - noise)
     upper = np.triu_indices(len(names), 1)
-    i, j = (int(k[(ours - real)[upper].argmax()]) for k in upper)
-    value = float(ours[i, j])
+    i, j = (int(k[(off - noise)[upper].argmax()]) for k in upper)
     section.figures["correlation"] = {
-        "largest": value, "columns": [names[i], names[j]], "mean": float(ours.sum() / (2 * pairs)),
-        "real_largest": float(real.max()), "real_mean": float(real.sum() / (2 * pairs)), "noise": noise,
+        "largest": float(ours[i, j]), "columns": [names[i], names[j]], "mean": float(ours.sum() / (2 * pairs)),
+        "real": float(real[i, j]), "real_mean": float(real.sum() / (2 * pairs)), "noise": float(noise[i, j]),
     }  # fmt: skip
-    remark = f"largest difference, {names[i]} and {names[j]} (real rows: up to {real.max():.3f})"
-    section.table.append(["correlations", f"{value:.3f}", remark])
+    differ = f"two sets of real rows differ by {real[i, j]:.2f}"
+    section.table.append(
+        ["correlations", f"{ours[i, j]:.3f}", f"off, most of all {names[i]} and {names[j]} ({differ})"]
+    )
     both = f"{of_samples[i, j]:.2f} in samples, {of_test[i, j]:.2f} in real rows"
-    why = f"the rank correlation of {names[i]} and {names[j]} is {both} (two sets of which differ by {real.max():.2f})"
-    section.add("correlation", rate("correlation", value - max(0.0, float(real[i, j]) - noise), noise), why)
+    why = f"the rank correlation of {names[i]} and {names[j]} is {both} ({differ})"
+    section.add("correlation", rate("correlation", float(off[i, j]), float(noise[i, j])), why)
 
 
 def _ranges(e: Evidence, section: Section) -> None:

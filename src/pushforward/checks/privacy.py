@@ -6,6 +6,7 @@ Giomi et al. 2023 (Anonymeter), with held-out rows as the control. It is evidenc
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -45,23 +46,46 @@ def _neighbours(e: Evidence, known: Rows, section: Section) -> None:
     test = e.standard(e.test[rng.permutation(len(e.test))[:size]])
     samples = e.standard(e.samples[np.arange(min(len(e.samples), max(size, len(train))))])  # as many rows
     of_test, of_samples = _nearest(test, train), _nearest(samples[:size], train)
-    _copies(of_test, of_samples, section)
+    every = e.standard(e.test)
+    _copies(of_test, of_samples, _nearest(samples, every), len(train) / len(every), section)
     _distances(of_test, of_samples, section)
     _rare_rows(train, test, samples, of_test, rng, section)
 
 
-def _copies(of_test: Array, of_samples: Array, section: Section) -> None:
-    """Exact copies, and samples nearer to a training row than nearly all held-out rows are."""
-    size = len(of_test)
-    copies, real = float((of_samples == 0).mean()), float((of_test == 0).mean())
-    why = f"{100 * copies:.3g} % of samples are exact copies of training rows (held-out rows {100 * real:.3g} %)"
-    section.add("copies", rate("copies", copies - real, share_noise(copies, size, real, size)), why)
-    section.table.append(["exact copies", f"{100 * copies:.2f} %", f"of samples (held-out rows {100 * real:.2f} %)"])
-    close = np.quantile(of_test, _NEAR)
-    near, expected = float((of_samples < close).mean()), float((of_test < close).mean())
+def _copies(of_test: Array, of_samples: Array, to_test: Array, ratio: float, section: Section) -> None:
+    """Exact copies, and samples nearer to a training row than nearly all held-out rows are.
+
+    Where the table holds each row once, no held-out row is a copy of a training row, though a sample may well be one by
+    chance: then what samples have in common with held-out rows, which no model has learned, tells how often.
+
+    Args:
+        of_test: (V,), distances of held-out rows to the nearest training row.
+        of_samples: (V,), those of samples.
+        to_test: (S,), those of samples to the nearest held-out row.
+        ratio: training rows over held-out rows.
+        section: of the report.
+    """
+    size, close = len(of_test), np.quantile(of_test, _NEAR)
+
+    def shares(near: Callable[[Array], NDArray[np.bool_]]) -> tuple[float, float, float]:
+        """-> shares of samples and, by chance, of held-out rows; the noise of their difference."""
+        share, real, chance = (float(near(d).mean()) for d in (of_samples, of_test, to_test))
+        chance = min(chance * ratio, 1.0)
+        if chance <= real:
+            return share, real, share_noise(share, size, real, size)
+        return share, chance, share_noise(share, size, chance, max(round(len(to_test) / ratio), 1))
+
+    copies, real, noise = shares(lambda distances: distances == 0)
+    why = f"{100 * copies:.3g} % of samples are exact copies of training rows (by chance {100 * real:.3g} %)"
+    section.add("copies", rate("copies", copies - real, noise), why)
+    section.table.append(["exact copies", f"{100 * copies:.2f} %", f"of samples (by chance {100 * real:.2f} %)"])
+    near, expected, noise = shares(lambda distances: distances < close)
     section.figures |= {"exact_copies": copies, "test_exact_copies": real, "copied": near, "copied_expected": expected}
-    why = f"{100 * near:.3g} % of samples are nearer to a training row than all but 1 % of the held-out rows are"
-    section.add("near_copies", rate("near_copies", near - expected, share_noise(near, size, _NEAR, size)), why)
+    why = (
+        f"{100 * near:.3g} % of samples are nearer to a training row than all but 1 % of the held-out rows are "
+        f"(by chance {100 * expected:.3g} %)"
+    )
+    section.add("near_copies", rate("near_copies", near - expected, noise), why)
 
 
 def _distances(of_test: Array, of_samples: Array, section: Section) -> None:

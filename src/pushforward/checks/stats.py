@@ -120,11 +120,21 @@ def auc(low: Array, high: Array) -> tuple[float, float]:
     return value, max(math.sqrt(variance), 0.5 / min(len(low), len(high)))  # perfect separation is not without error
 
 
-def spearman(x: Array) -> Array:
-    """Rank correlations of the columns of x (N, D): (D, D), 0 with a constant column."""
+def spearman(x: Array) -> tuple[Array, Array]:
+    """Rank correlations of the columns of x (N, D), and their standard errors: (D, D) both, 0 with a constant column.
+
+    The errors are those of the delta method, at least 1 / sqrt(N): where few rows differ from most, they are many times
+    as large.
+    """
     from scipy.stats import rankdata
 
     ranks = rankdata(x, axis=0)
     ranks = ranks - ranks.mean(0)
-    norms = np.sqrt((ranks**2).sum(0))
-    return (ranks.T @ ranks) / np.maximum(np.outer(norms, norms), 1e-300)
+    u = ranks / np.maximum(np.sqrt((ranks**2).mean(0)), 1e-300)
+    n = max(len(x), 1)
+    r = u.T @ u / n
+    # The variance of u v - r (u^2 + v^2) / 2, of which the mean is 0.
+    squares, cubes = u**2, u**3
+    both, uneven, fourth = squares.T @ squares / n, cubes.T @ u / n, (squares**2).mean(0)
+    variance = both - r * (uneven + uneven.T) + r**2 * (fourth[:, None] + fourth[None, :] + 2 * both) / 4
+    return r, np.sqrt(np.maximum(variance, 1.0) / n)
