@@ -27,6 +27,7 @@ from ..training.stack import FEW_ROWS, STACK_FRACTION, STACK_SECONDS, Stack
 from ..training.unbounded import warn_of_unbounded
 from .density import TableDensity
 from .drawing import Drawing, exceeds_memory, surveyed
+from .hierarchy import hierarchy
 from .inner import StatesThenNumbers, embedded, embedders
 from .mass import MassFunction, interpolated
 from .rows import TrainingRows, split_rows
@@ -258,6 +259,7 @@ class _Training:
     def _train_mass(self, mass: MassFunction, settings: dict[str, Any]) -> bool:
         """-> whether it was interrupted."""
         rows, val_rows, interrupted = self.rows, self.val_rows, False
+        mass.set_order(*hierarchy(rows.rows.states, mass.sizes))
         mass.set_frequencies(torch.from_numpy(rows.rows.states), rows.weights)
         self.inner.shrink(rows.states, rows.rows.context)
         if mass.needs_training:

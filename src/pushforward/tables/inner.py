@@ -204,6 +204,8 @@ def _settings(density: StatesThenNumbers) -> dict[str, Any]:
         "given_sizes": list(sizes if density.mass is not None else sizes[len(density.sizes) :]),
         "given_numbers": reals,
         "mass_width": None if density.mass is None else density.mass.width,
+        "mass_order": None if density.mass is None else list(density.mass.order),
+        "mass_parents": None if density.mass is None else [list(pair) for pair in density.mass.parents.items()],
         "flow": None if density.flow is None else describe(density.flow),
     }
 
@@ -223,7 +225,20 @@ def _build(settings: dict[str, Any], builder: Builder) -> StatesThenNumbers:
             raise ValueError(f"the flow does not fit: its context must be one of width {wanted}")
         embedded(member, embedders(sizes, given_sizes, given_numbers)[1])
     mass = MassFunction(sizes, embed_given, width=width, seed=builder.seed) if sizes else None
+    if mass is not None and settings.get("mass_order") is not None:  # which older files lack
+        _set_order(mass, settings["mass_order"], settings.get("mass_parents"))
     return StatesThenNumbers(mass, cast("Flow | Mixture | None", built))
+
+
+def _set_order(mass: MassFunction, order: Any, parents: Any) -> None:
+    for name, columns in (("mass_order", [order]), ("mass_parents", parents)):
+        if not isinstance(columns, list) or not all(
+            isinstance(some, list) and all(type(column) is int for column in some) for some in columns
+        ):
+            raise ValueError(f"bad {name} {columns!r:.60}")
+    if any(len(pair) != 2 for pair in parents):
+        raise ValueError(f"bad mass_parents {parents!r:.60}")
+    mass.set_order(order, dict(map(tuple, parents)))
 
 
 def _checked_sizes(value: Any, name: str) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ Germain et al. 2015 (MADE, arXiv 1502.03509), with categories in place of bits.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ _SCORED_ROWS = 2048  # whose hidden units stay in cache, so that memory is flat 
 _SAMPLED_ROWS = 4096  # drawn at a time: their hidden units stay in cache
 _FARTHEST = 10.0  # of a number that a network sees
 _ROUNDS = 50  # of EM
+_PSEUDO_ROWS = 0.5  # of the marginal, added to those of each state of a parent
 _DOUBT = 100.0  # rows of a state, of which a training believes a half
 
 
@@ -101,6 +102,8 @@ class Embedder(nn.Module):
 class MassFunction(Density):
     """P(states) = prod_j P(state_j | states before it, given): normalised exactly, whatever its weights are.
 
+    The columns are modelled in their own order, or in that of `set_order`.
+
     Each factor is a softmax mixed with a little of the smoothed marginal, so no state that the schema knows has
     probability zero. A state beyond the last of its column is not there: it is integrated out, and columns after it see
     zeros in its place.
@@ -141,16 +144,12 @@ class MassFunction(Density):
         self.width = width if width is not None else min(max(64, 32 * columns), 512)
         conditions = 0 if given is None else given.features_out
         first = 0 if given is None else -1  # degree -1: units that see the given columns alone
-        degrees = torch.arange(self.width, device="cpu") % max(columns - 1 - first, 1) + first
-        of_state = torch.repeat_interleave(torch.arange(columns, device="cpu"), torch.tensor(sizes, device="cpu"))
+        self._degrees = torch.arange(self.width, device="cpu") % max(columns - 1 - first, 1) + first
         # Masks are rebuilt, not saved. A module built without memory (as `load` does) keeps them all the same.
-        buffers = {
-            "_mask_in": degrees[None, :] >= torch.arange(columns, device="cpu")[:, None],
-            "_mask_mid": degrees[:, None] >= degrees[None, :],
-            "_mask_out": of_state[:, None] > degrees[None, :],
-        }
-        for name, mask in buffers.items():
-            self.register_buffer(name, mask.to(torch.get_default_dtype()), persistent=False)
+        mask_mid = (self._degrees[:, None] >= self._degrees[None, :]).to(torch.get_default_dtype())
+        self.register_buffer("_mask_mid", mask_mid, persistent=False)
+        self.parents: dict[int, int] = {}
+        self.set_order(range(columns))
         offsets = torch.tensor([0, *sizes[:-1]], device="cpu").cumsum(0)
         self.register_buffer("_offsets", offsets, persistent=False)
         self.register_buffer("_sizes", torch.tensor(sizes, device="cpu"), persistent=False)
@@ -170,6 +169,40 @@ class MassFunction(Density):
         self.bias_out = nn.Parameter(torch.zeros(total))
         self._trust: Tensor | None = None
 
+    def set_order(self, order: Sequence[int], parents: Mapping[int, int] | None = None) -> None:
+        """Sets the order in which the columns are modelled, and drawn, each given those before it.
+
+        Args:
+            order: the columns, each once.
+            parents: for some columns another one before it, which they determine as a zone its borough. The factor of
+                such a column starts from its frequencies given the parent, and is mixed with them.
+
+        Raises:
+            ValueError: it does not name each column once, or a parent does not come before its column.
+        """
+        columns, parents = len(self.sizes), dict(parents or {})
+        if sorted(order) != list(range(columns)):
+            raise ValueError(f"the order must name each of the {columns} columns once, got {list(order)}")
+        place = torch.empty(columns, dtype=torch.int64, device="cpu")
+        place[list(order)] = torch.arange(columns, device="cpu")
+        if not all(c in order and p in order and place[p] < place[c] for c, p in parents.items()):
+            raise ValueError(f"parents must come before their columns in the order {list(order)}, got {parents}")
+        for child in self.parents:
+            delattr(self, f"log_given_{child}")
+        self.order, self.parents = tuple(order), parents
+        of_state = torch.repeat_interleave(place, torch.tensor(self.sizes, device="cpu"))
+        masks = {"_mask_in": self._degrees >= place[:, None], "_mask_out": of_state[:, None] > self._degrees}
+        for name, mask in masks.items():
+            self.register_buffer(name, mask.to(self._mask_mid), persistent=False)
+        for child, parent in parents.items():  # (states of the parent and the unknown one, own states)
+            table = torch.zeros(self.sizes[parent] + 1, self.sizes[child]).log_softmax(1).to(self.log_marginal)
+            self.register_buffer(f"log_given_{child}", table)
+
+    @property
+    def log_given(self) -> dict[int, tuple[int, Tensor]]:
+        """For each column with a parent: the parent, and log-frequencies given its states, of which one is unknown."""
+        return {child: (parent, getattr(self, f"log_given_{child}")) for child, parent in self.parents.items()}
+
     @property
     def needs_training(self) -> bool:
         """False where the marginal, which `set_frequencies` sets, is all there is to know."""
@@ -186,6 +219,13 @@ class MassFunction(Density):
             frequencies.append((counts + 0.5) / (counts.sum() + 0.5 * size))
         marginal = torch.cat(frequencies).log()
         self.log_marginal.copy_(marginal)
+        for child, (parent, table) in self.log_given.items():
+            rows, columns = (self.sizes[c] + 1 for c in (parent, child))
+            pairs = states[:, parent] * columns + states[:, child]
+            share = None if weights is None else weights.double()
+            counts = torch.bincount(pairs, weights=share, minlength=rows * columns).double().view(rows, columns)[:, :-1]
+            usual = frequencies[child] * _PSEUDO_ROWS
+            table.copy_(((counts + usual) / (counts + usual).sum(1, keepdim=True)).log())
         self.bias_out.copy_(marginal)
         self.log_mix.fill_(math.log(min(0.01, 10 / n)))
 
@@ -266,10 +306,17 @@ class MassFunction(Density):
         states = torch.zeros(n, len(self.sizes), dtype=torch.int64, device=self.bias_out.device)
         seen = self._start(n, given)
         mid = self.weight_mid * self._mask_mid
-        for j, (offset, size) in enumerate(zip(self._offsets.tolist(), self.sizes, strict=True)):
-            own = slice(offset, offset + size)
+        offsets = self._offsets.tolist()
+        tables = self.log_given
+        for j in self.order:
+            offset = offsets[j]
+            own = slice(offset, offset + self.sizes[j])
             logits = F.linear(self._hidden(seen, mid), self.weight_out[own] * self._mask_out[own], self.bias_out[own])
-            p = _mixed(logits.log_softmax(1), self.log_marginal[own], self.log_mix[j]).exp()
+            usual = self.log_marginal[own]
+            if j in tables:
+                parent, table = tables[j]
+                logits, usual = logits + table[states[:, parent]] - usual, table[states[:, parent]]
+            p = _mixed(logits.log_softmax(1), usual, self.log_mix[j]).exp()
             states[:, j] = torch.multinomial(p, 1, generator=generator)[:, 0]
             seen = seen + self.weight_in[offset + states[:, j]] * self._mask_in[j]
         return states
@@ -280,7 +327,14 @@ class MassFunction(Density):
         is_known = states < self._sizes
         index = torch.where(is_known, states, 0) + self._offsets
         log_p = self._log_softmax(x, context).gather(1, index)
-        return torch.where(is_known, log_p, 0.0), torch.where(is_known, self.log_marginal[index], 0.0)
+        usual = self.log_marginal[index]
+        for child, table in self._tables(x):
+            usual[:, child] = table.gather(1, torch.where(is_known, states, 0)[:, child, None])[:, 0]
+        return torch.where(is_known, log_p, 0.0), torch.where(is_known, usual, 0.0)
+
+    def _tables(self, states: Tensor) -> list[tuple[int, Tensor]]:
+        """-> columns with a parent, and their log-frequencies given its states in rows (B, M): (B, states) each."""
+        return [(child, table[states[:, parent].long()]) for child, (parent, table) in self.log_given.items()]
 
     def _log_softmax(self, states: Tensor, given: Tensor | None) -> Tensor:
         """What the network makes of every state of each column given the columns before it, (B, total)."""
@@ -296,7 +350,10 @@ class MassFunction(Density):
         else:
             logits = F.linear(h, self.weight_out * self._mask_out, self.bias_out)
             logits = logits * self._trust[:, 0] + self.log_marginal
-        return torch.cat([part.log_softmax(1) for part in logits.split(self.sizes, 1)], 1)
+        parts = list(logits.split(self.sizes, 1))
+        for child, table in self._tables(states):
+            parts[child] = parts[child] + table - self.log_marginal.split(self.sizes)[child]
+        return torch.cat([part.log_softmax(1) for part in parts], 1)
 
     def _start(self, n: int, given: Tensor | None) -> Tensor:
         """The first layer before any state is seen, (n, width)."""
