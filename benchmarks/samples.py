@@ -10,8 +10,8 @@ held out. Of each model three times as many rows are drawn as are held out, and 
 - SDMetrics' column shapes and pair trends against the held-out rows (1 is best), beside those of training rows.
 - seconds of learning and drawing, importing left out.
 
-A model that fails is named with its error, as is one that takes longer than --timeout. Results of the same code are
-kept, and not made again.
+A model that fails is named with its error, as is one that takes longer than --timeout. Results of other libraries are
+kept, and not made again; ours give way where the code is another one.
 
     python benchmarks/samples.py --setup        # installs the environments, from the registry that pip knows
     python benchmarks/samples.py
@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from common import commit, last_line, load, write
-from samples_page import Run, page
+from samples_page import OURS, Run, page
 from samples_sets import SETS, why_absent, write_split
 
 ENVIRONMENTS = {
@@ -114,6 +114,11 @@ def measure(bench: Bench, name: str, models: list[str], seed: int, rows: int | N
     return [shape | {"model": m} | drawn.get(m, {}) | judged.get(m, {}) for m in ("real", *models)]
 
 
+def is_current(run: Run) -> bool:
+    """Whether a result need not be made again: it is another library's, or of the code as it is committed now."""
+    return run["model"] != OURS or (run["commit"] == commit() and not commit().endswith("+"))
+
+
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--setup", nargs="*", choices=list(ENVIRONMENTS), help="install these environments  [all]")
@@ -131,20 +136,20 @@ def main() -> None:
     if args.setup is not None:
         set_up(args.setup or list(ENVIRONMENTS), args.envs)
         return
-    kept = load("samples")
-    same = kept.get("machine", {}).get("commit") == commit() and not commit().endswith("+")
-    runs: list[Run] = kept["runs"] if same else []
+    runs: list[Run] = load("samples").get("runs", [])
     bench = Bench(args.envs, args.timeout)
     for seed in range(args.seeds):
         for name in args.sets:
             if why := why_absent(name):
                 print(f"{name} is absent: {why}")
                 continue
-            done = {r["model"] for r in runs if (r["set"], r["seed"]) == (name, seed)}
+            done = {r["model"] for r in runs if (r["set"], r["seed"]) == (name, seed) and is_current(r)}
             models = [m for m in args.models if m not in done]
             if not models:
                 continue
-            runs += [r for r in measure(bench, name, models, seed, args.rows) if r["model"] not in done]
+            new = [r for r in measure(bench, name, models, seed, args.rows) if r["model"] not in done]
+            made = {(name, seed, r["model"]) for r in new}
+            runs = [r for r in runs if (r["set"], r["seed"], r["model"]) not in made] + new
             if args.rows is None:
                 write("samples", {"runs": runs}, page(runs), show=False)
     print("\n".join(page(runs)))

@@ -18,8 +18,8 @@ TABLES = {  # key of a run, heading, digits
 
 def page(runs: list[Run]) -> list[str]:
     """Markdown: a summary, a table for each figure, and what failed."""
-    models = list(dict.fromkeys(r["model"] for r in runs))
-    lines = _summary(runs)
+    models = sorted(dict.fromkeys(r["model"] for r in runs), key=lambda m: (m != "real", m != OURS))
+    lines = [*_summary(runs), "", _commits(runs)]
     for key, (heading, digits) in TABLES.items():
         shown = [m for m in models if m != "real" or key != "seconds"]
         lines += ["", heading + ".", "", f"| | rows | {' | '.join(shown)} |", "|---" * (2 + len(shown)) + "|"]
@@ -28,6 +28,15 @@ def page(runs: list[Run]) -> list[str]:
             lines.append(f"| {name} | {'known' if name in KNOWN else 'other'} | {' | '.join(cells)} |")
     failed = sorted({f"- {r['model']} on {r['set']}: {r[k]}" for r in runs for k in ERRORS if k in r})
     return [*lines, "", "Failed, with the last line of the error:", "", *failed] if failed else lines
+
+
+def _commits(runs: list[Run]) -> str:
+    """Of which code our results are."""
+    sets: dict[str, list[str]] = {}
+    for run in (r for r in runs if r["model"] == OURS):
+        sets.setdefault(run["commit"], []).append(run["set"])
+    told = "; ".join(f"{commit} ({', '.join(dict.fromkeys(names))})" for commit, names in sets.items())
+    return f"pushforward is of commit {told}."
 
 
 ERRORS = ("error", "metrics_error")

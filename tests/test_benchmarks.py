@@ -342,17 +342,36 @@ def test_models_without_an_environment_or_in_time_are_named(tmp_path: Path) -> N
     assert samples.Bench(tmp_path, 9).draw("TVAE", tmp_path, 3, 0) == {"error": "exit 2: KeyError: 3"}
 
 
+def test_only_our_samples_are_made_again_for_other_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samples, "commit", lambda: "def")
+    of = {model: samples.is_current({"model": model, "commit": "abc"}) for model in ("real", "TVAE", "pushforward")}
+    assert of == {"real": True, "TVAE": True, "pushforward": False}
+    assert samples.is_current({"model": "pushforward", "commit": "def"})
+
+
 def test_the_page_of_samples_says_where_ours_is_behind() -> None:
     figures_of = {"real": (0.5, 0.9), "pushforward": (0.55, 0.85), "CTGAN": (0.8, 0.86), "TVAE": (0.52, 0.8)}
     runs = [
-        {"set": "penguins", "seed": 0, "model": m, "auc": auc, "shapes": 0.9, "trends": trends, "seconds": 3.0}
+        {
+            "set": "penguins",
+            "seed": 0,
+            "model": m,
+            "auc": auc,
+            "shapes": 0.9,
+            "trends": trends,
+            "seconds": 3.0,
+            "commit": "abc",
+        }
         for m, (auc, trends) in figures_of.items()
     ]
-    runs.append({"set": "penguins", "seed": 0, "model": "ForestDiffusion", "error": "no result after 900 s"})
+    runs.append(
+        {"set": "penguins", "seed": 0, "model": "ForestDiffusion", "commit": "abc", "error": "no result after 900 s"}
+    )
     page = samples_page.page(runs)
     assert page[0] == (
         "AUC below every peer's on 0 of 1 sets; pair trends at most .02 behind the best peer's on 1 of 1."
     )
     assert "AUC less that of real rows: penguins +0.050." in page
+    assert "pushforward is of commit abc (penguins)." in page
     assert "- ForestDiffusion on penguins: no result after 900 s" in page
     assert "| penguins | known | 0.500 | 0.550 | 0.800 | 0.520 | - |" in page
