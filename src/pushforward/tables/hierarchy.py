@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 _FEWEST = 3  # states of a column that is determined: one of two is often the indicator of a single state
 _ROWS = 3  # of a state, on average, so that determining is no accident
 _ALIKE = 0.99  # share of the rows in which a column is what another tells
+_FIRST_ROWS = 1000  # that are looked at before all others
 _MOST_CELLS = 200_000  # of a table of frequencies, which stands in the file of a model
 _COMMON = 0.97  # share of the commonest state, from which any other column tells it
 
@@ -43,10 +44,15 @@ def hierarchy(states: NDArray[np.int64], sizes: Sequence[int]) -> tuple[list[int
 
 def _determines(a: NDArray[np.int64], b: NDArray[np.int64]) -> bool:
     """Whether states a (N,) tell states b (N,), which are not nearly all the same."""
-    if len(a) == 0 or np.bincount(b).max() > _COMMON * len(b):
+    if len(a) == 0 or _told(a[:_FIRST_ROWS], b[:_FIRST_ROWS])[0] < _ALIKE - 0.03:  # where nearly all pairs end
         return False
-    pairs, counts = np.unique(np.stack([a, b], 1), axis=0, return_counts=True)
-    starts = np.flatnonzero(np.diff(pairs[:, 0], prepend=-1))
-    if len(a) < _ROWS * len(starts):
-        return False
-    return bool(np.maximum.reduceat(counts, starts).sum() >= _ALIKE * len(a))
+    share, count = _told(a, b)
+    return share >= _ALIKE and len(a) >= _ROWS * count and np.bincount(b).max() <= _COMMON * len(b)
+
+
+def _told(a: NDArray[np.int64], b: NDArray[np.int64]) -> tuple[float, int]:
+    """-> share of the rows in which b (N,) is what it mostly is with the same a (N,); the number of different a."""
+    width = int(b.max()) + 1
+    pairs, counts = np.unique(a * width + b, return_counts=True)
+    starts = np.flatnonzero(np.diff(pairs // width, prepend=-1))
+    return float(np.maximum.reduceat(counts, starts).sum() / len(a)), len(starts)
