@@ -1,8 +1,9 @@
-"""Finding columns that are sums or differences of others; see `Related`."""
+"""Finding columns that are sums or differences of others, or never above or below another; see `Related`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,9 @@ _FEW, _SHARE = 10, 0.95  # so many values of the rest must hold this share of th
 _GAIN = 0.5  # nats that it must save over the column's own frequencies
 _PART_GAIN = 0.05  # nats that a further part must save
 _BEAM = 8
+_ORDER_ROWS = 200  # from which an order may be told from chance
+_BROKEN = 0.05  # share of shuffled rows, at least, that an order would not hold in
+_ORDER_GAIN = 0.1  # nats that the rest must be shorter to describe than the column
 _LARGEST = 2.0**51
 
 
@@ -44,8 +48,8 @@ def related(columns: Sequence[Kind], frame: Frame, asked: Sequence[str] = ()) ->
         if not column.has_number or column.name in asked:
             continue
         parts = _parts(column, usable[:k], sample)
-        if parts is not None:
-            out[column.name] = _with_rest(column, *parts, frame) or column
+        found = None if parts is None else _with_rest(column, *parts, frame)
+        out[column.name] = found or _ordered(column, usable[:k], sample, frame) or column
     return list(out.values())
 
 
@@ -57,6 +61,57 @@ def _with_rest(column: Kind, summands: Parts, grain: float, frame: Frame) -> Rel
         return None
     kind = infer_kind(Column.of_numbers(column.name, rest, None, "int64"), Request(named=False))
     return Related(inner=column, summands=summands, grain=grain, rest=kind)
+
+
+def _ordered(column: Kind, others: Sequence[Kind], sample: Frame, frame: Frame) -> Related | None:
+    """The column as one of the others and a rest that is nowhere negative, where that is shorter to describe."""
+    if len(frame) < _ORDER_ROWS:
+        return None
+    order = np.random.default_rng(0).permutation(len(sample))
+    columns = {c.name: c for c in frame.columns}
+    best, shortest = None, _length(column, columns[column.name]) - _ORDER_GAIN
+    for other in (c for c in others if c.has_number):
+        grain = _grain(column, [other])
+        if grain is None:
+            continue
+        for sign in (1, -1):
+            candidate = Related(
+                inner=column, summands=((other.name, 1),), grain=grain, rest=column, rest_sign=sign
+            )  # fmt: skip
+            some = {c.name: c for c in sample.columns}
+            if (candidate.rest_of(some)[0] < 0).any():
+                continue
+            shuffled = some | {other.name: some[other.name][order]}
+            if (candidate.rest_of(shuffled)[0] < 0).mean() < _BROKEN:
+                continue
+            rest, is_missing = candidate.rest_of(columns)
+            if is_missing.any() or (rest < 0).any():
+                continue
+            cells = Column.of_numbers(column.name, rest, None, "int64")
+            kind = infer_kind(cells, Request(named=False))
+            length = _length(kind, cells)
+            if kind.has_number and length < shortest:
+                best, shortest = replace(candidate, rest=kind), length
+    return best
+
+
+def _length(kind: Kind, column: Column) -> float:
+    """What a row of a column takes to describe by itself, in nats: its state, then a standard normal number."""
+    cells = kind.encode(column)
+    total = _entropy(cells.state)
+    has_number = ~np.isnan(cells.base)
+    if has_number.any():
+        y, log_slope = kind.marginal.forward(cells.base[has_number] + 0.5 * cells.width[has_number])
+        log_mass = -0.5 * (y**2 + np.log(2 * np.pi)) + log_slope + np.log(np.maximum(cells.width[has_number], 1e-300))
+        total -= float(log_mass.sum()) / len(column)
+    return total
+
+
+def _grain(column: Kind, others: Sequence[Kind]) -> float | None:
+    """A step of which the lattices of a column and of others are whole multiples; None where there is none."""
+    lattices = [lattice for c in (column, *others) if (lattice := as_number(c).lattice) is not None]
+    grain = min(lattice.step for lattice in lattices)
+    return grain if all(is_whole(of.step / grain) and is_whole(of.origin / grain) for of in lattices) else None
 
 
 def _parts(column: Kind, others: Sequence[Kind], sample: Frame) -> tuple[Parts, float] | None:

@@ -1,7 +1,9 @@
-"""Columns that are sums or differences of others, but for a few values: a total and its parts, with or without a tax.
+"""Columns that are sums or differences of others, but for a few values, or never above or below another one.
 
-A flow blurs such a relation, for it knows numbers on a lattice only within their cells. So the column itself is not
-modelled, but what it is more than the sum: a number of few values, each with a mass of its own.
+Totals are the sums of their parts, with or without a tax; a loan is never above the price of what it pays. A flow blurs
+such a relation, for it knows numbers on a lattice only within their cells, and has no edges. So the column itself is
+not modelled, but what it is more than the sum: a number of few values, each with a mass of its own, or one that is
+nowhere negative.
 """
 
 from __future__ import annotations
@@ -31,13 +33,14 @@ def _are_parts(value: Any) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Related(NumberWrapper):
-    """column = sum of sign * part, rounded down to the column's own lattice, + rest; the rest is modelled.
+    """column = sum of sign * part, rounded down to the column's own lattice, +- rest; the rest is modelled.
 
     Attributes:
         inner: the column by itself, as which it is used where it is given.
         summands: (name, sign) of columns that stand before it in the schema; none has missing cells.
         grain: a step of which all of them are whole multiples.
         rest: what remains, counted in steps of the column.
+        rest_sign: 1 where the rest is added, -1 where it is taken away.
     """
 
     tag = "related"
@@ -45,6 +48,7 @@ class Related(NumberWrapper):
     summands: Parts = fact(_are_parts)
     grain: float = fact(is_positive)
     rest: Kind = fact(lambda v: isinstance(v, Kind))
+    rest_sign: int = fact(lambda v: v in (1, -1), 1)
 
     def is_consistent(self) -> bool:
         """Whether the column, and its rest, can be counted in its grain."""
@@ -66,7 +70,7 @@ class Related(NumberWrapper):
         """What the column is more than its parts -> (N,) in its steps; where a cell of any is missing (N,)."""
         own = columns[self.name]
         total, is_missing = self._total(columns)
-        rest = self.number.count(self.number.read(own)) - total
+        rest = self.rest_sign * (self.number.count(self.number.read(own)) - total)
         return np.clip(rest, -_LARGEST, _LARGEST).astype(np.int64), own.is_missing | is_missing
 
     def encode_in(self, columns: Mapping[str, Column]) -> Cells:
@@ -79,9 +83,9 @@ class Related(NumberWrapper):
         lost, broken = possible & is_missing, possible & ~is_missing & (unseen | (cells.state < 0))
         error = own.error
         if not error and broken.any():
-            error = f"column {self.name!r}: {int(broken.sum()):,} that are not {self.formula}, as all were"
+            error = f"column {self.name!r}: {int(broken.sum()):,} that are not {self._claim}, as all were"
         elif not error and lost.any():
-            error = f"column {self.name!r}: {int(lost.sum()):,} without a part of {self.formula}"
+            error = f"column {self.name!r}: {int(lost.sum()):,} without a part of {self._claim}"
         if not self.rest.unseen:
             return replace(cells, state=np.where(possible, cells.state, -1), error=error)
         odd = ~possible & ~unseen  # a value that the column cannot have, though its rest is a common one
@@ -95,7 +99,7 @@ class Related(NumberWrapper):
         """The sum of the parts and the rest, within the bounds of the column; where it lay within them (N,)."""
         rest = self.rest.decode(state, number, rng)
         assert rest.numbers is not None
-        places = rest.numbers.astype(np.float64) + self._total(columns)[0]
+        places = self.rest_sign * rest.numbers.astype(np.float64) + self._total(columns)[0]
         low, high = self.number.bounds
         within = (places >= (-np.inf if low is None else low)) & (places < (np.inf if high is None else high))
         plain = self.innermost  # to which places of the lattice are values, whatever cells wrappers give them
@@ -117,7 +121,13 @@ class Related(NumberWrapper):
 
     @property
     def formula(self) -> str:
-        """As "fare + tip + (0, 0.5 or 3.3)"."""
+        """As "= fare + tip + (0, 0.5 or 3.3)", or "at least fare"."""
+        if self.rest.has_number and len(self.summands) == 1:
+            return f"at {'least' if self.rest_sign > 0 else 'most'} {self.summands[0][0]}"
+        return f"= {self._sum}"
+
+    @property
+    def _sum(self) -> str:
         ordered = sorted(self.summands, key=lambda part: part[1] < 0)  # what is added first
         shown = " ".join(("- " if sign < 0 else "+ ") + name for name, sign in ordered).removeprefix("+ ")
         rest, step = self.rest, self.number.step or 1.0
@@ -131,7 +141,11 @@ class Related(NumberWrapper):
 
     def parts(self) -> list[str]:
         """Those of the column, and the formula."""
-        return [*self.inner.parts(), f"= {self.formula}"]
+        return [*self.inner.parts(), self.formula]
+
+    @property
+    def _claim(self) -> str:
+        return self.formula.removeprefix("= ")
 
 
 def is_part(kind: Kind) -> bool:
