@@ -239,9 +239,9 @@ def plot(**options: Any) -> None:
     if options["data"] is None:
         options = opt.applicable(options, "images" if is_of_images else "tables", here="none are read without --data")
     if is_of_images:
-        from . import on_images
+        from . import on_image_plots
 
-        _finish(on_images.plot(**options))
+        _finish(on_image_plots.plot(**options))
     else:
         from . import on_model
 
@@ -253,13 +253,16 @@ def _of_the_model(options: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no model file, or an option is set that does not apply.
+        ValueError: it is no model file, one of no images is given some, or an option is set that does not apply.
     """
+    from ..io.images import is_images
     from .reading import is_of_images
 
-    model = options["model"]
+    model, data = options["model"], options.get("data")
     if is_of_images(model):
         return True, opt.applicable(options, *opt.OF_IMAGES, here=f"{model} is a model of images")
+    if data is not None and is_images(data):
+        raise ValueError(f"{data} holds images, and {model} is no model of images")
     return False, opt.applicable(options, *opt.OF_TABLES, here=f"{model} is no model of images")
 
 

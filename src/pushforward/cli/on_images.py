@@ -1,4 +1,4 @@
-"""What `fit`, `score`, `sample` and `plot` do with images in place of tables."""
+"""What `fit`, `score`, `check` and `sample` do with images in place of tables; see `on_image_plots` for `plot`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ..training import Epoch
 from ..training.checkpoint import FILE
 from ..training.progress import reporter
 from ..training.settings import check_settings
-from .curves import histories, thinned
+from .curves import thinned
 from .on_fit import QUANTILES, recorder
 from .output import count, echo, finite, listed, plus_minus, prepare_file, prepare_folder, say, writing
 from .reading import quantiles_of, tell_same
@@ -35,10 +35,8 @@ _TEST_FRACTION, _MOST_TEST = 0.1, 10_000
 _MIN_IMAGES = 25  # after the test's tenth, enough to hold some out for validation
 _SEED = 20160527  # of what is held out, whatever that of the training
 _SAMPLES = 64
-_SHOWN = 100  # images of a picture
 _COUNTED = 50_000  # training images whose bytes are counted
 _MOST_CHECKED = 1024  # bytes of an image: a check takes Jacobians and fits simple densities to all of them
-_CORNERS, _TOP = 4, 8  # images that are interpolated between, or whose scales are drawn anew
 
 
 def fit(
@@ -70,7 +68,7 @@ def fit(
         "test_rows": len(test), "parameters": sum(p.numel() for p in density.parameters()),
     }  # fmt: skip
     _say_interrupted(facts, training)
-    say("trained", f"{facts['steps']:,} steps, {facts['seconds']:.1f} s; {facts['parameters']:,} parameters")
+    say("trained", f"{count(facts['steps'], 'step')}, {facts['seconds']:.1f} s; {facts['parameters']:,} parameters")
     kept = {"curves": [thinned(curve) | {"of": ""} for curve in curves], "test_digest": _digest(test)}
     _save(density, out, facts | kept)  # before the verdict: whatever happens to that, the training is not lost
     verdict, log_mass = _judge(density, test, rest, by_class)
@@ -78,6 +76,8 @@ def fit(
     finite_mass = log_mass[np.isfinite(log_mass)]
     quantiles = np.quantile(finite_mass, np.linspace(0, 1, QUANTILES)).round(5).tolist() if len(finite_mass) else []
     _save(density, out, facts | kept | {"quantiles": quantiles})
+    ask = "check" if density.dimensions <= _MOST_CHECKED else "plot"
+    say("", f"May I use its samples? Ask pushforward {ask} {out} {'--data ' if ask == 'plot' else ''}{data}")
     say("written", out)
     return facts | {"classes": list(density.space.classes), "out": out}
 
@@ -135,6 +135,13 @@ def _digest(images: ImageData) -> str:
     return hashlib.sha256(np.ascontiguousarray(images.images).tobytes()).hexdigest()
 
 
+def _of_the_fit(density: ImageDensity, images: ImageData) -> ImageData | None:
+    """The images that the fit held out, where these are all of the fit."""
+    holdout = _parted(images)[0]
+    same = len(holdout) and _digest(holdout) == (density.training_summary or {}).get("test_digest")
+    return holdout if same else None
+
+
 @torch.no_grad()
 def _judge(
     density: ImageDensity, test: ImageData, train: ImageData, by_class: bool
@@ -158,7 +165,8 @@ def _judge(
     )
     say("verdict", f"{figures['verdict']} likelihood: {figures['why']}")
     figures["sample_bits"] = _bits_of_samples(density)
-    say("samples", f"have {figures['sample_bits']:.4f} bits per dimension, held-out images {figures['test_bits']:.4f}")
+    say("samples", f"have {figures['sample_bits']:.4f} bits per dimension, held-out images {figures['test_bits']:.4f}: "
+        "far below, they are simpler than images, far above, blurred or noisy")  # fmt: skip
     return figures, log_mass
 
 
@@ -187,10 +195,17 @@ def score(
     density: ImageDensity = models.load(model)
     _check_given(density, model, given)
     quantiles = quantiles_of(density, model) if outlier else None
-    images = _read_for(density, data, skip_bad_rows)
+    images = read_for(density, data, skip_bad_rows)
+    holdout = _of_the_fit(density, images)
+    if holdout is not None and "test_bits" in (facts := density.training_summary or {}):
+        say("data", f"{data} are the images of the fit, which are likelier than new ones: the {len(holdout):,} held "
+            f"out then have {facts['test_bits']:.4f} bits per dimension")  # fmt: skip
     columns: dict[str, Any] = {"file": images.paths} if images.paths else {"image": np.arange(len(images))}
     if images.labels is not None:
         columns["class"] = [images.classes[i] for i in images.labels]
+    if given is not None:
+        columns["scored_as"] = [given] * len(images)
+        say("given", f"all are scored as images of the class {given}")
     log_mass, likeliest = _log_mass(density, images, data, given)
     if likeliest is not None:
         columns["likeliest_class"] = likeliest
@@ -220,7 +235,7 @@ def _mode(density: ImageDensity) -> str:
     return "L" if density.space.shape[0] == 1 else "RGB"
 
 
-def _read_for(density: ImageDensity, data: str, skip_bad: bool) -> ImageData:
+def read_for(density: ImageDensity, data: str, skip_bad: bool) -> ImageData:
     """Reads images for a model; tells what was converted or left out."""
     images = read_images(
         data, mode=_mode(density), skip_bad=skip_bad, size=density.size, classes=density.space.classes
@@ -243,13 +258,13 @@ def _log_mass(
     """Log-masses (N,), given the class of each image where it is known; else the mean over all, and the likeliest."""
     classes = density.space.classes
     if not classes or given is not None or images.labels is not None:
-        context = _labels(density, images, data) if given is None else given
+        context = labels_of(density, images, data) if given is None else given
         return density.log_prob(images.images, context).double().numpy(), None
     each = torch.stack([density.log_prob(images.images, name).double() for name in classes])
     return (each.logsumexp(0) - math.log(len(classes))).numpy(), [classes[i] for i in each.argmax(0).tolist()]
 
 
-def _labels(density: ImageDensity, images: ImageData, data: str) -> list[str] | None:
+def labels_of(density: ImageDensity, images: ImageData, data: str) -> list[str] | None:
     """The names of the classes of images, for a density that is given them."""
     if not density.space.classes:
         return None
@@ -272,15 +287,17 @@ def check(
         )
     _check_given(density, model, given)
     tell_same(data, train)
-    parts = [_read_for(density, path, skip_bad_rows) for path in (data, train) if path is not None]
+    parts = [read_for(density, path, skip_bad_rows) for path in (data, train) if path is not None]
     if train is None:
-        holdout, others = _parted(parts[0])
-        if len(holdout) and _digest(holdout) == (density.training_summary or {}).get("test_digest"):
+        holdout = _of_the_fit(density, parts[0])
+        if holdout is not None:
             say("data", f"{data} are the images of the fit: the {len(holdout):,} held out then are checked")
-            parts = [holdout, others.taken()]
+            parts = [holdout, _parted(parts[0])[1].taken()]
+    if given is not None:
+        say("given", f"all are taken as images of the class {given}")
     rows = [density.space.read(part.images) for part in parts]
     contexts = [
-        density.space.contexts(_labels(density, part, path) if given is None else given)[0]
+        density.space.contexts(labels_of(density, part, path) if given is None else given)[0]
         for part, path in zip(parts, (data, train or data), strict=False)
     ]
     report = checks.check(
@@ -314,7 +331,7 @@ def sample(
     context = list(classes) if given == "all" and "all" not in classes else given
     each = -(-n // len(classes)) if isinstance(context, list) else n
     drawn = density.sample(each, context, generator=seed, temperature=1.0 if temperature is None else temperature)
-    by_class = _class_by_class(density, drawn)
+    by_class = class_by_class(density, drawn)
     images = density.space.flatten_samples(by_class)
     with writing(out):
         if isinstance(context, list) and not path.suffix:
@@ -322,66 +339,17 @@ def sample(
                 density.space.write(by_class[i], path / folder_of(name))
         else:
             density.space.write(images, path)
-    say("sampled", f"{len(images):,} images{f' of {given}' if given else ''}, with seed {seed}")
+    of = f" of {given}" if given else ""
+    if isinstance(context, list):
+        of = f", {each:,} of each class, in this order: {listed(context)}"
+    say("sampled", f"{len(images):,} images{of}; seed {seed}")
     say("written", out)
     return {"rows": len(images), "seed": seed, "out": out}
 
 
-def _class_by_class(density: ImageDensity, drawn: Tensor) -> Tensor:
+def class_by_class(density: ImageDensity, drawn: Tensor) -> Tensor:
     """Samples (n, *row_shape) of one class or (n, K, *row_shape) of K -> (K, n, *row_shape)."""
     return drawn.reshape(len(drawn), -1, *density.space.row_shape).swapaxes(0, 1)
-
-
-def plot(model: str, data: str | None, out: str, skip_bad_rows: bool = False) -> dict[str, Any]:
-    """Draws samples, interpolations and scales of a model of images, and its training."""
-    from .. import plots
-
-    folder = prepare_folder(out)
-    density: ImageDensity = models.load(model)
-    classes = density.space.classes
-    each = max(_TOP, _SHOWN // max(1, len(classes)))
-    drawn = density.sample(each, list(classes) if classes else None, generator=0)
-    rows = density.space.flatten_samples(_class_by_class(density, drawn))[:_SHOWN]
-    in_order = f": {listed(list(classes), 5)}" if classes else ""
-    pictures: list[str] = []
-
-    def keep(picture: Any, name: str) -> None:
-        with writing(folder / name):
-            plots.save_figure(picture, folder / name)
-        pictures.append(str(folder / name))
-
-    keep(plots.images(rows, columns=10, title=f"samples{in_order}"), "samples.png")
-    labels = np.repeat(classes, each)[:_SHOWN].tolist() if classes else None
-    real = rows
-    if data is not None:
-        source = _some_of_each(_read_for(density, data, skip_bad_rows), each)
-        real, labels = density.space.read(source.images), _labels(density, source, data)
-        keep(plots.images(real, columns=10, title=f"data{in_order}"), "data.png")
-    if len(real) >= _CORNERS and plots.has_map(density.inner):
-        at, context = _evenly(len(real), _CORNERS, labels)
-        keep(plots.interpolation(density, real[at], context=context), "interpolation.png")
-    if plots.has_scales(density):
-        at, context = _evenly(len(real), _TOP, labels)
-        keep(plots.scales(density, real[at], context=context), "scales.png")
-    curves = (density.training_summary or {}).get("curves")
-    if curves:
-        keep(histories(curves, dimensions=density.dimensions), "history.png")
-    say("written", ", ".join(pictures))
-    return {"out": out, "pictures": pictures}
-
-
-def _some_of_each(images: ImageData, each: int) -> ImageData:
-    """The first images of each class, class by class; at most as many as a picture shows."""
-    if images.labels is None:
-        return images.part(np.arange(min(len(images), _SHOWN))).taken()
-    first = [np.flatnonzero(images.labels == i)[:each] for i in range(len(images.classes))]
-    return images.part(np.concatenate(first)[:_SHOWN]).taken()
-
-
-def _evenly(count: int, wanted: int, labels: list[str] | None) -> tuple[NDArray[np.intp], list[str] | None]:
-    """The numbers of some of so many rows, from first to last, and their labels."""
-    at = np.linspace(0, count - 1, min(count, wanted)).round().astype(np.intp)
-    return at, None if labels is None else [labels[i] for i in at]
 
 
 def _save(density: ImageDensity, out: str, training: dict[str, Any]) -> None:

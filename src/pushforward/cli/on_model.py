@@ -19,7 +19,8 @@ from .reading import opened, rows_of, some_of
 _SAMPLES = 30_000  # that pictures are made of, and as many rows at most
 _WORDS = {  # for what a training recorded; of all other names the underscores become spaces
     "epochs": "passes", "best_val_nll": "best validation, nats", "bits_per_dim": "best validation, bits per dimension",
-    "skipped": "batches skipped", "stopped": "ended", "skipped_rows": "rows skipped", "train_rows": "rows to train on",
+    "skipped": "batches skipped", "stopped": "ended", "skipped_rows": "rows skipped",
+    "train_rows": "rows to train and validate",
     "test_rows": "rows held out", "test_bits": "held out, bits per dimension", "test_se": "its standard error",
     "test_log_density": "held out, log-density in nats", "pixels_bits": "independent pixels, bits per dimension",
     "gain": "ahead of the best simple density", "gain_se": "its standard error",

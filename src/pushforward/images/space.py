@@ -197,8 +197,11 @@ class Images(Space):
         for one class, and a list of several for one context each, so that the last axis can be left out.
 
         Raises:
-            ValueError: a class is not known.
+            ValueError: a class is not known, or none is given where there are some.
         """
+        if context is None and self.classes:
+            shown = ", ".join(map(repr, self.classes[:5])) + (", ..." if len(self.classes) > 5 else "")
+            raise ValueError(f"this density is one of each class: give the class as context, of {shown}")
         if context is None:
             return None, ()
         if not self.classes:

@@ -121,7 +121,8 @@ def _shape(path: Path, dtype: Any, shape: tuple[int, ...]) -> tuple[int, int]:
     if dtype.kind not in "fiub":
         raise ValueError(f"{path} must hold real numbers, got an array of {dtype}")
     if len(shape) not in (1, 2):
-        raise ValueError(f"{path} must hold an array (rows, columns), got shape {shape}")
+        hint = f" of {dtype}; images must be bytes (uint8)" if len(shape) in (3, 4) else ""
+        raise ValueError(f"{path} must hold an array (rows, columns), got shape {shape}{hint}")
     rows, width = shape if len(shape) == 2 else (shape[0], 1)
     if width and not rows:
         raise ValueError(f"{path} has no rows")

@@ -83,5 +83,5 @@ def scales(
         ax: axes to draw into.
     """
     drawn = redraw_scales(density, rows, context, generator=generator)
-    title = "as they are; below, finer scales drawn anew, one more each row"
+    title = "top: as they are; below: finer scales drawn anew"
     return images(drawn.flatten(0, 1), columns=drawn.shape[1], title=title, ax=ax)
