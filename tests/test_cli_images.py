@@ -85,6 +85,24 @@ def test_score_writes_a_line_for_each_file(fitted: tuple[Path, dict[str, Any]], 
         assert float(row["log_mass"]) == pytest.approx(float(every[row["file"].rsplit("/", 1)[-1]]), abs=2e-3)
 
 
+def test_score_says_what_was_scored(fitted: tuple[Path, dict[str, Any]], pictures: Path, tmp_path: Path) -> None:
+    result = run("score", fitted[0], pictures, "--given", "left", "--out", tmp_path / "s.csv")
+    assert result.exit_code == 0, result.output
+    assert "all are scored as images of the class left" in result.output
+    assert f"held out then have {fitted[1]['test_bits']:.4f} bits per dimension" in " ".join(result.output.split())
+    rows = lines(tmp_path / "s.csv")
+    assert {row["scored_as"] for row in rows} == {"left"}
+    assert {row["class"] for row in rows} == {"left", "right"}
+    result = run("score", fitted[0], pictures / "left", "--out", tmp_path / "t.csv")
+    assert "held out then" not in result.output
+    flow = tmp_path / "flow.safetensors"
+    pf.save(pf.real_nvp(1), flow)
+    for command in ("score", "check", "plot"):
+        data = ["--data", pictures] if command == "plot" else [pictures]
+        out = [] if command == "check" else ["--out", tmp_path / "out.csv"]
+        assert f"{pictures} holds images, and {flow} is no model of images" in bad(command, flow, *data, *out)
+
+
 def lines(path: Path) -> list[dict[str, str]]:
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
