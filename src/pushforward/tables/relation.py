@@ -25,6 +25,7 @@ _FEW, _SHARE = 10, 0.95  # so many values of the rest must hold this share of th
 _GAIN = 0.5  # nats that it must save over the column's own frequencies
 _PART_GAIN = 0.05  # nats that a further part must save
 _BEAM = 8
+_FIRST_ROWS = 100  # that are looked at before all others
 _ORDER_ROWS = 200  # from which an order may be told from chance
 _BROKEN = 0.05  # share of shuffled rows, at least, that an order would not hold in
 _ORDER_GAIN = 0.1  # nats that the rest must be shorter to describe than the column
@@ -68,7 +69,8 @@ def _ordered(column: Kind, others: Sequence[Kind], sample: Frame, frame: Frame) 
     if len(frame) < _ORDER_ROWS:
         return None
     order = np.random.default_rng(0).permutation(len(sample))
-    columns = {c.name: c for c in frame.columns}
+    columns, some = ({c.name: c for c in rows.columns} for rows in (frame, sample))
+    few = {name: c[np.arange(min(_FIRST_ROWS, len(sample)))] for name, c in some.items()}
     best, shortest = None, _length(column, columns[column.name]) - _ORDER_GAIN
     for other in (c for c in others if c.has_number):
         grain = _grain(column, [other])
@@ -78,8 +80,7 @@ def _ordered(column: Kind, others: Sequence[Kind], sample: Frame, frame: Frame) 
             candidate = Related(
                 inner=column, summands=((other.name, 1),), grain=grain, rest=column, rest_sign=sign
             )  # fmt: skip
-            some = {c.name: c for c in sample.columns}
-            if (candidate.rest_of(some)[0] < 0).any():
+            if any((candidate.rest_of(part)[0] < 0).any() for part in (few, some)):  # nearly all end at the few
                 continue
             shuffled = some | {other.name: some[other.name][order]}
             if (candidate.rest_of(shuffled)[0] < 0).mean() < _BROKEN:
