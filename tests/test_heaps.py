@@ -94,29 +94,6 @@ def test_every_number_stands_for_the_value_of_its_cell(kind: WithCoarse) -> None
         np.testing.assert_allclose(base[:-1] + width[:-1], base[1:], atol=1e-6)  # no gaps: all draws are accepted
 
 
-@pytest.mark.parametrize("inner", ["whole", "twice", "from zero"])
-def test_cells_close_the_gaps_that_atoms_leave(inner: str) -> None:
-    atoms = (35.0, 45.0, 60.0, 61.0, 62.0, 100.0, 500.0, 1000.0)
-    kind = WithAtoms(inner=KINDS[inner], atoms=atoms, is_packed=True)
-    values = np.arange(0, 3000)
-    others = ~np.isin(values, atoms)
-    cells = kind.encode_values(values)
-    assert (cells.state[~others] >= kind.inner.num_values).all()
-    for u in (1e-6, 0.5, 1 - 1e-6):
-        w = cells.base[others] + u * cells.width[others]
-        np.testing.assert_array_equal(kind.decode_values(cells.state[others], w), values[others])
-        assert kind.accepts(cells.state[others], w).all()
-    for k in range(kind.inner.num_values):
-        own = cells.state == k
-        order = cells.base[own].argsort()
-        base, width = cells.base[own][order], cells.width[own][order]
-        np.testing.assert_allclose(base[:-1] + width[:-1], base[1:], atol=1e-6)
-    old = replace(kind, is_packed=False)
-    base = old.encode_values(np.array([63])).base - 0.5 * cells.width[63]  # within the cell of 62, or 61
-    assert not old.accepts(cells.state[63:64], base)[0]
-    assert from_json(kind.to_json()) == kind
-
-
 def test_values_beyond_the_bounds_are_impossible_and_not_drawn() -> None:
     kind = KINDS["ends in 99"]
     assert (kind.encode_values(np.array([-1, -11])).state == -1).all()

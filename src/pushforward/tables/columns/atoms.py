@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...io.frames import Column
-from .base import Cells, Mask, States, Values, each, fact, is_flag, is_number, log_logistic
+from .base import Cells, Mask, States, Values, each, fact, is_number, log_logistic
 from .number import among_unseen
 from .wrappers import NumberWrapper
 
@@ -27,19 +26,14 @@ class WithAtoms(NumberWrapper):
     Attributes:
         inner: the kind of numbers.
         atoms: the values.
-        is_packed: whether the cells of other values on a lattice close the gaps that those of atoms leave; in older
-            files they do not, and draws in such a gap are rejected.
     """
 
     tag = "with_atoms"
 
     atoms: tuple[float, ...] = fact(each(is_number))
-    is_packed: bool = fact(is_flag, False)
 
     def is_consistent(self) -> bool:
         """Whether there are atoms, all different, and more than one where there is nothing else."""
-        if self.is_packed and (not self.has_number or self.number.is_circular):
-            return False
         return super().is_consistent() and len(set(self.atoms)) == len(self.atoms) > (0 if self.has_number else 1)
 
     @property
@@ -64,37 +58,12 @@ class WithAtoms(NumberWrapper):
         state = cells.state if first else np.full(len(values), -1)
         for i, atom in enumerate(self.number.key(np.asarray(self.atoms))):
             state[keys == atom] = first + i
-        base = cells.base
-        for k, starts, width in self._gaps:
-            own = state == k
-            base[own] -= width * np.searchsorted(starts, base[own] - width / 2)
-        base[state >= first] = np.nan
+        cells.base[state >= first] = np.nan
         log_mass = cells.log_mass
         if first and not self.has_number:
             rest = state == 0
             log_mass[rest] = self._log_wide(values[rest].astype(np.float64))
-        return Cells(state, base, cells.width, log_mass)
-
-    @cached_property
-    def _gaps(self) -> list[tuple[int, Values, float]]:
-        """Of each state with cells of atoms: the state, where these begin, in order, and their width."""
-        if not self.is_packed:
-            return []
-        cells = self.number.encode_values(np.asarray(self.atoms))
-        gaps = []
-        for k in np.unique(cells.state[(cells.state >= 0) & (cells.width > 0)]):
-            own = cells.state == k
-            gaps.append((int(k), np.sort(cells.base[own]), float(cells.width[own][0])))
-        return gaps
-
-    def _unpacked(self, state: States, w: Values) -> Values:
-        """Numbers w (N,) as the inner kind counts them, with the gaps."""
-        at = w.astype(np.float64)
-        for k, starts, width in self._gaps:
-            own = state == k
-            closed = starts - width * (np.arange(len(starts)) + 1e-9)
-            at[own] += width * np.searchsorted(closed, at[own], "right")
-        return at
+        return Cells(state, cells.base, cells.width, log_mass)
 
     def log_unseen(self, column: Column) -> Values:
         """As the inner kind; where there are atoms alone, of all numbers that are none of them."""
@@ -115,16 +84,13 @@ class WithAtoms(NumberWrapper):
         """Values (N,) of the inner kind, and atoms."""
         at, atoms = state - self._first, np.asarray(self.atoms)
         values = atoms[np.clip(at, 0, len(atoms) - 1)]
-        if not self.has_number:
-            return values
-        return np.where(at < 0, self.number.decode_values(state, self._unpacked(state, w)), values)
+        return np.where(at < 0, self.number.decode_values(state, w), values) if self.has_number else values
 
     def accepts(self, state: States, number: Values) -> Mask:
         """What the inner kind does, but for numbers that stand for the cell of an atom."""
         rest = state < self._first
         if not self.has_number:
             return ~rest
-        number = self._unpacked(state, number)
         good = self.inner.accepts(state, number)
         if self.is_dequantized:
             keys = self.number.key(self.number.decode_values(np.where(rest, state, 0), number))

@@ -117,11 +117,8 @@ class Look:
         if free and self._is_size(rest, kind.lattice is not None):
             kind = replace(kind, low=0.0)  # type: ignore[call-arg]
         kind, heaps = self._spelled(kind, heaps)
-        around = _around(kind, heaps)
-        if atoms:
-            is_packed = around.is_dequantized and not kind.is_circular
-            around = as_number(WithAtoms(inner=around, atoms=atoms, is_packed=is_packed))
-        return fitted(around, rest, self.request.gaussian)
+        mapped = fitted(kind, heaps, rest, self.request.gaussian)
+        return WithAtoms(inner=mapped, atoms=atoms) if atoms else mapped
 
     @cached_property
     def is_size(self) -> bool:
@@ -170,15 +167,16 @@ def heaps_of(values: NDArray[Any], lattice: Lattice | None) -> tuple[Lattice | N
     return None if step is None else Lattice(step, origin), tuple(Lattice(wider, origin) for wider in steps)
 
 
-def fitted(kind: Number, values: NDArray[Any], gaussian: bool | None) -> Kind:
-    """A kind, wrapped or not, with the map of its ordinary values (N,)."""
-    cells = kind.encode_values(values)
+def fitted(kind: Number, heaps: Heaps, values: NDArray[Any], gaussian: bool | None) -> Kind:
+    """A kind, and wider lattices around it, with the map of its ordinary values (N,)."""
+    around = as_number(_around(kind, heaps))
+    cells = around.encode_values(values)
     w = cells.base
-    if kind.is_dequantized:  # a random place in each cell, the same at each call
+    if around.is_dequantized:  # a random place in each cell, the same at each call
         w = w + cells.width * np.random.default_rng(0).uniform(size=len(w))
-    gaussian = False if gaussian is None and kind.is_dequantized else gaussian
-    map = MarginalTransform.of(w, *kind.bounds, gaussian=gaussian)
-    return kind.with_map(map.knots, map.heavy)
+    gaussian = False if gaussian is None and around.is_dequantized else gaussian
+    map = MarginalTransform.of(w, *around.bounds, gaussian=gaussian)
+    return around.with_map(map.knots, map.heavy)
 
 
 def _around(kind: Number, heaps: Heaps) -> Number:
