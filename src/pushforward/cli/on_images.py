@@ -135,11 +135,11 @@ def _digest(images: ImageData) -> str:
     return hashlib.sha256(np.ascontiguousarray(images.images).tobytes()).hexdigest()
 
 
-def _of_the_fit(density: ImageDensity, images: ImageData) -> ImageData | None:
-    """The images that the fit held out, where these are all of the fit."""
-    holdout = _parted(images)[0]
+def _parts_of_fit(density: ImageDensity, images: ImageData) -> tuple[ImageData, ImageData] | None:
+    """-> the images that the fit held out, and the others, where these are all of the fit."""
+    holdout, others = _parted(images)
     same = len(holdout) and _digest(holdout) == (density.training_summary or {}).get("test_digest")
-    return holdout if same else None
+    return (holdout, others) if same else None
 
 
 @torch.no_grad()
@@ -196,9 +196,9 @@ def score(
     _check_given(density, model, given)
     quantiles = quantiles_of(density, model) if outlier else None
     images = read_for(density, data, skip_bad_rows)
-    holdout = _of_the_fit(density, images)
-    if holdout is not None and "test_bits" in (facts := density.training_summary or {}):
-        say("data", f"{data} are the images of the fit, which are likelier than new ones: the {len(holdout):,} held "
+    of_fit = _parts_of_fit(density, images)
+    if of_fit is not None and "test_bits" in (facts := density.training_summary or {}):
+        say("data", f"{data} are the images of the fit, which are likelier than new ones: the {len(of_fit[0]):,} held "
             f"out then have {facts['test_bits']:.4f} bits per dimension")  # fmt: skip
     columns: dict[str, Any] = {"file": images.paths} if images.paths else {"image": np.arange(len(images))}
     if images.labels is not None:
@@ -289,10 +289,10 @@ def check(
     tell_same(data, train)
     parts = [read_for(density, path, skip_bad_rows) for path in (data, train) if path is not None]
     if train is None:
-        holdout = _of_the_fit(density, parts[0])
-        if holdout is not None:
-            say("data", f"{data} are the images of the fit: the {len(holdout):,} held out then are checked")
-            parts = [holdout, _parted(parts[0])[1].taken()]
+        of_fit = _parts_of_fit(density, parts[0])
+        if of_fit is not None:
+            say("data", f"{data} are the images of the fit: the {len(of_fit[0]):,} held out then are checked")
+            parts = [of_fit[0], of_fit[1].taken()]
     if given is not None:
         say("given", f"all are taken as images of the class {given}")
     rows = [density.space.read(part.images) for part in parts]

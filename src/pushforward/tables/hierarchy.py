@@ -44,13 +44,13 @@ def hierarchy(states: NDArray[np.int64], sizes: Sequence[int]) -> tuple[list[int
 
 def _determines(a: NDArray[np.int64], b: NDArray[np.int64]) -> bool:
     """Whether states a (N,) tell states b (N,), which are not nearly all the same."""
-    if len(a) == 0 or _told(a[:_FIRST_ROWS], b[:_FIRST_ROWS])[0] < _ALIKE - 0.03:  # where nearly all pairs end
+    if len(a) == 0 or _agreement(a[:_FIRST_ROWS], b[:_FIRST_ROWS])[0] < _ALIKE - 0.03:  # where nearly all pairs end
         return False
-    share, count = _told(a, b)
+    share, count = _agreement(a, b)
     return share >= _ALIKE and len(a) >= _ROWS * count and np.bincount(b).max() <= _COMMON * len(b)
 
 
-def _told(a: NDArray[np.int64], b: NDArray[np.int64]) -> tuple[float, int]:
+def _agreement(a: NDArray[np.int64], b: NDArray[np.int64]) -> tuple[float, int]:
     """-> share of the rows in which b (N,) is what it mostly is with the same a (N,); the number of different a."""
     width = int(b.max()) + 1
     pairs, counts = np.unique(a * width + b, return_counts=True)

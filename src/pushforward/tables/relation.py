@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -49,8 +50,8 @@ def related(columns: Sequence[Kind], frame: Frame, asked: Sequence[str] = ()) ->
         if not column.has_number or column.name in asked:
             continue
         parts = _parts(column, usable[:k], sample)
-        found = None if parts is None else _with_rest(column, *parts, frame)
-        out[column.name] = found or _ordered(column, usable[:k], sample, frame) or column
+        total = None if parts is None else _with_rest(column, *parts, frame)
+        out[column.name] = total or _ordered(column, usable[:k], sample, frame) or column
     return list(out.values())
 
 
@@ -68,32 +69,30 @@ def _ordered(column: Kind, others: Sequence[Kind], sample: Frame, frame: Frame) 
     """The column as one of the others and a rest that is nowhere negative, where that is shorter to describe."""
     if len(frame) < _ORDER_ROWS:
         return None
+    every, some = ({c.name: c for c in rows.columns} for rows in (frame, sample))
+    few = {name: c[np.arange(min(_FIRST_ROWS, len(sample)))] for name, c in some.items()}  # where nearly all pairs end
     order = np.random.default_rng(0).permutation(len(sample))
-    columns, some = ({c.name: c for c in rows.columns} for rows in (frame, sample))
-    few = {name: c[np.arange(min(_FIRST_ROWS, len(sample)))] for name, c in some.items()}
-    best, shortest = None, _length(column, columns[column.name]) - _ORDER_GAIN
-    for other in (c for c in others if c.has_number):
+    best, shortest = None, _length(column, every[column.name]) - _ORDER_GAIN
+    for other, sign in itertools.product((c for c in others if c.has_number), (1, -1)):
         grain = _grain(column, [other])
         if grain is None:
             continue
-        for sign in (1, -1):
-            candidate = Related(
-                inner=column, summands=((other.name, 1),), grain=grain, rest=column, rest_sign=sign
-            )  # fmt: skip
-            if any((candidate.rest_of(part)[0] < 0).any() for part in (few, some)):  # nearly all end at the few
-                continue
-            shuffled = some | {other.name: some[other.name][order]}
-            if (candidate.rest_of(shuffled)[0] < 0).mean() < _BROKEN:
-                continue
-            rest, is_missing = candidate.rest_of(columns)
-            if is_missing.any() or (rest < 0).any():
-                continue
-            cells = Column.of_numbers(column.name, rest, None, "int64")
-            kind = infer_kind(cells, Request(named=False))
-            length = _length(kind, cells)
-            if kind.has_number and length < shortest:
-                best, shortest = replace(candidate, rest=kind), length
+        candidate = Related(inner=column, summands=((other.name, 1),), grain=grain, rest=column, rest_sign=sign)
+        shuffled = some | {other.name: some[other.name][order]}
+        if any(_broken(candidate, rows) for rows in (few, some, every)) or _broken(candidate, shuffled) < _BROKEN:
+            continue
+        cells = Column.of_numbers(column.name, candidate.rest_of(every)[0], None, "int64")
+        kind = infer_kind(cells, Request(named=False))
+        length = _length(kind, cells)
+        if kind.has_number and length < shortest:
+            best, shortest = replace(candidate, rest=kind), length
     return best
+
+
+def _broken(candidate: Related, rows: Mapping[str, Column]) -> float:
+    """The share of rows in which the rest is negative, or a cell is missing."""
+    rest, is_missing = candidate.rest_of(rows)
+    return float(((rest < 0) | is_missing).mean())
 
 
 def _length(kind: Kind, column: Column) -> float:
