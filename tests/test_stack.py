@@ -43,9 +43,21 @@ def test_columns_that_know_nothing_of_each_other_stay_apart() -> None:
     x = torch.randn(4000, 30, generator=seeded())
     x[:, 7] += x[:, 3]
     layer = pf.Precondition(30, bends=True)
-    layer.initialize(x)
+    layer.measure(x, whiten=True)
     off = layer.matrix - layer.matrix.diag().diag()
     assert off.nonzero().tolist() == [[7, 3]]
+
+
+@pytest.mark.parametrize(("rows", "left", "whitened"), [
+    (400, 0.2, True), (4000, 0.2, False), (4000, 0.01, True), (24_000, 0.2, True),
+])  # fmt: skip
+def test_a_flow_sees_correlated_columns_of_a_middling_number_of_rows(rows: int, left: float, whitened: bool) -> None:
+    common = torch.randn(rows, 1, dtype=torch.float64, generator=seeded())
+    x = common + left * torch.randn(rows, 10, dtype=torch.float64, generator=seeded(1))
+    layer = pf.Precondition(10, bends=True)
+    z = layer.initialize(x)
+    correlation = torch.corrcoef(z.mT).fill_diagonal_(0).abs().max()
+    assert bool(correlation < 0.3) is whitened
 
 
 def test_bends_are_for_columns_that_need_them() -> None:

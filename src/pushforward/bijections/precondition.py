@@ -21,7 +21,8 @@ _SOFT = 3.0  # spreads beyond that over which a line bends into a logarithm: les
 _FARTHEST = 60.0  # exponent in the inverse, which float32 still holds
 _NORMAL_QUARTILES = 1.349  # between the quartiles of a standard normal
 _LEAST_OWN = 1e-8  # of a column's spread, what is at least left of it when the columns before it are known
-_NEAR_SINGULAR = 0.03  # of a column's spread: with less left of it, columns are whitened even where rows are few
+_NEAR_SINGULAR = 0.03  # of a column's spread: with less left of it, float32 would not see what is left
+_MANY_ROWS = 2_000  # a column: see `pays_to_whiten`
 _WHITENED_COLUMNS, _WHITENED_ROWS = 32, 20_000
 GAIN = 0.05  # nats a row that bends must gain
 OF_MARGINAL = 0.25  # nats a row that gaussianizing one column must gain: a flow learns milder shapes better by itself
@@ -119,8 +120,13 @@ class Precondition(Bijection):
         return self(x)[0]
 
     @torch.no_grad()
-    def measure(self, rows: Tensor) -> None:
-        """Measures bends, centre and L from rows (N, C), again if it was done before."""
+    def measure(self, rows: Tensor, whiten: bool | None = None) -> None:
+        """Measures bends, centre and L from rows (N, C), again if it was done before.
+
+        Args:
+            rows: (N, C).
+            whiten: leave the columns uncorrelated; None as `pays_to_whiten` says.
+        """
         rows = rows.double()
         if self.bends:
             knots = _best_bends(rows[:_BENT_ROWS])
@@ -129,7 +135,8 @@ class Precondition(Bijection):
                 self._bend_by(knots.where(self.is_bent, _lines(rows.shape[1]).to(rows.device)))
                 rows = rows.clone()
                 rows[:, self.is_bent] = bend(rows[:, self.is_bent], self._bends()[1])[0]
-        matrix = whitening(rows, only_scales=self.bends and not _pays_to_whiten(rows))
+        whiten = pays_to_whiten(rows) if whiten is None else whiten
+        matrix = whitening(rows, only_scales=not whiten)
         # The middle of the whitened columns: the middles of near-singular ones by themselves lie off their plane.
         middle = rows.mean(0)
         off = ((rows - middle) @ matrix.mT).median(0).values
@@ -185,16 +192,37 @@ class PreconditionContext(nn.Module):
     def initialize(self, context: Tensor) -> None:
         """Measures the map from context (B, K), once."""
         if not self.layer.initialized:
-            self.layer.measure(context)
+            self.layer.measure(context, whiten=whitens(*context.shape) or None)
 
     def forward(self, context: Tensor) -> Tensor:
         """context (B, K) of any dtype -> (B, K)."""
         return self.layer(context)[0]
 
 
+def are_few(rows: int, columns: int) -> bool:
+    """Whether a full-size flow would learn the rows by heart."""
+    return rows < 200 * math.sqrt(columns)
+
+
 def whitens(rows: int, columns: int) -> bool:
     """Whether columns are made uncorrelated before a flow: it costs few rows of many columns."""
     return columns < _WHITENED_COLUMNS or rows >= _WHITENED_ROWS
+
+
+def pays_to_whiten(rows: Tensor) -> bool:
+    """Whether a flow should see rows (N, C) float64 with uncorrelated columns.
+
+    Not with 200 sqrt(C) to 2,000 C rows: a flow of correlated columns learns first what they have in common, and noise
+    last. Whitened, all directions are alike to it, and it generalises worse (Wadia et al. 2021, arXiv 2008.07545). More
+    rows do not need that; fewer are smoothed by noise, which whitened columns bear better. But rows so near a plane
+    that float32 would not see what is left of a column are whitened always.
+    """
+    count, channels = rows.shape
+    if count <= channels:
+        return False
+    if whitens(count, channels) and (are_few(count, channels) or count >= _MANY_ROWS * channels):
+        return True
+    return count <= 2 * channels or bool(_own_shares(rows).min() < _NEAR_SINGULAR)
 
 
 def whitening(rows: Tensor, only_scales: bool = False) -> Tensor:
@@ -243,14 +271,6 @@ def _linked(standard: Tensor) -> list[Tensor]:
         reach = (reach.double() @ reach.double()) > 0
     first = reach.double().argmax(1)
     return [(first == k).nonzero()[:, 0] for k in first.unique()]
-
-
-def _pays_to_whiten(rows: Tensor) -> bool:
-    """Whether rows (N, C) are many for their columns, or so near a plane that float32 would not see what is left."""
-    count, channels = rows.shape
-    if whitens(count, channels) or count <= 2 * channels:
-        return count > channels
-    return bool(_own_shares(rows).min() < _NEAR_SINGULAR)
 
 
 def _own_shares(rows: Tensor) -> Tensor:

@@ -146,7 +146,7 @@ class StatesThenNumbers(Density):
         if self.precondition is not None:
             y = x[:, len(self.sizes) :].double()
             y = torch.where(y.isnan(), torch.special.ndtri(noise.double()), y)
-            self.precondition.measure(y)
+            self.precondition.measure(y, whiten=True)
         for embed in (None if self.mass is None else self.mass.given, *(flow.embed for flow in self.flows)):
             if isinstance(embed, Embedder) and embed.reals and context is not None:
                 # Numbers that say nearly the same, such as magnitudes, tell most by their small differences.

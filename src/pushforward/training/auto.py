@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypedDict
 
+from ..bijections.precondition import are_few
 from ..flow import Flow
 from ..recipes.build import RECIPES
 from .settings import TrainSettings
@@ -223,12 +224,7 @@ def most_steps(rows: int, batch: int) -> int | None:
 
 def noise_for(rows: int, features: int) -> float:
     """Noise for few rows, in units of each column's spread: more for more columns."""
-    return min(0.5, max(10.0, 2.5 * features) / rows) if _are_few(rows, features) else 0.0
-
-
-def _are_few(rows: int, features: int) -> bool:
-    """Whether a full-size flow would learn the rows by heart."""
-    return rows < 200 * math.sqrt(features)
+    return min(0.5, max(10.0, 2.5 * features) / rows) if are_few(rows, features) else 0.0
 
 
 def _look_up(table: Sequence[Line], recipe: str, rows: int, columns: int, seconds: float | None) -> dict[str, Any]:
@@ -236,7 +232,7 @@ def _look_up(table: Sequence[Line], recipe: str, rows: int, columns: int, second
     length = INF if seconds is None else seconds
 
     def fits(line: Line) -> bool:
-        few = _are_few(rows, columns) if line.rows == FEW else _within(rows, line.rows)
+        few = are_few(rows, columns) if line.rows == FEW else _within(rows, line.rows)
         return few and line.recipe in ("", recipe) and _within(columns, line.columns) and _within(length, line.seconds)
 
     return dict(next(line.gives for line in table if fits(line)))
