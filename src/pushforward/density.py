@@ -151,6 +151,7 @@ class Space(ABC):
         sizes: the number of states of each of the M discrete columns of `encode`.
         given_sizes: that of each of the first columns of `encode_given`; all others of it are numbers.
         words: of reports, such as "row" and "columns", and what they are called here.
+        byte_count: of a row of bytes, whose log-mass is told in bits per dimension, too; 0 for others.
     """
 
     names: tuple[str, ...]
@@ -158,6 +159,7 @@ class Space(ABC):
     sizes: tuple[int, ...] = ()
     given_sizes: tuple[int, ...] = ()
     words: Mapping[str, str] = MappingProxyType({})
+    byte_count: int = 0
 
     def describe(self) -> str:
         """What the columns are, for people: a line, or a line for each."""
@@ -390,11 +392,7 @@ class Vectors(Tensors):
         return super().read(source if frame is None else frame.model_matrix(self.names))
 
     def write(self, rows: Tensor, path: str | PathLike[str]) -> None:
-        """Writes rows (N, D) to a .csv, .parquet, .npy, ... file, as the suffix says.
-
-        Raises:
-            ValueError: another suffix; those that can be written are listed.
-        """
+        """Writes rows (N, D) to a .csv, .parquet, .npy, ... file; another suffix is a ValueError that lists them."""
         from .io import frames, tables
 
         tables.write_table(frames.of_array(rows.detach().cpu().numpy(), self.names), path)

@@ -22,8 +22,7 @@ _FARTHEST = 60.0  # exponent in the inverse, which float32 still holds
 _NORMAL_QUARTILES = 1.349  # between the quartiles of a standard normal
 _LEAST_OWN = 1e-8  # of a column's spread, what is at least left of it when the columns before it are known
 _NEAR_SINGULAR = 0.03  # of a column's spread: with less left of it, float32 would not see what is left
-_MANY_ROWS = 2_000  # a column: see `pays_to_whiten`
-_WHITENED_COLUMNS, _WHITENED_ROWS = 32, 20_000
+_ROWS_OF_COLUMN, _WHITENED_COLUMNS, _WHITENED_ROWS = 2_000, 32, 20_000  # see `pays_to_whiten`
 GAIN = 0.05  # nats a row that bends must gain
 OF_MARGINAL = 0.25  # nats a row that gaussianizing one column must gain: a flow learns milder shapes better by itself
 _BENT_ROWS, SCORED_ROWS = 2**16, 2**13  # whose quantiles are taken, and by which bends are chosen
@@ -212,15 +211,17 @@ def whitens(rows: int, columns: int) -> bool:
 def pays_to_whiten(rows: Tensor) -> bool:
     """Whether a flow should see rows (N, C) float64 with uncorrelated columns.
 
-    Not with 200 sqrt(C) to 2,000 C rows: a flow of correlated columns learns first what they have in common, and noise
-    last. Whitened, all directions are alike to it, and it generalises worse (Wadia et al. 2021, arXiv 2008.07545). More
-    rows do not need that; fewer are smoothed by noise, which whitened columns bear better. But rows so near a plane
-    that float32 would not see what is left of a column are whitened always.
+    Not with 200 sqrt(C) to 2,000 C rows, or 20,000: a flow of correlated columns learns first what they have in common,
+    and noise last. Whitened, all directions are alike to it, and it generalises worse (Wadia et al. 2021, arXiv
+    2008.07545). More rows do not need that; fewer are smoothed by noise, which whitened columns bear better. But rows
+    so near a plane that float32 would not see what is left of a column are whitened always.
     """
     count, channels = rows.shape
     if count <= channels:
         return False
-    if whitens(count, channels) and (are_few(count, channels) or count >= _MANY_ROWS * channels):
+    if count >= min(_ROWS_OF_COLUMN * channels, _WHITENED_ROWS) or (
+        are_few(count, channels) and whitens(count, channels)
+    ):
         return True
     return count <= 2 * channels or bool(_own_shares(rows).min() < _NEAR_SINGULAR)
 

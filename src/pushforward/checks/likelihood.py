@@ -32,6 +32,10 @@ def likelihood(e: Evidence) -> Section:
         "unseen": e.unseen,
     }  # fmt: skip
     section.table.append(["model", _pm(mean, se), f"nats per row, on {len(e.log_all):,} held-out rows"])
+    if e.density.space.byte_count:
+        bits = 1 / (e.density.space.byte_count * math.log(2))
+        section.figures |= {"bits_per_dim": -mean * bits, "bits_per_dim_se": se * bits}
+        section.table.append(["", _pm(-mean * bits, se * bits), "bits per dimension, the same figure"])
     _unseen(e, section)
     if len(lost):
         share = len(lost) / len(e.log_all)

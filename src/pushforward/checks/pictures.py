@@ -37,8 +37,9 @@ def pictures(report: Report) -> dict[str, Drawn]:
         drawn["overview"].append(("Held-out rows beside samples.", _grids(data["pictures"])))
     if len(data["test"]) and len(data["samples"]) and data["names"]:
         caption = "Held-out rows and samples"
-        caption += ": single rows, and contours that hold 50 and 90 % of the mass." if len(data["names"]) > 1 else "."
-        drawn["overview"].append((caption, _pairs(report)))
+        if len(data["names"]) > 1:
+            caption += ": single rows, and of many the contours that hold 50 and 90 % of the mass"
+        drawn["overview"].append((f"{caption}.", _pairs(report)))
     if "log_test" in data and np.isfinite(data["log_test"]).any() and len(data["log_samples"]):
         caption = "Log-densities. If the model is right, held-out rows and samples have the same histogram."
         drawn["likelihood"].append((caption, _log_densities(data)))
@@ -88,6 +89,8 @@ def _log_densities(data: dict[str, Any]) -> Figure:
     every = np.concatenate([v for _, v, _ in finite])
     low, high = np.quantile(every, [0.003, 1.0])
     margin = 0.04 * (high - low) + 1e-9
+    if beyond := int((every < low - margin).sum()):
+        _note(ax, f"{beyond:,} lower", "left")
     _histograms(ax, finite, (low - margin, high + margin))
     ax.set(xlim=(low - margin, high + margin), yticks=[])
     style.dress(ax, x="log-density of a row  [nats]", y="share")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,7 @@ def check(
     questions: Sequence[str] = tuple(QUESTIONS),
     max_rows: int = 10_000,
     seed: int = 0,
+    progress: Callable[[str], None] | None = None,
 ) -> Report:
     """Judges a density by rows that it was not fitted to.
 
@@ -82,6 +83,7 @@ def check(
         questions: which to answer: "ranking", "probabilities", "samples", of which the last costs most.
         max_rows: of more test rows, so many drawn at random are used beyond likelihood and tails.
         seed: of every random step.
+        progress: is called with the name of each part that begins.
 
     Returns:
         A `Report`: `answers`, sections of evidence by name, `text()`, `to_json()` and `to_html(path)`.
@@ -117,14 +119,20 @@ def check(
     numbers = np.arange(len(rows)) if row_numbers is None else np.asarray(row_numbers)
     if numbers.shape != (len(rows),):
         raise ValueError(f"expected {len(rows)} row_numbers, one for each row of test, got {len(numbers)}")
+    progress = progress or (lambda part: None)
+    progress("log-densities")
     evidence = gather(density, names, rows, known, numbers=numbers, max_rows=max_rows, seed=seed)
-    return _reported(evidence, asked, began)
+    return _reported(evidence, asked, began, progress)
 
 
-def _reported(e: Evidence, asked: list[str], began: float) -> Report:
+def _reported(e: Evidence, asked: list[str], began: float, progress: Callable[[str], None]) -> Report:
     """The sections that the questions need, and the answers."""
     needed = {t.section for t in THRESHOLDS if set(t.questions) & set(asked)}
-    sections = [section(e) for name, section in _SECTIONS.items() if name in needed]
+    sections = []
+    for name, section in _SECTIONS.items():
+        if name in needed:
+            progress(name.replace("_", " "))
+            sections.append(section(e))
     findings = [finding for section in sections for finding in section.findings]
     missing = {section.name: section.missing for section in sections}
     answers = {name: answer(name, findings, missing) for name in asked}

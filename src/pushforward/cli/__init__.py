@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -37,7 +38,8 @@ class _Group(click.Group):
                 raise  # click ends quietly when the reader of a pipe has left
             if ctx.meta.get("debug"):
                 echo(traceback.format_exc().rstrip(), err=True)
-            raise _Failure(_describe(error)) from error
+            command = self.get_command(ctx, ctx.invoked_subcommand or "")
+            raise _Failure(_with_options(_describe(error), command)) from error
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
@@ -269,6 +271,19 @@ def _of_the_model(options: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
 def _finish(figures: dict[str, Any]) -> None:
     if click.get_current_context().meta.get("json"):
         echo(json.dumps(finite(figures), allow_nan=False))
+
+
+def _with_options(text: str, command: click.Command | None) -> str:
+    """A message of a function with its arguments as options of the command: mode=L as --mode L, pad=True as --pad."""
+    options = {p.name: p.opts[-1] for p in command.params if isinstance(p, click.Option)} if command else {}
+
+    def option(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        if name not in options:
+            return match[0]
+        return options[name] + ("" if value in ("", "True") else f" {value}")
+
+    return re.sub(r"\b([a-z_]+)=(\w*)", option, text)
 
 
 def _describe(error: BaseException) -> str:

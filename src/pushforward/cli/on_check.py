@@ -11,7 +11,7 @@ from ..io import models
 from ..io.frames import Frame
 from ..io.tables import TableFile
 from .options import Reading
-from .output import echo, prepare_file, say, writing
+from .output import Patience, echo, prepare_file, say, writing
 from .reading import SOME_ROWS, digest, loaded, opened, parted, rows_of, some_of, tell_same, tell_skipped
 
 
@@ -40,7 +40,9 @@ def check(
         rows, other = some_of(table, SOME_ROWS), None if train is None else some_of(table_of(train), SOME_ROWS)
         numbers = list(range(1, len(rows) + 1))  # as tables count their rows in messages
     test, fitted = rows_of(density, rows), None if other is None else rows_of(density, other)
-    report = checks.check(density, test, fitted, row_numbers=numbers or None, max_rows=max_rows, seed=seed)
+    report = checks.check(
+        density, test, fitted, row_numbers=numbers or None, max_rows=max_rows, seed=seed, progress=Patience("checking")
+    )
     echo(report.text())
     if html is not None:
         with writing(html):

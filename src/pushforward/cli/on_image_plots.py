@@ -14,7 +14,7 @@ from .curves import histories
 from .on_images import class_by_class, labels_of, read_for
 from .output import listed, prepare_folder, say, writing
 
-_SHOWN = 100  # images of a picture
+_SHOWN, _COLUMNS = 100, 10  # images of a picture, and of a row of it
 _CORNERS, _TOP = 4, 8  # images that are interpolated between, or whose scales are drawn anew
 
 
@@ -22,10 +22,13 @@ def plot(model: str, data: str | None, out: str, skip_bad_rows: bool = False) ->
     """Draws samples, interpolations and scales of a model of images, and its training."""
     from .. import plots
 
-    folder = prepare_folder(out)
     density: ImageDensity = models.load(model)
+    read = None if data is None else read_for(density, data, skip_bad_rows)
+    folder = prepare_folder(out)
     classes = density.space.classes
     each = max(_TOP, _SHOWN // max(1, len(classes)))
+    each -= each % _COLUMNS if each > _COLUMNS else 0  # so that each class begins a row
+    columns = min(each, _COLUMNS)
     drawn = density.sample(each, list(classes) if classes else None, generator=0)
     rows = density.space.flatten_samples(class_by_class(density, drawn))[:_SHOWN]
     in_order = f": {listed(list(classes), 5)}" if classes else ""
@@ -36,13 +39,17 @@ def plot(model: str, data: str | None, out: str, skip_bad_rows: bool = False) ->
             plots.save_figure(picture, folder / name)
         pictures.append(str(folder / name))
 
-    keep(plots.images(rows, columns=10, title=f"samples{in_order}"), "samples.png")
+    keep(plots.images(rows, columns=columns, title=f"samples{in_order}"), "samples.png")
     labels = np.repeat(classes, each)[:_SHOWN].tolist() if classes else None
     real = rows
-    if data is not None:
-        source = _some_of_each(read_for(density, data, skip_bad_rows), each)
-        real, labels = density.space.read(source.images), labels_of(density, source, data)
-        keep(plots.images(real, columns=10, title=f"data{in_order}"), "data.png")
+    if read is not None:
+        source = _some_of_each(read, each)
+        shown = density.space.read(source.images)
+        keep(plots.images(shown, columns=columns, title=f"data{in_order if source.classes else ''}"), "data.png")
+        if classes and source.labels is None:
+            say("data", f"{data} has no classes, which this model needs: samples are drawn in its place")
+        else:
+            real, labels = shown, labels_of(density, source, str(data))
     if len(real) >= _CORNERS and plots.has_map(density.inner):
         at, context = _evenly(len(real), _CORNERS, labels)
         keep(plots.interpolation(density, real[at], context=context), "interpolation.png")

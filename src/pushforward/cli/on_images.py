@@ -28,13 +28,14 @@ from ..training.progress import reporter
 from ..training.settings import check_settings
 from .curves import thinned
 from .on_fit import QUANTILES, recorder
-from .output import count, echo, finite, listed, plus_minus, prepare_file, prepare_folder, say, writing
+from .output import Patience, count, echo, finite, listed, plus_minus, prepare_file, prepare_folder, say, writing
 from .reading import quantiles_of, tell_same
 
 _TEST_FRACTION, _MOST_TEST = 0.1, 10_000
 _MIN_IMAGES = 25  # after the test's tenth, enough to hold some out for validation
 _SEED = 20160527  # of what is held out, whatever that of the training
 _SAMPLES = 64
+_IN_A_ROW = 32  # images of a class, at most, of a grid with a row for each class
 _COUNTED = 50_000  # training images whose bytes are counted
 _MOST_CHECKED = 1024  # bytes of an image: a check takes Jacobians and fits simple densities to all of them
 
@@ -163,7 +164,7 @@ def _judge(
         f"{plus_minus(abs(figures['gain']), figures['gain_se'])} bits per dimension "
         f"{'better' if figures['gain'] > 0 else 'worse'} than independent pixels"
     )
-    say("verdict", f"{figures['verdict']} likelihood: {figures['why']}")
+    say("verdict", f"{figures['verdict']} likelihood: {figures['why']}; samples are another question")
     figures["sample_bits"] = _bits_of_samples(density)
     say("samples", f"have {figures['sample_bits']:.4f} bits per dimension, held-out images {figures['test_bits']:.4f}: "
         "far below, they are simpler than images, far above, blurred or noisy")  # fmt: skip
@@ -302,7 +303,7 @@ def check(
     ]
     report = checks.check(
         density, *rows, context=contexts[0], train_context=contexts[1] if len(contexts) > 1 else None,
-        max_rows=max_rows, seed=seed,
+        max_rows=max_rows, seed=seed, progress=Patience("checking"),
     )  # fmt: skip
     echo(report.text())
     if parts[0].paths:
@@ -333,15 +334,16 @@ def sample(
     drawn = density.sample(each, context, generator=seed, temperature=1.0 if temperature is None else temperature)
     by_class = class_by_class(density, drawn)
     images = density.space.flatten_samples(by_class)
+    one_row_each = isinstance(context, list) and path.suffix == ".png" and each <= _IN_A_ROW
     with writing(out):
         if isinstance(context, list) and not path.suffix:
             for i, name in enumerate(context):
                 density.space.write(by_class[i], path / folder_of(name))
         else:
-            density.space.write(images, path)
+            density.space.write(images, path, columns=each if one_row_each else None)
     of = f" of {given}" if given else ""
     if isinstance(context, list):
-        of = f", {each:,} of each class, in this order: {listed(context)}"
+        of = f", {each:,} of each class, {'a row each' if one_row_each else 'in this order'}: {listed(context)}"
     say("sampled", f"{len(images):,} images{of}; seed {seed}")
     say("written", out)
     return {"rows": len(images), "seed": seed, "out": out}

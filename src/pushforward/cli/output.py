@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +42,24 @@ def say_answers(answers: dict[str, dict[str, str]]) -> None:
     for i, answer in enumerate(answers.values()):
         say("verdict" if i == 0 else "", answer["question"])
         say("", f"    {answer['verdict'].upper()}: {answer['why']}")
+
+
+class Patience:
+    """Tells on stderr what a long work is at, but not more often than some seconds: short work stays silent.
+
+    Args:
+        work: what is done, before the name of its part.
+        seconds: from one line to the next.
+    """
+
+    def __init__(self, work: str, seconds: float = 5.0) -> None:
+        self.work, self.seconds, self.last = work, seconds, time.monotonic()
+
+    def __call__(self, part: str) -> None:
+        """Tells of a part that begins."""
+        if time.monotonic() - self.last >= self.seconds:
+            self.last = time.monotonic()
+            echo(f"{self.work}: {part} ...", err=True)
 
 
 def count(n: int, noun: str) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..arguments import as_generator, first_floating
 from ..density import Density, InnerFlow, Tensors
 from ..flow import Flow
-from ..io.pixels import Shape, in_layout
+from ..io.pixels import Shape, in_layout, words_of
 from ..io.registry import Builder, describe, register
 from ..recipes import check_shape
 from ..recipes.build import check_size
@@ -98,6 +98,14 @@ class ImageDensity(Density):
             (channels, *self.size), layout, classes, encoding=self._own_encoding, wrap=_over_numbers
         )
         self._states = len(self.space.classes)
+
+    def __repr__(self) -> str:
+        """In a line; `inner` shows its layers."""
+        recipe = getattr(self.inner, "recipe", None)
+        name = recipe["name"] if recipe else type(self.inner).__name__
+        of = f" of {len(self.space.classes)} classes" if self.space.classes else ""
+        count = sum(p.numel() for p in self.parameters())
+        return f"ImageDensity({words_of(self.space.shape)}{of}, {name}, {count:,} parameters)"
 
     def _padded(self, shape: Shape | None) -> Shape:
         """The shape (C, H', W') that the inner density is over."""

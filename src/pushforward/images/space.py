@@ -85,6 +85,11 @@ class Images(Space):
         }  # fmt: skip
 
     @property
+    def byte_count(self) -> int:  # type: ignore[override]
+        """C * H * W."""
+        return math.prod(self.shape)
+
+    @property
     def row_shape(self) -> tuple[int, ...]:
         """The shape of one image in the layout."""
         channels, height, width = self.shape
@@ -92,9 +97,10 @@ class Images(Space):
 
     @property
     def names(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Of the pixels, channel by channel: c0y3x4 is that of row 3 and column 4."""
-        channels, height, width = map(range, self.shape)
-        return tuple(f"c{c}y{y}x{x}" for c in channels for y in height for x in width)
+        """Of the pixels, channel by channel: y3 x4 is that of row 3 and column 4, in colour red y3 x4 and so on."""
+        channels, height, width = self.shape
+        colours = {1: [""], 3: ["red ", "green ", "blue "]}.get(channels, [f"channel {c} " for c in range(channels)])
+        return tuple(f"{colour}y{y} x{x}" for colour in colours for y in range(height) for x in range(width))
 
     def describe(self) -> str:
         """What the images are, with the classes."""
@@ -175,8 +181,13 @@ class Images(Space):
         """Independent pixels, by the bytes of N images."""
         return {"pixels": ("independent pixels", fit_pixels(rows, self))}
 
-    def write(self, rows: Any, path: str | PathLike[str]) -> None:
+    def write(self, rows: Any, path: str | PathLike[str], columns: int | None = None) -> None:
         """Writes N images: to a .npy file, to a .png of all of them as a grid, or to a new folder, one .png each.
+
+        Args:
+            rows: the images.
+            path: where to.
+            columns: images of a row of a grid; about as many as there are rows when None.
 
         Raises:
             ValueError: another suffix.
@@ -184,7 +195,7 @@ class Images(Space):
         """
         from ..io.image_writer import write_images
 
-        write_images(rows.cpu().numpy(), self.planes(rows).cpu().numpy(), Path(path))
+        write_images(rows.cpu().numpy(), self.planes(rows).cpu().numpy(), Path(path), columns)
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
         """Images, one part after another."""

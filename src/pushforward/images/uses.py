@@ -198,6 +198,8 @@ def nearest(images: Any, train: Any, count: int = 1) -> tuple[Tensor, Tensor]:
         (tensor([[1]]), tensor([[1.]]))
     """
     a, b = torch.as_tensor(images), torch.as_tensor(train)
+    if a.dtype != torch.uint8 or b.dtype != torch.uint8:
+        raise ValueError(f"expected images of uint8, as sample gives them, got {a.dtype} and {b.dtype}")
     if a.shape[1:] != b.shape[1:] or a.ndim < 2 or not isinstance(count, int) or not 1 <= count <= len(b):
         raise ValueError(
             f"expected images of one shape and 1 to {len(b)} neighbours, got {a.shape}, {b.shape}, {count!r}"

@@ -28,15 +28,7 @@ _WORKER = "from pushforward.io.decode import serve; serve()"
 
 
 class BadImageError(ValueError):
-    """A file that cannot be taken as an image.
-
-    Attributes:
-        is_corrupt: whether it cannot be decoded at all, so that it may be skipped.
-    """
-
-    def __init__(self, message: str, is_corrupt: bool = False) -> None:
-        super().__init__(message)
-        self.is_corrupt = is_corrupt
+    """A file that cannot be taken as an image."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +180,7 @@ def _opened(path: Path, fn: Callable[[Any], Any]) -> Any:
             raise BadImageError(f"it may be meant to fill the memory: {error}") from None
         except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, ... for corrupt files
             reason = re.sub(r"\s*<[^>]*>", "", " ".join(str(error).split()))  # a file object, as Python shows it
-            raise BadImageError(f"it is corrupt: {reason}", is_corrupt=True) from None
+            raise BadImageError(f"it is corrupt: {reason}") from None
 
 
 def _header(image: Any, mode: str | None) -> Header:

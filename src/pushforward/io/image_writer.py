@@ -16,13 +16,14 @@ _GAP = 2  # pixels between the images of a grid
 _NOT_IN_NAMES = '%./\\:*?"<>|'  # of folders: what has a meaning in paths on one system or another
 
 
-def write_images(rows: Bytes, planes: Bytes, path: Path) -> None:
+def write_images(rows: Bytes, planes: Bytes, path: Path, columns: int | None = None) -> None:
     """Writes images, whole or not at all: .npy, .png (a grid), or a new folder with a .png each.
 
     Args:
         rows: the array of a .npy file.
         planes: the same as (N, C, H, W).
         path: where to.
+        columns: of a grid; None as `grid`.
 
     Raises:
         ValueError: another suffix, or the folder is not empty.
@@ -32,7 +33,7 @@ def write_images(rows: Bytes, planes: Bytes, path: Path) -> None:
             np.save(part, rows)
     elif path.suffix.lower() == ".png":
         with atomic(path) as part:
-            _as_picture(grid(_enlarged(planes))).save(part, format="PNG")
+            _as_picture(grid(_enlarged(planes), columns)).save(part, format="PNG")
     elif path.suffix:
         raise ValueError(f"cannot write images to {path}: expected .npy, .png for a grid, or the name of a folder")
     else:

@@ -88,7 +88,7 @@ def is_images(path: str | PathLike[str]) -> bool:
         arrays = [loaded] if isinstance(loaded, np.ndarray) else [loaded[_image_key(path, loaded)]]
     except (ValueError, OSError, EOFError, zipfile.BadZipFile):
         return False
-    return all(array.dtype == np.uint8 and array.ndim in (3, 4) for array in arrays)
+    return all(array.dtype.kind in "uifb" and array.ndim in (3, 4) for array in arrays)
 
 
 def read_images(
@@ -107,7 +107,8 @@ def read_images(
             beside which its labels are found by their name.
         mode: "L" or "RGB", to which all pictures are converted, and which arrays must be; None expects images to be
             alike.
-        skip_bad: leave out pictures that cannot be decoded, or have another size than most; else the first is an error.
+        skip_bad: leave out pictures that cannot be taken, or have another size or mode than most; else the first is an
+            error.
         in_memory: bytes above which decoded pictures are kept in a temporary file.
         size: (H, W) that images must have; None expects them to be alike.
         classes: names of classes of which a single subfolder may be one.
@@ -192,7 +193,7 @@ def _headers(files: Sequence[Path], options: _Options) -> tuple[dict[Path, Heade
         try:
             headers[file] = read_header(file, options.mode)
         except BadImageError as error:
-            if not (options.skip_bad and error.is_corrupt):
+            if not options.skip_bad:
                 raise ValueError(f"{file}: {error}") from None
             skipped.append(str(file))
     if not headers:
@@ -207,11 +208,14 @@ def _headers(files: Sequence[Path], options: _Options) -> tuple[dict[Path, Heade
             del headers[file]
     channels = Counter(header.shape[0] for header in headers.values()).most_common(1)
     odd = [file for file, header in headers.items() if header.shape[0] != channels[0][0]]
-    if odd:
+    if odd and options.skip_bad:
+        skipped += [str(file) for file in odd]
+        headers = {file: header for file, header in headers.items() if header.shape[0] == channels[0][0]}
+    elif odd:
         words = {1: "grey", 3: "in colour"}
         raise ValueError(
             f"{odd[0]} is {words[headers[odd[0]].shape[0]]}, {channels[0][1]:,} others are {words[channels[0][0]]}: "
-            'read all of them as grey (mode "L") or in colour ("RGB")'
+            "read all of them as grey (mode=L) or in colour (mode=RGB)"
         )
     return headers, skipped
 

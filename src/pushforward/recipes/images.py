@@ -245,7 +245,7 @@ def check_levels(shape: Sequence[int], levels: int) -> Shape:
     if padded != (height, width):
         raise ValueError(
             f"images of {height} x {width} cannot be halved {levels} times; {padded[0]} x {padded[1]} can: pad them "
-            f"(pad=True of fit_images, size= of ImageDensity), or take fewer levels"
+            f"(pad=True, which sets size= of ImageDensity), or take fewer levels"
         )
     return channels, height, width
 

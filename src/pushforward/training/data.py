@@ -23,6 +23,7 @@ from .objective import Batch
 MAX_VAL_ROWS = 20_000
 MIN_ROWS_TO_SPLIT = 20
 DRAWN_VAL_ROWS = 8192
+DRAWN_FIRST_ROWS = 20_000  # that data-dependent layers are initialised from: many, as `pays_to_whiten` counts
 DRAWN_PASS_BATCHES = 128  # batches of one pass over freshly drawn rows
 FAR = 1e4  # a column whose mean is this many standard deviations from zero loses detail in float32
 FLOAT32_RANGE = (1e-30, 1e30)  # of values whose squares and ratios it holds
@@ -175,7 +176,7 @@ def split(
         drawn = Stream(data, density, len(data) if isinstance(data, Sized) else DRAWN_PASS_BATCHES * batch, dtype=dtype)
         if val is None and fraction > 0:
             val = drawn.rows(DRAWN_VAL_ROWS, generator)
-        return drawn, val, drawn.rows(min(DRAWN_VAL_ROWS, most), generator)
+        return drawn, val, drawn.rows(min(DRAWN_FIRST_ROWS, most), generator)
     rows = as_rows(density, data, context, weights, dtype=dtype)
     if len(rows) < 2:
         raise ValueError(f"at least 2 rows are needed to train, got {len(rows)}")

@@ -38,7 +38,9 @@ def dependent_columns(x: Tensor) -> list[int] | None:
     rows = x[torch.linspace(0, count - 1, some, dtype=torch.float64).long().to(x.device)].double()
     if bool((rows == rows[0]).all(0).any()) or not bool(rows.isfinite().all()):
         return None
-    z = Precondition(features, bends=True).double().to(x.device).initialize(rows)
+    layer = Precondition(features, bends=True).double().to(x.device)
+    layer.measure(rows, whiten=False)  # as a flow may see them, of other numbers of rows
+    z = layer(rows)[0]
     waves = _waves(z)
     bound = _bound(some, (features * _FREQUENCIES) ** 2 / 2 + features**3 / 2)
     is_dependent = _is_not_normal(z)
