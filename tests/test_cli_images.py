@@ -16,6 +16,7 @@ from PIL import Image
 import pushforward as pf
 from commands import bad, good, run
 from pushforward.cli import on_images, options
+from pushforward.cli.output import Patience
 from pushforward.io.images import read_images
 from pushforward.io.tables import read_table
 from pushforward.recipes import IMAGE_RECIPES
@@ -371,3 +372,37 @@ def test_corrupt_files_are_skipped_on_request(pictures: Path, tmp_path: Path) ->
     assert not (tmp_path / "m.safetensors").exists()
     figures = good("fit", folder, *out, *SMALL[:-4], "--steps", 2, "--progress", "none", "--skip-bad-rows")
     assert (figures["rows"], figures["skipped_rows"]) == (40, 1)
+
+
+def test_messages_name_options(pictures: Path, tmp_path: Path) -> None:
+    for source in pictures.glob("*/*.png"):
+        with Image.open(source) as image:
+            image.resize((7, 7)).save(tmp_path / source.name)
+    message = bad("fit", tmp_path, "--out", tmp_path / "m.safetensors", *SMALL)
+    assert "pad them (--pad, which sets size= of ImageDensity)" in message
+    with Image.open(tmp_path / "0.png") as image:
+        image.convert("RGB").save(tmp_path / "0.png")
+    message = bad("fit", tmp_path, "--out", tmp_path / "m.safetensors", *SMALL)
+    assert "as grey (--mode L) or in colour (--mode RGB)" in message
+
+
+def test_a_plot_of_classes_takes_data_without_them(fitted: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    np.save(tmp_path / "new.npy", np.full((6, 8, 8), 0.5, np.float32))
+    result = run("plot", fitted[0], "--data", tmp_path / "new.npy", "--out", tmp_path / "drawn")
+    assert result.exit_code == 0, result.output
+    assert "has no classes, which this model needs: samples are drawn in its place" in " ".join(result.stdout.split())
+    assert (tmp_path / "drawn" / "interpolation.png").exists()
+    bad("plot", fitted[0], "--data", tmp_path / "nothing", "--out", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_grid_has_a_row_for_each_class(fitted: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    good("sample", fitted[0], "-n", 10, "--given", "all", "--out", tmp_path / "grid.png")
+    with Image.open(tmp_path / "grid.png") as image:
+        assert image.size == (5 * 66 + 2, 2 * 66 + 2)
+
+
+def test_long_work_is_told_and_short_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    Patience("checking", 60.0)("tails")
+    Patience("checking", 0.0)("columns")
+    assert capsys.readouterr().err == "checking: columns ...\n"

@@ -162,6 +162,8 @@ def test_nearest_images() -> None:
     assert float(distance[0, 1]) == pytest.approx(float(rest.sort().values[1]), rel=1e-5)
     with pytest.raises(ValueError, match="expected images of one shape"):
         nearest(train[:, :5], train)
+    with pytest.raises(ValueError, match=r"expected images of uint8, .* got torch\.float32"):
+        nearest(train / 255, train)
 
 
 def test_images_that_are_too_likely_are_not_typical() -> None:

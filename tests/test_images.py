@@ -281,4 +281,21 @@ def test_check_sets_independent_pixels_beside_a_density_of_images() -> None:
     section = next(s for s in report.sections if s.name == "likelihood")
     assert section.figures["baselines"]["pixels"]["gain"] < -100  # 4 of 256 bytes are there
     assert "independent pixels does better" in report.text()
+    bits = -section.figures["mean"] / (64 * math.log(2))
+    assert section.figures["bits_per_dim"] == pytest.approx(bits)
+    assert f"{bits:.4f}" in report.text()
+    assert {"y0 x0", "y7 x7"} <= set(report.about["names"])
     assert "<= block" not in report.text()
+
+
+def test_names_of_colour_pixels_and_a_density_in_a_line() -> None:
+    density = pf.ImageDensity(pf.glow((3, 4, 4), levels=1, depth=1, width=4, seed=0), classes=())
+    assert density.space.names[16 + 6] == "green y1 x2"
+    count = sum(p.numel() for p in density.parameters())
+    assert repr(density) == f"ImageDensity(colour images of 4 x 4, glow, {count:,} parameters)"
+
+
+def test_parts_of_a_check_are_told() -> None:
+    told: list[str] = []
+    pf.check(small(), some_bytes(60, 8, 8), questions=["ranking"], progress=told.append)
+    assert told == ["log-densities", "leak", "likelihood", "exactness"]
