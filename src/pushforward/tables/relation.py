@@ -14,7 +14,7 @@ from ..io.frames import Column, Frame
 from .columns import Kind, Request, infer_kind
 from .columns.base import Values
 from .columns.number import as_number
-from .columns.related import Parts, Related, is_part, is_whole, rounded_down
+from .columns.related import Dependent, Parts, Related, is_part, is_whole, rounded_down
 
 # Chance gives no relation: the rest must have ten values in 95 % of the rows, and save half a nat of a frequency's
 # entropy, which is off by about its values over twice the rows. Of 600 simulated tables of 4 to 11 independent columns
@@ -47,7 +47,7 @@ def related(columns: Sequence[Kind], frame: Frame, asked: Sequence[str] = ()) ->
     sample = frame[np.linspace(0, len(frame) - 1, min(len(frame), _LOOKED_AT)).astype(np.int64)]
     out = {c.name: c for c in columns}
     for k, column in enumerate(usable):
-        if not column.has_number or column.name in asked:
+        if not column.has_number or column.name in asked or isinstance(column, Dependent):
             continue
         parts = _parts(column, usable[:k], sample)
         total = None if parts is None else _with_rest(column, *parts, frame)

@@ -11,7 +11,8 @@ from ..io.frames import read
 from ..io.names import quoted
 from .columns import Category, Kind, Request, from_json, infer_kind, request_of
 from .columns.number import as_number
-from .columns.related import Related, is_part
+from .columns.related import Dependent
+from .function import functions
 from .relation import related
 from .straight import straightened
 
@@ -85,14 +86,13 @@ class Schema:
 
 def _check(columns: Sequence[Kind]) -> None:
     """Refuses a column that is not complete, or is related to one that is no number without missing cells before it."""
-    usable: set[str] = set()
+    before: list[Kind] = []
     for column in columns:
         if not column.is_complete:
             raise ValueError(f"column {column.name!r}: its facts contradict each other")
-        if isinstance(column, Related) and not {name for name, _ in column.summands} <= usable:
-            raise ValueError(f"column {column.name!r}: bad value of 'summands'")
-        if is_part(column):
-            usable.add(column.name)
+        if isinstance(column, Dependent) and not column.others <= {c.name for c in before if column.can_follow(c)}:
+            raise ValueError(f"column {column.name!r}: depends on columns that are not numbers before it")
+        before.append(column)
 
 
 def infer_schema(
@@ -106,7 +106,8 @@ def infer_schema(
     at most 32 values, each frequent, has atoms alone. Unique strings and row numbers are left out, with a warning.
 
     Of 1,000 rows and more, a rounded number may turn out to be a sum or difference of others before it but for a few
-    values, as a total is of its parts and taxes: then what it is more than the sum is modelled in its place.
+    values, as a total is of its parts and taxes: then what it is more than the sum is modelled in its place. A number
+    that is a function of one before it, as a logarithm, a square or another unit, is calculated and not modelled.
 
     Args:
         table: a data frame, a pyarrow Table, a dict of columns, an array (N, D), an opened file or a `Frame`.
@@ -132,7 +133,7 @@ def infer_schema(
     if unknown:
         raise ValueError(f"kinds name a column {unknown[0]!r} that the table has not; it has {quoted(frame.names)}")
     columns = [infer_kind(column, asked.get(column.name, plain)) for column in frame.columns]
-    columns = related(columns, frame, list(asked))
+    columns = related(functions(columns, frame, list(asked)), frame, list(asked))
     if gaussian is None:
         columns = straightened(columns, frame)
     if not any(c.modelled for c in columns):

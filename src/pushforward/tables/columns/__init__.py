@@ -16,6 +16,7 @@ from .circular import Circular as Circular
 from .coarse import WithCoarse as WithCoarse
 from .constant import Constant as Constant
 from .date import Date as Date
+from .function import Function as Function
 from .number import Lattice as Lattice
 from .number import Number as Number
 from .real import Bounded as Bounded
@@ -31,6 +32,6 @@ from .rounded import Rounded as Rounded
 
 for _kind in (
     Dropped, Empty, Category, Constant, Date, Integer, Circular, Rounded, Bounded, Positive, Real,
-    WithAtoms, WithCoarse, Related,
+    WithAtoms, WithCoarse, Related, Function,
 ):  # fmt: skip
     register(_kind)

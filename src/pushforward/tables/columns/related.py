@@ -8,6 +8,7 @@ nowhere negative.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,33 +33,23 @@ def _are_parts(value: Any) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Related(NumberWrapper):
-    """column = sum of sign * part, rounded down to the column's own lattice, +- rest; the rest is modelled.
+class Dependent(NumberWrapper):
+    """A column of numbers of which only what columns before it do not tell is modelled: the rest.
 
     Attributes:
         inner: the column by itself, as which it is used where it is given.
-        summands: (name, sign) of columns that stand before it in the schema; none has missing cells.
-        grain: a step of which all of them are whole multiples.
-        rest: what remains, counted in steps of the column.
-        rest_sign: 1 where the rest is added, -1 where it is taken away.
+        rest: what remains.
     """
 
-    tag = "related"
-
-    summands: Parts = fact(_are_parts)
-    grain: float = fact(is_positive)
     rest: Kind = fact(lambda v: isinstance(v, Kind))
-    rest_sign: int = fact(lambda v: v in (1, -1), 1)
 
     def is_consistent(self) -> bool:
-        """Whether the column, and its rest, can be counted in its grain."""
-        lattice, rest = self.number.lattice, self.rest
+        """Whether the rest is of this column, and can be counted."""
+        rest = self.rest
         return (
-            super().is_consistent() and lattice is not None and self.inner.has_number and not self.inner.missing
-            and is_part(self.inner) and lattice.step >= 0.5 * self.grain
-            and is_whole(lattice.step / self.grain) and is_whole(lattice.origin / self.grain)
-            and not isinstance(rest, Related) and rest.name == self.name and rest.dtype == "int64" and not rest.missing
-            and rest.modelled and rest.is_complete
+            super().is_consistent() and not self.inner.missing and not isinstance(rest, Dependent)
+            and rest.name == self.name and rest.dtype == "int64" and not rest.missing and rest.modelled
+            and rest.is_complete
         )  # fmt: skip
 
     @property
@@ -66,12 +57,23 @@ class Related(NumberWrapper):
         """The rest."""
         return self.rest
 
+    @property
+    @abstractmethod
+    def others(self) -> set[str]:
+        """The names of the columns before it that it depends on."""
+
+    @property
+    @abstractmethod
+    def formula(self) -> str:
+        """How, for people."""
+
+    @abstractmethod
+    def can_follow(self, other: Kind) -> bool:
+        """Whether another column may be one of `others`."""
+
+    @abstractmethod
     def rest_of(self, columns: Mapping[str, Column]) -> tuple[NDArray[np.int64], Mask]:
-        """What the column is more than its parts -> (N,) in its steps; where a cell of any is missing (N,)."""
-        own = columns[self.name]
-        total, is_missing = self._total(columns)
-        rest = self.rest_sign * (self.number.count(self.number.read(own)) - total)
-        return np.clip(rest, -_LARGEST, _LARGEST).astype(np.int64), own.is_missing | is_missing
+        """What remains of each row (N,); where a cell of any column is missing (N,)."""
 
     def encode_in(self, columns: Mapping[str, Column]) -> Cells:
         """The cells of the rest; those of the column itself must be possible, too."""
@@ -92,6 +94,62 @@ class Related(NumberWrapper):
         state, base = np.where(odd, self.rest.num_states, cells.state), np.where(odd, np.nan, cells.base)
         log_mass = np.where(odd, own.log_mass, cells.log_mass)
         return Cells(state, base, np.where(odd, 0.0, cells.width), log_mass, error, unseen | odd)
+
+    def without_spline(self) -> Kind:
+        """The column by itself: where it is given, its parts may not be."""
+        return self.inner.without_spline()
+
+    def parts(self) -> list[str]:
+        """Those of the column, and the formula."""
+        return [*self.inner.parts(), self.formula]
+
+    @property
+    def _claim(self) -> str:
+        return self.formula.removeprefix("= ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Related(Dependent):
+    """column = sum of sign * part, rounded down to the column's own lattice, +- rest; the rest is modelled.
+
+    Attributes:
+        inner: the column by itself, as which it is used where it is given.
+        summands: (name, sign) of columns that stand before it in the schema; none has missing cells.
+        grain: a step of which all of them are whole multiples.
+        rest: what remains, counted in steps of the column.
+        rest_sign: 1 where the rest is added, -1 where it is taken away.
+    """
+
+    tag = "related"
+
+    summands: Parts = fact(_are_parts)
+    grain: float = fact(is_positive)
+    rest_sign: int = fact(lambda v: v in (1, -1), 1)
+
+    def is_consistent(self) -> bool:
+        """Whether the column, and its rest, can be counted in its grain."""
+        lattice = self.number.lattice
+        return (
+            super().is_consistent() and lattice is not None and self.inner.has_number and is_part(self.inner)
+            and lattice.step >= 0.5 * self.grain
+            and is_whole(lattice.step / self.grain) and is_whole(lattice.origin / self.grain)
+        )  # fmt: skip
+
+    @property
+    def others(self) -> set[str]:
+        """The names of the parts."""
+        return {name for name, _ in self.summands}
+
+    def can_follow(self, other: Kind) -> bool:
+        """See `is_part`."""
+        return is_part(other)
+
+    def rest_of(self, columns: Mapping[str, Column]) -> tuple[NDArray[np.int64], Mask]:
+        """What the column is more than its parts -> (N,) in its steps; where a cell of any is missing (N,)."""
+        own = columns[self.name]
+        total, is_missing = self._total(columns)
+        rest = self.rest_sign * (self.number.count(self.number.read(own)) - total)
+        return np.clip(rest, -_LARGEST, _LARGEST).astype(np.int64), own.is_missing | is_missing
 
     def decode_in(
         self, state: States, number: Values, rng: np.random.Generator, columns: Mapping[str, Column]
@@ -115,10 +173,6 @@ class Related(NumberWrapper):
             is_missing = is_missing | column.is_missing
         return rounded_down(self.number, total, self.grain), is_missing
 
-    def without_spline(self) -> Kind:
-        """The column by itself: where it is given, its parts may not be."""
-        return self.inner.without_spline()
-
     @property
     def formula(self) -> str:
         """As "= fare + tip + (0, 0.5 or 3.3)", or "at least fare"."""
@@ -138,14 +192,6 @@ class Related(NumberWrapper):
         if rest.has_number or len(values) > _SHOWN:
             return f"{shown} + {'mostly ' if rest.has_number else ''}one of {len(values)} values"
         return f"{shown} + ({', '.join(values[:-1])} or {values[-1]})"
-
-    def parts(self) -> list[str]:
-        """Those of the column, and the formula."""
-        return [*self.inner.parts(), self.formula]
-
-    @property
-    def _claim(self) -> str:
-        return self.formula.removeprefix("= ")
 
 
 def is_part(kind: Kind) -> bool:
