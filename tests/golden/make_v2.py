@@ -77,10 +77,18 @@ def heaps(n: int, seed: int) -> pa.Table:
     return pa.table({"amount": (rng.gamma(4.0, 300.0, n) / step).astype(int) * step, "price": price})
 
 
+def functions(n: int, seed: int) -> pa.Table:
+    """Wages with their logarithm, and years with their square."""
+    rng = np.random.default_rng(seed)
+    log_wage, years = rng.normal(3, 0.5, n), rng.integers(0, 60, n)
+    return pa.table({"log_wage": log_wage, "wage": np.exp(log_wage), "years": years, "squared": years**2})
+
+
 def tables() -> None:
-    """The stack that few rows of a table get, with a flow among its members; rounded amounts."""
+    """The stack that few rows of a table get, with a flow among its members; rounded amounts; functions."""
     of_table("table_stack_v2", "A stack of simple densities and a flow", table(150, 0), table(6, 1))
     of_table("table_heaps_v2", "Wider and wider lattices", heaps(300, 0), heaps(6, 1), stack=False)
+    of_table("table_functions_v2", "Functions of other columns", functions(300, 0), functions(6, 1), stack=False)
 
 
 def of_table(stem: str, covers: str, train: pa.Table, rows: pa.Table, **settings: Any) -> None:

@@ -138,7 +138,7 @@ def _compare(latents: _Latents, z: Array, section: Section) -> None:
     section.add(
         "latents",
         rate("latents", largest, ks_noise(n, d + 1)),
-        f"{which} is {largest:.3f} from the base in KS distance",
+        f"the shares of held-out rows along {which} are off by up to {100 * largest:.1f} points (KS distance)",
     )
     section.figures["marginals"] = {"ks": latents.distances, "worst": worst_latent, "p_corrected": corrected}
     label = f"latent {worst_latent + 1} of {d}, the worst" if d > 1 else "latent"
@@ -187,7 +187,8 @@ def _coverage(e: Evidence, section: Section) -> None:
         f"held-out rows, where chance allows {100 * low:.0f} to {100 * high:.0f} %"
     )
     if verdict in (BAD, DOUBTFUL):
-        why += ": it is too narrow" if shares[i] < LEVELS[i] else ": it is too wide"
+        more = "too narrow: rows lie farther out" if shares[i] < LEVELS[i] else "too wide: rows lie closer together"
+        why += f". The model is {more} than it says"
     elif verdict == UNKNOWN:
         widest = max(z * se + 1 / n for se in errors)
         why += f", and {n} rows could hide a badly calibrated model{enough('coverage', widest, n)}"

@@ -207,8 +207,9 @@ def answer(name: str, findings: Sequence[Finding], missing: dict[str, str]) -> A
         return Answer(name, QUESTIONS[name], UNKNOWN, reasons[0] if reasons else why or "it was not asked")
     others = [f for f in own if f.verdict in (BAD, DOUBTFUL) and f is not decisive]
     if others:
-        sections = list(dict.fromkeys(_BY_NAME[f.name].section.replace("_", " ") for f in others))
-        why += f" (see also {', '.join(sections)})"
+        worst_last = sorted(others, key=lambda f: f.verdict == BAD)
+        judged = {_BY_NAME[f.name].section.replace("_", " "): f.verdict for f in worst_last}
+        why += f" (see also {', '.join(f'{section}: {of}' for section, of in judged.items())})"
     return Answer(name, QUESTIONS[name], verdict, why)
 
 
