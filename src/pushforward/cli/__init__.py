@@ -30,10 +30,10 @@ class _Group(click.Group):
         try:
             with shown_warnings():
                 return super().invoke(ctx)
-        except KeyboardInterrupt:
-            echo("interrupted", err=True)
-            ctx.exit(INTERRUPTED)
-        except (ValueError, OSError, ImportError, MemoryError) as error:
+        except (KeyboardInterrupt, ValueError, OSError, ImportError, MemoryError) as error:
+            if _is_of_interrupt(error):
+                echo("interrupted", err=True)
+                ctx.exit(INTERRUPTED)
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise  # click ends quietly when the reader of a pipe has left
             if ctx.meta.get("debug"):
@@ -271,6 +271,13 @@ def _of_the_model(options: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
 def _finish(figures: dict[str, Any]) -> None:
     if click.get_current_context().meta.get("json"):
         echo(json.dumps(finite(figures), allow_nan=False))
+
+
+def _is_of_interrupt(error: BaseException | None) -> bool:
+    """Whether an error came of Ctrl-C: packages that are interrupted while they are imported raise others of it."""
+    return error is not None and (
+        isinstance(error, KeyboardInterrupt) or _is_of_interrupt(error.__cause__) or _is_of_interrupt(error.__context__)
+    )
 
 
 def _with_options(text: str, command: click.Command | None) -> str:
