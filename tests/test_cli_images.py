@@ -16,7 +16,7 @@ from PIL import Image
 import pushforward as pf
 from commands import bad, good, run
 from pushforward.cli import on_images, options
-from pushforward.cli.output import Patience
+from pushforward.cli.output import ThrottledProgress
 from pushforward.io.images import read_images
 from pushforward.io.tables import read_table
 from pushforward.recipes import IMAGE_RECIPES
@@ -403,6 +403,6 @@ def test_a_grid_has_a_row_for_each_class(fitted: tuple[Path, dict[str, Any]], tm
 
 
 def test_long_work_is_told_and_short_is_not(capsys: pytest.CaptureFixture[str]) -> None:
-    Patience("checking", 60.0)("tails")
-    Patience("checking", 0.0)("columns")
+    ThrottledProgress("checking", 60.0)("tails")
+    ThrottledProgress("checking", 0.0)("columns")
     assert capsys.readouterr().err == "checking: columns ...\n"

@@ -54,9 +54,7 @@ class FixedStart(NamedTuple):
 
 
 class Density(nn.Module, ABC):
-    """A probability density over the rows of a space.
-
-    Everything above (checks, plots, files, estimators, the command line) is written against this contract.
+    """A probability density over the rows of a space: what checks, plots, files, estimators and commands rely on.
 
     Attributes:
         space: what a row is.
@@ -151,7 +149,7 @@ class Space(ABC):
         sizes: the number of states of each of the M discrete columns of `encode`.
         given_sizes: that of each of the first columns of `encode_given`; all others of it are numbers.
         words: of reports, such as "row" and "columns", and what they are called here.
-        byte_count: of a row of bytes, whose log-mass is told in bits per dimension, too; 0 for others.
+        byte_count: bytes of a row, for log-densities in bits per dimension; 0 where a row is no array of bytes.
     """
 
     names: tuple[str, ...]
@@ -392,7 +390,11 @@ class Vectors(Tensors):
         return super().read(source if frame is None else frame.model_matrix(self.names))
 
     def write(self, rows: Tensor, path: str | PathLike[str]) -> None:
-        """Writes rows (N, D) to a .csv, .parquet, .npy, ... file; another suffix is a ValueError that lists them."""
+        """Writes rows (N, D) to a .csv, .parquet, .npy, ... file, as the suffix says.
+
+        Raises:
+            ValueError: another suffix; those that can be written are listed.
+        """
         from .io import frames, tables
 
         tables.write_table(frames.of_array(rows.detach().cpu().numpy(), self.names), path)

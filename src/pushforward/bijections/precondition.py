@@ -191,7 +191,7 @@ class PreconditionContext(nn.Module):
     def initialize(self, context: Tensor) -> None:
         """Measures the map from context (B, K), once."""
         if not self.layer.initialized:
-            self.layer.measure(context, whiten=whitens(*context.shape) or None)
+            self.layer.measure(context, whiten=True if whitens(*context.shape) else None)
 
     def forward(self, context: Tensor) -> Tensor:
         """context (B, K) of any dtype -> (B, K)."""
@@ -219,9 +219,8 @@ def pays_to_whiten(rows: Tensor) -> bool:
     count, channels = rows.shape
     if count <= channels:
         return False
-    if count >= min(_ROWS_OF_COLUMN * channels, _WHITENED_ROWS) or (
-        are_few(count, channels) and whitens(count, channels)
-    ):
+    is_many = count >= min(_ROWS_OF_COLUMN * channels, _WHITENED_ROWS)
+    if whitens(count, channels) and (is_many or are_few(count, channels)):
         return True
     return count <= 2 * channels or bool(_own_shares(rows).min() < _NEAR_SINGULAR)
 

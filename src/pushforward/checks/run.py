@@ -83,7 +83,7 @@ def check(
         questions: which to answer: "ranking", "probabilities", "samples", of which the last costs most.
         max_rows: of more test rows, so many drawn at random are used beyond likelihood and tails.
         seed: of every random step.
-        progress: is called with the name of each part that begins.
+        progress: a function that is called with the name of each step as it begins.
 
     Returns:
         A `Report`: `answers`, sections of evidence by name, `text()`, `to_json()` and `to_html(path)`.
@@ -119,7 +119,7 @@ def check(
     numbers = np.arange(len(rows)) if row_numbers is None else np.asarray(row_numbers)
     if numbers.shape != (len(rows),):
         raise ValueError(f"expected {len(rows)} row_numbers, one for each row of test, got {len(numbers)}")
-    progress = progress or (lambda part: None)
+    progress = progress or (lambda step: None)
     progress("log-densities")
     evidence = gather(density, names, rows, known, numbers=numbers, max_rows=max_rows, seed=seed)
     return _reported(evidence, asked, began, progress)

@@ -64,5 +64,5 @@ def _why(verdict: str, n: int, shares: dict[float, float], verdicts: dict[float,
     share = shares[tail]
     if share < tail:
         return f"only {100 * share:.2f} % of the rows lie in the outermost {100 * tail:g} %: the tails are too heavy"
-    found = f"{100 * share:.2f} % of the rows lie in the model's outermost {100 * tail:g} %"
-    return f"{found}: far rows are likelier than it says"
+    where = f"{100 * share:.2f} % of the rows lie in the model's outermost {100 * tail:g} %"
+    return f"{where}: far rows are likelier than it says"

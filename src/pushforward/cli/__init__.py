@@ -31,7 +31,7 @@ class _Group(click.Group):
             with shown_warnings():
                 return super().invoke(ctx)
         except (KeyboardInterrupt, ValueError, OSError, ImportError, MemoryError) as error:
-            if _is_of_interrupt(error):
+            if _caused_by_interrupt(error):
                 echo("interrupted", err=True)
                 ctx.exit(INTERRUPTED)
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
@@ -273,11 +273,11 @@ def _finish(figures: dict[str, Any]) -> None:
         echo(json.dumps(finite(figures), allow_nan=False))
 
 
-def _is_of_interrupt(error: BaseException | None) -> bool:
-    """Whether an error came of Ctrl-C: packages that are interrupted while they are imported raise others of it."""
-    return error is not None and (
-        isinstance(error, KeyboardInterrupt) or _is_of_interrupt(error.__cause__) or _is_of_interrupt(error.__context__)
-    )
+def _caused_by_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C caused an error: a package that is interrupted during its import may raise an ImportError."""
+    if error is None or isinstance(error, KeyboardInterrupt):
+        return error is not None
+    return _caused_by_interrupt(error.__cause__) or _caused_by_interrupt(error.__context__)
 
 
 def _with_options(text: str, command: click.Command | None) -> str:
@@ -290,7 +290,7 @@ def _with_options(text: str, command: click.Command | None) -> str:
             return match[0]
         return options[name] + ("" if value in ("", "True") else f" {value}")
 
-    return re.sub(r"\b([a-z_]+)=(\w*)", option, text)
+    return re.sub(r"\b([a-z_]+)=(\w*)(?![\w'\"(\[])", option, text)  # no lists, tuples and strings
 
 
 def _describe(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from ..io import models
 from ..io.frames import Frame
 from ..io.tables import TableFile
 from .options import Reading
-from .output import Patience, echo, prepare_file, say, writing
+from .output import ThrottledProgress, echo, prepare_file, say, writing
 from .reading import SOME_ROWS, digest, loaded, opened, parted, rows_of, some_of, tell_same, tell_skipped
 
 
@@ -41,8 +41,9 @@ def check(
         numbers = list(range(1, len(rows) + 1))  # as tables count their rows in messages
     test, fitted = rows_of(density, rows), None if other is None else rows_of(density, other)
     report = checks.check(
-        density, test, fitted, row_numbers=numbers or None, max_rows=max_rows, seed=seed, progress=Patience("checking")
-    )
+        density, test, fitted, row_numbers=numbers or None, max_rows=max_rows, seed=seed,
+        progress=ThrottledProgress("checking"),
+    )  # fmt: skip
     echo(report.text())
     if html is not None:
         with writing(html):

@@ -23,7 +23,7 @@ def plot(model: str, data: str | None, out: str, skip_bad_rows: bool = False) ->
     from .. import plots
 
     density: ImageDensity = models.load(model)
-    read = None if data is None else read_for(density, data, skip_bad_rows)
+    images = None if data is None else read_for(density, data, skip_bad_rows)
     folder = prepare_folder(out)
     classes = density.space.classes
     each = max(_TOP, _SHOWN // max(1, len(classes)))
@@ -42,8 +42,8 @@ def plot(model: str, data: str | None, out: str, skip_bad_rows: bool = False) ->
     keep(plots.images(rows, columns=columns, title=f"samples{in_order}"), "samples.png")
     labels = np.repeat(classes, each)[:_SHOWN].tolist() if classes else None
     real = rows
-    if read is not None:
-        source = _some_of_each(read, each)
+    if images is not None:
+        source = _some_of_each(images, each)
         shown = density.space.read(source.images)
         keep(plots.images(shown, columns=columns, title=f"data{in_order if source.classes else ''}"), "data.png")
         if classes and source.labels is None:

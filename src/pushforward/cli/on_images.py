@@ -28,7 +28,18 @@ from ..training.progress import reporter
 from ..training.settings import check_settings
 from .curves import thinned
 from .on_fit import QUANTILES, recorder
-from .output import Patience, count, echo, finite, listed, plus_minus, prepare_file, prepare_folder, say, writing
+from .output import (
+    ThrottledProgress,
+    count,
+    echo,
+    finite,
+    listed,
+    plus_minus,
+    prepare_file,
+    prepare_folder,
+    say,
+    writing,
+)
 from .reading import quantiles_of, tell_same
 
 _TEST_FRACTION, _MOST_TEST = 0.1, 10_000
@@ -164,7 +175,7 @@ def _judge(
         f"{plus_minus(abs(figures['gain']), figures['gain_se'])} bits per dimension "
         f"{'better' if figures['gain'] > 0 else 'worse'} than independent pixels"
     )
-    say("verdict", f"{figures['verdict']} likelihood: {figures['why']}; samples are another question")
+    say("verdict", f"{figures['verdict']} likelihood: {figures['why']}; it says nothing about samples")
     figures["sample_bits"] = _bits_of_samples(density)
     say("samples", f"have {figures['sample_bits']:.4f} bits per dimension, held-out images {figures['test_bits']:.4f}: "
         "far below, they are simpler than images, far above, blurred or noisy")  # fmt: skip
@@ -249,7 +260,8 @@ def _tell(images: ImageData) -> None:
     for note in images.notes:
         echo(f"warning: {note}", err=True)
     if images.skipped:
-        say("left out", f"{count(len(images.skipped), 'file')} corrupt or of another size: {listed(images.skipped, 3)}")
+        files = count(len(images.skipped), "file")
+        say("left out", f"{files} corrupt or of another size or mode: {listed(images.skipped, 3)}")
 
 
 @torch.no_grad()
@@ -303,7 +315,7 @@ def check(
     ]
     report = checks.check(
         density, *rows, context=contexts[0], train_context=contexts[1] if len(contexts) > 1 else None,
-        max_rows=max_rows, seed=seed, progress=Patience("checking"),
+        max_rows=max_rows, seed=seed, progress=ThrottledProgress("checking"),
     )  # fmt: skip
     echo(report.text())
     if parts[0].paths:
@@ -334,16 +346,16 @@ def sample(
     drawn = density.sample(each, context, generator=seed, temperature=1.0 if temperature is None else temperature)
     by_class = class_by_class(density, drawn)
     images = density.space.flatten_samples(by_class)
-    one_row_each = isinstance(context, list) and path.suffix == ".png" and each <= _IN_A_ROW
+    has_row_each = isinstance(context, list) and path.suffix == ".png" and each <= _IN_A_ROW
     with writing(out):
         if isinstance(context, list) and not path.suffix:
             for i, name in enumerate(context):
                 density.space.write(by_class[i], path / folder_of(name))
         else:
-            density.space.write(images, path, columns=each if one_row_each else None)
+            density.space.write(images, path, columns=each if has_row_each else None)
     of = f" of {given}" if given else ""
     if isinstance(context, list):
-        of = f", {each:,} of each class, {'a row each' if one_row_each else 'in this order'}: {listed(context)}"
+        of = f", {each:,} of each class, {'a row each' if has_row_each else 'in this order'}: {listed(context)}"
     say("sampled", f"{len(images):,} images{of}; seed {seed}")
     say("written", out)
     return {"rows": len(images), "seed": seed, "out": out}

@@ -129,7 +129,7 @@ def of_reading(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options of a command that reads a table; `reading` takes them out again."""
     skip = (
         "Leave out, and count, rows that are ragged or have text, infinities or no dates where those do not belong; of "
-        "images, corrupt files and those of another size."
+        "images, corrupt files and those of another size or mode."
     )
     command = option_of("files", "--skip-bad-rows", is_flag=True, help=skip)(command)
     encoding = "Of text, such as utf-8 or latin-1  [default: detected]"

@@ -44,22 +44,22 @@ def say_answers(answers: dict[str, dict[str, str]]) -> None:
         say("", f"    {answer['verdict'].upper()}: {answer['why']}")
 
 
-class Patience:
-    """Tells on stderr what a long work is at, but not more often than some seconds: short work stays silent.
+class ThrottledProgress:
+    """Reports the step of a long task on stderr, at most once in some seconds: a short task prints nothing.
 
     Args:
-        work: what is done, before the name of its part.
-        seconds: from one line to the next.
+        task: its name, printed before that of the step.
+        seconds: at least, from one line to the next.
     """
 
-    def __init__(self, work: str, seconds: float = 5.0) -> None:
-        self.work, self.seconds, self.last = work, seconds, time.monotonic()
+    def __init__(self, task: str, seconds: float = 5.0) -> None:
+        self.task, self.seconds, self.last = task, seconds, time.monotonic()
 
-    def __call__(self, part: str) -> None:
-        """Tells of a part that begins."""
+    def __call__(self, step: str) -> None:
+        """Reports a step that begins."""
         if time.monotonic() - self.last >= self.seconds:
             self.last = time.monotonic()
-            echo(f"{self.work}: {part} ...", err=True)
+            echo(f"{self.task}: {step} ...", err=True)
 
 
 def count(n: int, noun: str) -> str:

@@ -91,7 +91,10 @@ def _check(columns: Sequence[Kind]) -> None:
         if not column.is_complete:
             raise ValueError(f"column {column.name!r}: its facts contradict each other")
         if isinstance(column, Dependent) and not column.others <= {c.name for c in before if column.can_follow(c)}:
-            raise ValueError(f"column {column.name!r}: depends on columns that are not numbers before it")
+            names = quoted(sorted(column.others))
+            raise ValueError(
+                f"column {column.name!r}: expected columns of numbers before it that it depends on: {names}"
+            )
         before.append(column)
 
 

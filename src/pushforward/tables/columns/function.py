@@ -1,7 +1,7 @@
 """Columns that are functions of another one: its logarithm, its square, or the same in another unit.
 
 A flow knows such a curve only as a narrow ridge, and samples lie beside it. So the column itself is not modelled: it is
-calculated, and rows that do not keep to it are as likely as what was never seen.
+calculated, and a row that breaks the relation is scored as a value that the training never saw.
 """
 
 from __future__ import annotations
@@ -75,8 +75,9 @@ class Function(Dependent):
         values = np.nan_to_num(expected, nan=0.0)
         places = values if plain.lattice is None else plain.lattice.count(values)
         low, high = plain.bounds
-        above = places > -np.inf if low is None else places >= low if plain.lattice else places > low
-        within = above & (places < (np.inf if high is None else high)) & ~np.isnan(expected)
+        low, high = -np.inf if low is None else low, np.inf if high is None else high
+        within = ~np.isnan(expected) & (places < high)
+        within &= places > low if plain.lattice is None else places >= low
         values = values if plain.lattice is None else plain.lattice.value(places)
         return plain.write(values, np.zeros(len(values), dtype=bool)), within
 
