@@ -60,7 +60,7 @@ def _figures(train: Any, test: Any, seed: int) -> dict[str, Any]:
     alone = pf.fit_table(train, stack=False, progress="none", seed=seed)
     space = density.space
     rows = space.read(train)
-    simple = fit_baselines(space.encode(rows), space.sizes, space.encode_given(rows), seed)
+    simple = fit_baselines(space.encode(rows, generator=seed), space.sizes, space.encode_given(rows), seed)
     scores = {"auto": density.log_prob(test), "flow alone": alone.log_prob(test)}
     scores |= {name: space.wrap(fitted).log_prob(test) for name, fitted in simple.items()}
     each = {key: value.double().numpy() for key, value in scores.items()}
