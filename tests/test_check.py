@@ -220,7 +220,7 @@ def test_the_same_seed_gives_the_same_report_and_the_global_generators_are_left_
 
 def test_the_report_as_text_json_and_html(true_model: Report, tmp_path: Any) -> None:
     text = true_model.text()
-    assert text.startswith("May I rank rows and find outliers with it?\n    GOOD: ")
+    assert text.startswith("May I rank rows by how likely they are?\n    GOOD: ")
     assert max(map(len, text.splitlines())) <= 120
     figures = json.loads(json.dumps(true_model.to_json(), allow_nan=False))
     assert [a["verdict"] for a in figures["answers"].values()] == [GOOD] * 3

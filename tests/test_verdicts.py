@@ -191,8 +191,11 @@ def test_the_rule_that_joins_findings() -> None:
     assert (answer("probabilities", unsure, {}).verdict, answer("ranking", unsure, {}).verdict) == (UNKNOWN, GOOD)
     off = [Finding("tails", DOUBTFUL, "light"), Finding("latents", BAD, "bent"), *ok[:2]]
     answered = answer("probabilities", off, {})
-    assert (answered.verdict, answered.why) == (BAD, "bent (see also tails: doubtful)")
-    assert answered.line == "BAD: bent (see also tails: doubtful)"
+    limits = "good up to 5 points, bad beyond 15"
+    assert (answered.verdict, answered.why) == (BAD, f"bent; {limits} (see also tails: doubtful)")
+    assert answered.line == f"BAD: bent; {limits} (see also tails: doubtful)"
+    assert answered.advice.startswith("fit for longer")
+    assert answer("ranking", off, {}).advice == ""
     absent = answer("samples", ok, {"two_sample": "3 rows are too few"})
     assert (absent.verdict, absent.why) == (UNKNOWN, "3 rows are too few")
 

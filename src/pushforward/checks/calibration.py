@@ -191,7 +191,7 @@ def _coverage(e: Evidence, section: Section) -> None:
         why += f". The model is {more} than it says"
     elif verdict == UNKNOWN:
         widest = max(z * se + 1 / n for se in errors)
-        why += f", and {n} rows could hide a badly calibrated model{enough('coverage', widest, n)}"
+        why += f", and {n} rows could hide a badly calibrated model{enough('coverage', widest, n, e.total)}"
     section.add("coverage", verdict, why)
 
 

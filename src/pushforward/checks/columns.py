@@ -44,7 +44,7 @@ def columns(e: Evidence) -> Section:
     if verdict in (BAD, DOUBTFUL):
         why = f"column {far['column']} is off: {figures}"
     elif verdict == UNKNOWN:
-        why += f", and {n} held-out rows could hide more{enough('column', noise, n)}"
+        why += f", and {n} held-out rows could hide more{enough('column', noise, n, e.total)}"
     section.add("column", verdict, why)
     common = _common(e, test, other)
     if len(common) > 1:

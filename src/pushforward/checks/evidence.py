@@ -93,6 +93,11 @@ class Evidence:
         """Log-density of each row (N,), in nats."""
         return as_array(self.density.log_prob(rows.values, rows.context))
 
+    @property
+    def total(self) -> int:
+        """The number of all rows, held out or not."""
+        return len(self.log_all) + (0 if self.train is None else len(self.train))
+
     @cached_property
     def given_features(self) -> set[int]:
         """The features that are conditioned on and not modelled."""

@@ -117,7 +117,8 @@ def _compare(e: Evidence, gains: Array, best: dict[str, Any], section: Section) 
         why = f"simple densities had {learned} rows to learn from, so that being ahead of them says little"
         why += ": give the training rows, too"
     elif verdict == UNKNOWN:
-        many = f"and {len(gains)} rows cannot tell whether that is chance{enough('behind', z * se, len(gains))}"
+        n = len(gains)
+        many = f"and {n} rows cannot tell whether that is chance{enough('behind', z * se, n, e.total)}"
         why = f"{difference} from the best simple density ({label}), {many}"
     elif verdict != GOOD:
         why = f"{label} does better on new rows, by {difference}: use that"

@@ -85,7 +85,7 @@ class Report:
 
     def __post_init__(self) -> None:
         self.answers = {
-            name: replace(a, question=self.worded(a.question), why=self.worded(a.why))
+            name: replace(a, question=self.worded(a.question), why=self.worded(a.why), advice=self.worded(a.advice))
             for name, a in self.answers.items()
         }
         for section in self.sections:
@@ -142,6 +142,7 @@ class Report:
         lines = []
         for answer in self.answers.values():
             lines += [answer.question, *_wrapped("    ", answer.line)]
+            lines += _wrapped("    Next: ", answer.advice) if answer.advice else []
         if self.about:
             lines += ["", *_wrapped("on          ", self.basis)]
         for section in (s for s in self.sections if s.findings):
@@ -157,7 +158,8 @@ class Report:
         """JSON-able: answers, reasons and figures; a figure that is not finite becomes None."""
         return {
             "answers": {
-                name: {"question": a.question, "verdict": a.verdict, "why": a.why} for name, a in self.answers.items()
+                name: {"question": a.question, "verdict": a.verdict, "why": a.why, "advice": a.advice}
+                for name, a in self.answers.items()
             },
             **_plain(self.about),
             "sections": {

@@ -58,8 +58,9 @@ def check(
 
     Three questions, each answered good, doubtful, bad or cannot tell, with one sentence why:
 
-    - ranking: may I rank rows and find outliers with it? It must be no worse than simple densities on held-out rows
-      (Gaussian, mixtures, latent classes, kernels), and be a density at all: exact maps, an integral of 1.
+    - ranking: may I rank rows by how likely they are? It must be no worse than simple densities on held-out rows
+      (Gaussian, mixtures, latent classes, kernels), and be a density at all: exact maps, an integral of 1. Whether the
+      unlikely rows are the outliers that one looks for, only labelled rows tell.
     - probabilities: may I use its probabilities? Besides, held-out rows must fall where it says: in regions of highest
       density, in latent space, in the tails.
     - samples: may I use its samples in place of the data? A classifier must take them for real rows; columns,

@@ -78,7 +78,8 @@ def two_sample(e: Evidence) -> Section:
     verdict = rate("classifier", ours.auc - max(real.auc, 0.5), noise)
     why = _why(verdict, ours, real, telling[0]["column"] if telling else None, e.tied)
     if verdict == UNKNOWN:
-        why += f", and {size} held-out rows cannot tell whether that is chance{enough('classifier', noise, size)}"
+        more = enough("classifier", noise, size, e.total)
+        why += f", and {size} held-out rows cannot tell whether that is chance{more}"
     section.add("classifier", verdict, why)
     return section
 

@@ -202,9 +202,10 @@ def sample(**options: Any) -> None:
 def check(**options: Any) -> None:
     """Judge a model by rows that it was not fitted to.
 
-    Answers three questions, each good, doubtful, bad or cannot tell, with the reason: may I rank rows and find outliers
-    with it, may I use its probabilities, may I use its samples in place of the data. Below stands the evidence. If DATA
-    is the very table of the fit, its held-out tenth is checked. Of images with more than 1,024 bytes see score, plot.
+    Answers three questions, each good, doubtful, bad or cannot tell, with the reason: may I rank rows by how likely
+    they are, may I use its probabilities, may I use its samples in place of the data. Below stands the evidence. If
+    DATA is the very table of the fit, its held-out tenth is checked. Of images with more than 1,024 bytes see score,
+    plot.
     """
     is_of_images, options = _of_the_model(options)
     if is_of_images:

@@ -42,6 +42,8 @@ def say_answers(answers: dict[str, dict[str, str]]) -> None:
     for i, answer in enumerate(answers.values()):
         say("verdict" if i == 0 else "", answer["question"])
         say("", f"    {answer['verdict'].upper()}: {answer['why']}")
+        if answer.get("advice"):
+            say("", f"    Next: {answer['advice']}")
 
 
 class ThrottledProgress:
