@@ -22,7 +22,7 @@ FEW_ROWS = 5000  # up to which rows are stacked
 STACK_FRACTION = 0.2  # of the rows, held out: they stop the flow and give the weights
 STACK_SECONDS = 0.25  # of the time given, in which simple densities are fitted
 _ROUNDS = 200
-_LEAST_WEIGHT, _LEAST_ROWS = 0.005, 0.5  # a smaller weight, or one worth fewer held-out rows, is dropped
+_LEAST_WEIGHT = 0.005  # a smaller one is dropped; of few rows none is, for a small weight insures against a far row
 _PRIOR = 1.0  # pseudo-count of equal weights, in rows, for all densities together
 
 
@@ -80,8 +80,7 @@ class Stack:
         scores = {n: d.log_prob(self._val, self._val_context).double() for n, d in self._simple.items()}
         simple = [name for k, name in enumerate(scores) if not _is_among(scores[name], list(scores.values())[:k])]
         weights = mixing_weights(torch.stack([own.cpu(), *(scores[name] for name in simple)]))
-        least = max(_LEAST_WEIGHT, _LEAST_ROWS / len(own))
-        kept = {name: w for name, w in zip(simple, weights[1:].tolist(), strict=True) if w >= least}
+        kept = {name: w for name, w in zip(simple, weights[1:].tolist(), strict=True) if w >= _LEAST_WEIGHT}
         every = self._fit(self._x, self._context, list(kept)) if kept else {}
         kept = {name: w for name, w in kept.items() if name in every}
         if not kept:
