@@ -2,11 +2,13 @@
 
 1. Six ideal models, which are the truth that the rows come from: two toys, heavy tails, a nearly singular Gaussian, a
    table of categories and counts, a table with missing cells and relations. Each question should be answered "good".
-2. Simulated null cases: rows drawn from the model itself, an ideal one or one that was fitted, of 100 to 2,000 rows.
+2. Broken models: the same truths, each spoilt in one way. The question that the fault spoils should be answered
+   "doubtful" or "bad".
+3. Simulated null cases: rows drawn from the model itself, an ideal one or one that was fitted, of 100 to 2,000 rows.
    The nominal rate of false alarms is at most 3 in 100 a question; "cannot tell" is no alarm.
-3. Real tables, fitted with no option: what `tables.py` kept of them last.
+4. Real tables, fitted with no option: what `tables.py` kept of them last.
 
-Each part stays on the page until it is run again: `--null 0` and `--ideal` without a name leave out theirs.
+Each part stays on the page until it is run again: `--null 0`, `--ideal` and `--broken` without a name leave out theirs.
 """
 
 from __future__ import annotations
@@ -21,12 +23,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from scipy import stats
+from scipy import special, stats
 from torch import Tensor
 
 import pushforward as pf
 from common import commit, load, write
-from pushforward.baselines import fit_gaussian_mixture
+from pushforward.baselines import fit_gaussian, fit_gaussian_mixture
 from pushforward.density import Vectors
 from pushforward.io.frames import read
 from pushforward.tables.space import Columns
@@ -46,19 +48,19 @@ class Truth(pf.Density):
 
     def __init__(self, log_prob: Callable[[Any], Any], draw: Callable[[int, np.random.Generator], Any]) -> None:
         super().__init__()
-        self._log_prob, self._draw = log_prob, draw
+        self.log_density, self.draw = log_prob, draw
         some = draw(20_000, np.random.default_rng(0))
         self.is_table = isinstance(some, dict)
         self.space = Columns(pf.infer_schema(some), (), pf.TableDensity) if self.is_table else Vectors(some.shape[1])
 
     def log_prob(self, x: Any, context: Any = None) -> Tensor:
         """Log-density of each row (N,), in nats."""
-        return torch.as_tensor(np.asarray(self._log_prob(read(x) if self.is_table else np.asarray(x, float))))
+        return torch.as_tensor(np.asarray(self.log_density(read(x) if self.is_table else np.asarray(x, float))))
 
     def sample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Any:
         """n rows."""
         seed = generator if isinstance(generator, int) else 0
-        rows = self._draw(n, np.random.default_rng(seed))
+        rows = self.draw(n, np.random.default_rng(seed))
         return pa.table(rows) if self.is_table else torch.as_tensor(rows)
 
 
@@ -145,6 +147,51 @@ IDEAL: dict[str, Callable[[], Truth]] = {
 }
 
 
+def by_heart(train: Any, width: float = 0.01) -> Truth:
+    """A density that knows its training rows (N, 2) by heart: a narrow hill on each of them."""
+    train = np.asarray(train, float)
+    log_mass = math.log(len(train) * 2 * math.pi * width**2)
+    return Truth(
+        lambda x: special.logsumexp(-((x[:, None] - train) ** 2).sum(2) / (2 * width**2), axis=1) - log_mass,
+        lambda n, rng: train[rng.integers(len(train), size=n)] + width * rng.normal(size=(n, 2)),
+    )
+
+
+def independent(rows: dict[str, Any]) -> dict[str, Any]:
+    """Columns that have lost what they say of each other."""
+    return {name: np.random.default_rng(k).permutation(cells) for k, (name, cells) in enumerate(rows.items())}
+
+
+def swapped(rows: dict[str, Any]) -> dict[str, Any]:
+    """Pressures of which the lower one is the upper one in each tenth row."""
+    is_swapped = np.arange(len(rows["upper"])) % 10 == 0
+    upper, lower = rows["upper"], rows["lower"]
+    return rows | {"upper": np.where(is_swapped, lower, upper), "lower": np.where(is_swapped, upper, lower)}
+
+
+def wide(t: Truth, scale: float = 1.3) -> Truth:
+    return Truth(
+        lambda x: t.log_density(x / scale) - x.shape[1] * math.log(scale), lambda n, rng: scale * t.draw(n, rng)
+    )
+
+
+# By name the truth, what is made of it and of training rows, and the questions that the fault spoils.
+BROKEN: dict[str, tuple[str, Callable[[Truth, Any], pf.Density], tuple[str, ...]]] = {
+    "moons, 1.3 times too wide": ("moons", lambda t, train: wide(t), ("ranking", "probabilities", "samples")),
+    "moons, a wrong log-determinant": (
+        "moons", lambda t, train: Truth(lambda x: np.asarray(t.log_density(x)) + x[:, 0], t.draw), ("probabilities",)),
+    "moons, known by heart": ("moons", lambda t, train: by_heart(train), ("ranking", "probabilities", "samples")),
+    "Student-t 1.5, as a Gaussian": (
+        "Student-t 1.5", lambda t, train: fit_gaussian(train), ("ranking", "probabilities", "samples")),
+    "shop, samples with independent columns": (
+        "shop (table)", lambda t, train: Truth(t.log_density, lambda n, rng: independent(t.draw(n, rng))),
+        ("samples",)),
+    "clinic, samples with swapped pressures": (
+        "clinic (table)", lambda t, train: Truth(t.log_density, lambda n, rng: swapped(t.draw(n, rng))),
+        ("samples",)),
+}  # fmt: skip
+
+
 def fitted() -> dict[str, pf.Density]:
     """Models that are no truth of anything, from which null cases are drawn."""
     rng = np.random.default_rng(0)
@@ -153,13 +200,15 @@ def fitted() -> dict[str, pf.Density]:
     return {"Gaussian mixture": fit_gaussian_mixture(numbers, 0), "fitted table": table}
 
 
-def checked(density: pf.Density, rows: int, seed: int, draws: int) -> pf.Report:
-    """The check of a density by rows of its own: twice as many to train as to test."""
-    space = density.space
+def checked(
+    truth: pf.Density, rows: int, seed: int, draws: int, make: Callable[[Any, Any], pf.Density] | None = None
+) -> pf.Report:
+    """The check of a density, or of what is made of it, by rows of its own: twice as many to train as to test."""
+    space = truth.space
     train, test = (
-        space.flatten_samples(density.sample(n, generator=2 * draws + k)) for k, n in ((0, 2 * rows), (1, rows))
+        space.flatten_samples(truth.sample(n, generator=2 * draws + k)) for k, n in ((0, 2 * rows), (1, rows))
     )
-    return pf.check(density, test, train, seed=seed)
+    return pf.check(truth if make is None else make(truth, train), test, train, seed=seed)
 
 
 def facts(report: pf.Report) -> dict[str, Any]:
@@ -172,12 +221,23 @@ def lines_of(name: str, case: dict[str, Any]) -> list[str]:
     fit = f", fitted in {case['seconds']:.0f} s" if "seconds" in case else ""
     text = [f"**{name}**: {case['basis']}{fit}, commit {case['commit']}", ""]
     answers = case["answers"].values()
-    return [*text, *(f"- {each['question']} **{each['verdict']}**: {each['why']}." for each in answers), ""]
+    for each in answers:
+        advice = f" Next: {each['advice']}." if each.get("advice") else ""
+        text.append(f"- {each['question']} **{each['verdict']}**: {each['why']}.{advice}")
+    return [*text, ""]
 
 
 def ideal(name: str, number: int, rows: int) -> dict[str, Any]:
     """The verdicts of an ideal model."""
     case = facts(checked(IDEAL[name](), rows, 0, 10_000 + number))
+    print("\n".join(lines_of(name, case)), flush=True)
+    return case
+
+
+def broken(name: str, number: int, rows: int) -> dict[str, Any]:
+    """The verdicts of a broken model."""
+    truth, make, spoilt = BROKEN[name]
+    case = facts(checked(IDEAL[truth](), rows, 0, 20_000 + number, make)) | {"spoilt": spoilt}
     print("\n".join(lines_of(name, case)), flush=True)
     return case
 
@@ -220,6 +280,11 @@ def page(results: dict[str, Any], tables: list[dict[str, Any]]) -> list[str]:
     for name in IDEAL:
         if name in results["ideal"]:
             lines += lines_of(name, results["ideal"][name])
+    lines += ["## Broken models", ""]
+    for name in BROKEN:
+        if name in results["broken"]:
+            case = results["broken"][name]
+            lines += lines_of(f"{name} (spoils {', '.join(case['spoilt'])})", case)
     if results["null"]:
         lines += null_lines(results["null"])
     lines += ["## Real tables", ""]
@@ -234,12 +299,15 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1000, help="held-out rows of an ideal model")
     parser.add_argument("--null", type=int, default=200, help="null cases")
     parser.add_argument("--ideal", nargs="*", default=list(IDEAL), choices=IDEAL)
+    parser.add_argument("--broken", nargs="*", default=list(BROKEN), choices=BROKEN)
     parser.add_argument("--keep", action=argparse.BooleanOptionalAction, default=True, help="write results/verdicts.*")
     args = parser.parse_args()
     results = load("verdicts") if args.keep else {}
-    results = {"protocol": __doc__, "ideal": results.get("ideal", {}), "null": results.get("null", {})}
+    results = {"protocol": __doc__} | {part: results.get(part, {}) for part in ("ideal", "broken", "null")}
     for number, name in enumerate(args.ideal):
         results["ideal"][name] = ideal(name, number, args.rows)
+    for number, name in enumerate(args.broken):
+        results["broken"][name] = broken(name, number, args.rows)
     if args.null:
         results["null"] = null(args.null)
     lines = page(results, [case for case in load("tables").get("results", []) if "basis" in case])

@@ -59,6 +59,32 @@ def test_a_wrong_log_determinant_is_bad_in_exactness() -> None:
     assert report["likelihood"].verdict == GOOD
 
 
+class TooHigh(pf.Density):
+    """A standard normal density in two dimensions, times e^0.5, with no flow inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.space = pf.density.Vectors(2)
+
+    def log_prob(self, x: Any, context: Tensor | None = None) -> Tensor:
+        x = torch.as_tensor(x)
+        return -x.square().sum(1) / 2 - math.log(2 * math.pi) + 0.5
+
+    def sample(
+        self, n: int, context: Tensor | None = None, *, generator: torch.Generator | int | None = None
+    ) -> Tensor:
+        assert isinstance(generator, int)
+        return torch.randn(n, 2, generator=torch.Generator().manual_seed(generator))
+
+
+def test_a_density_without_a_flow_is_integrated() -> None:
+    report = check(TooHigh(), normal(1500, 2), normal(1500, 2, 1), questions=DENSITY)
+    assert report.verdicts["ranking"] == report.verdicts["probabilities"] == "bad"
+    assert report["exactness"].figures["integral"] == pytest.approx(math.exp(0.5), abs=1e-3)
+    good = check(fit_gaussian(normal(1500, 2, 1)), normal(1500, 2), normal(1500, 2, 1), questions=DENSITY)
+    assert good["exactness"].verdict == GOOD
+
+
 @pytest.mark.parametrize(("features", "error"), [(1, 0.3), (4, -0.4), (8, 0.3)])
 def test_the_integral_is_measured_without_the_map(features: int, error: float) -> None:
     figures = check(scaled(features, log_det_error=error), normal(600, features), questions=DENSITY)[

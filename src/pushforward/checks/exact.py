@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..density import InnerFlow
+from ..density import Density, InnerFlow, Tensors
 from ..flow import Flow
 from .evidence import Evidence, as_array
 from .integral import density_of, importance, quadrature
@@ -81,8 +82,13 @@ def exact(e: Evidence) -> Section:
     chosen = e.rng(2).permutation(len(e.test))[:_ROWS]
     rows = e.test[chosen]
     flows = [part for part in e.density.inner_flows(rows.values, rows.context) if len(part.x)]
+    first = int(e.numbers[e.index[chosen[0]]])
     if not flows:
-        section.missing = "there is no flow of numbers in this density"
+        space = e.density.space
+        if isinstance(space, Tensors) and not space.sizes:
+            _integrals([e.density], space.shape, rows.flat_context, first, e.seed, section)
+        else:
+            section.missing = "there is no flow of numbers in this density"
         return section
     precision = str(flows[0].x.dtype).removeprefix("torch.")
     errors = {precision: _largest([_errors(part) for part in flows])}
@@ -95,7 +101,7 @@ def exact(e: Evidence) -> Section:
     both = ", ".join(f"{f['logdet_max']:.1e}" for f in errors.values())
     section.table.append(["log-det against autograd", both, f"nats at most, in {' and '.join(errors)}"])
     _map(errors["float64"], errors[precision], precision, section)
-    _integrals(flows, int(e.numbers[e.index[chosen[0]]]), e.seed, section)
+    _integrals([part.flow for part in flows], flows[0].flow.shape, flows[0].context, first, e.seed, section)
     return section
 
 
@@ -144,21 +150,25 @@ def _doubled(part: InnerFlow) -> InnerFlow:
     return InnerFlow(copy.deepcopy(part.flow).double(), part.x.double(), context)
 
 
-def _integrals(flows: list[InnerFlow], first: int, seed: int, section: Section) -> None:
-    """The finding on the integral that is farthest from 1, where one can be taken."""
-    width = math.prod(flows[0].flow.shape)
+def _integrals(
+    densities: Sequence[Density], shape: tuple[int, ...], context: Tensor | None, first: int, seed: int,
+    section: Section,
+) -> None:  # fmt: skip
+    """The finding on the integral that is farthest from 1, over tensors of a shape, given the first context (N, K)."""
+    width = math.prod(shape)
     if width > _IMPORTANCE_COLUMNS:
         remark = f"not taken: importance sampling is not to be trusted above {_IMPORTANCE_COLUMNS} dimensions"
         section.table.append(["integral of the density", "", remark])
         return
-    taken = [figures for part in flows if (figures := _integral(part, seed)) is not None]
+    given = None if context is None else context[:1]
+    taken = [figures for density in densities if (figures := _integral(density, shape, given, seed)) is not None]
     if not taken:
         section.table.append(["integral of the density", "", "not taken: the samples do not spread"])
         return
     far = max(taken, key=lambda f: abs(f["integral"] - 1) if math.isfinite(f["integral"]) else math.inf)
     section.figures |= {k: far[k] for k in ("integral", "integral_error", "effective_draws") if k in far}
     how = "by quadrature" if width <= 2 else f"by importance sampling, {far['effective_draws']:,.0f} effective draws"
-    how += "" if flows[0].context is None else f", given those of row {first}"
+    how += "" if context is None else f", given those of row {first}"
     how += "" if len(taken) == 1 else f", the farthest from 1 of {len(taken)} flows"
     text = f"{far['integral']:.4f} +- {far['integral_error']:.4f}"
     how += "" if far["trusted"] else ": too rough to be trusted"
@@ -169,14 +179,15 @@ def _integrals(flows: list[InnerFlow], first: int, seed: int, section: Section) 
         section.add("integral", verdict, f"the density {does} to {text}")
 
 
-def _integral(part: InnerFlow, seed: int) -> dict[str, float] | None:
-    """The integral of a flow's density given its first context; None where its samples do not spread."""
-    flow, context = part.flow, None if part.context is None else part.context[:1]
-    drawn = flow.sample(_SAMPLES, context, generator=seed).reshape(_SAMPLES, -1)
+def _integral(
+    density: Density, shape: tuple[int, ...], context: Tensor | None, seed: int
+) -> dict[str, float] | None:  # fmt: skip
+    """The integral of a density of tensors given a context (1, K); None where its samples do not spread."""
+    drawn = density.sample(_SAMPLES, context, generator=seed).reshape(_SAMPLES, -1)
     samples = as_array(drawn[drawn.isfinite().all(1)])
     if len(samples) < 100 or bool((samples == samples[0]).all(0).any()):
         return None
-    log_prob = density_of(lambda x: flow.log_prob(x.to(drawn.device).view(-1, *flow.shape), context))
+    log_prob = density_of(lambda x: density.log_prob(x.to(drawn.device).view(-1, *shape), context))
     if samples.shape[1] <= 2:
         value, error = quadrature(log_prob, samples)
         return {"integral": value, "integral_error": error, "noise": error, "trusted": error < _TRUSTED}
