@@ -77,6 +77,13 @@ def heaps(n: int, seed: int) -> pa.Table:
     return pa.table({"amount": (rng.gamma(4.0, 300.0, n) / step).astype(int) * step, "price": price})
 
 
+def uneven(n: int, seed: int) -> pa.Table:
+    """A number that has one of 60 values, and one beside it."""
+    rng = np.random.default_rng(seed)
+    station = np.random.default_rng(0).choice(2000, 60, replace=False)[rng.integers(0, 60, n)]
+    return pa.table({"station": station, "height": rng.normal(station / 500, 1.0)})
+
+
 def functions(n: int, seed: int) -> pa.Table:
     """Wages with their logarithm, and years with their square."""
     rng = np.random.default_rng(seed)
@@ -85,9 +92,11 @@ def functions(n: int, seed: int) -> pa.Table:
 
 
 def tables() -> None:
-    """The stack that few rows of a table get, with a flow among its members; rounded amounts; functions."""
+    """The stack that few rows of a table get, with a flow among its members; rounded amounts; functions; uneven
+    frequencies."""
     of_table("table_stack_v2", "A stack of simple densities and a flow", table(150, 0), table(6, 1))
     of_table("table_heaps_v2", "Wider and wider lattices", heaps(300, 0), heaps(6, 1), stack=False)
+    of_table("table_uneven_v2", "Values of uneven frequency", uneven(300, 0), uneven(6, 1), stack=False)
     of_table("table_functions_v2", "Functions of other columns", functions(300, 0), functions(6, 1), stack=False)
 
 

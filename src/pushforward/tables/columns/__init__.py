@@ -29,9 +29,10 @@ from .registry import request_of as request_of
 from .related import Related as Related
 from .rounded import Integer as Integer
 from .rounded import Rounded as Rounded
+from .uneven import Uneven as Uneven
 
 for _kind in (
     Dropped, Empty, Category, Constant, Date, Integer, Circular, Rounded, Bounded, Positive, Real,
-    WithAtoms, WithCoarse, Related, Function,
+    WithAtoms, WithCoarse, Uneven, Related, Function,
 ):  # fmt: skip
     register(_kind)

@@ -17,6 +17,7 @@ from .coarse import WithCoarse
 from .lattice import find_atoms, find_coarse, find_finer, find_lattice, snapped, spelled
 from .marginal import MarginalTransform
 from .number import Lattice, Number, as_number
+from .uneven import Uneven
 
 Heaps = tuple[Lattice, ...]  # wider and wider lattices of one origin
 
@@ -170,6 +171,7 @@ def heaps_of(values: NDArray[Any], lattice: Lattice | None) -> tuple[Lattice | N
 def fitted(kind: Number, heaps: Heaps, values: NDArray[Any], gaussian: bool | None) -> Kind:
     """A kind, and wider lattices around it, with the map of its ordinary values (N,)."""
     around = as_number(_around(kind, heaps))
+    around = around if heaps else as_number(Uneven.around(around, values))
     cells = around.encode_values(values)
     w = cells.base
     if around.is_dequantized:  # a random place in each cell, the same at each call

@@ -1,0 +1,169 @@
+"""Columns of numbers on a lattice some of whose values come far more often than their neighbours."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .base import Cells, Mask, States, Values, each, fact, is_positive
+from .number import Number
+from .wrappers import NumberWrapper
+
+_NEIGHBOURS = (40, 20, 10, 5, 2)  # values to each side, over which frequencies are averaged
+_WIDE = 5  # of them at least for the average that is left to the inner density, which must be smooth
+_PRIORS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)  # rows that the average counts as
+_GAIN, _SIGMAS = 0.02, 2.0  # nats a row, and standard errors of them, that unequal widths must be worth
+_FEWEST, _MOST = 20, 10_000  # distinct values
+
+
+class _Cells(NamedTuple):
+    """Where the cells of values stand: those that were seen, with all others between them of one width.
+
+    Attributes:
+        first: the place of the first value that was seen.
+        last: that of the last.
+        places: (U,) of those that were seen.
+        starts: (U,) of their cells.
+        widths: (U,) of their cells.
+        gap: the width of the cells between.
+    """
+
+    first: float
+    last: float
+    places: Values
+    starts: Values
+    widths: Values
+    gap: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uneven(NumberWrapper):
+    """Numbers on a lattice whose cells are as wide as their values are frequent, compared with their neighbours.
+
+    The inner density then sees a smooth column, and the mass of a value is its density times the width of its cell:
+    identifiers with many rows each, distances on a grid, or sums that are mostly multiples of one price. All values
+    together keep the range that they had, and beyond it cells keep the width 1.
+
+    Attributes:
+        inner: the kind of numbers, with a lattice.
+        places: of the values that were seen on the lattice, counted in steps, in order.
+        widths: of their cells, up to a factor.
+        gap: width of the cells of the values between them, up to the same factor.
+    """
+
+    tag = "uneven"
+
+    places: tuple[int, ...] = fact(each(lambda v: type(v) is int))
+    widths: tuple[float, ...] = fact(each(is_positive))
+    gap: float = fact(is_positive)
+
+    @classmethod
+    def around(cls, number: Number, values: NDArray[Any]) -> Number | Uneven:
+        """A kind of numbers with cells as wide as the frequencies of values (N,) say; itself where that gains little.
+
+        The frequency of a value is estimated as (its rows + prior x average) / (N + prior), with the average over the
+        places around it, by the prior and the number of neighbours that predict each row best from all others.
+        """
+        if number.lattice is None or number.is_circular:
+            return number
+        places, counts = np.unique(number.count(values), return_counts=True)
+        if not _FEWEST <= len(places) <= _MOST or abs(places).max() >= 2**53:
+            return number
+        total = int(counts.sum())
+        averages = {n: _averages(places, counts, n) for n in _NEIGHBOURS if 4 * n <= len(places)}
+        smooth = max((np.log(without) for _, without in averages.values()), key=lambda scores: float(counts @ scores))
+        tried = [
+            (np.log((counts - 1 + prior * without) / (total - 1 + prior)), prior, average)
+            for n, (average, without) in averages.items() if n >= _WIDE for prior in _PRIORS
+        ]  # fmt: skip
+        scores, prior, average = max(tried, key=lambda each: float(counts @ each[0]))
+        gains = scores - smooth
+        gain = float(counts @ gains) / total
+        error = float(np.sqrt(np.square(counts * (gains - gain)).sum())) / total
+        if gain < max(_GAIN, _SIGMAS * error):
+            return number
+        widths = (counts / average + prior) / (total + prior)
+        rounded = tuple(float(f"{width:.4g}") for width in widths)
+        return cls(
+            inner=number, places=tuple(int(k) for k in places), widths=rounded, gap=prior / (total + prior)
+        )  # fmt: skip
+
+    def is_consistent(self) -> bool:
+        """Whether it is around numbers on a lattice, and there is a width for each of its places, in order."""
+        inner = self.inner
+        if not (isinstance(inner, Number) and inner.lattice is not None and inner.has_number):
+            return False
+        ordered = all(a < b for a, b in itertools.pairwise(self.places))
+        return ordered and len(self.places) == len(self.widths) >= 2 and not inner.is_circular
+
+    @cached_property
+    def _cells(self) -> _Cells:
+        places, widths = np.array(self.places, dtype=np.float64), np.array(self.widths)
+        between = np.diff(places) - 1
+        length = widths.sum() + self.gap * between.sum()
+        scale = (places[-1] - places[0] + 1) / length
+        widths, gap = widths * scale, self.gap * scale
+        starts = places[0] + np.concatenate([[0.0], np.cumsum(widths[:-1] + gap * between)])
+        return _Cells(float(places[0]), float(places[-1]), places, starts, widths, float(gap))
+
+    def encode_values(self, values: NDArray[Any]) -> Cells:
+        """Values (N,), none missing, as cells."""
+        cells = self.number.encode_values(values)
+        base, width = self._wide(np.nan_to_num(cells.base))
+        return Cells(cells.state, np.where(np.isnan(cells.base), np.nan, base), width, cells.log_mass)
+
+    def decode_values(self, state: States, w: Values) -> NDArray[Any]:
+        """Values (N,) in whose cells the numbers lie."""
+        return self.number.decode_values(state, self._even(np.nan_to_num(w)) + 0.5)
+
+    def _wide(self, k: Values) -> tuple[Values, Values]:
+        """Places k (N,) -> the lower ends of their cells, and their widths."""
+        c = self._cells
+        at = np.clip(np.searchsorted(c.places, k, "right") - 1, 0, len(c.places) - 1)
+        is_seen = c.places[at] == k
+        after = c.starts[at] + c.widths[at] + (k - c.places[at] - 1) * c.gap
+        is_inside = (k >= c.first) & (k <= c.last)
+        base = np.where(is_inside, np.where(is_seen, c.starts[at], after), k)
+        return base, np.where(is_inside, np.where(is_seen, c.widths[at], c.gap), 1.0)
+
+    def _even(self, w: Values) -> Values:
+        """The place of each cell in which numbers w (N,) lie."""
+        c = self._cells
+        at = np.clip(np.searchsorted(c.starts, w, "right") - 1, 0, len(c.places) - 1)
+        over = w - c.starts[at] - c.widths[at]
+        following = np.append(c.places[1:], c.last + 1)[at] - 1
+        between = np.minimum(c.places[at] + 1 + np.floor(np.maximum(over, 0.0) / c.gap), following)
+        inside = np.where((over < 0) | (following == c.places[at]), c.places[at], between)
+        return np.where((w < c.first) | (w >= c.last + 1), np.floor(w), inside)
+
+    def accepts(self, state: States, number: Values) -> Mask:
+        """As the inner kind."""
+        return self.number.accepts(state, number)
+
+    def parts(self) -> list[str]:
+        """Those of the inner kind, and that values differ in frequency."""
+        return [*self.number.parts(), "some values more often than others"]
+
+
+def _averages(places: Values, counts: NDArray[np.int64], neighbours: int) -> tuple[Values, Values]:
+    """The mean share of the rows that the places around each have, with one row spread over all places.
+
+    Args:
+        places: (U,) of the values that were seen, in order.
+        counts: (U,), rows of each.
+        neighbours: of the values that were seen, how many to each side.
+
+    Returns:
+        the shares (U,), and the same without one row of the place in the middle (U,).
+    """
+    at, sums = np.arange(len(places)), np.concatenate([[0], np.cumsum(counts)])
+    lower, upper = np.maximum(at - neighbours, 0), np.minimum(at + neighbours, len(places) - 1)
+    rows, around = sums[upper + 1] - sums[lower], places[upper] - places[lower] + 1
+    spread = around / (places[-1] - places[0] + 1)
+    total = int(sums[-1])
+    return (rows + spread) / around / (total + 1), (rows - 1 + spread) / around / total

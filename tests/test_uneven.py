@@ -1,0 +1,111 @@
+"""Columns of numbers some of whose values come far more often than their neighbours: cells as wide as frequent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import pushforward as pf
+from pushforward.tables.columns import Integer, Kind, Lattice, Uneven, from_json
+from pushforward.tables.columns.uneven import _GAIN
+
+PLACES = np.sort(np.random.default_rng(7).choice(2000, 60, replace=False))
+
+
+def stations(n: int, seed: int) -> NDArray[Any]:
+    rng = np.random.default_rng(seed)
+    return PLACES[rng.choice(60, n, p=np.random.default_rng(8).dirichlet(np.full(60, 3.0)))]
+
+
+def flat(**facts: Any) -> Integer:
+    return Integer(name="x", dtype="int64", lattice=Lattice(1, 0), knots=((0, 0, 1), (1, 1, 1)), **facts)
+
+
+@pytest.fixture(scope="module")
+def kind() -> Uneven:
+    found = Uneven.around(flat(extent=(0, 2000)), stations(1000, 0))
+    assert isinstance(found, Uneven)
+    return found
+
+
+def test_every_number_stands_for_the_value_of_its_cell(kind: Uneven) -> None:
+    values = np.arange(-50, 2100)
+    cells = kind.encode_values(values)
+    np.testing.assert_allclose(cells.base[:-1] + cells.width[:-1], cells.base[1:], atol=1e-9)  # without gaps
+    for u in (1e-6, 0.3, 0.5, 1 - 1e-6):
+        w = cells.base + u * cells.width
+        np.testing.assert_array_equal(kind.decode_values(cells.state, w), values)
+        assert kind.accepts(cells.state, w).all()
+    beyond = (values < PLACES[0]) | (values > PLACES[-1])
+    assert (cells.width[beyond] == 1).all()
+    np.testing.assert_array_equal(cells.base[beyond], values[beyond])
+
+
+def test_cells_are_as_wide_as_their_values_are_frequent(kind: Uneven) -> None:
+    values, counts = np.unique(stations(1000, 0), return_counts=True)
+    width = kind.encode_values(values).width
+    assert np.corrcoef(width, counts)[0, 1] > 0.7
+    between = np.setdiff1d(np.arange(values[0], values[-1]), values)
+    assert kind.encode_values(between).width.max() < 0.02 * width.mean()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.random.default_rng(0).poisson(200, 2000),
+        np.random.default_rng(0).integers(0, 5000, 2000),
+        np.arange(5000),
+        np.round(np.random.default_rng(0).lognormal(5, 1, 2000)).astype(int),
+        np.random.default_rng(0).permutation(np.repeat(np.arange(700), 3)),
+        np.array([3, 3, 9]),
+    ],
+    ids=["poisson", "uniform", "all different", "log-normal", "each three times", "few"],
+)
+def test_smooth_columns_stay_as_they_are(values: NDArray[Any]) -> None:
+    number = flat(extent=(0, 5000))
+    assert Uneven.around(number, values) is number
+
+
+def test_a_number_without_a_lattice_stays_as_it_is() -> None:
+    schema = pf.infer_schema({"x": np.random.default_rng(0).choice(np.random.default_rng(1).normal(size=60), 500)})
+    assert "more often" not in schema.describe()
+
+
+def test_held_out_rows_are_likelier_and_samples_are_values_that_there_are() -> None:
+    train, test = (
+        {"station": stations(800, seed), "y": np.random.default_rng(seed).normal(size=800)} for seed in (0, 1)
+    )
+    density = pf.fit_table(train, steps=150, progress="none", seed=0, stack=False)
+    assert "some values more often than others" in density.schema.describe()
+    share = np.random.default_rng(8).dirichlet(np.full(60, 3.0))
+    best = float(np.log(share[np.searchsorted(PLACES, test["station"])]).mean()) - 0.5 * np.log(2 * np.pi * np.e)
+    assert float(density.log_prob(test).mean()) > best - 0.4  # a smooth column is ln(2000 / 60) = 3.5 nats behind
+    drawn = density.sample(1000, generator=0).column("station").to_numpy()
+    assert np.isin(drawn, PLACES).mean() > 0.95
+    elsewhere = np.setdiff1d(np.arange(PLACES[0], PLACES[-1]), PLACES)[:5]
+    odd = density.log_prob({"station": elsewhere, "y": np.zeros(5)})
+    assert np.isfinite(odd.numpy()).all()
+    assert float(odd.max()) < best - 3
+
+
+def test_the_gain_is_measured_on_rows_that_are_left_out() -> None:
+    rng, kept = np.random.default_rng(0), 0
+    for _ in range(40):  # columns without any structure
+        number = flat(extent=(0, 1000))
+        kept += Uneven.around(number, rng.integers(0, 1000, 500)) is number
+    assert kept >= 39
+    assert _GAIN > 0
+
+
+@pytest.mark.parametrize(
+    "facts", [{"gap": 0}, {"widths": [1.0]}, {"places": [2, 1]}, {"places": [1.5, 2]}, {"widths": [1.0, -1.0]}], ids=str
+)
+def test_facts_of_a_file_that_are_none_are_an_error(facts: dict[str, Any]) -> None:
+    good = Uneven(inner=flat(), places=(1, 2), widths=(1.0, 3.0), gap=1.0)
+    read: Kind = from_json(good.to_json())
+    assert read == good
+    with pytest.raises(ValueError, match="column 'x'"):
+        from_json(good.to_json() | facts)
