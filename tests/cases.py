@@ -300,5 +300,5 @@ COLUMNS = [
         "WithCoarse",
         lambda rng: np.where(rng.random(400) < 0.9, rng.integers(0, 99, 400), rng.integers(0, 99, 400) + 0.25),
     ),
-    Column("Uneven", lambda rng: rng.choice(rng.choice(2000, 60, replace=False), 400)),
+    Column("Uneven", lambda rng: rng.choice(rng.choice(2000, 120, replace=False), 400)),
 ]
