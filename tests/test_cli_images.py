@@ -399,7 +399,8 @@ def test_a_plot_of_classes_takes_data_without_them(fitted: tuple[Path, dict[str,
 def test_a_grid_has_a_row_for_each_class(fitted: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     good("sample", fitted[0], "-n", 10, "--given", "all", "--out", tmp_path / "grid.png")
     with Image.open(tmp_path / "grid.png") as image:
-        assert image.size == (5 * 66 + 2, 2 * 66 + 2)
+        assert image.size[0] > 5 * 66 + 2  # with the names of the classes to the left
+        assert image.size[1] == 2 * 66 + 2
 
 
 def test_long_work_is_told_and_short_is_not(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from pushforward.io import decode
-from pushforward.io.image_writer import grid
+from pushforward.io.image_writer import grid, write_images
 from pushforward.io.images import is_images, read_images
 
 
@@ -243,6 +243,18 @@ def test_idx_files_with_the_labels_beside_them(tmp_path: Path, packed: bool) -> 
     path.write_bytes(b"\x1f\x8bxx" if packed else b"other")
     with pytest.raises(ValueError, match=r"is damaged|is no idx file"):
         read_images(path)
+
+
+def test_rows_of_a_grid_have_their_names_beside_them(tmp_path: Path) -> None:
+    images = np.zeros((6, 8, 8), np.uint8)
+    for name, names in (("plain", ()), ("named", ("ants", "b" * 60))):
+        write_images(images, images[:, None], tmp_path / f"{name}.png", 3, names)
+    plain, named = (np.asarray(Image.open(tmp_path / f"{name}.png")) for name in ("plain", "named"))
+    margin = named.shape[1] - plain.shape[1]
+    assert 50 < margin < 600
+    assert np.array_equal(named[:, margin:], plain)
+    for half in np.array_split(named[:, :margin], 2):
+        assert (half < 128).any()  # something is written beside each row
 
 
 def test_a_grid_is_about_square() -> None:

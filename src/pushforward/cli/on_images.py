@@ -352,7 +352,7 @@ def sample(
             for i, name in enumerate(context):
                 density.space.write(by_class[i], path / folder_of(name))
         else:
-            density.space.write(images, path, columns=each if has_row_each else None)
+            density.space.write(images, path, each if has_row_each else None, classes if has_row_each else ())
     of = f" of {given}" if given else ""
     if isinstance(context, list):
         of = f", {each:,} of each class, {'a row each' if has_row_each else 'in this order'}: {listed(context)}"

@@ -181,13 +181,16 @@ class Images(Space):
         """Independent pixels, by the bytes of N images."""
         return {"pixels": ("independent pixels", fit_pixels(rows, self))}
 
-    def write(self, rows: Any, path: str | PathLike[str], columns: int | None = None) -> None:
+    def write(
+        self, rows: Any, path: str | PathLike[str], columns: int | None = None, names: Sequence[str] = ()
+    ) -> None:
         """Writes N images: to a .npy file, to a .png of all of them as a grid, or to a new folder, one .png each.
 
         Args:
             rows: the images.
             path: where to.
             columns: images of a row of a grid; about as many as there are rows when None.
+            names: of the rows of a grid, written to the left of them.
 
         Raises:
             ValueError: another suffix.
@@ -195,7 +198,7 @@ class Images(Space):
         """
         from ..io.image_writer import write_images
 
-        write_images(rows.cpu().numpy(), self.planes(rows).cpu().numpy(), Path(path), columns)
+        write_images(rows.cpu().numpy(), self.planes(rows).cpu().numpy(), Path(path), columns, names)
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
         """Images, one part after another."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ from .pixels import Bytes
 
 _LEAST_SIDE = 64  # pixels of an image of a grid, to which small ones are enlarged by a whole number
 _GAP = 2  # pixels between the images of a grid
+_FONT, _LONGEST_NAME = (10.0, 24.0), 24  # of the names of rows: least and largest size; letters
 _NOT_IN_NAMES = '%./\\:*?"<>|'  # of folders: what has a meaning in paths on one system or another
 
 
-def write_images(rows: Bytes, planes: Bytes, path: Path, columns: int | None = None) -> None:
+def write_images(
+    rows: Bytes, planes: Bytes, path: Path, columns: int | None = None, names: Sequence[str] = ()
+) -> None:  # fmt: skip
     """Writes images, whole or not at all: .npy, .png (a grid), or a new folder with a .png each.
 
     Args:
@@ -24,6 +28,7 @@ def write_images(rows: Bytes, planes: Bytes, path: Path, columns: int | None = N
         planes: the same as (N, C, H, W).
         path: where to.
         columns: of a grid; None as `grid`.
+        names: of the rows of a grid, written to the left of them.
 
     Raises:
         ValueError: another suffix, or the folder is not empty.
@@ -33,7 +38,7 @@ def write_images(rows: Bytes, planes: Bytes, path: Path, columns: int | None = N
             np.save(part, rows)
     elif path.suffix.lower() == ".png":
         with atomic(path) as part:
-            _as_picture(grid(_enlarged(planes), columns)).save(part, format="PNG")
+            _named(_as_picture(grid(_enlarged(planes), columns)), names).save(part, format="PNG")
     elif path.suffix:
         raise ValueError(f"cannot write images to {path}: expected .npy, .png for a grid, or the name of a folder")
     else:
@@ -80,6 +85,24 @@ def grid(planes: Bytes, columns: int | None = None, background: int = 255) -> By
         top, left = _GAP + i // columns * (height + _GAP), _GAP + i % columns * (width + _GAP)
         picture[:, top : top + height, left : left + width] = image
     return picture
+
+
+def _named(picture: Any, names: Sequence[str]) -> Any:
+    """A grid of Pillow with the names of its rows to the left of them, each at most as long as fits a few images."""
+    if not names:
+        return picture
+    from PIL import Image, ImageDraw, ImageFont
+
+    step = (picture.height - _GAP) / len(names)
+    font = ImageFont.load_default(max(_FONT[0], min(_FONT[1], step / 3)))
+    short = [name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…" for name in names]
+    margin = round(max(font.getlength(name) for name in short)) + 4 * _GAP
+    wide = Image.new(picture.mode, (margin + picture.width, picture.height), "white")
+    wide.paste(picture, (margin, 0))
+    draw = ImageDraw.Draw(wide)
+    for i, name in enumerate(short):
+        draw.text((margin - 2 * _GAP, _GAP + (i + 0.5) * step), name, fill="black", font=font, anchor="rm")
+    return wide
 
 
 def _as_picture(image: Bytes) -> Any:
