@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.feather as pf_feather
 import pyarrow.parquet as pq
 import pytest
@@ -177,6 +178,15 @@ def test_epochs_are_passes_over_the_whole_file(tmp_path: Path) -> None:
     assert density.training_summary["flow"]["steps"] == 22  # of 5,400 rows, 2 times
     with pytest.raises(ValueError, match="weights need a table in memory"):
         pf.fit_table(file, memory_rows=100, weights=np.ones(6000))
+
+
+def test_a_tenth_of_a_text_file_that_does_not_tell_its_rows_is_held_out(tmp_path: Path) -> None:
+    pa.csv.write_csv(rows(2000, 0), tmp_path / "t.csv")
+    file = open_table(tmp_path / "t.csv")
+    assert file.rows is None
+    density = pf.fit_table(file, memory_rows=500, steps=5, depth=2, width=8, progress="none", stack=False)
+    assert density.training_summary is not None
+    assert (density.training_summary["rows"], density.training_summary["val_rows"]) == (1800, 200)
 
 
 @pytest.mark.filterwarnings("ignore:.*never seen")

@@ -38,16 +38,21 @@ def exceeds_memory(file: TableFile, memory_rows: int | None) -> bool:
     """
     rows = file.rows
     if memory_rows is not None:
-        if rows is None:
-            rows = 0
-            for batch in file.batches():
-                rows += len(batch)
-                if rows > memory_rows:
-                    break
-        return rows > memory_rows
+        return _counted(file, memory_rows + 1) > memory_rows
     if rows is not None:
         return rows * len(file.names) > MEMORY_CELLS
     return Path(file.path).stat().st_size > MEMORY_CELLS * (2 if file.packed else _CELL_BYTES)
+
+
+def _counted(file: TableFile, most: int) -> int:
+    """The number of rows of a file; where it does not tell, it is read up to `most` of them."""
+    rows = file.rows or 0
+    if file.rows is None:
+        for batch in file.batches():
+            rows += len(batch)
+            if rows >= most:
+                break
+    return rows
 
 
 def surveyed(
@@ -61,7 +66,7 @@ def surveyed(
     if not 0 <= fraction < 1:
         raise ValueError(f"val_fraction must be from 0 to below 1, got {fraction!r}")
     whole, known = file, file.rows
-    wanted = held_out(MAX_VAL_ROWS * 10 if known is None else known, fraction) if val is None else 0
+    wanted = held_out(_counted(file, MAX_VAL_ROWS * 10), fraction) if val is None else 0
     val_rows = 0
     if wanted:
         val, file = whole.split(wanted, seed)
