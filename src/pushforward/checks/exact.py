@@ -189,7 +189,8 @@ def _integral(
         return None
     log_prob = density_of(lambda x: density.log_prob(x.to(drawn.device).view(-1, *shape), context))
     if samples.shape[1] <= 2:
-        value, error = quadrature(log_prob, samples)
+        # A density without a flow may be slow, as a kernel density is.
+        value, error = quadrature(log_prob, samples, refinements=2 if isinstance(density, Flow) else 1)
         return {"integral": value, "integral_error": error, "noise": error, "trusted": error < _TRUSTED}
     taken = importance(log_prob, samples, seed)
     trusted = taken["effective"] > 300 and taken["largest"] < 0.05

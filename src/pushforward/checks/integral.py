@@ -21,7 +21,7 @@ _FIT_ROWS = 6000
 _FREEDOM = 4  # of the Student t that are drawn from
 
 
-def quadrature(log_prob: LogProb, near: Array) -> tuple[float, float]:
+def quadrature(log_prob: LogProb, near: Array, *, refinements: int = 2) -> tuple[float, float]:
     """The integral of exp(log_prob) over R^D, D = 1 or 2, by the trapezoid rule.
 
     The grid is fine in the middle of the points and grows coarser outwards, x = m + s sinh(v) with v even, so that it
@@ -30,13 +30,14 @@ def quadrature(log_prob: LogProb, near: Array) -> tuple[float, float]:
     Args:
         log_prob: x (N, D) -> (N,), in nats.
         near: points (M, D) where the mass lies.
+        refinements: of a grid in two dimensions, at most; each takes four times as long as the one before.
 
     Returns:
         the integral, and how much it changes when every other point is left out: an upper bound of its error for any
         density that the grid resolves.
     """
     value = error = math.inf
-    for points in _POINTS[near.shape[1]]:
+    for points in _POINTS[near.shape[1]][: 1 + refinements]:
         value, error = _trapezoid(log_prob, near, points)
         if error < _FINE:
             break
