@@ -86,7 +86,8 @@ def exact(e: Evidence) -> Section:
     if not flows:
         space = e.density.space
         if isinstance(space, Tensors) and not space.sizes:
-            _integrals([e.density], space.shape, rows.flat_context, first, e.seed, section)
+            # Other densities may be slow, as a kernel density is.
+            _integrals([e.density], space.shape, rows.flat_context, first, e.seed, section, refinements=1)
         else:
             section.missing = "there is no flow of numbers in this density"
         return section
@@ -152,7 +153,7 @@ def _doubled(part: InnerFlow) -> InnerFlow:
 
 def _integrals(
     densities: Sequence[Density], shape: tuple[int, ...], context: Tensor | None, first: int, seed: int,
-    section: Section,
+    section: Section, *, refinements: int = 2,
 ) -> None:  # fmt: skip
     """The finding on the integral that is farthest from 1, over tensors of a shape, given the first context (N, K)."""
     width = math.prod(shape)
@@ -161,7 +162,7 @@ def _integrals(
         section.table.append(["integral of the density", "", remark])
         return
     given = None if context is None else context[:1]
-    taken = [figures for density in densities if (figures := _integral(density, shape, given, seed)) is not None]
+    taken = [figures for density in densities if (figures := _integral(density, shape, given, seed, refinements))]
     if not taken:
         section.table.append(["integral of the density", "", "not taken: the samples do not spread"])
         return
@@ -180,7 +181,7 @@ def _integrals(
 
 
 def _integral(
-    density: Density, shape: tuple[int, ...], context: Tensor | None, seed: int
+    density: Density, shape: tuple[int, ...], context: Tensor | None, seed: int, refinements: int
 ) -> dict[str, float] | None:  # fmt: skip
     """The integral of a density of tensors given a context (1, K); None where its samples do not spread."""
     drawn = density.sample(_SAMPLES, context, generator=seed).reshape(_SAMPLES, -1)
@@ -189,8 +190,7 @@ def _integral(
         return None
     log_prob = density_of(lambda x: density.log_prob(x.to(drawn.device).view(-1, *shape), context))
     if samples.shape[1] <= 2:
-        # A density without a flow may be slow, as a kernel density is.
-        value, error = quadrature(log_prob, samples, refinements=2 if isinstance(density, Flow) else 1)
+        value, error = quadrature(log_prob, samples, refinements=refinements)
         return {"integral": value, "integral_error": error, "noise": error, "trusted": error < _TRUSTED}
     taken = importance(log_prob, samples, seed)
     trusted = taken["effective"] > 300 and taken["largest"] < 0.05
