@@ -17,6 +17,7 @@ from .wrappers import NumberWrapper
 _NEIGHBOURS = (40, 20, 10, 5, 2)  # values to each side, over which frequencies are averaged
 _WIDE = 5  # of them at least for the average that is left to the inner density, which must be smooth
 _PRIORS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)  # rows that the average counts as
+_DISCOUNTS = (0.0, 0.25, 0.5, 0.75, 0.9)  # rows of each value that are left to all, so that new ones have their share
 _GAIN, _SIGMAS = 0.02, 2.0  # nats a row, and standard errors of them, that unequal widths must be worth
 _FEWEST, _MOST = 20, 10_000  # distinct values
 
@@ -66,8 +67,9 @@ class Uneven(NumberWrapper):
     def around(cls, number: Number, values: NDArray[Any]) -> Number | Uneven:
         """A kind of numbers with cells as wide as the frequencies of values (N,) say; itself where that gains little.
 
-        The frequency of a value is estimated as (its rows + prior x average) / (N + prior), with the average over the
-        places around it, by the prior and the number of neighbours that predict each row best from all others.
+        The frequency of a value is estimated as (its rows - discount + (prior + discount x U) x average) / (N + prior)
+        for U values seen (Pitman and Yor 1997), with the average over the places around it, by the discount, the prior
+        and the number of neighbours that predict each row best from all others.
         """
         if number.lattice is None or number.is_circular:
             return number
@@ -77,21 +79,21 @@ class Uneven(NumberWrapper):
         total = int(counts.sum())
         averages = {n: _averages(places, counts, n) for n in _NEIGHBOURS if 4 * n <= len(places)}
         smooth = max((np.log(without) for _, without in averages.values()), key=lambda scores: float(counts @ scores))
+        rows, others = total - 1, len(places) - (counts == 1)  # rows and values seen, without one row of each
         tried = [
-            (np.log((counts - 1 + prior * without) / (total - 1 + prior)), prior, average)
-            for n, (average, without) in averages.items() if n >= _WIDE for prior in _PRIORS
+            (np.log((np.maximum(counts - 1 - d, 0) + (prior + d * others) * without) / (rows + prior)), prior, d, n)
+            for n, (_, without) in averages.items() if n >= _WIDE for prior in _PRIORS for d in _DISCOUNTS
         ]  # fmt: skip
-        scores, prior, average = max(tried, key=lambda each: float(counts @ each[0]))
+        scores, prior, discount, n = max(tried, key=lambda each: float(counts @ each[0]))
         gains = scores - smooth
         gain = float(counts @ gains) / total
         error = float(np.sqrt(np.square(counts * (gains - gain)).sum())) / total
         if gain < max(_GAIN, _SIGMAS * error):
             return number
-        widths = (counts / average + prior) / (total + prior)
+        gap = (prior + discount * len(places)) / (total + prior)
+        widths = (counts - discount) / averages[n][0] / (total + prior) + gap
         rounded = tuple(float(f"{width:.4g}") for width in widths)
-        return cls(
-            inner=number, places=tuple(int(k) for k in places), widths=rounded, gap=prior / (total + prior)
-        )  # fmt: skip
+        return cls(inner=number, places=tuple(int(k) for k in places), widths=rounded, gap=float(gap))
 
     def is_consistent(self) -> bool:
         """Whether it is around numbers on a lattice, and there is a width for each of its places, in order."""
