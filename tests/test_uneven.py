@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 import pushforward as pf
 from pushforward.tables.columns import Integer, Kind, Lattice, Uneven, from_json
-from pushforward.tables.columns.uneven import _GAIN
 
 PLACES = np.sort(np.random.default_rng(7).choice(2000, 60, replace=False))
 
@@ -97,7 +96,23 @@ def test_the_gain_is_measured_on_rows_that_are_left_out() -> None:
         number = flat(extent=(0, 1000))
         kept += Uneven.around(number, rng.integers(0, 1000, 500)) is number
     assert kept >= 39
-    assert _GAIN > 0
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_values_never_seen_have_the_share_of_further_rows_that_hold_them(seed: int) -> None:
+    share = 1 / np.arange(1, 20_001)  # Zipf's law: a third of further rows are new after 3,000
+    place = np.random.default_rng(5).permutation(20_000)
+
+    def rows(seed: int) -> NDArray[Any]:
+        return place[np.random.default_rng(seed).choice(20_000, 3000, p=share / share.sum())]
+
+    kind = Uneven.around(flat(extent=(0, 20_000)), rows(seed))
+    assert isinstance(kind, Uneven)
+    every = np.arange(kind.places[0], kind.places[-1] + 1)
+    is_new = ~np.isin(every, kind.places)
+    width = kind.encode_values(every).width  # shares of the rows, for the values lie in no order
+    expected = float((~np.isin(rows(seed + 10), kind.places)).mean())
+    assert width[is_new].sum() / width.sum() == pytest.approx(expected, abs=0.04)
 
 
 @pytest.mark.parametrize(

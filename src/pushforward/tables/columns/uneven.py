@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import Cells, Mask, States, Values, each, fact, is_positive
+from .base import Cells, States, Values, each, fact, is_positive
 from .number import Number
 from .wrappers import NumberWrapper
 
@@ -142,10 +142,6 @@ class Uneven(NumberWrapper):
         between = np.minimum(c.places[at] + 1 + np.floor(np.maximum(over, 0.0) / c.gap), following)
         inside = np.where((over < 0) | (following == c.places[at]), c.places[at], between)
         return np.where((w < c.first) | (w >= c.last + 1), np.floor(w), inside)
-
-    def accepts(self, state: States, number: Values) -> Mask:
-        """As the inner kind."""
-        return self.number.accepts(state, number)
 
     def parts(self) -> list[str]:
         """Those of the inner kind, and that values differ in frequency."""
