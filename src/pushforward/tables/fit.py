@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from .drawing import Drawing, exceeds_memory, surveyed
 from .hierarchy import hierarchy
 from .inner import StatesThenNumbers, embedded, embedders
 from .mass import MassFunction, interpolated
-from .rows import TrainingRows, split_rows
+from .rows import StateRows, TrainingRows, split_rows
 from .schema import Schema, infer_schema
 from .space import Columns, EncodedRows
 from .tails import calibrate_tails
@@ -38,7 +39,9 @@ from .widening import widen
 
 _FRACTION = 0.1  # of the rows, held out where they are not stacked
 _MASS_SHARE = 0.25  # of a run that is given in seconds
-_MANY_ROWS, _MASS_DECAY = 20_000, 1.0  # fewer rows: weights that decay learn less by heart
+_MANY_ROWS = 20_000  # fewer would be learned by heart, but for:
+_MASS_DECAY = 1.0  # of the weights of the mass function
+_HIDDEN = 0.5  # share of the states that what is conditional on them does not see
 _JITTER = 1e-3  # standard deviations, so that a column that the split left constant has a scale to start from
 
 
@@ -229,7 +232,9 @@ class _Training:
         self, density: TableDensity, rows: TrainingRows, val_rows: TrainingRows | None,
         report: Callable[[Epoch], None], began: float, seed: int, drawing: Drawing | None, choice: Choice | None,
     ) -> None:  # fmt: skip
-        self.density, self.rows, self.val_rows, self.report, self.began = density, rows, val_rows, report, began
+        few = drawing is None and len(rows) < _MANY_ROWS
+        self.rows = replace(rows, hidden=_HIDDEN if few else 0.0)
+        self.density, self.val_rows, self.report, self.began = density, val_rows, report, began
         self.seed, self.drawing, self.choice, self.inner = seed, drawing, choice, rows.inner
         # What a part does not see: the mass of cells given their states, then what the other part says.
         self.offset, self.val_offset = (
@@ -269,7 +274,7 @@ class _Training:
             if self.drawing is not None:
                 result = self._fit(mass, self.drawing.states, val, settings)
             else:
-                result = self._fit(mass, rows.states, val, settings, rows.rows.context, rows.weights)
+                result = self._fit(mass, StateRows(rows), val, settings)
             self.summary["mass"] = result.summary
             interrupted = result.stopped == "interrupted"
             if val is not None:
@@ -300,7 +305,7 @@ class _Training:
             return
         if self.drawing is not None:
             result = self._fit(flow, self.drawing.numbers, val, settings)
-        elif rows.space.is_noisy(rows.rows):
+        elif rows.space.is_noisy(rows.rows) or (rows.hidden and context is not None):
             result = self._fit(flow, rows, val, with_defaults(settings, self._smoothing()))
         else:
             result = self._fit(flow, z, val, settings, context, rows.weights)

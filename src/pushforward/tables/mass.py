@@ -21,11 +21,11 @@ _SAMPLED_ROWS = 4096  # drawn at a time: their hidden units stay in cache
 _FARTHEST = 10.0  # of a number that a network sees
 _ROUNDS = 50  # of EM
 _PSEUDO_ROWS = 0.5  # of the marginal, added to those of each state of a parent
-_DOUBT = 100.0  # rows of a state, of which a training believes a half
+_DOUBT = 30.0  # rows of a state, of which a training believes a half
 
 
 def trust(states: Tensor, size: int) -> Tensor:
-    """How far the effects of each state (size,) are believed: n / (n + 100) for n of the rows with states (N,).
+    """How far the effects of each state (size,) are believed: n / (n + 30) for n of the rows with states (N,).
 
     A normal prior on them would shrink them so. AdamW alone does not: it moves what few rows tell as fast as all else.
     """
@@ -33,11 +33,22 @@ def trust(states: Tensor, size: int) -> Tensor:
     return counts / (counts + _DOUBT)
 
 
+def hide(states: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """States (N, M) with a random share of them hidden: s becomes -1 - s, see `MassFunction.forward`."""
+    is_hidden = torch.rand(states.shape, generator=generator) < share
+    return torch.where(is_hidden, -1 - states, states)
+
+
+def _revealed(states: Tensor) -> Tensor:
+    return torch.where(states < 0, -1 - states, states)
+
+
 class Embedder(nn.Module):
     """Discrete columns as numbers for a network: one-hot where a column has few states, else a learned vector.
 
     Args:
-        sizes: states of each discrete column; a state beyond the last, which stands for the unknown, becomes zeros.
+        sizes: states of each discrete column; a state beyond the last, which stands for the unknown, becomes zeros, as
+            does a hidden one (below zero).
         reals: further columns that are numbers already; a fixed linear map, the identity at first, goes before them.
         generator: the source of the initial vectors.
 
@@ -89,7 +100,8 @@ class Embedder(nn.Module):
             vectors = [v * share.to(v)[:, None] for v, share in zip(self.vectors, self._trust, strict=True)]
         parts, learned = [], iter(vectors)
         for i, size in enumerate(self.sizes):
-            state = h[:, i].long().clamp(0, size)
+            state = h[:, i].long()
+            state = torch.where(state < 0, size, state.clamp(max=size))
             if size > self._few:
                 parts.append(F.embedding(state, F.pad(next(learned), (0, 0, 0, 1))))
             else:
@@ -106,7 +118,7 @@ class MassFunction(Density):
 
     Each factor is a softmax mixed with a little of the smoothed marginal, so no state that the schema knows has
     probability zero. A state beyond the last of its column is not there: it is integrated out, and columns after it see
-    zeros in its place.
+    zeros in its place. A state s given as -1 - s is hidden: it counts, and columns after it see zeros in its place.
 
     Args:
         sizes: states of each of the M columns, at least 2 each.
@@ -253,7 +265,10 @@ class MassFunction(Density):
             self.given.settle()
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """States x (B, M), context (B, G) -> log P(states | context) (B,), in nats."""
+        """States x (B, M), context (B, G) -> log P(states | context) (B,), in nats.
+
+        Training hides states at random (`hide`), as dropout does units (Srivastava et al. 2014).
+        """
         log_p, log_marginal = self._factors(x, context)
         return _mixed(log_p, log_marginal, self.log_mix).sum(1)
 
@@ -323,7 +338,7 @@ class MassFunction(Density):
 
     def _factors(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """What the network and the marginals say of states x (B, M), log-probabilities (B, M); 0 for what is absent."""
-        states = x.long()
+        states = _revealed(x.long())
         is_known = states < self._sizes
         index = torch.where(is_known, states, 0) + self._offsets
         log_p = self._log_softmax(x, context).gather(1, index)
@@ -334,13 +349,16 @@ class MassFunction(Density):
 
     def _tables(self, states: Tensor) -> list[tuple[int, Tensor]]:
         """-> columns with a parent, and their log-frequencies given its states in rows (B, M): (B, states) each."""
-        return [(child, table[states[:, parent].long()]) for child, (parent, table) in self.log_given.items()]
+        return [
+            (child, table[_revealed(states[:, parent].long())]) for child, (parent, table) in self.log_given.items()
+        ]
 
     def _log_softmax(self, states: Tensor, given: Tensor | None) -> Tensor:
         """What the network makes of every state of each column given the columns before it, (B, total)."""
         seen = self._start(len(states), given)
         if self._mask_in.shape[0] > 1:
-            index = torch.where(states < self._sizes, states.long() + self._offsets, len(self.weight_in))
+            is_seen = (states >= 0) & (states < self._sizes)
+            index = torch.where(is_seen, states.long() + self._offsets, len(self.weight_in))
             weights = self.weight_in * torch.repeat_interleave(self._mask_in, self._sizes, 0)
             weights = weights if self._trust is None else weights * self._trust
             seen = seen + F.embedding_bag(index, F.pad(weights, (0, 0, 0, 1)), mode="sum")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,29 +15,49 @@ from ..training.data import checked_weights, held_out, normalised
 from .density import TableDensity
 from .drawing import numbers_of
 from .inner import StatesThenNumbers
+from .mass import hide
 from .noise import random_noise, uniforms
 from .space import Columns, EncodedRows
 
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Encoded rows as `train` draws them: each pass with fresh noise where a cell needs any."""
+    """Encoded rows as `train` draws them: each pass with fresh noise where a cell needs any, and other states hidden.
+
+    Attributes:
+        space: of the rows.
+        inner: the density that learns them.
+        rows: all N of them.
+        weights: (N,), or None.
+        hidden: share of the states that are hidden from what is conditional on them; see `hide`.
+    """
 
     space: Columns
     inner: StatesThenNumbers
     rows: EncodedRows
     weights: Tensor | None
+    hidden: float = 0.0
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __call__(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """What the flow sees of all rows where n is their number, else of n of them with replacement."""
-        rows, weights = self.rows, self.weights
-        if n != len(self):
-            index = torch.randint(len(self), (n,), generator=generator)
-            rows, weights = rows.take(index.numpy()), None if weights is None else weights[index]
-        return *numbers_of(self.space, self.inner, rows, random_noise(rows.base.shape, generator))[:2], weights
+        """What the flow sees of n rows, see `drawn`."""
+        part = self.drawn(n, generator)
+        noise = random_noise(part.rows.base.shape, generator)
+        z, context, _ = numbers_of(self.space, self.inner, part.rows, noise)
+        columns = len(self.space.sizes) + len(self.space.given_sizes)
+        return z, part.with_hidden(context, columns, generator), part.weights
+
+    def drawn(self, n: int, generator: torch.Generator) -> TrainingRows:
+        """All rows where n is their number, else n of them with replacement."""
+        return self if n == len(self) else self.part(torch.randint(len(self), (n,), generator=generator).numpy())
+
+    def with_hidden(self, context: Tensor | None, columns: int, generator: torch.Generator) -> Tensor | None:
+        """A context (N, M + R) with a share of its states in M columns hidden."""
+        if context is None or not self.hidden:
+            return context
+        return torch.cat([hide(context[:, :columns], self.hidden, generator), context[:, columns:]], 1)
 
     def fixed(self) -> tuple[Tensor, Tensor | None, Tensor]:
         """What the flow sees with the noise of each row; what to add to its log-density (N,)."""
@@ -65,7 +85,23 @@ class TrainingRows:
     def part(self, index: NDArray[np.int64]) -> TrainingRows:
         """Some of the rows."""
         weights = None if self.weights is None else normalised(self.weights[torch.from_numpy(index)])
-        return TrainingRows(self.space, self.inner, self.rows.take(index), weights)
+        return replace(self, rows=self.rows.take(index), weights=weights)
+
+
+@dataclass(frozen=True)
+class StateRows:
+    """The same rows as the mass function sees them."""
+
+    rows: TrainingRows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __call__(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The states of n rows, see `TrainingRows.drawn`."""
+        part = self.rows.drawn(n, generator)
+        context = part.with_hidden(part.rows.context, len(part.space.given_sizes), generator)
+        return hide(part.states, part.hidden, generator), context, part.weights
 
 
 def split_rows(
