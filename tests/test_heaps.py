@@ -50,6 +50,12 @@ def test_lattices_are_found_from_narrow_to_wide(shares: dict[int, float], steps:
     assert found_steps == (None if steps is None else (steps, 0))
 
 
+def test_large_continuous_values_that_repeat_are_on_no_lattice() -> None:
+    values = np.random.default_rng(0).uniform(1e6, 3e8, 30).repeat(50)  # populations of countries, with a row a year
+    assert find_coarse(values, None, 0.0) is None
+    assert "steps" not in pf.infer_schema({"pop": values, "year": np.tile(np.arange(50), 30)}).describe()
+
+
 def test_lattices_share_the_origin_of_the_widest() -> None:
     prices = rounded(4000, {100: 0.4, 1000: 0.4}) - 1  # 99, 199, 999, ...
     assert find_coarse(prices, 1, 0) == ([100, 1000], 999)

@@ -90,10 +90,10 @@ def find_coarse(values: NDArray[Any], step: float | None, origin: float) -> tupl
 
 def _decimals(values: NDArray[Any], decimals: int) -> tuple[float, float] | None:
     """The lattice of so many decimals, where half of the values or more are on it and repeat."""
-    scaled = values * 10.0**decimals
-    on = np.abs(scaled - np.round(scaled)) <= 1e-9 * np.maximum(np.abs(scaled), 1.0)
+    step = 10.0**-decimals
+    on = _is_on(values, step, 0.0)
     tied = on.mean() >= 0.5 and len(np.unique(values[on])) <= _TIES * on.sum()
-    return (10.0**-decimals, 0.0) if tied else None
+    return (step, 0.0) if tied else None
 
 
 def _heaps(values: NDArray[Any], step: float, origin: float, least: float) -> tuple[list[float], float] | None:
