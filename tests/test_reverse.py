@@ -11,12 +11,13 @@ from torch import Tensor, nn
 import pushforward as pf
 from flows import stirred
 from pushforward.training.run import stepping
+from pushforward.training.settings import TrainSettings
 
 
 def gradients(flow: pf.Flow, x: Tensor, context: Tensor | None, reversible: bool) -> list[Tensor]:
     x = x.clone().requires_grad_()
     context = None if context is None else context.clone().requires_grad_()
-    with stepping(flow, torch.get_num_threads(), reversible):
+    with stepping(flow, torch.get_num_threads(), TrainSettings(reversible=reversible), torch.Generator()):
         z, log_det = flow.bijection(x, context)
         loss = (z.square().sum() * 0.5 - log_det.sum()) / len(x)
     flow.zero_grad()
@@ -58,7 +59,10 @@ def kept_for_the_backward_pass(flow: pf.Flow, x: Tensor, reversible: bool) -> in
             held[t.data_ptr()] = t.numel()
         return t
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t), stepping(flow, 1, reversible):
+    with (
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t),
+        stepping(flow, 1, TrainSettings(reversible=reversible), torch.Generator()),
+    ):
         loss = -flow(x).mean()
     assert loss.requires_grad
     return sum(held.values())

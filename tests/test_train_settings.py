@@ -62,8 +62,8 @@ def test_a_setting_of_a_wrong_kind_is_told_with_its_range(name: str) -> None:
 
 
 ANOTHER: dict[str, Any] = {
-    "batch": 50, "batch_growth": 4, "lr": 1e-4, "weight_decay": 5.0, "noise": 0.5, "schedule": "constant",
-    "warmup": 0.5, "ema": 0.0, "clip": 0.01, "seed": 1,
+    "batch": 50, "batch_growth": 4, "lr": 1e-4, "weight_decay": 5.0, "noise": 0.5, "dropout": 0.5,
+    "schedule": "constant", "warmup": 0.5, "ema": 0.0, "clip": 0.01, "seed": 1,
     "precision": "bf16",
 }  # fmt: skip
 

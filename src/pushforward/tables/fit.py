@@ -318,7 +318,7 @@ class _Training:
     def _smoothing(self) -> dict[str, Any]:
         """What few rows of a table need, which `train` gives no function that draws."""
         assert self.choice is not None
-        return {name: self.choice.training[name] for name in ("noise", "weight_decay")}
+        return {name: self.choice.training[name] for name in ("noise", "weight_decay", "dropout")}
 
     def _fit(
         self, part: Density, data: Any, val: Any, settings: dict[str, Any], context: Tensor | None = None,

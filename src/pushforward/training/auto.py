@@ -15,10 +15,12 @@ from typing import Any, NamedTuple, TypedDict
 from ..bijections.precondition import are_few
 from ..flow import Flow
 from ..recipes.build import RECIPES
+from .objective import negative_log_likelihood
 from .settings import TrainSettings
 
 UNLIMITED = 2**62  # rows of a function that draws fresh ones
 SMOOTHED_DECAY = 1e-5  # weight decay where nothing asks for more
+_DROPOUT, _MANY_ROWS = 0.2, 20_000  # for fewer rows than that
 
 INF = math.inf
 ALL = (0, INF)
@@ -62,7 +64,7 @@ SIZE_OF = (
     Line((32, INF), (20_000, INF),  ALL,        "",                       {"depth": 8, "width": 128}),
     Line(ALL,       ALL,            ALL,        "",                       {"depth": 8, "width": 64, "clamp": 1.5}),
 )
-TRAINING_OF = (  # beside batch 512 without growth, lr 5e-3, weight decay 1e-5, and the noise of `noise_for`
+TRAINING_OF = (  # beside batch 512 without growth, lr 5e-3, weight decay 1e-5, `noise_for` and `dropout_for`
     #    columns    rows            seconds     recipe                    arguments of `train`
     Line((2, 3),    (50_000, INF),  ALL,        "triangular_spline_flow", {"batch": 2048, "lr": 1.5e-2}),
     Line((2, 3),    ALL,            ALL,        "triangular_spline_flow", {"lr": 1e-2}),
@@ -84,7 +86,7 @@ class Choice:
     Attributes:
         recipe: the recipe's name; or a function (features, context_dim=, seed=, ...) -> `Flow`, if one was given.
         arguments: of the recipe, beside features, context_dim and seed.
-        training: of `train`: batch, batch_growth, lr, weight_decay, noise and, where the time is not given, steps.
+        training: of `train`: batch, batch_growth, lr, weight_decay, noise, dropout and, where the time is open, steps.
     """
 
     recipe: str | Callable[..., Flow]
@@ -175,13 +177,14 @@ class Settings(TypedDict):
     lr: float
     weight_decay: float
     noise: float
+    dropout: float
 
 
 def settings(recipe: str | None, rows: int, features: int, seconds: float | None = None) -> Settings:
-    """Batch and its growth, rate, weight decay and noise for a recipe (None: any other flow), the rows and the time."""
+    """The training of a recipe (None: any other flow) for so many rows and columns, and a time in seconds."""
     common: Settings = {
         "batch": 512, "batch_growth": 1, "lr": 5e-3, "weight_decay": SMOOTHED_DECAY,
-        "noise": noise_for(rows, features),
+        "noise": noise_for(rows, features), "dropout": dropout_for(rows, features),
     }  # fmt: skip
     common.update(_look_up(TRAINING_OF, recipe or "", rows, features, seconds))  # type: ignore[typeddict-item]
     return common
@@ -200,7 +203,9 @@ def complete(given: TrainSettings, recipe: str | None, rows: int, shape: Sequenc
     """
     chosen = settings(recipe, rows, math.prod(shape), given.seconds)
     if not table:
-        chosen |= {"noise": 0.0, "weight_decay": SMOOTHED_DECAY}
+        chosen |= {"noise": 0.0, "weight_decay": SMOOTHED_DECAY, "dropout": 0.0}
+    if given.reversible or given.compile or given.objective is not negative_log_likelihood:
+        chosen["dropout"] = 0.0
     if given.batch is not None or given.epochs is not None:
         chosen["batch_growth"] = 1
     return replace(given, **{name: value for name, value in chosen.items() if getattr(given, name) is None})
@@ -225,6 +230,11 @@ def most_steps(rows: int, batch: int) -> int | None:
 def noise_for(rows: int, features: int) -> float:
     """Noise for few rows, in units of each column's spread: more for more columns."""
     return min(0.5, max(10.0, 2.5 * features) / rows) if are_few(rows, features) else 0.0
+
+
+def dropout_for(rows: int, features: int) -> float:
+    """Dropout for all but many rows; of two columns a coupling sees one, and learns nothing without it."""
+    return _DROPOUT if features > 2 and rows < _MANY_ROWS else 0.0
 
 
 def _look_up(table: Sequence[Line], recipe: str, rows: int, columns: int, seconds: float | None) -> dict[str, Any]:

@@ -53,6 +53,7 @@ def train(
     lr: float | None = None,
     weight_decay: float | None = None,
     noise: float | None = None,
+    dropout: float | None = None,
     schedule: str = "cosine",
     warmup: float = 0.03,
     ema: float = 0.995,
@@ -130,7 +131,7 @@ def train(
         threads = threads_for(trained, settings.objective, first, size)
         batches = endless(rows, size, generator, len(members), run.growth)
         while run.stopped is None:
-            with stepping(trained, threads, settings.reversible), mixed_precision(trained, settings):
+            with stepping(trained, threads, settings, generator), mixed_precision(trained, settings):
                 while not run.is_due():
                     part = next(batches)
                     losses = members.losses(part)

@@ -317,7 +317,7 @@ def _steps(members: Sequence[Density], settings: TrainSettings) -> Sequence[Step
     """The fast form where there is one, for all members together or one by one; else the plain one."""
     learners = [_learn(member, settings) for member in members]
     if fast and settings.optimizer is None:
-        is_usual = settings.precision == "float32" and not (settings.compile or settings.reversible)
+        is_usual = settings.precision == "float32" and not (settings.compile or settings.reversible or settings.dropout)
         by_hand = is_usual and settings.objective is negative_log_likelihood
         groups = fast.fused(members, learners, settings, by_hand=by_hand)
         if groups is not None:

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import flop_registry
 
 from ..bijections import Chain
 from ..density import Density
+from .dropout import dropping
 from .objective import Batch, Objective, evaluate, negative_log_likelihood
 from .optimizer import Members
 from .progress import Epoch
@@ -253,22 +254,25 @@ class Run:
 
 
 @contextmanager
-def stepping(density: Density, threads: int, reversible: bool = False) -> Iterator[None]:
+def stepping(density: Density, threads: int, settings: TrainSettings, generator: torch.Generator) -> Iterator[None]:
     """Within, the density is in training mode and torch has a number of threads; after, it is in evaluation mode.
 
     Args:
         density: that takes steps.
         threads: of torch.
-        reversible: whether, within, chains find the inputs of their layers again in the backward pass.
+        settings: whether, within, chains find the inputs of their layers again in the backward pass, and conditioners
+            see all that they are given.
+        generator: of what they do not see.
     """
     outer = torch.get_num_threads()
-    chains = [module for module in density.modules() if isinstance(module, Chain)] if reversible else []
+    chains = [module for module in density.modules() if isinstance(module, Chain)] if settings.reversible else []
     torch.set_num_threads(threads)
     density.train()
     for chain in chains:
         chain.reversible = True
     try:
-        yield
+        with dropping(density, settings.dropout or 0.0, generator):
+            yield
     finally:
         torch.set_num_threads(outer)
         density.eval()

@@ -48,6 +48,7 @@ _POSITIVE: Rule = _or_none((_number(lambda v: v > 0), "a positive number"))
 _NOT_NEGATIVE: Rule = _or_none((_number(lambda v: 0 <= v < math.inf), "a finite number of at least 0"))
 _FRACTION: Rule = _number(lambda v: 0 <= v <= 1), "between 0 and 1"
 _BELOW_ONE: Rule = _number(lambda v: 0 <= v < 1), "from 0 to below 1"
+_SHARE: Rule = _or_none(_BELOW_ONE)
 _SCHEDULE: Rule = (lambda v: v in ("cosine", "constant")), "cosine or constant"
 _PRECISION: Rule = (lambda v: v in ("float32", "bf16")), "float32 or bf16"
 _BOOL: Rule = (lambda v: isinstance(v, bool)), "True or False"
@@ -140,6 +141,13 @@ class TrainSettings:
             "standard deviation of the noise added to the rows each time they are drawn, in units of each column's "
             "spread. It smooths the density of few rows; None as for batch (none but for tables of few rows), 0 for "
             "none",
+            same_when_resumed=True,
+    ))  # fmt: skip
+    dropout: float | None = field(
+        default=None, metadata=_metadata(_SHARE,
+            "the share of what the conditioner of a coupling sees of the other numbers that is zero, at random in each "
+            "step, so that few rows are not learned by heart; None as for noise, 0 for none. With it the inverse is "
+            "another map in training, so it goes with neither `reversible` nor `compile`",
             same_when_resumed=True,
     ))  # fmt: skip
     schedule: str = field(
@@ -238,6 +246,9 @@ def check_settings(given: Mapping[str, Any]) -> None:
     growth = given.get("batch_growth") or 1
     if "epochs" in lengths and growth > 1:
         raise ValueError(f"batch_growth needs a length in steps or seconds, got {growth} with epochs={given['epochs']}")
+    for other in ("reversible", "compile"):
+        if given.get("dropout") and given.get(other):
+            raise ValueError(f"dropout goes without {other}, got dropout={given['dropout']} and {other}=True")
     if given.get("optimizer") is not None:
         for setting in fields(TrainSettings):
             if setting.metadata["of_adamw"] and given.get(setting.name, setting.default) != setting.default:

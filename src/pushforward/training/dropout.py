@@ -1,0 +1,47 @@
+"""Dropout of what the conditioners of couplings see, so that few rows are not learned by heart.
+
+Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting". Durkan et al. 2019 (arXiv
+1906.04032) drop hidden units of the conditioners of neural spline flows. For any one choice of what is dropped a
+coupling stays a bijection, with the log-determinant that it gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..bijections import Coupling, TriangularCoupling
+from ..bijections.coupling import LatticeCoupling
+
+_COUPLINGS = Coupling | TriangularCoupling | LatticeCoupling
+
+
+@contextmanager
+def dropping(density: nn.Module, share: float, generator: torch.Generator) -> Iterator[None]:
+    """Within, couplings in training mode see zeros in place of a random share of the channels that they do not move.
+
+    Unlike hidden units, what is left is not made larger: a channel that is dropped counts as one at its mean.
+
+    Args:
+        density: whose couplings are meant.
+        share: of the numbers of the given half, 0 to below 1; contexts stay.
+        generator: of what is dropped, on the CPU.
+    """
+
+    def drop(net: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        given: Tensor = inputs[0]
+        if not net.training:  # validation, in between
+            return inputs
+        is_kept = torch.rand(given.shape, generator=generator) >= share
+        return (given * is_kept.to(given), *inputs[1:])
+
+    layers = [m for m in density.modules() if isinstance(m, _COUPLINGS)] if share else []
+    with ExitStack() as stack:
+        for net in (layer.net for layer in layers):
+            if isinstance(net, nn.Module):
+                stack.callback(net.register_forward_pre_hook(drop).remove)
+        yield
