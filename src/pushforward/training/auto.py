@@ -15,8 +15,7 @@ from typing import Any, NamedTuple, TypedDict
 from ..bijections.precondition import are_few
 from ..flow import Flow
 from ..recipes.build import RECIPES
-from .objective import negative_log_likelihood
-from .settings import TrainSettings
+from .settings import TrainSettings, takes_dropout
 
 UNLIMITED = 2**62  # rows of a function that draws fresh ones
 SMOOTHED_DECAY = 1e-5  # weight decay where nothing asks for more
@@ -204,7 +203,7 @@ def complete(given: TrainSettings, recipe: str | None, rows: int, shape: Sequenc
     chosen = settings(recipe, rows, math.prod(shape), given.seconds)
     if not table:
         chosen |= {"noise": 0.0, "weight_decay": SMOOTHED_DECAY, "dropout": 0.0}
-    if given.reversible or given.compile or given.objective is not negative_log_likelihood:
+    if not takes_dropout(vars(given)):
         chosen["dropout"] = 0.0
     if given.batch is not None or given.epochs is not None:
         chosen["batch_growth"] = 1

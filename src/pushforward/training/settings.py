@@ -270,9 +270,19 @@ def passes_as_steps(given: Mapping[str, Any], rows: int, batch: int) -> dict[str
 
 
 def with_defaults(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Given settings of `train`, and defaults for the others: but for AdamW's own where another optimizer is given."""
-    own = {f.name for f in fields(TrainSettings) if f.metadata["of_adamw"]} if given.get("optimizer") else set()
-    return {name: value for name, value in defaults.items() if name not in own} | dict(given)
+    """Given settings of `train`, and defaults for the others: but for those that do not go with the given ones.
+
+    These are AdamW's own where another optimizer is given, and dropout where `takes_dropout` does not hold.
+    """
+    left_out = {f.name for f in fields(TrainSettings) if f.metadata["of_adamw"]} if given.get("optimizer") else set()
+    left_out |= set() if takes_dropout(given) else {"dropout"}
+    return {name: value for name, value in defaults.items() if name not in left_out} | dict(given)
+
+
+def takes_dropout(given: Mapping[str, Any]) -> bool:
+    """Whether a training with given settings runs each layer once a step, as dropout needs."""
+    is_likelihood = given.get("objective", negative_log_likelihood) is negative_log_likelihood
+    return is_likelihood and not (given.get("reversible") or given.get("compile"))
 
 
 def described() -> str:
