@@ -20,7 +20,7 @@ from ..io.tables import TableFile
 from ..mixture import Ensemble, Mixture
 from ..recipes import RECIPES
 from ..training import Epoch, Fit, fit
-from ..training.auto import Choice, choose
+from ..training.auto import MANY_ROWS, Choice, choose
 from ..training.data import FIRST_ROWS, held_out
 from ..training.progress import reporter
 from ..training.settings import check_settings, passes_as_steps, with_defaults
@@ -39,9 +39,8 @@ from .widening import widen
 
 _FRACTION = 0.1  # of the rows, held out where they are not stacked
 _MASS_SHARE = 0.25  # of a run that is given in seconds
-_MANY_ROWS = 20_000  # fewer would be learned by heart, but for:
-_MASS_DECAY = 1.0  # of the weights of the mass function
-_HIDDEN = 0.5  # share of the states that what is conditional on them does not see
+_MASS_DECAY = 1.0  # of the weights of the mass function, for fewer than `MANY_ROWS`
+_HIDDEN = 0.5  # share of the states that what is conditional on them does not see, likewise
 _JITTER = 1e-3  # standard deviations, so that a column that the split left constant has a scale to start from
 
 
@@ -232,7 +231,7 @@ class _Training:
         self, density: TableDensity, rows: TrainingRows, val_rows: TrainingRows | None,
         report: Callable[[Epoch], None], began: float, seed: int, drawing: Drawing | None, choice: Choice | None,
     ) -> None:  # fmt: skip
-        few = drawing is None and len(rows) < _MANY_ROWS
+        few = drawing is None and len(rows) < MANY_ROWS
         self.rows = replace(rows, hidden=_HIDDEN if few else 0.0)
         self.density, self.val_rows, self.report, self.began = density, val_rows, report, began
         self.seed, self.drawing, self.choice, self.inner = seed, drawing, choice, rows.inner
@@ -268,7 +267,7 @@ class _Training:
         mass.set_frequencies(torch.from_numpy(rows.rows.states), rows.weights)
         self.inner.shrink(rows.states, rows.rows.context)
         if mass.needs_training:
-            decay = {"weight_decay": _MASS_DECAY} if len(rows) < _MANY_ROWS else {}
+            decay = {"weight_decay": _MASS_DECAY} if len(rows) < MANY_ROWS else {}
             val = None if val_rows is None else (val_rows.states, val_rows.rows.context, val_rows.weights)
             settings = with_defaults(settings, decay | {"metric": interpolated}) | {"noise": 0.0}
             if self.drawing is not None:

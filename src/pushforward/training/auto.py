@@ -19,7 +19,8 @@ from .settings import TrainSettings, takes_dropout
 
 UNLIMITED = 2**62  # rows of a function that draws fresh ones
 SMOOTHED_DECAY = 1e-5  # weight decay where nothing asks for more
-_DROPOUT, _MANY_ROWS = 0.2, 20_000  # for fewer rows than that
+MANY_ROWS = 20_000  # fewer are learned by heart, but for dropout
+_DROPOUT = 0.2
 
 INF = math.inf
 ALL = (0, INF)
@@ -233,7 +234,7 @@ def noise_for(rows: int, features: int) -> float:
 
 def dropout_for(rows: int, features: int) -> float:
     """Dropout for all but many rows; of two columns a coupling sees one, and learns nothing without it."""
-    return _DROPOUT if features > 2 and rows < _MANY_ROWS else 0.0
+    return _DROPOUT if features > 2 and rows < MANY_ROWS else 0.0
 
 
 def _look_up(table: Sequence[Line], recipe: str, rows: int, columns: int, seconds: float | None) -> dict[str, Any]:
