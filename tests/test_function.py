@@ -80,6 +80,22 @@ def test_samples_keep_to_functions_and_rows_that_do_not_are_unlikely(tmp_path: P
 
 
 @quiet
+def test_values_that_come_several_times_are_given_back_to_the_last_digit() -> None:
+    log_wage = 1.3 * np.log(np.random.default_rng(0).poisson(40, 1000))
+    exact = np.exp(log_wage)
+    wage = np.where(np.floor(1e6 * exact) % 2 == 0, exact, np.nextafter(exact, np.inf))  # of another library
+    train = {"log_wage": log_wage, "wage": wage}
+    assert formulas(train) == {"wage": "= exp(log_wage)"}
+    density = pf.fit_table(train, steps=20, depth=1, width=8, progress="none", stack=False)
+    drawn = density.sample(1000, generator=0).column("wage").to_numpy()
+    values, counts = np.unique(wage, return_counts=True)
+    several = values[counts > 1]
+    is_one = np.isclose(drawn[:, None], several, rtol=1e-12, atol=0).any(1)
+    assert is_one.sum() > 300
+    assert np.isin(drawn[is_one], several).all()
+
+
+@quiet
 def test_a_function_may_be_given_or_of_what_is_given() -> None:
     train, test = people(1000, 0), people(50, 1)
     of_given = pf.fit_table(train, given=["log_wage"], steps=20, depth=1, width=8, progress="none", stack=False)
@@ -93,7 +109,8 @@ def test_a_function_may_be_given_or_of_what_is_given() -> None:
 def test_facts_are_checked() -> None:
     facts = pf.infer_schema(people(500, 0)).to_json()
     at = next(i for i, c in enumerate(facts["columns"]) if c["kind"] == "function")
-    for change in ({"of": "age"}, {"of": "nobody"}, {"slope": 0.0}, {"tolerance": -1.0}, {"of_log": 3}):
+    wrong = {"of": "age"}, {"of": "nobody"}, {"slope": 0.0}, {"tolerance": -1.0}, {"of_log": 3}, {"ties": [2.0, 1.0]}
+    for change in wrong:
         columns = [dict(c) for c in facts["columns"]]
         columns[at] |= change
         with pytest.raises(ValueError, match="wage"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,6 +19,7 @@ _LEAST_VALUES = 20  # of either column: of fewer, states tell what holds between
 _FIRST_ROWS = 50  # that are looked at before all others
 _MONOTONE = 0.95  # correlation of the ranks, at least: rounding makes ties
 _TOLERANCE = 1e-6  # of a value, on no lattice
+_MOST_TIES = 10_000
 _DIGITS = (2, 3, 4, 6, 17)  # of slope and intercept, the shortest that fit: those of a formula, not of rounding
 
 
@@ -78,7 +80,15 @@ def _fitted(
                 tolerance=_TOLERANCE, rest=infer_kind(zeros, Request(named=False)),
             )  # fmt: skip
             if not any(candidate.rest_of(rows)[0].any() for rows in (some, every)):
-                yield candidate
+                ties = _ties(_values(column, every)) if as_number(column).lattice is None else ()
+                yield replace(candidate, ties=ties)
+
+
+def _ties(values: Values) -> tuple[float, ...]:
+    """Those of values (N,) that come several times, in order; none where they are too many to be kept."""
+    values, counts = np.unique(values, return_counts=True)
+    tied = values[counts > 1]
+    return tuple(tied.tolist()) if len(tied) <= _MOST_TIES else ()
 
 
 def _lines(x: Values, y: Values) -> Iterator[tuple[float, float]]:

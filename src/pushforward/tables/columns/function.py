@@ -6,6 +6,7 @@ calculated, and a row that breaks the relation is scored as a value that the tra
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...io.frames import Column
-from .base import Kind, Mask, States, Values, fact, is_flag, is_number, is_positive, is_text
+from .base import Kind, Mask, States, Values, each, fact, is_flag, is_number, is_positive, is_text
 from .related import Dependent
 
 _NUMBERS = ("integer", "quantised", "real", "positive")
+_SAME = 1e-12  # of a value: how far apart two are that are the same but for rounding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,8 @@ class Function(Dependent):
         slope: of the line.
         intercept: of the line.
         tolerance: how far a value may be off, as a share of it; on a lattice half a step.
+        ties: values on no lattice that came several times, in order. Those calculated that are the same but for
+            rounding are given back as they were.
         rest: 0 where the column keeps to it.
     """
 
@@ -42,10 +46,12 @@ class Function(Dependent):
     slope: float = fact(is_number)
     intercept: float = fact(is_number)
     tolerance: float = fact(is_positive)
+    ties: tuple[float, ...] = fact(each(is_number), ())
 
     def is_consistent(self) -> bool:
         """Whether the column is one of numbers, and varies with the other."""
-        return super().is_consistent() and is_argument(self.inner) and self.slope != 0
+        is_ordered = all(a < b for a, b in itertools.pairwise(self.ties))
+        return super().is_consistent() and is_argument(self.inner) and self.slope != 0 and is_ordered
 
     @property
     def others(self) -> set[str]:
@@ -78,8 +84,16 @@ class Function(Dependent):
         low, high = -np.inf if low is None else low, np.inf if high is None else high
         within = ~np.isnan(expected) & (places < high)
         within &= places > low if plain.lattice is None else places >= low
-        values = values if plain.lattice is None else plain.lattice.value(places)
+        values = self._as_seen(values) if plain.lattice is None else plain.lattice.value(places)
         return plain.write(values, np.zeros(len(values), dtype=bool)), within
+
+    def _as_seen(self, values: Values) -> Values:
+        """Calculated values (N,), to the last digit as the data held them where these are known."""
+        known = np.array([-np.inf, *self.ties, np.inf])
+        at = np.searchsorted(known, values).clip(1)
+        below, above = known[at - 1], known[at]
+        nearest = np.where(values - below < above - values, below, above)
+        return np.where(np.abs(nearest - values) <= _SAME * np.abs(values), nearest, values)
 
     def _expected(self, columns: Mapping[str, Column]) -> tuple[Values, Mask]:
         """The function of the other column (N,), NaN where it has none; where that is missing (N,)."""
