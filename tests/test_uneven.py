@@ -98,6 +98,30 @@ def test_the_gain_is_measured_on_rows_that_are_left_out() -> None:
     assert kept >= 39
 
 
+def test_atoms_leave_no_gap_in_the_cells_of_the_other_values() -> None:
+    values = np.random.default_rng(0).poisson(40, 3000)
+    atoms = (38.0, 39.0, 40.0)
+    kind = Uneven.around(flat(extent=(0, 100)), values[~np.isin(values, atoms)], atoms)
+    assert isinstance(kind, Uneven)
+    cells = kind.encode_values(np.arange(values.min(), values.max() + 1))
+    is_atom = np.isin(np.arange(values.min(), values.max() + 1), atoms)
+    assert cells.width[is_atom].max() < 0.002 * cells.width[~is_atom].min()
+    assert np.ptp(cells.width[~is_atom]) < 1e-9
+    assert "more often" not in " ".join(kind.parts())
+    outside = (values.min() - 5.0, values.max() + 5.0)
+    number = flat(extent=(0, 100))
+    assert Uneven.around(number, values, outside) is number
+
+
+def test_no_mass_is_lost_between_values_to_atoms() -> None:
+    rng = np.random.default_rng(0)
+    weeks = np.where(rng.random(3000) < 0.5, rng.choice([48, 49, 50], 3000), rng.poisson(49, 3000))
+    density = pf.fit_table({"weeks": weeks}, steps=200, progress="none", seed=0, stack=False)
+    assert "atoms at 48, 49, 50" in density.schema.describe()
+    mass = float(density.log_prob({"weeks": np.arange(0, 120)}, draws=32).exp().sum())
+    assert mass == pytest.approx(1 - density.space.unseen_share, abs=0.01)
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_values_never_seen_have_the_share_of_further_rows_that_hold_them(seed: int) -> None:
     share = 1 / np.arange(1, 20_001)  # Zipf's law: a third of further rows are new after 3,000

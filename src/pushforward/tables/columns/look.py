@@ -118,7 +118,7 @@ class Look:
         if free and self._is_size(rest, kind.lattice is not None):
             kind = replace(kind, low=0.0)  # type: ignore[call-arg]
         kind, heaps = self._spelled(kind, heaps)
-        mapped = fitted(kind, heaps, rest, self.request.gaussian)
+        mapped = fitted(kind, heaps, rest, self.request.gaussian, atoms)
         return WithAtoms(inner=mapped, atoms=atoms) if atoms else mapped
 
     @cached_property
@@ -168,10 +168,12 @@ def heaps_of(values: NDArray[Any], lattice: Lattice | None) -> tuple[Lattice | N
     return None if step is None else Lattice(step, origin), tuple(Lattice(wider, origin) for wider in steps)
 
 
-def fitted(kind: Number, heaps: Heaps, values: NDArray[Any], gaussian: bool | None) -> Kind:
-    """A kind, and wider lattices around it, with the map of its ordinary values (N,)."""
+def fitted(
+    kind: Number, heaps: Heaps, values: NDArray[Any], gaussian: bool | None, atoms: tuple[float, ...] = ()
+) -> Kind:
+    """A kind, and wider lattices around it, with the map of its ordinary values (N,), which are no atoms."""
     around = as_number(_around(kind, heaps))
-    around = around if heaps else as_number(Uneven.around(around, values))
+    around = around if heaps else as_number(Uneven.around(around, values, atoms))
     cells = around.encode_values(values)
     w = cells.base
     if around.is_dequantized:  # a random place in each cell, the same at each call

@@ -19,6 +19,7 @@ _WIDE = 5  # of them at least for the average that is left to the inner density,
 _PRIORS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)  # rows that the average counts as
 _DISCOUNTS = (0.0, 0.25, 0.5, 0.75, 0.9)  # rows of each value that are left to all, so that new ones have their share
 _GAIN, _SIGMAS = 0.02, 2.0  # nats a row, and standard errors of them, that unequal widths must be worth
+_CLOSED = 1e-3  # of the width of other cells, that of values with a state of their own
 _FEWEST, _MOST = 20, 10_000  # distinct values
 
 
@@ -64,8 +65,10 @@ class Uneven(NumberWrapper):
     gap: float = fact(is_positive)
 
     @classmethod
-    def around(cls, number: Number, values: NDArray[Any]) -> Number | Uneven:
+    def around(cls, number: Number, values: NDArray[Any], atoms: tuple[float, ...] = ()) -> Number | Uneven:
         """A kind of numbers with cells as wide as the frequencies of values (N,) say; itself where that gains little.
+
+        Atoms among the values, which have states of their own, get the narrowest cells, so that the column has no gaps.
 
         The frequency of a value is estimated as (its rows - discount + (prior + discount x U) x average) / (N + prior)
         for U values seen (Pitman and Yor 1997), with the average over the places around it, by the discount, the prior
@@ -76,8 +79,12 @@ class Uneven(NumberWrapper):
         places, counts = np.unique(number.count(values), return_counts=True)
         if not _FEWEST <= len(places) <= _MOST or abs(places).max() >= 2**53:
             return number
+        gaps = np.sort(number.count(np.asarray(atoms))) if atoms else np.empty(0)
+        gaps = gaps[(gaps > places[0]) & (gaps < places[-1])]
+        even = cls._closing(number, places, gaps)
+        closed = places - np.searchsorted(gaps, places)  # with no gaps where atoms are
         total = int(counts.sum())
-        averages = {n: _averages(places, counts, n) for n in _NEIGHBOURS if 4 * n <= len(places)}
+        averages = {n: _averages(closed, counts, n) for n in _NEIGHBOURS if 4 * n <= len(places)}
         smooth = max((np.log(without) for _, without in averages.values()), key=lambda scores: float(counts @ scores))
         rows, others = total - 1, len(places) - (counts == 1)  # rows and values seen, without one row of each
         tried = [
@@ -89,11 +96,20 @@ class Uneven(NumberWrapper):
         gain = float(counts @ gains) / total
         error = float(np.sqrt(np.square(counts * (gains - gain)).sum())) / total
         if gain < max(_GAIN, _SIGMAS * error):
-            return number
+            return even
         gap = (prior + discount * len(places)) / (total + prior)
         widths = (counts - discount) / averages[n][0] / (total + prior) + gap
         rounded = tuple(float(f"{width:.4g}") for width in widths)
         return cls(inner=number, places=tuple(int(k) for k in places), widths=rounded, gap=float(gap))
+
+    @classmethod
+    def _closing(cls, number: Number, places: Values, gaps: Values) -> Number | Uneven:
+        """A kind of numbers with cells of one width from the first of places (U,) to the last, but for gaps (G,)."""
+        first, last = places[0], places[-1]
+        if not len(gaps) or last - first > _MOST:
+            return number
+        others = np.setdiff1d(np.arange(first, last + 1), gaps)
+        return cls(inner=number, places=tuple(int(k) for k in others), widths=(1.0,) * len(others), gap=_CLOSED)
 
     def is_consistent(self) -> bool:
         """Whether it is around numbers on a lattice, and there is a width for each of its places, in order."""
@@ -145,7 +161,8 @@ class Uneven(NumberWrapper):
 
     def parts(self) -> list[str]:
         """Those of the inner kind, and that values differ in frequency."""
-        return [*self.number.parts(), "some values more often than others"]
+        is_even = len(set(self.widths)) == 1
+        return self.number.parts() + ([] if is_even else ["some values more often than others"])
 
 
 def _averages(places: Values, counts: NDArray[np.int64], neighbours: int) -> tuple[Values, Values]:
