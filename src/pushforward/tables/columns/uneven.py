@@ -48,8 +48,9 @@ class Uneven(NumberWrapper):
     """Numbers on a lattice whose cells are as wide as their values are frequent, compared with their neighbours.
 
     The inner density then sees a smooth column, and the mass of a value is its density times the width of its cell:
-    identifiers with many rows each, distances on a grid, or sums that are mostly multiples of one price. All values
-    together keep the range that they had, and beyond it cells keep the width 1.
+    identifiers with many rows each, distances on a grid, or sums that are mostly multiples of one price. Values that
+    have a state of their own (`WithAtoms`) get next to no width, so that they leave no gap in what the density sees.
+    All values together keep the range that they had, and beyond it cells keep the width 1.
 
     Attributes:
         inner: the kind of numbers, with a lattice.
@@ -68,11 +69,14 @@ class Uneven(NumberWrapper):
     def around(cls, number: Number, values: NDArray[Any], atoms: tuple[float, ...] = ()) -> Number | Uneven:
         """A kind of numbers with cells as wide as the frequencies of values (N,) say; itself where that gains little.
 
-        Atoms among the values, which have states of their own, get the narrowest cells, so that the column has no gaps.
-
         The frequency of a value is estimated as (its rows - discount + (prior + discount x U) x average) / (N + prior)
         for U values seen (Pitman and Yor 1997), with the average over the places around it, by the discount, the prior
         and the number of neighbours that predict each row best from all others.
+
+        Args:
+            number: on a lattice, or it stays as it is.
+            values: (N,), without atoms.
+            atoms: values with a state of their own.
         """
         if number.lattice is None or number.is_circular:
             return number
@@ -81,7 +85,7 @@ class Uneven(NumberWrapper):
             return number
         gaps = np.sort(number.count(np.asarray(atoms))) if atoms else np.empty(0)
         gaps = gaps[(gaps > places[0]) & (gaps < places[-1])]
-        even = cls._closing(number, places, gaps)
+        even = cls._without_gaps(number, places, gaps)
         closed = places - np.searchsorted(gaps, places)  # with no gaps where atoms are
         total = int(counts.sum())
         averages = {n: _averages(closed, counts, n) for n in _NEIGHBOURS if 4 * n <= len(places)}
@@ -103,7 +107,7 @@ class Uneven(NumberWrapper):
         return cls(inner=number, places=tuple(int(k) for k in places), widths=rounded, gap=float(gap))
 
     @classmethod
-    def _closing(cls, number: Number, places: Values, gaps: Values) -> Number | Uneven:
+    def _without_gaps(cls, number: Number, places: Values, gaps: Values) -> Number | Uneven:
         """A kind of numbers with cells of one width from the first of places (U,) to the last, but for gaps (G,)."""
         first, last = places[0], places[-1]
         if not len(gaps) or last - first > _MOST:
