@@ -113,15 +113,6 @@ def test_atoms_leave_no_gap_in_the_cells_of_the_other_values() -> None:
     assert Uneven.around(number, values, outside) is number
 
 
-def test_no_mass_is_lost_between_values_to_atoms() -> None:
-    rng = np.random.default_rng(0)
-    weeks = np.where(rng.random(3000) < 0.5, rng.choice([48, 49, 50], 3000), rng.poisson(49, 3000))
-    density = pf.fit_table({"weeks": weeks}, steps=200, progress="none", seed=0, stack=False)
-    assert "atoms at 48, 49, 50" in density.schema.describe()
-    mass = float(density.log_prob({"weeks": np.arange(0, 120)}, draws=32).exp().sum())
-    assert mass == pytest.approx(1 - density.space.unseen_share, abs=0.01)
-
-
 @pytest.mark.parametrize("seed", [0, 1])
 def test_values_never_seen_have_the_share_of_further_rows_that_hold_them(seed: int) -> None:
     share = 1 / np.arange(1, 20_001)  # Zipf's law: a third of further rows are new after 3,000

@@ -19,7 +19,7 @@ _LEAST_VALUES = 20  # of either column: of fewer, states tell what holds between
 _FIRST_ROWS = 50  # that are looked at before all others
 _MONOTONE = 0.95  # correlation of the ranks, at least: rounding makes ties
 _TOLERANCE = 1e-6  # of a value, on no lattice
-_MOST_TIES = 10_000
+_MOST_TIES = 10_000  # values that a schema keeps
 _DIGITS = (2, 3, 4, 6, 17)  # of slope and intercept, the shortest that fit: those of a formula, not of rounding
 
 
