@@ -34,6 +34,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--recipe", default="auto")
     parser.add_argument("--model", type=json.loads, default={}, help="arguments of the recipe, as JSON")
     parser.add_argument("--training", type=json.loads, default={}, help="settings of the training, as JSON")
+    parser.add_argument("--device", help='such as "cuda"; the CPU by default')
     parser.add_argument("--pad", action="store_true")
     parser.add_argument("--test", type=int, default=10_000, help="test images")
     parser.add_argument("--draws", type=int, default=1, help="noises of each test image")
@@ -46,8 +47,8 @@ def arguments() -> argparse.Namespace:
 def run(args: argparse.Namespace, seconds: float, train: np.ndarray, test: np.ndarray) -> dict[str, Any]:
     start = time.perf_counter()
     density = pf.fit_images(
-        train, recipe=args.recipe, model=args.model, pad=args.pad, seconds=seconds, seed=args.seed, progress="none",
-        **args.training,
+        train, recipe=args.recipe, model=args.model, pad=args.pad, seconds=seconds, seed=args.seed, device=args.device,
+        progress="none", **args.training,
     )  # fmt: skip
     wall, summary = time.perf_counter() - start, density.training_summary or {}
     start = time.perf_counter()
@@ -92,6 +93,8 @@ def main() -> None:
         train, test = arrays["x_train"], arrays["x_test"][: args.test]
     path = RESULTS / "images.json"
     facts = {"commit": commit(), "command": shlex.join(["python", *sys.argv]), "threads": torch.get_num_threads()}
+    if args.device and args.device.startswith("cuda"):
+        facts["device"] = torch.cuda.get_device_name(args.device)
     for seconds in args.seconds:
         result = run(args, seconds, train, test)
         results = json.loads(path.read_text()) if path.exists() else []

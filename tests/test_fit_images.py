@@ -292,6 +292,8 @@ def test_bad_input() -> None:
         ({"recipe": "glow", "model": {"levels": "a"}, "pad": True}, "levels must be a whole number"),
         ({"pad": 3}, "pad must be True or False, got 3"),
         ({"flips": "yes"}, "flips must be True or False, got 'yes'"),
+        ({"device": "gpu"}, "device must be one of torch's on this machine, such as \"cpu\", got 'gpu'"),
+        ({"device": 1.5}, "device must be one of torch's on this machine"),
         ({"seed": "a"}, "seed must be a whole number, got 'a'"),
         ({"recipe": "real_nvp"}, "recipe must be auto, one of real_nvp_image, glow, patch_flow"),
         ({"steps": 0}, "steps must be"),

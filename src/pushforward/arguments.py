@@ -83,6 +83,24 @@ def as_generator(generator: torch.Generator | int | None, device: torch.device |
     return torch.Generator(device).manual_seed(generator) if isinstance(generator, int) else generator
 
 
+def as_device(device: str | torch.device) -> torch.device:
+    """A device of torch that this machine has.
+
+    Raises:
+        ValueError: it is none, or cannot be used here.
+
+    Example:
+        >>> as_device("cpu")
+        device(type='cpu')
+    """
+    try:
+        return torch.empty(0, device=device).device
+    except (TypeError, RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        expected = 'one of torch\'s on this machine, such as "cpu"'
+        raise ValueError(f"device must be {expected}, got {device!r}: {reason}") from None
+
+
 def split_contexts(context: Tensor, rank: int) -> tuple[Tensor, tuple[int, ...]]:
     """Contexts (*M, *shape), of which one has `rank` axes -> (prod(M), *shape), the leading axes *M.
 

@@ -53,8 +53,8 @@ _MOST_CHECKED = 1024  # bytes of an image: a check takes Jacobians and fits simp
 
 def fit(
     data: str, out: str, recipe: str, by_class: bool, pad: bool, flips: bool, mode: str | None,
-    dequantization: str | None, skip_bad_rows: bool, seed: int, progress: str, model: dict[str, Any],
-    training: dict[str, Any],
+    dequantization: str | None, device: str | None, skip_bad_rows: bool, seed: int, progress: str,
+    model: dict[str, Any], training: dict[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """Learns the density of images, tests it on images held out, and saves it."""
     if recipe != "auto" and recipe not in IMAGE_RECIPES:
@@ -73,7 +73,7 @@ def fit(
     with reporter(progress, math.prod(images.images.shape[1:])) as report:
         density = fit_images(
             rest, by_class or None, recipe=recipe, model=model, pad=pad, flips=flips, seed=seed,
-            dequantization=dequantization or "uniform", progress=recorder(report, curves), **training,
+            dequantization=dequantization or "uniform", device=device, progress=recorder(report, curves), **training,
         )  # fmt: skip
     facts = dict(density.training_summary or {}) | {
         "data": Path(data).name, "rows": len(images), "skipped_rows": len(images.skipped), "train_rows": len(rest),

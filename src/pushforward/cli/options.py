@@ -154,6 +154,8 @@ def of_images(command: Callable[..., Any]) -> Callable[..., Any]:
     noise = "Images: the noise of dequantization; variational is learned with the flow  [default: uniform]"
     kinds = click.Choice(["uniform", "variational"])
     command = option_of("images", "--dequantization", type=kinds, help=noise)(command)
+    device = "Images: the device of torch to train on, such as cuda  [default: cpu]"
+    command = option_of("images", "--device", help=device)(command)
     padding = "Images: put black pixels around those that cannot be halved often enough."
     command = option_of("images", "--pad", is_flag=True, help=padding)(command)
     by_class = "Images: a density of each class, which are subfolders or labels beside the images."

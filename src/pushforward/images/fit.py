@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..arguments import as_generator, first_floating
+from ..arguments import as_device, as_generator, first_floating
 from ..density import Density, Tensors
 from ..flow import Flow
 from ..io.pixels import Shape
@@ -47,6 +47,7 @@ def fit_images(
     flips: bool = False,
     encoding: str = "equalized",
     dequantization: str = "uniform",
+    device: str | torch.device | None = None,
     seed: int = 0,
     progress: str | Callable[[Epoch], None] = "auto",
     **training: Any,
@@ -75,6 +76,7 @@ def fit_images(
             alpha = 0.05. See `ByteEncoding`.
         dequantization: the noise that makes numbers of bytes: "uniform", or "variational", learned with the flow; see
             `VariationalDequantization`.
+        device: where the density is trained and stays, such as "cuda"; None leaves the flow where the recipe made it.
         seed: of weights, drawn images, noise and the held-out images.
         progress: as in `fit`, in bits per dimension; a function is called with an `Epoch` in nats of the log-mass of an
             image.
@@ -110,10 +112,12 @@ def fit_images(
         data, holdout = data.split(fraction, seed)
     else:
         holdout = LabelledImages.of(val, val_labels, data.classes or None)
+    device = None if device is None else as_device(device)
     preprocessing = _Preprocessing(encoding, dequantization)
     if model is not None and not isinstance(model, Mapping):
         raise ValueError(f"model must be arguments of the recipe by name, got {model!r}")
     density = _untrained(data, recipe, dict(model or {}), pad, flips, preprocessing, seed)
+    density = density if device is None else density.to(device)
     unset = {name for name in TRAINING if name != "clip"}  # of which None stands for the default
     given = {name: value for name, value in training.items() if value is not None or name not in unset}
     settings: dict[str, Any] = with_defaults(_with_length(given, len(data)), TRAINING) | {"seed": seed}
