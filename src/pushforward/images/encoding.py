@@ -105,9 +105,10 @@ class ByteEncoding(nn.Module):
         up_to = masses.cumsum(0)
         masses, up_to = masses / up_to[-1], up_to / up_to[-1]
         channels, height, width = masses.shape[1:]
-        rows, columns = _blocks(images.shape[2], height), _blocks(images.shape[3], width)
-        block = (torch.arange(channels)[:, None, None] * height + rows[:, None]) * width + columns
-        return masses, up_to - masses, block.to(images.device)
+        device = images.device
+        rows, columns = _blocks(images.shape[2], height, device), _blocks(images.shape[3], width, device)
+        block = (torch.arange(channels, device=device)[:, None, None] * height + rows[:, None]) * width + columns
+        return masses, up_to - masses, block
 
 
 def spans(count: int, shape: Sequence[int]) -> list[slice]:
@@ -172,9 +173,9 @@ def _smoothed(counts: Tensor) -> Tensor:
     return masses / masses.sum(0)
 
 
-def _blocks(pixels: int, blocks: int) -> Tensor:
+def _blocks(pixels: int, blocks: int, device: torch.device | None = None) -> Tensor:
     """The block of each of a row of pixels (pixels,)."""
-    return torch.arange(pixels) * blocks // pixels
+    return torch.arange(pixels, device=device) * blocks // pixels
 
 
 def _from_unit(x: Tensor, alpha: float | None) -> tuple[Tensor, Tensor]:

@@ -31,8 +31,14 @@ def uniforms(images: Tensor, draw: int) -> Tensor:
 
 
 def random_noise(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Noise (N, C, H, W) in the unit interval that is new each time, float32; the generator is the CPU's."""
-    return torch.rand(images.shape, generator=generator).clamp_(max=LARGEST).to(images.device)
+    """Noise (N, C, H, W) in the unit interval that is new each time, float32; the generator is the CPU's.
+
+    For images elsewhere it seeds one there.
+    """
+    device = images.device
+    if device.type != generator.device.type:
+        generator = torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
+    return torch.rand(images.shape, generator=generator, device=device).clamp_(max=LARGEST)
 
 
 def _places(count: int) -> NDArray[np.uint64]:

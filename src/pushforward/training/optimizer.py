@@ -317,9 +317,10 @@ def _steps(members: Sequence[Density], settings: TrainSettings) -> Sequence[Step
     """The fast form where there is one, for all members together or one by one; else the plain one."""
     learners = [_learn(member, settings) for member in members]
     if fast and settings.optimizer is None:
-        is_usual = settings.precision == "float32" and not (settings.compile or settings.reversible or settings.dropout)
-        by_hand = is_usual and settings.objective is negative_log_likelihood
-        groups = fast.fused(members, learners, settings, by_hand=by_hand)
+        is_likelihood = settings.objective is negative_log_likelihood
+        is_usual = is_likelihood and not (settings.compile or settings.reversible or settings.dropout)
+        by_hand = is_usual and settings.precision == "float32"
+        groups = fast.fused(members, learners, settings, by_hand=by_hand, recordable=is_usual)
         if groups is not None:
             return groups
     return [TorchSteps(member, learn, settings) for member, learn in zip(members, learners, strict=True)]

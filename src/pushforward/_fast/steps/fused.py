@@ -12,6 +12,7 @@ from torch import Tensor
 from ...density import Density
 from ...flow import Flow
 from .by_hand import GradientsByHand, has_rules
+from .graphs import Recorded
 from .weights import FlatWeights
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class FusedAdamW(FlatWeights):
         learners: what adds the gradients of a batch of each, by autograd, and gives its loss.
         settings: complete ones.
         by_hand: whether the losses are mean negative log-likelihoods, for which there are rules by hand.
+        recordable: whether the losses depend on nothing but the weights and the batch.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class FusedAdamW(FlatWeights):
         learners: Sequence[Callable[..., Tensor]],
         settings: TrainSettings,
         by_hand: bool,
+        recordable: bool = False,
     ) -> None:
         super().__init__(densities, settings)
         flows = [density for density in densities if isinstance(density, Flow)]
@@ -51,9 +54,13 @@ class FusedAdamW(FlatWeights):
         self._by_hand = None
         if by_hand and len(flows) == len(densities) and has_rules(flows):
             self._by_hand = GradientsByHand(flows, self)
+        self._losses = Recorded(self._called) if recordable and self.flat.is_cuda else self._called
 
     def losses(self, batch: Rows) -> Tensor:
         """-> (M,), and overwrites the gradients."""
+        return self._losses(batch)
+
+    def _called(self, batch: Rows) -> Tensor:
         if self._by_hand is not None:
             return self._by_hand(batch.x, batch.context, batch.weights).view(-1)
         self.gradient.zero_()
@@ -63,7 +70,12 @@ class FusedAdamW(FlatWeights):
 
 
 def fused(
-    densities: Sequence[Density], learners: Sequence[Callable[..., Tensor]], settings: TrainSettings, by_hand: bool
+    densities: Sequence[Density],
+    learners: Sequence[Callable[..., Tensor]],
+    settings: TrainSettings,
+    *,
+    by_hand: bool,
+    recordable: bool = False,
 ) -> list[FusedAdamW] | None:
     """Densities that differ in their weights alone together, others one by one; arguments as of `FusedAdamW`.
 
@@ -77,7 +89,8 @@ def fused(
         if len(kinds) > 1:
             return None
     return [
-        FusedAdamW([densities[k] for k in group], [learners[k] for k in group], settings, by_hand) for group in groups
+        FusedAdamW([densities[k] for k in group], [learners[k] for k in group], settings, by_hand, recordable)
+        for group in groups
     ]
 
 
