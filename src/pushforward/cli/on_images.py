@@ -159,7 +159,7 @@ def _judge(
     density: ImageDensity, test: ImageData, train: ImageData, by_class: bool
 ) -> tuple[dict[str, Any], NDArray[np.float64]]:
     """Tells the bits of held-out images beside those of independent pixels; figures, and the log-masses."""
-    log_mass = density.log_prob(test.images, test.labels if by_class else None).double().numpy()
+    log_mass = density.log_prob(test.images, test.labels if by_class else None).double().cpu().numpy()
     own = _as_bits(density, log_mass)
     some = train.part(np.linspace(0, len(train) - 1, min(len(train), _COUNTED)).astype(np.intp)).taken()
     simple = _as_bits(density, fit_pixels(some.images, density.space).log_prob(test.images).numpy())
