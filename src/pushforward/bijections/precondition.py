@@ -18,24 +18,28 @@ from .norm import moments
 
 _FOLD = 4.0  # spreads, up to which nothing is folded
 _SOFT = 3.0  # spreads beyond that over which a line bends into a logarithm: less makes wild samples
+NO_END = 1e300  # of a fold that stays a logarithm
 _FARTHEST = 60.0  # exponent in the inverse, which float32 still holds
 _NORMAL_QUARTILES = 1.349  # between the quartiles of a standard normal
 _LEAST_OWN = 1e-8  # of a column's spread, what is at least left of it when the columns before it are known
 _NEAR_SINGULAR = 0.03  # of a column's spread: with less left of it, float32 would not see what is left
 _ROWS_OF_COLUMN, _WHITENED_COLUMNS, _WHITENED_ROWS = 2_000, 32, 20_000  # see `pays_to_whiten`
+_MOST_TAIL_KNOTS = 12
 GAIN = 0.05  # nats a row that bends must gain
 OF_MARGINAL = 0.25  # nats a row that gaussianizing one column must gain: a flow learns milder shapes better by itself
 _BENT_ROWS, SCORED_ROWS = 2**16, 2**13  # whose quantiles are taken, and by which bends are chosen
 
 
 class Precondition(Bijection):
-    """z = fold(L (bend(x) - centre)) with a lower triangular L, in float64 whatever the dtype of the flow.
+    """z = tails(fold(L (bend(x) - centre))) with a lower triangular L, in float64 whatever the dtype of the flow.
 
     fold gives logarithmic tails beyond +-4: it is the identity up to 4, and sign(y) (4 + 3 log(1 + (|y| - 4) / 3)) from
-    there on. bend is an increasing spline of each column with straight or logarithmic tails, the identity where columns
-    need none. z has the dtype of the flow; the log-determinant is a float64, so that columns with condition numbers of
-    1e12 are scored well by float32 networks. It starts as the fold alone; `initialize` measures all of it, and a
-    training without it on rows far from unit scale is warned of, once.
+    there on; after logarithms of columns it is a line again beyond the farthest row, for draws would else go as far as
+    an exponential of an exponential. bend is an increasing spline of each column with straight or logarithmic tails,
+    the identity where columns need none. tails is the identity until it is bent beyond the outermost rows of a trained
+    flow (`bend_tails`). z has the dtype of the flow; the log-determinant is a float64, so that columns with condition
+    numbers of 1e12 are scored well by float32 networks. It starts as the fold alone; `initialize` measures all else,
+    and a training without it on rows far from unit scale is warned of, once.
 
     Nothing of it is trained, so that a training maps its rows once, before the first step: see `Density.fixed_start`.
 
@@ -58,6 +62,8 @@ class Precondition(Bijection):
     knots: Tensor
     heavy: Tensor
     is_bent: Tensor
+    fold_end: Tensor
+    tail_knots: Tensor
     initialized: Tensor
     _dtype_of_flow: Tensor
 
@@ -72,6 +78,8 @@ class Precondition(Bijection):
             self.register_buffer("heavy", torch.zeros(channels, 2, dtype=torch.bool))
             self.register_buffer("is_bent", torch.zeros(channels, dtype=torch.bool))
             self._bend_by(_lines(channels))
+        self.register_buffer("fold_end", torch.full((channels,), NO_END, dtype=torch.float64))
+        self.register_buffer("tail_knots", straight_tails(channels))
         self.register_buffer("initialized", torch.tensor(False))
         self.register_buffer("_dtype_of_flow", torch.empty(0), persistent=False)
 
@@ -84,20 +92,28 @@ class Precondition(Bijection):
             bent, log_slope = bend(rows[..., columns], knots)
             rows = rows.index_copy(-1, columns, bent)
         y = (rows - self.centre) @ self.matrix.mT
-        beyond = (y.abs() - _FOLD).clamp_min(0) / _SOFT
-        z = torch.where(beyond > 0, y.sign() * (_FOLD + _SOFT * beyond.log1p()), y)
-        log_det = -sum_event(beyond.log1p()) + log_det_of_sites(self.matrix.diagonal().log().sum(), x)
+        z, of_fold = _fold(y, self.fold_end)
+        log_det = sum_event(of_fold) + log_det_of_sites(self.matrix.diagonal().log().sum(), x)
         log_det = log_det if log_slope is None else log_det + sum_event(log_slope)
+        columns, tails = self._tails()
+        if len(columns):
+            bent, log_slope = bend(z[..., columns], tails)
+            z, log_det = z.index_copy(-1, columns, bent), log_det + sum_event(log_slope)
         return z.movedim(-1, 1).to(self._dtype_of_flow.dtype), log_det
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latent to data: z (B, C, *S) -> x (B, C, *S) in the dtype of z, log_det (B,) float64."""
-        rows = z.double().movedim(1, -1)
-        beyond = ((rows.abs() - _FOLD).clamp_min(0) / _SOFT).clamp_max(_FARTHEST)
-        y = torch.where(beyond > 0, rows.sign() * (_FOLD + _SOFT * beyond.expm1()), rows)
+        rows, of_tails = z.double().movedim(1, -1), None
+        columns, tails = self._tails()
+        if len(columns):
+            straight = unbend(rows[..., columns], tails)
+            of_tails = sum_event(bend(straight, tails)[1])
+            rows = rows.index_copy(-1, columns, straight)
+        y = _unfold(rows, self.fold_end)
         flat = torch.linalg.solve_triangular(self.matrix.mT, y.reshape(-1, y.shape[-1]), upper=True, left=False)
         x = flat.view(y.shape) + self.centre
-        log_det = sum_event(beyond) - log_det_of_sites(self.matrix.diagonal().log().sum(), z)
+        log_det = -sum_event(_fold(y, self.fold_end)[1]) - log_det_of_sites(self.matrix.diagonal().log().sum(), z)
+        log_det = log_det if of_tails is None else log_det - of_tails
         columns, knots = self._bends()
         if len(columns):
             straight = unbend(x[..., columns], knots, _FARTHEST)
@@ -139,9 +155,30 @@ class Precondition(Bijection):
         # The middle of the whitened columns: the middles of near-singular ones by themselves lie off their plane.
         middle = rows.mean(0)
         off = ((rows - middle) @ matrix.mT).median(0).values
+        self.tail_knots.copy_(straight_tails(rows.shape[1]))
         self.centre.copy_(middle + torch.linalg.solve_triangular(matrix, off[:, None], upper=False)[:, 0])
         self.matrix.copy_(matrix)
+        if self.bends and bool(self.heavy.any()):
+            self.fold_end.copy_(((rows - self.centre) @ matrix.mT).abs().amax(0))
         self.initialized.fill_(True)
+
+    @torch.no_grad()
+    def bend_tails(self, knots: Knots) -> None:
+        """Replaces the last of the maps by splines with straight ends, one for each channel."""
+        self.tail_knots.copy_(torch.stack(knots.padded(_MOST_TAIL_KNOTS)[:3]))
+
+    def tails(self) -> Knots:
+        """The last of the maps: the identity until `bend_tails` was called."""
+        heavy = torch.zeros(self.tail_knots.shape[1], 2, dtype=torch.bool, device=self.tail_knots.device)
+        x, y, slope = self.tail_knots.unbind()
+        return Knots(x, y, slope, heavy)
+
+    def _tails(self) -> tuple[Tensor, Knots]:
+        """The numbers of the channels whose tails are bent, and their splines; of all where a graph is traced."""
+        tails, columns = self.tails(), torch.arange(self.tail_knots.shape[1], device=self.tail_knots.device)
+        if is_eager():
+            columns = columns[~tails.are_lines()]
+        return columns, Knots(*(part[columns] for part in tails))
 
     def _bends(self) -> tuple[Tensor, Knots]:
         """The numbers of the columns that are bent, and their splines; of all columns where a graph is traced."""
@@ -319,6 +356,31 @@ def gaussian_scores(y: Tensor, log_slope: Tensor) -> tuple[Tensor, Tensor]:
     spread = y.std(0, correction=0)
     alone = log_slope.mean(0) - torch.where(spread > 0, spread, 1.0).log()
     return alone - _own_shares(y).log(), alone
+
+
+def _fold(y: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+    """y (..., C) -> z (..., C), log dz/dy (..., C): a logarithm from `_FOLD` on, a line from end (C,) on."""
+    beyond = (y.abs() - _FOLD).clamp_min(0) / _SOFT
+    bent = torch.minimum(beyond, _units(end))
+    z = torch.where(beyond > 0, y.sign() * (_FOLD + _SOFT * (bent.log1p() + (beyond - bent) / (1 + bent))), y)
+    return z, -bent.log1p()
+
+
+def _unfold(z: Tensor, end: Tensor) -> Tensor:
+    """The inverse of `_fold`: z (..., C) -> y (..., C)."""
+    beyond = (z.abs() - _FOLD).clamp_min(0) / _SOFT
+    bent = torch.minimum(beyond, _units(end).log1p()).clamp_max(_FARTHEST)
+    y = z.sign() * (_FOLD + _SOFT * (bent.expm1() + (beyond - bent) * bent.exp()))
+    return torch.where(beyond > 0, y, z)
+
+
+def _units(end: Tensor) -> Tensor:
+    return (end - _FOLD).clamp_min(0) / _SOFT
+
+
+def straight_tails(channels: int) -> Tensor:
+    """The identity as the last map of a `Precondition`: x, y and slope of its knots, (3, C, K)."""
+    return torch.stack(_lines(channels).padded(_MOST_TAIL_KNOTS)[:3])
 
 
 def _lines(channels: int) -> Knots:

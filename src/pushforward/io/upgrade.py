@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..bijections.precondition import NO_END, straight_tails
 from .upgrade_tables import layout_of, upgraded_schema
 
 Header = dict[str, Any]
@@ -19,7 +20,19 @@ def upgraded(header: Header, tensors: Tensors) -> tuple[Header, Tensors]:
     Raises:
         ValueError: a field is missing or of a wrong kind.
     """
-    return _from_version_1(header, tensors) if header["format_version"] == 1 else (header, tensors)
+    header, tensors = _from_version_1(header, tensors) if header["format_version"] == 1 else (header, tensors)
+    return header, _with_own_tails(tensors)
+
+
+def _with_own_tails(tensors: Tensors) -> Tensors:
+    """In files from before a `Precondition` had an end of its fold and tails, it had neither."""
+    tensors = dict(tensors)
+    for name in [name for name in tensors if name.endswith("centre")]:
+        start = name.removesuffix("centre")
+        if {f"{start}matrix", f"{start}initialized"} <= tensors.keys() and tensors[name].ndim == 1:
+            tensors.setdefault(f"{start}fold_end", torch.full_like(tensors[name], NO_END))
+            tensors.setdefault(f"{start}tail_knots", straight_tails(len(tensors[name])))
+    return tensors
 
 
 def _from_version_1(header: Header, tensors: Tensors) -> tuple[Header, Tensors]:

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..density import Density
+from ..training.tails import DRAWN, MOST_LOST, MOST_ROWS, STRENGTHS, one_side
 from .columns import Kind
 from .columns.marginal import MarginalTransform
 from .columns.number import as_number
@@ -25,18 +26,8 @@ from .schema import Schema
 from .space import Columns, EncodedRows
 
 Values = NDArray[np.float64]
-Knots = list[tuple[float, float, float]]
-
-_MOST_ROWS = 20_000  # beyond which the rows tell a flow enough of its tails
 _LEAST_ROWS = 40
-_OUTERMOST = 10  # rows on each side, beyond which the map is bent; more where draws crowd there
-_CROWDED = 1.5
-_DRAWN = 2**16
 _TIED = 0.5  # of 1 / (N + 1), where several rows share the outermost cell: a further one is likely to lie there, too
-_BOUNDS, _LEAST_FAR = (0.05, 2.0), 0.3  # of what distances are multiplied by, up to the last row and beyond it
-_MOST_LOST = 0.05  # nats a held-out row that samples of the right range may cost, as a verdict calls little
-_STRENGTHS = (1.0, 0.5, 0.25)  # of a bend: the next is tried where one costs more
-_BETWEEN = 3  # knots between the first of the outermost rows and the last
 
 
 @torch.no_grad()
@@ -53,12 +44,12 @@ def calibrate_tails(density: TableDensity, rows: EncodedRows, held_out: EncodedR
         seed: of draws.
     """
     every = [rows] if held_out is None else [rows, held_out]
-    if sum(map(len, every)) > _MOST_ROWS:
+    if sum(map(len, every)) > MOST_ROWS:
         return
     whole = EncodedRows.joined(every)
     drawn = _drawn(density, whole, seed)
     bent: dict[str, Kind] = {}
-    for strength in _STRENGTHS:
+    for strength in STRENGTHS:
         tried = _bent_columns(density.space, whole, drawn, strength)
         tried = {name: kind for name, kind in tried.items() if name not in bent}
         if not tried:
@@ -83,7 +74,7 @@ def _harmless(density: TableDensity, bent: dict[str, Kind], held_out: EncodedRow
     def is_harmless(names: Sequence[str]) -> bool:
         density.space = _with_columns(space, {name: bent[name] for name in names})  # type: ignore[assignment]
         lost = (before - density.log_prob_of(held_out)).nan_to_num(0.0)
-        return float(lost.mean()) <= _MOST_LOST
+        return float(lost.mean()) <= MOST_LOST
 
     try:
         return set(bent) if is_harmless(list(bent)) else {name for name in bent if is_harmless([name])}
@@ -130,23 +121,28 @@ def _drawn(density: TableDensity, rows: EncodedRows, seed: int) -> Values:
     inner, context = cast(Density, density.inner), rows.context
     generator = torch.Generator(density.device).manual_seed(seed)
     if context is not None:
-        context = context[torch.arange(_DRAWN) % len(context)].to(density.device)
-    drawn = inner.sample(_DRAWN if context is None else 1, context, generator=generator)
-    return drawn.reshape(_DRAWN, drawn.shape[-1]).double().cpu().numpy()
+        context = context[torch.arange(DRAWN) % len(context)].to(density.device)
+    drawn = inner.sample(DRAWN if context is None else 1, context, generator=generator)
+    return drawn.reshape(DRAWN, drawn.shape[-1]).double().cpu().numpy()
 
 
 def _bent(kind: Kind, own: Values, drawn: Values, base: Values, width: Values, strength: float) -> Kind:
     """A kind whose map is bent on both sides: numbers of rows (N,) and of draws (S,) as it maps them, cells (N,)."""
     map = kind.marginal
     knots, inside = list(map.knots), MarginalTransform(None, None, map.knots, map.heavy)
+
+    def at_levels(y: Values) -> tuple[Values, Values]:
+        t = inside.inverse(y)
+        return t, np.exp(inside.forward(t)[1])
+
     for side in (1.0, -1.0):
         outermost = (base + width).max() if side > 0 else base.min()
         ties = int((base == (base.max() if side > 0 else base.min())).sum())
         edge = _edge(map, float(outermost))
         share = (1.0 if ties == 1 else _TIED) / (len(own) + 1)
         if edge is not None:
-            knots = _one_side(
-                knots, inside, side, np.sort(side * own), np.sort(side * drawn), side * edge, share, strength
+            knots = one_side(
+                knots, at_levels, side, np.sort(side * own), np.sort(side * drawn), side * edge, share, strength
             )
     return as_number(kind).with_map(tuple(knots), map.heavy)
 
@@ -156,57 +152,3 @@ def _edge(map: MarginalTransform, w: float) -> float | None:
     if w in (map.low, map.high):
         return None
     return float(map.forward(np.array([w]))[0][0])
-
-
-def _one_side(
-    knots: Knots, map: MarginalTransform, side: float, own: Values, drawn: Values, edge: float, share: float,
-    strength: float,
-) -> Knots:  # fmt: skip
-    """Knots with those beyond the outermost rows replaced, on the upper side; numbers are mirrored for the lower one.
-
-    From `start` on, distances of draws are multiplied by `scale`, so that as many as wanted lie beyond `edge`; beyond
-    that, by `far`, so that they lie as far beyond it, on average, as rows lie beyond `start`.
-
-    Args:
-        knots: (t, y, slope), not mirrored.
-        map: the map before, of t.
-        side: 1 or -1, what numbers were multiplied by.
-        own: (N,), numbers of the rows, in order.
-        drawn: (S,), numbers of draws, in order.
-        edge: the end of the data.
-        share: of the draws that is to lie beyond it.
-        strength: the power of `scale` and `far`.
-    """
-    start = _start(own, drawn)
-    beyond = float(np.quantile(drawn, 1 - share))
-    if not (start < edge and start < beyond):
-        return knots
-    scale = float(np.clip((edge - start) / (beyond - start), *_BOUNDS)) ** strength
-    last = min(start + (edge - start) / scale, float(drawn[-_OUTERMOST]))  # what comes to lie on the edge
-    far = float(np.clip(_mean_excess(own, start) / _mean_excess(drawn, last), _LEAST_FAR, 1.0)) ** strength
-    levels = np.linspace(start, edge, _BETWEEN + 2)  # as the map before has them
-    t = map.inverse(side * levels)
-    slopes = np.exp(map.forward(t)[1])
-    y = side * (start + (levels - start) / scale)
-    factors = np.array([1.0] + [1 / scale] * _BETWEEN + [1 / far])
-    kept = [knot for knot in knots if side * knot[1] < start - 1e-6 * (edge - start)]
-    if not kept:  # the rows lie beyond all knots of a line
-        return knots
-    new = list(zip(t.tolist(), y.tolist(), (slopes * factors).tolist(), strict=True))
-    return kept + new if side > 0 else new[::-1] + kept
-
-
-def _mean_excess(values: Values, level: float) -> float:
-    """By how much those of values (N,) that exceed a level do so, on average."""
-    return float((values[values > level] - level).mean())
-
-
-def _start(own: Values, drawn: Values) -> float:
-    """Beyond which number the map is bent: few of the rows (N,) lie there, and not many more of the draws (S,)."""
-    count = min(_OUTERMOST, len(own) // 4)
-    while True:
-        start = float(own[-count])
-        crowd = float((drawn > start).mean()) * len(own) / count
-        if crowd < _CROWDED or 2 * count > len(own) // 4:
-            return start
-        count *= 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,7 +22,9 @@ from .objective import Batch
 from .progress import Epoch, Fit, reporter
 from .settings import check_settings, with_defaults
 from .stack import FEW_ROWS, STACK_FRACTION, STACK_SECONDS, Stack
+from .tails import MOST_ROWS, calibrate_tails
 
+_FRACTION = 0.1  # of more rows, held out: they stop the flow
 _MOST_MEMBERS = 8  # that time left over is spent on: each costs as much again in scoring
 _WORTH = 0.75  # of the time of the first training, that must be left for a further member
 _SHOWS = 0.1  # of the seconds given, left over: told
@@ -154,14 +156,21 @@ class _Chosen:
         problem = self._no_stack()
         if stack and problem:
             raise ValueError(f"rows cannot be stacked: {problem}")
-        if stack or (stack is None and not problem and (self.count or 0) <= FEW_ROWS):
-            simple = self._stack(flow)
+        is_stacked = stack or (stack is None and not problem and (self.count or 0) <= FEW_ROWS)
+        parts = None
+        if is_stacked or (not problem and (self.count or 0) <= MOST_ROWS):
+            parts = self._split(flow, STACK_FRACTION if is_stacked else _FRACTION)
+        if is_stacked and parts is not None:
+            simple = self._stack(*parts)
         reserved = 0.0 if simple is None else simple.seconds
         wanted = self.members or 1
         density = flow if wanted == 1 else Ensemble([flow, *(self._build(k) for k in range(1, wanted))])
         result = self._train(density, reserved)
         if self.members is None and self.settings.get("checkpoint") is None:
             self._use_time(result, flow, reserved)
+        if parts is not None and result.density is not None:
+            for member in result.density.eval().members:
+                calibrate_tails(cast(Flow, member), *parts, self.seed)
         if simple is not None and result.density is not None:
             result.unstacked = result.density.eval()
             result.density, result.facts["stack"] = simple.mixed_with(result.unstacked)
@@ -193,23 +202,28 @@ class _Chosen:
             result.facts = {"members": count + 1}
             _tell_time(result, self.seconds, self._elapsed() + reserved)
 
-    def _stack(self, flow: Flow) -> Stack:
-        """Fits simple densities, and leaves rows that are split already."""
-        rows, val = self._split(flow)
+    def _stack(self, rows: Batch, val: Batch) -> Stack:
+        """Fits simple densities."""
         share = None if self.seconds is None else STACK_SECONDS * self.seconds
-        self.rows = _Rows(rows.x, (val.x, val.context) if val.context is not None else val.x, rows.context)
         return Stack(rows.x.cpu(), _on_cpu(rows), val.x.cpu(), _on_cpu(val), self.seed, seconds=share)
 
-    def _split(self, flow: Flow) -> tuple[Batch, Batch]:
-        """Rows to train on and to hold out, in float64."""
+    def _split(self, flow: Flow, usual: float) -> tuple[Batch, Batch]:
+        """Rows to train on and to hold out, in float64, which are those of the training from then on.
+
+        Args:
+            flow: that is to be trained.
+            usual: what part of them to hold out where nothing is said.
+        """
         given, exact = self.rows, torch.float64
         rows = as_rows(flow, given.data, given.context, dtype=exact)
         if given.val is not None:
-            val = given.val if isinstance(given.val, tuple) else (given.val,)
-            return rows, as_rows(flow, *val, name="val", dtype=exact)
-        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.seed)).to(rows.x.device)
-        count = held_out(len(rows), self.settings.get("val_fraction", STACK_FRACTION))
-        return rows[order[count:]], rows[order[:count]]
+            val = as_rows(flow, *(given.val if isinstance(given.val, tuple) else (given.val,)), name="val", dtype=exact)
+        else:
+            order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.seed)).to(rows.x.device)
+            count = held_out(len(rows), self.settings.get("val_fraction", usual))
+            rows, val = rows[order[count:]], rows[order[:count]]
+        self.rows = _Rows(rows.x, (val.x, val.context) if val.context is not None else val.x, rows.context)
+        return rows, val
 
     def _no_stack(self) -> str | None:
         """Why simple densities cannot be fitted to the rows, or None."""

@@ -1,0 +1,152 @@
+"""Tails of a trained flow: draws leave the range of the rows as often as further rows would, and about as far.
+
+A flow of few rows is told little of its tails, and what widens it for the sake of likelihood sends too many draws too
+far. Of N values a further one exceeds the largest with probability 1 / (N + 1), on average. The fixed map before a flow
+is bent beyond the outermost rows so that draws do so, too, where held-out rows lose little by it. It is a bijection
+whatever its knots are, so that the density stays exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..bijections import Chain, Precondition
+from ..bijections.marginals import Knot, Knots
+from ..flow import Flow
+from .objective import Batch
+
+Values = NDArray[np.float64]
+
+MOST_ROWS = 20_000  # beyond which the rows tell a flow enough of its tails
+DRAWN = 2**16
+MOST_LOST = 0.05  # nats a held-out row that draws of the right range may cost, as a verdict calls little
+STRENGTHS = (1.0, 0.5, 0.25)  # of a bend: the next is tried where one costs more
+_LEAST_ROWS = 40
+_OUTERMOST = 10  # rows on each side, beyond which the map is bent; more where draws crowd there
+_CROWDED = 1.5
+_LEAST, _LEAST_FAR = 0.05, 0.3  # of what distances are multiplied by, up to the last row and beyond it
+_BETWEEN = 3  # knots between the first of the outermost rows and the last
+_MIDDLE = (0.3, 0.7)  # quantiles between which the map stays as it is
+
+
+@torch.no_grad()
+def calibrate_tails(flow: Flow, rows: Batch, held_out: Batch, seed: int) -> None:
+    """Bends the `Precondition` that a flow begins with beyond the outermost of the rows; of others nothing.
+
+    Each channel is bent as much as held-out rows allow, which all together may lose little: bent for the training rows
+    alone, for those held out that lie beyond them are the ones that can lose. The bends that stay are those of all.
+
+    Args:
+        flow: trained.
+        rows: that it was trained on.
+        held_out: rows that it was not trained on.
+        seed: of draws.
+    """
+    layers = list(flow.bijection) if isinstance(flow.bijection, Chain) else []
+    if not layers or not isinstance(layers[0], Precondition) or len(rows) < _LEAST_ROWS or len(held_out) == 0:
+        return
+    first, whole = layers[0], torch.cat([rows.x, held_out.x])
+    z, drawn = (part.double().cpu().numpy() for part in (first(whole)[0], _drawn(flow, Chain(*layers[1:]), rows, seed)))
+    tried = chosen = first.tails()
+    is_bent = ~chosen.are_lines()  # by a training before
+    before = flow.log_prob(held_out.x, held_out.context)
+
+    def lost(knots: Knots) -> float:
+        first.bend_tails(knots)
+        return float((before - flow.log_prob(held_out.x, held_out.context)).nan_to_num(0.0).mean())
+
+    for strength in STRENGTHS:
+        for_rows, for_all = (_knots(part, drawn, strength) for part in (z[: len(rows)], z))
+        left = (~is_bent).nonzero().flatten().tolist()
+        groups = [left] if lost(for_rows.where(~is_bent, tried)) <= MOST_LOST else [[channel] for channel in left]
+        for group in groups:
+            own = torch.zeros_like(is_bent)
+            own[group] = True
+            if lost(for_rows.where(own, tried)) <= MOST_LOST:
+                tried, chosen, is_bent = for_rows.where(own, tried), for_all.where(own, chosen), is_bent | own
+    first.bend_tails(chosen)
+
+
+def _drawn(flow: Flow, rest: Chain, rows: Batch, seed: int) -> Tensor:
+    """Draws (S, C) of a flow as its first layer maps them, for contexts of the rows."""
+    like = next(flow.parameters())
+    z = flow.base.sample(DRAWN, generator=torch.Generator(like.device).manual_seed(seed))
+    context = rows.context
+    if context is not None:
+        context = context[torch.arange(DRAWN, device=context.device) % len(context)].to(like.device)
+        context = context.to(like.dtype) if flow.embed is None else flow.embed(context)
+    return rest.inverse(z, context)[0]
+
+
+def _knots(rows: Values, drawn: Values, strength: float) -> Knots:
+    """Bends of channels, the identity up to the outermost of rows (N, C), for draws (S, C) without bends."""
+    columns = []
+    for own, others in zip(rows.T, drawn.T, strict=True):
+        knots: list[Knot] = [(float(middle), float(middle), 1.0) for middle in np.quantile(own, _MIDDLE)]
+        for side in (1.0, -1.0):
+            mirrored = np.sort(side * own)
+            knots = one_side(
+                knots, lambda y: (y, np.ones_like(y)), side, mirrored, np.sort(side * others), float(mirrored[-1]),
+                1 / (len(own) + 1), strength, most=1.0,
+            )  # fmt: skip
+        columns.append(knots)
+    return Knots.of(columns, [(False, False)] * len(columns))
+
+
+def one_side(
+    knots: Sequence[Knot], at_levels: Callable[[Values], tuple[Values, Values]], side: float, own: Values,
+    drawn: Values, edge: float, share: float, strength: float, most: float = 2.0,
+) -> list[Knot]:  # fmt: skip
+    """Knots with those beyond the outermost rows replaced, on the upper side; numbers are mirrored for the lower one.
+
+    From `start` on, distances of draws are multiplied by `scale`, so that as many as wanted lie beyond `edge`; beyond
+    that, by `far`, so that they lie as far beyond it, on average, as rows lie beyond `start`.
+
+    Args:
+        knots: (t, y, slope) of the map before, not mirrored.
+        at_levels: where the map before has some values (K,), not mirrored: t (K,), and dy/dt there.
+        side: 1 or -1, what numbers were multiplied by.
+        own: (N,), numbers of the rows, in order.
+        drawn: (S,), numbers of draws, in order.
+        edge: the end of the data.
+        share: of the draws that is to lie beyond it.
+        strength: the power of `scale` and `far`.
+        most: of `scale`; 1 where numbers are logarithms, which would be drawn out exponentially.
+    """
+    start = _start(own, drawn)
+    beyond = float(np.quantile(drawn, 1 - share))
+    if not (start < edge and start < beyond):
+        return list(knots)
+    scale = float(np.clip((edge - start) / (beyond - start), _LEAST, most)) ** strength
+    last = min(start + (edge - start) / scale, float(drawn[-_OUTERMOST]))  # what comes to lie on the edge
+    far = float(np.clip(_mean_excess(own, start) / _mean_excess(drawn, last), _LEAST_FAR, 1.0)) ** strength
+    levels = np.linspace(start, edge, _BETWEEN + 2)  # as the map before has them
+    t, slopes = at_levels(side * levels)
+    y = side * (start + (levels - start) / scale)
+    factors = np.array([1.0] + [1 / scale] * _BETWEEN + [1 / far])
+    kept = [knot for knot in knots if side * knot[1] < start - 1e-6 * (edge - start)]
+    if not kept:  # the rows lie beyond all knots of a line
+        return list(knots)
+    new = list(zip(t.tolist(), y.tolist(), (slopes * factors).tolist(), strict=True))
+    return kept + new if side > 0 else new[::-1] + kept
+
+
+def _mean_excess(values: Values, level: float) -> float:
+    """By how much those of values (N,) that exceed a level do so, on average."""
+    return float((values[values > level] - level).mean())
+
+
+def _start(own: Values, drawn: Values) -> float:
+    """Beyond which number the map is bent: few of the rows (N,) lie there, and not many more of the draws (S,)."""
+    count = min(_OUTERMOST, len(own) // 4)
+    while True:
+        start = float(own[-count])
+        crowd = float((drawn > start).mean()) * len(own) / count
+        if crowd < _CROWDED or 2 * count > len(own) // 4:
+            return start
+        count *= 2
