@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import pushforward as pf
+from pushforward.bijections.marginals import Knots
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,8 @@ def bent_precondition() -> pf.Precondition:
     rows[:, 1] /= rows[:, 2].clone()
     rows[:, 2] = torch.randn(2000, generator=generator) + rows[:, 3]
     layer.initialize(rows)
+    knots = [(-3.0, -3.5, 1.5), (-2.0, -2.0, 1.0), (2.0, 2.0, 1.0), (3.0, 3.5, 2.0)]
+    layer.bend_tails(Knots.of([knots] * 4, [(False, False)] * 4))
     return layer
 
 

@@ -16,12 +16,13 @@ from ..flow import Flow
 from ..io.frames import Frame
 from ..mixture import Ensemble
 from ..tables import TableDensity, fit_table, infer_schema
-from ..training import Fit, fit
+from ..training import Batch, Fit, fit
 from ..training.auto import Choice, choose, steps_for
 from ..training.data import FIRST_ROWS, needs_float64
 from ..training.dependence import dependent_columns
 from ..training.settings import LENGTHS, TrainSettings, check_settings, with_defaults
 from ..training.stack import FEW_ROWS, STACK_FRACTION, STACK_SECONDS, Stack
+from ..training.tails import MOST_ROWS, calibrate_tails
 from ..training.unbounded import warn_of_unbounded
 from ._columns import Cells, Columns, Numbers, as_frame, holds_numbers
 from ._constants import ConstantColumns
@@ -281,6 +282,9 @@ def _train(
     )  # fmt: skip
     if device.type != "mps":
         model.double()
+        if val is not None and not np.ptp(rows.weights) and len(rows) <= MOST_ROWS:
+            for member in model.eval().members:
+                calibrate_tails(cast(Flow, member), _batch(train, device), _batch(val, device), seed)
     if simple is not None:
         record.unstacked = model.eval()
         record.density, record.facts["stack"] = simple.mixed_with(model)
@@ -312,6 +316,11 @@ def _simple(train: WeightedRows, val: WeightedRows, seed: int, seconds: float | 
     x, val_x = torch.from_numpy(train.x), torch.from_numpy(val.x)
     context, val_context = (None if r.context is None else torch.from_numpy(r.context) for r in (train, val))
     return Stack(x, context, val_x, val_context, seed, seconds=None if seconds is None else STACK_SECONDS * seconds)
+
+
+def _batch(rows: WeightedRows, device: torch.device) -> Batch:
+    context = None if rows.context is None else torch.from_numpy(rows.context).to(device)
+    return Batch(torch.from_numpy(rows.x).to(device), context)
 
 
 def _check_constants(estimator: FlowDensity, rows: WeightedRows) -> None:

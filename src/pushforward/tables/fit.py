@@ -25,6 +25,7 @@ from ..training.data import FIRST_ROWS, held_out
 from ..training.progress import reporter
 from ..training.settings import check_settings, passes_as_steps, with_defaults
 from ..training.stack import FEW_ROWS, STACK_FRACTION, STACK_SECONDS, Stack
+from ..training.tails import MOST_ROWS
 from ..training.unbounded import warn_of_unbounded
 from .density import TableDensity
 from .drawing import Drawing, exceeds_memory, surveyed
@@ -181,18 +182,25 @@ def _choice(space: Columns, count: int, recipe: str, seconds: float | None) -> C
 def _train_and_mix(run: _Training, settings: dict[str, Any], stack: bool) -> None:
     """Trains both parts of the density, and mixes simple densities with them, fitted in a quarter of the time."""
     density, rows, val_rows, seconds = run.density, run.rows, run.val_rows, settings.get("seconds")
-    if not stack or val_rows is None:
+    inner, generator = rows.inner, torch.Generator().manual_seed(run.seed)
+    has_tails = run.drawing is None and rows.weights is None and len(rows) <= MOST_ROWS
+    if val_rows is None or not (stack or has_tails):
         run.run(settings)
         return
-    generator = torch.Generator().manual_seed(run.seed)
     x, context, _ = rows.tensors(generator)
     val, val_context, val_noise = val_rows.tensors(generator)
+    if not stack:
+        run.run(settings)
+        inner.calibrate_tails(x, context, val, val_context, val_noise, run.seed)
+        return
     simple = Stack(
         x, context, val, val_context, run.seed, val_noise=val_noise, sizes=density.space.sizes,
         context_sizes=density.space.given_sizes, seconds=None if seconds is None else STACK_SECONDS * seconds,
     )  # fmt: skip
     run.run(settings if seconds is None else settings | {"seconds": max(seconds - simple.seconds, 0.1)})
-    density.inner, weights = simple.mixed_with(density.inner)  # which takes about as long as the simple ones did
+    if has_tails:
+        inner.calibrate_tails(x, context, val, val_context, val_noise, run.seed)
+    density.inner, weights = simple.mixed_with(inner)  # which takes about as long as the simple ones did
     density.training_summary = (density.training_summary or {}) | {"stack": weights}
 
 

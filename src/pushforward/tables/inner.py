@@ -16,6 +16,7 @@ from ..density import Density, InnerFlow, Vectors
 from ..flow import Flow
 from ..io.registry import Builder, describe, register
 from ..mixture import Mixture
+from ..training.tails import DRAWN, bend_outermost
 from .mass import Embedder, MassFunction
 from .noise import uniforms
 
@@ -125,20 +126,49 @@ class StatesThenNumbers(Density):
         self, n: int, context: Tensor | None = None, *, generator: torch.Generator | int | None = None
     ) -> Tensor:
         """Draws n rows, (n, M + C) float64; n for each context (*B, G): (n, *B, M + C)."""
-        device = next(self.parameters()).device
-        generator = as_generator(generator, device)
+        generator = as_generator(generator, next(self.parameters()).device)
         contexts, count = self.space.expand_context(n, context)
+        x = self._draw(count, contexts, generator)
+        if self.precondition is not None:
+            x[:, len(self.sizes) :] = self.precondition.inverse(x[:, len(self.sizes) :])[0]
+        return self.space.unflatten_samples(x, n, context)
+
+    def _draw(self, count: int, contexts: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        """Draws rows (count, M + C) float64 for as many contexts, their numbers as the flow has them."""
+        device = next(self.parameters()).device
         x = torch.zeros(count, self.space.shape[0], dtype=torch.float64, device=device)
         if self.mass is not None:
             given = None if contexts is None else contexts.to(self.mass.bias_out)
             states = self.mass.sample(count if given is None else 1, given, generator=generator)
             x[:, : len(self.sizes)] = states.reshape(count, len(self.sizes)).double()
-        if self.flow is not None and self.precondition is not None:
+        if self.flow is not None:
             flow_contexts = self._contexts(x, contexts)
             z = self.flow.sample(count if flow_contexts is None else 1, flow_contexts, generator=generator)
-            z = z.reshape(count, self.numbers)
-            x[:, len(self.sizes) :] = self.precondition.inverse(z.double())[0]
-        return self.space.unflatten_samples(x, n, context)
+            x[:, len(self.sizes) :] = z.reshape(count, self.numbers).double()
+        return x
+
+    @torch.no_grad()
+    def calibrate_tails(
+        self, x: Tensor, context: Tensor | None, val: Tensor, val_context: Tensor | None, val_noise: Tensor, seed: int
+    ) -> None:  # fmt: skip
+        """Bends the precondition beyond the outermost of the rows that it was trained on, as `bend_outermost` does.
+
+        Args:
+            x: (N, M + C), rows that it was trained on.
+            context: (N, G), or None.
+            val: (V, M + C), rows that are held out.
+            val_context: (V, G), or None.
+            val_noise: (V, C), for what is filled in them.
+            seed: of draws.
+        """
+        if self.precondition is None:
+            return
+        z = torch.cat([self.flow_inputs(x, context)[0], self.flow_inputs(val, val_context, val_noise)[0]])
+        contexts = None if context is None else context[torch.arange(DRAWN) % len(context)]
+        drawn = self._draw(DRAWN, contexts, as_generator(seed, z.device))[:, len(self.sizes) :]
+        bend_outermost(
+            self.precondition, z, len(x), drawn, lambda: self.log_prob(val, val_context, noise=val_noise)
+        )  # fmt: skip
 
     @torch.no_grad()
     def whiten(self, x: Tensor, context: Tensor | None, noise: Tensor) -> None:

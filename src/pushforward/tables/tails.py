@@ -8,7 +8,6 @@ density stays exact.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -49,35 +48,41 @@ def calibrate_tails(density: TableDensity, rows: EncodedRows, held_out: EncodedR
     whole = EncodedRows.joined(every)
     drawn = _drawn(density, whole, seed)
     bent: dict[str, Kind] = {}
+    tried: dict[str, Kind] = {}  # the same columns, bent for the training rows
     for strength in STRENGTHS:
-        tried = _bent_columns(density.space, whole, drawn, strength)
-        tried = {name: kind for name, kind in tried.items() if name not in bent}
-        if not tried:
+        further = _bent_columns(density.space, whole, drawn, strength)
+        further = {name: kind for name, kind in further.items() if name not in bent}
+        if not further:
             break
         if held_out is not None:
             for_rows = _bent_columns(density.space, rows, drawn, strength)
-            harmless = _harmless(density, {name: for_rows[name] for name in tried if name in for_rows}, held_out)
-            tried = {name: kind for name, kind in tried.items() if name in harmless}
-        bent |= tried
+            tried = _harmless(density, tried, {n: for_rows[n] for n in further if n in for_rows}, held_out)
+            further = {name: kind for name, kind in further.items() if name in tried}
+        bent |= further
     density.space = _with_columns(density.space, bent)  # type: ignore[assignment]
 
 
-def _harmless(density: TableDensity, bent: dict[str, Kind], held_out: EncodedRows) -> set[str]:
-    """Those of some columns that cost held-out rows little: all together, or else one by one.
+def _harmless(
+    density: TableDensity, tried: dict[str, Kind], further: dict[str, Kind], held_out: EncodedRows
+) -> dict[str, Kind]:
+    """Columns that are bent, and those of further ones that together cost held-out rows little.
 
-    The density stays as it is. A bend of one of two columns that share their tails can cost much, of both nothing.
+    These are all of them, or else one after the other as long as they do. The density stays as it is.
     """
-    if not bent:
-        return set()
     space, before = density.space, density.log_prob_of(held_out)
 
-    def is_harmless(names: Sequence[str]) -> bool:
-        density.space = _with_columns(space, {name: bent[name] for name in names})  # type: ignore[assignment]
+    def is_harmless(bent: dict[str, Kind]) -> bool:
+        density.space = _with_columns(space, bent)  # type: ignore[assignment]
         lost = (before - density.log_prob_of(held_out)).nan_to_num(0.0)
         return float(lost.mean()) <= MOST_LOST
 
     try:
-        return set(bent) if is_harmless(list(bent)) else {name for name in bent if is_harmless([name])}
+        if is_harmless(tried | further):
+            return tried | further
+        for name, kind in further.items():
+            with_one = tried | {name: kind}
+            tried = with_one if is_harmless(with_one) else tried
+        return tried
     finally:
         density.space = space  # type: ignore[assignment]
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..arguments import first_floating
 from ..bijections import Chain, Precondition
 from ..bijections.marginals import Knot, Knots
 from ..flow import Flow
@@ -38,30 +39,46 @@ _MIDDLE = (0.3, 0.7)  # quantiles between which the map stays as it is
 def calibrate_tails(flow: Flow, rows: Batch, held_out: Batch, seed: int) -> None:
     """Bends the `Precondition` that a flow begins with beyond the outermost of the rows; of others nothing.
 
-    Each channel is bent as much as held-out rows allow, which all together may lose little: bent for the training rows
-    alone, for those held out that lie beyond them are the ones that can lose. The bends that stay are those of all.
-
     Args:
         flow: trained.
         rows: that it was trained on.
         held_out: rows that it was not trained on.
         seed: of draws.
     """
-    layers = list(flow.bijection) if isinstance(flow.bijection, Chain) else []
-    if not layers or not isinstance(layers[0], Precondition) or len(rows) < _LEAST_ROWS or len(held_out) == 0:
+    first, *others = flow.bijection if isinstance(flow.bijection, Chain) else [flow.bijection]
+    if isinstance(first, Precondition):
+        z = first(torch.cat([rows.x, held_out.x]))[0]
+        drawn = _drawn(flow, Chain(*others), rows, seed)
+        bend_outermost(first, z, len(rows), drawn, lambda: flow.log_prob(held_out.x, held_out.context))
+
+
+def bend_outermost(
+    first: Precondition, z: Tensor, count: int, drawn: Tensor, score: Callable[[], Tensor]
+) -> None:  # fmt: skip
+    """Bends the last of the maps of a `Precondition` so that draws leave the rows as often as further rows would.
+
+    Each channel is bent as much as held-out rows allow, which all together may lose little: bent for the training rows
+    alone, for those held out that lie beyond them are the ones that can lose. The bends that stay are those of all.
+
+    Args:
+        first: before a trained flow. One that was bent before stays as it is.
+        z: (N + V, C), what it makes of the rows, the training rows first.
+        count: N, of these.
+        drawn: (S, C), draws of what comes after it.
+        score: -> the log-densities (V,) of the held-out rows by the maps as they then are.
+    """
+    chosen = tried = first.tails()
+    if count < _LEAST_ROWS or len(z) == count or not chosen.are_lines().all():
         return
-    first, whole = layers[0], torch.cat([rows.x, held_out.x])
-    z, drawn = (part.double().cpu().numpy() for part in (first(whole)[0], _drawn(flow, Chain(*layers[1:]), rows, seed)))
-    tried = chosen = first.tails()
-    is_bent = ~chosen.are_lines()  # by a training before
-    before = flow.log_prob(held_out.x, held_out.context)
+    rows, draws = (part.double().cpu().numpy() for part in (z, drawn))
+    is_bent, before = torch.zeros(z.shape[1], dtype=torch.bool), score()
 
     def lost(knots: Knots) -> float:
         first.bend_tails(knots)
-        return float((before - flow.log_prob(held_out.x, held_out.context)).nan_to_num(0.0).mean())
+        return float((before - score()).nan_to_num(0.0).mean())
 
     for strength in STRENGTHS:
-        for_rows, for_all = (_knots(part, drawn, strength) for part in (z[: len(rows)], z))
+        for_rows, for_all = (_knots(part, draws, strength) for part in (rows[:count], rows))
         left = (~is_bent).nonzero().flatten().tolist()
         groups = [left] if lost(for_rows.where(~is_bent, tried)) <= MOST_LOST else [[channel] for channel in left]
         for group in groups:
@@ -74,7 +91,7 @@ def calibrate_tails(flow: Flow, rows: Batch, held_out: Batch, seed: int) -> None
 
 def _drawn(flow: Flow, rest: Chain, rows: Batch, seed: int) -> Tensor:
     """Draws (S, C) of a flow as its first layer maps them, for contexts of the rows."""
-    like = next(flow.parameters())
+    like = first_floating(flow.parameters(), flow.buffers())
     z = flow.base.sample(DRAWN, generator=torch.Generator(like.device).manual_seed(seed))
     context = rows.context
     if context is not None:
