@@ -78,3 +78,21 @@ def test_nothing_is_cut_at_twice_the_range_but_at_what_the_dtype_holds() -> None
     small = pf.infer_schema({"x": rng.integers(-100, 110, 500).astype(np.int8)})["x"]
     low, high = small.reach
     assert small.lattice.value(np.array([low, high])).tolist() == [-128, 127]
+
+
+def test_columns_that_determine_each_other_are_not_bent_alone() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, N))
+    table = {"a": a, "twin": a + 0.01 * rng.normal(size=N), "b": b}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        schema = pf.infer_schema(table)
+    variance = 1.6**2 * torch.eye(3, dtype=torch.float64)[None]
+    inner = GaussianMixtureDensity(torch.ones(1).double(), torch.zeros(1, 3).double(), variance)
+    density = TableDensity(schema, (), inner)
+    before = {column.name: column for column in density.schema.columns}
+    calibrate_tails(density, density.space.rows(density.space.read(table)), None, 0)
+    after = {column.name: column for column in density.schema.columns}
+    assert before["a"] is after["a"]
+    assert before["twin"] is after["twin"]
+    assert before["b"] is not after["b"]

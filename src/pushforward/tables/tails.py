@@ -26,6 +26,7 @@ from .space import Columns, EncodedRows
 
 Values = NDArray[np.float64]
 _LEAST_ROWS = 40
+_LEAST_OWN = 0.2  # of a column's spread: with less left by the others, bending it alone would break what ties them
 _TIED = 0.5  # of 1 / (N + 1), where several rows share the outermost cell: a further one is likely to lie there, too
 
 
@@ -104,6 +105,7 @@ def _bent_columns(space: Columns, rows: EncodedRows, drawn: Values, strength: fl
     x = space.tensor(rows, uniforms(rows.states, rows.base, 0))[0].numpy()
     bent: dict[str, Kind] = {}
     m, c = 0, len(space.sizes)
+    own_shares = _own_shares(x[:, c:])
     for target in space.targets:
         kind = target.coded
         with_number = [np.ones(len(part), bool) for part in (x, drawn)]
@@ -113,12 +115,27 @@ def _bent_columns(space: Columns, rows: EncodedRows, drawn: Values, strength: fl
         if not kind.has_number:
             continue
         own, others = (part[some, c] for part, some in zip((x, drawn), with_number, strict=True))
-        if kind is target and not as_number(kind).is_circular and min(len(own), len(others)) >= _LEAST_ROWS:
-            column = c - len(space.sizes)
+        column = c - len(space.sizes)
+        is_bent = kind is target and not as_number(kind).is_circular and own_shares[column] > _LEAST_OWN
+        if is_bent and min(len(own), len(others)) >= _LEAST_ROWS:
             base, width = (array[with_number[0], column] for array in (rows.base, rows.width))
             bent[kind.name] = _bent(kind, own, others, base, width, strength)
         c += 1
     return bent
+
+
+def _own_shares(numbers: Values) -> Values:
+    """What is left of each column of numbers (N, C) if the others are known, in its spreads (C,); 0 for few rows."""
+    count, columns = numbers.shape
+    if columns < 2 or count <= 2 * columns:
+        return np.full(columns, float(columns < 2))
+    there = ~np.isnan(numbers)
+    mean = np.where(there, numbers, 0.0).sum(0) / np.maximum(there.sum(0), 1)
+    centred = np.where(there, numbers - mean, 0.0)
+    centred /= np.maximum(centred.std(0), 1e-300)
+    ridge = 1e-9 * np.eye(columns)  # of columns that determine each other, or are constant
+    alone = 1 / np.diag(np.linalg.inv(centred.T @ centred / count + ridge))
+    return np.sqrt(alone * count / (count - columns))
 
 
 def _drawn(density: TableDensity, rows: EncodedRows, seed: int) -> Values:
