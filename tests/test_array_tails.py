@@ -78,6 +78,15 @@ def test_a_tail_that_held_out_rows_need_stays() -> None:
     assert float(flow.log_prob(far.x).mean()) > before - 0.1
 
 
+def test_rows_half_of_which_are_alike() -> None:
+    """More rows are one value than lie between the quantiles that stay."""
+    flow, (rows, held_out) = normal(1.6)
+    parts = [Batch(torch.where(part.x.abs() < 0.8, 0.0, part.x)) for part in (rows, held_out)]
+    calibrate_tails(flow, *parts, seed=0)
+    assert flow.log_prob(parts[0].x).isfinite().all()
+    assert float(flow.log_prob(parts[1].x).mean()) > -9
+
+
 def test_the_fold_after_logarithms_ends_at_the_farthest_row() -> None:
     rows = torch.from_numpy(np.random.default_rng(0).standard_cauchy((2000, 2)))
     layer = pf.Precondition(2, bends=True)

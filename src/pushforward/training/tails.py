@@ -33,6 +33,7 @@ _CROWDED = 1.5
 _LEAST, _LEAST_FAR = 0.05, 0.3  # of what distances are multiplied by, up to the last row and beyond it
 _BETWEEN = 3  # knots between the first of the outermost rows and the last
 _MIDDLE = (0.3, 0.7)  # quantiles between which the map stays as it is
+_LEAST_HALF = 1e-3  # of the distance between them, where many rows are alike
 
 
 @torch.no_grad()
@@ -52,9 +53,7 @@ def calibrate_tails(flow: Flow, rows: Batch, held_out: Batch, seed: int) -> None
         bend_outermost(first, z, len(rows), drawn, lambda: flow.log_prob(held_out.x, held_out.context))
 
 
-def bend_outermost(
-    first: Precondition, z: Tensor, count: int, drawn: Tensor, score: Callable[[], Tensor]
-) -> None:  # fmt: skip
+def bend_outermost(first: Precondition, z: Tensor, count: int, drawn: Tensor, score: Callable[[], Tensor]) -> None:
     """Bends the last of the maps of a `Precondition` so that draws leave the rows as often as further rows would.
 
     Each channel is bent as much as held-out rows allow, which all together may lose little: bent for the training rows
@@ -104,7 +103,9 @@ def _knots(rows: Values, drawn: Values, strength: float) -> Knots:
     """Bends of channels, the identity up to the outermost of rows (N, C), for draws (S, C) without bends."""
     columns = []
     for own, others in zip(rows.T, drawn.T, strict=True):
-        knots: list[Knot] = [(float(middle), float(middle), 1.0) for middle in np.quantile(own, _MIDDLE)]
+        lower, upper = np.quantile(own, _MIDDLE).tolist()
+        half = max((upper - lower) / 2, _LEAST_HALF)
+        knots: list[Knot] = [(y, y, 1.0) for y in ((lower + upper) / 2 - half, (lower + upper) / 2 + half)]
         for side in (1.0, -1.0):
             mirrored = np.sort(side * own)
             knots = one_side(
