@@ -26,7 +26,6 @@ from .space import Columns, EncodedRows
 
 Values = NDArray[np.float64]
 _LEAST_ROWS = 40
-_LEAST_OWN = 0.2  # of a column's spread: with less left by the others, bending it alone would break what ties them
 _TIED = 0.5  # of 1 / (N + 1), where several rows share the outermost cell: a further one is likely to lie there, too
 
 
@@ -57,25 +56,27 @@ def calibrate_tails(density: TableDensity, rows: EncodedRows, held_out: EncodedR
             break
         if held_out is not None:
             for_rows = _bent_columns(density.space, rows, drawn, strength)
-            tried = _harmless(density, tried, {n: for_rows[n] for n in further if n in for_rows}, held_out)
+            tried = _harmless(density, tried, {n: for_rows[n] for n in further if n in for_rows}, every)
             further = {name: kind for name, kind in further.items() if name in tried}
         bent |= further
     density.space = _with_columns(density.space, bent)  # type: ignore[assignment]
 
 
 def _harmless(
-    density: TableDensity, tried: dict[str, Kind], further: dict[str, Kind], held_out: EncodedRows
+    density: TableDensity, tried: dict[str, Kind], further: dict[str, Kind], parts: list[EncodedRows]
 ) -> dict[str, Kind]:
-    """Columns that are bent, and those of further ones that together cost held-out rows little.
+    """Columns that are bent, and those of further ones that together cost the rows of each part little.
 
-    These are all of them, or else one after the other as long as they do. The density stays as it is.
+    These are all of them, or else one after the other as long as they do. Held-out rows tell what lies beyond the
+    others; the training rows, more of which are outermost, whether bends tear columns apart that determine each other.
+    The density stays as it is.
     """
-    space, before = density.space, density.log_prob_of(held_out)
+    space, before = density.space, [density.log_prob_of(rows) for rows in parts]
 
     def is_harmless(bent: dict[str, Kind]) -> bool:
         density.space = _with_columns(space, bent)  # type: ignore[assignment]
-        lost = (before - density.log_prob_of(held_out)).nan_to_num(0.0)
-        return float(lost.mean()) <= MOST_LOST
+        lost = [(old - density.log_prob_of(rows)).nan_to_num(0.0) for old, rows in zip(before, parts, strict=True)]
+        return all(float(part.mean()) <= MOST_LOST for part in lost)
 
     try:
         if is_harmless(tried | further):
@@ -105,7 +106,6 @@ def _bent_columns(space: Columns, rows: EncodedRows, drawn: Values, strength: fl
     x = space.tensor(rows, uniforms(rows.states, rows.base, 0))[0].numpy()
     bent: dict[str, Kind] = {}
     m, c = 0, len(space.sizes)
-    own_shares = _own_shares(x[:, c:])
     for target in space.targets:
         kind = target.coded
         with_number = [np.ones(len(part), bool) for part in (x, drawn)]
@@ -116,26 +116,12 @@ def _bent_columns(space: Columns, rows: EncodedRows, drawn: Values, strength: fl
             continue
         own, others = (part[some, c] for part, some in zip((x, drawn), with_number, strict=True))
         column = c - len(space.sizes)
-        is_bent = kind is target and not as_number(kind).is_circular and own_shares[column] > _LEAST_OWN
+        is_bent = kind is target and not as_number(kind).is_circular
         if is_bent and min(len(own), len(others)) >= _LEAST_ROWS:
             base, width = (array[with_number[0], column] for array in (rows.base, rows.width))
             bent[kind.name] = _bent(kind, own, others, base, width, strength)
         c += 1
     return bent
-
-
-def _own_shares(numbers: Values) -> Values:
-    """What is left of each column of numbers (N, C) if the others are known, in its spreads (C,); 0 for few rows."""
-    count, columns = numbers.shape
-    if columns < 2 or count <= 2 * columns:
-        return np.full(columns, float(columns < 2))
-    there = ~np.isnan(numbers)
-    mean = np.where(there, numbers, 0.0).sum(0) / np.maximum(there.sum(0), 1)
-    centred = np.where(there, numbers - mean, 0.0)
-    centred /= np.maximum(centred.std(0), 1e-300)
-    ridge = 1e-9 * np.eye(columns)  # of columns that determine each other, or are constant
-    alone = 1 / np.diag(np.linalg.inv(centred.T @ centred / count + ridge))
-    return np.sqrt(alone * count / (count - columns))
 
 
 def _drawn(density: TableDensity, rows: EncodedRows, seed: int) -> Values:
