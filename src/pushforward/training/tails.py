@@ -25,7 +25,7 @@ Values = NDArray[np.float64]
 
 MOST_ROWS = 20_000  # beyond which the rows tell a flow enough of its tails
 DRAWN = 2**16
-MOST_LOST = 0.05  # nats a held-out row that draws of the right range may cost, as a verdict calls little
+MOST_LOST = 0.02  # nats a row that draws of the right range may cost; fresh rows lose more than those that are seen
 STRENGTHS = (1.0, 0.5, 0.25)  # of a bend: the next is tried where one costs more
 _LEAST_ROWS = 40
 _OUTERMOST = 10  # rows on each side, beyond which the map is bent; more where draws crowd there
