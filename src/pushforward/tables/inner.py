@@ -126,26 +126,20 @@ class StatesThenNumbers(Density):
         self, n: int, context: Tensor | None = None, *, generator: torch.Generator | int | None = None
     ) -> Tensor:
         """Draws n rows, (n, M + C) float64; n for each context (*B, G): (n, *B, M + C)."""
-        generator = as_generator(generator, next(self.parameters()).device)
-        contexts, count = self.space.expand_context(n, context)
-        x = self._draw(count, contexts, generator)
-        if self.precondition is not None:
-            x[:, len(self.sizes) :] = self.precondition.inverse(x[:, len(self.sizes) :])[0]
-        return self.space.unflatten_samples(x, n, context)
-
-    def _draw(self, count: int, contexts: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        """Draws rows (count, M + C) float64 for as many contexts, their numbers as the flow has them."""
         device = next(self.parameters()).device
+        generator = as_generator(generator, device)
+        contexts, count = self.space.expand_context(n, context)
         x = torch.zeros(count, self.space.shape[0], dtype=torch.float64, device=device)
         if self.mass is not None:
             given = None if contexts is None else contexts.to(self.mass.bias_out)
             states = self.mass.sample(count if given is None else 1, given, generator=generator)
             x[:, : len(self.sizes)] = states.reshape(count, len(self.sizes)).double()
-        if self.flow is not None:
+        if self.flow is not None and self.precondition is not None:
             flow_contexts = self._contexts(x, contexts)
             z = self.flow.sample(count if flow_contexts is None else 1, flow_contexts, generator=generator)
-            x[:, len(self.sizes) :] = z.reshape(count, self.numbers).double()
-        return x
+            z = z.reshape(count, self.numbers)
+            x[:, len(self.sizes) :] = self.precondition.inverse(z.double())[0]
+        return self.space.unflatten_samples(x, n, context)
 
     @torch.no_grad()
     def calibrate_tails(
@@ -161,14 +155,20 @@ class StatesThenNumbers(Density):
             val_noise: (V, C), for what is filled in them.
             seed: of draws.
         """
-        if self.precondition is None:
+        if self.flow is None or self.precondition is None:
             return
-        z = torch.cat([self.flow_inputs(x, context)[0], self.flow_inputs(val, val_context, val_noise)[0]])
-        contexts = None if context is None else context[torch.arange(DRAWN) % len(context)]
-        drawn = self._draw(DRAWN, contexts, as_generator(seed, z.device))[:, len(self.sizes) :]
-        bend_outermost(
-            self.precondition, z, len(x), drawn, lambda: self.log_prob(val, val_context, noise=val_noise)
-        )  # fmt: skip
+        (z, contexts, _), held_out = self.flow_inputs(x, context), self.flow_inputs(val, val_context, val_noise)
+        count = DRAWN
+        if contexts is not None:  # those of the rows in turn
+            contexts, count = contexts[torch.arange(DRAWN) % len(contexts)], 1
+        drawn = self.flow.sample(count, contexts, generator=as_generator(seed, z.device)).reshape(DRAWN, -1)
+
+        def score() -> Tensor:
+            assert self.flow is not None
+            moved, given, added = self.flow_inputs(val, val_context, val_noise)
+            return self.flow.log_prob(moved, given).double() + added
+
+        bend_outermost(self.precondition, torch.cat([z, held_out[0]]), len(x), drawn, score)
 
     @torch.no_grad()
     def whiten(self, x: Tensor, context: Tensor | None, noise: Tensor) -> None:
