@@ -166,11 +166,10 @@ class _Chosen:
         wanted = self.members or 1
         density = flow if wanted == 1 else Ensemble([flow, *(self._build(k) for k in range(1, wanted))])
         result = self._train(density, reserved)
+        began = time.perf_counter()
+        self._calibrate(density, parts)
         if self.members is None and self.settings.get("checkpoint") is None:
-            self._use_time(result, flow, reserved)
-        if parts is not None and result.density is not None:
-            for member in result.density.eval().members:
-                calibrate_tails(cast(Flow, member), *parts, self.seed)
+            self._use_time(result, flow, reserved, parts, time.perf_counter() - began)
         if simple is not None and result.density is not None:
             result.unstacked = result.density.eval()
             result.density, result.facts["stack"] = simple.mixed_with(result.unstacked)
@@ -187,16 +186,33 @@ class _Chosen:
             settings["seconds"] = max(self.seconds - self._elapsed() - reserved, 1e-3)
         return _exhausted(density, self.rows, settings, self.progress)
 
-    def _use_time(self, result: Fit, flow: Flow, reserved: float) -> None:
-        """Trains further members together if the first ended early enough, so that all are averaged."""
+    def _calibrate(self, density: Density, parts: tuple[Batch, Batch] | None) -> None:
+        """Bends the tails of trained flows, where some rows are held out."""
+        for member in density.eval().members if parts is not None else ():
+            calibrate_tails(cast(Flow, member), *cast(tuple[Batch, Batch], parts), self.seed)
+
+    def _use_time(
+        self, result: Fit, flow: Flow, reserved: float, parts: tuple[Batch, Batch] | None, of_tails: float
+    ) -> None:  # fmt: skip
+        """Trains further members together if the first ended early enough, so that all are averaged.
+
+        Args:
+            result: of the first.
+            flow: the first.
+            reserved: seconds that are needed after the training.
+            parts: the training rows and those held out, for tails; or None.
+            of_tails: seconds that those of the first took.
+        """
         if self.seconds is None or result.stopped not in ("done", "early") or not result.epochs:
             return
         used, left = result.epochs[-1].seconds, self.seconds - self._elapsed() - reserved
         if left < _WORTH * used:
             return
-        count = min(max(int(left / used), 1), _MOST_MEMBERS - 1)
+        count = min(max(int(left / (used + of_tails)), 1), _MOST_MEMBERS - 1)
         more = [self._build(k) for k in range(1, count + 1)]
-        further = self._train(more[0] if count == 1 else Ensemble(more), reserved)
+        density = more[0] if count == 1 else Ensemble(more)
+        further = self._train(density, reserved + count * of_tails)
+        self._calibrate(density, parts)
         if further.stopped in ("done", "early"):
             result.density = Ensemble([flow, *more]).eval()
             result.facts = {"members": count + 1}

@@ -24,7 +24,8 @@ from .objective import Batch
 Values = NDArray[np.float64]
 
 MOST_ROWS = 20_000  # beyond which the rows tell a flow enough of its tails
-DRAWN = 2**16
+DRAWN = 2**16  # at most
+_DRAWN_OF_ROW, _LEAST_DRAWN = 16, 2**12
 MOST_LOST = 0.02  # nats a row that draws of the right range may cost; fresh rows lose more than those that are seen
 STRENGTHS = (1.0, 0.5, 0.25)  # of a bend: the next is tried where one costs more
 _LEAST_ROWS = 40
@@ -90,13 +91,12 @@ def bend_outermost(first: Precondition, z: Tensor, count: int, drawn: Tensor, sc
 
 def _drawn(flow: Flow, rest: Chain, rows: Batch, seed: int) -> Tensor:
     """Draws (S, C) of a flow as its first layer maps them, for contexts of the rows."""
-    like = first_floating(flow.parameters(), flow.buffers())
-    z = flow.base.sample(DRAWN, generator=torch.Generator(like.device).manual_seed(seed))
-    context = rows.context
-    if context is not None:
-        context = context[torch.arange(DRAWN, device=context.device) % len(context)].to(like.device)
-        context = context.to(like.dtype) if flow.embed is None else flow.embed(context)
-    return rest.inverse(z, context)[0]
+    behind = Flow(rest, flow.shape, flow.base, flow.embed, context_dim=flow.context_dim)
+    count = min(DRAWN, max(_DRAWN_OF_ROW * len(rows), _LEAST_DRAWN))
+    if rows.context is None:
+        return behind.sample(count, generator=seed)
+    context = rows.context[torch.arange(count, device=rows.context.device) % len(rows)]
+    return behind.sample(1, context.to(first_floating(flow.parameters(), flow.buffers())), generator=seed)[0]
 
 
 def _knots(rows: Values, drawn: Values, strength: float) -> Knots:
