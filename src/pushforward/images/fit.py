@@ -83,7 +83,8 @@ def fit_images(
         progress: as in `fit`, in bits per dimension; a function is called with an `Epoch` in nats of the log-mass of an
             image.
         training: every other argument of `train`, such as steps, epochs, seconds, batch, lr or checkpoint. By default
-            batches of 16, a rate of 8e-3 with a cosine, weight decay 1e-4, gradients clipped at 1.
+            batches of 16, a rate of 8e-3 with a cosine, weight decay 1e-4, gradients clipped at 1; with a GPU for
+            `device`, batches of 256, 6e-3, 1e-2 and 1, and wider networks in "auto".
 
     Returns:
         The density, with a summary of its training: that of `Fit`, and `bits_per_dim` of the validation images. Ctrl-C

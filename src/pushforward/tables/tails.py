@@ -33,8 +33,8 @@ _TIED = 0.5  # of 1 / (N + 1), where several rows share the outermost cell: a fu
 def calibrate_tails(density: TableDensity, rows: EncodedRows, held_out: EncodedRows | None, seed: int) -> None:
     """Bends the maps of numbers of a fitted density beyond the outermost of the rows, where they are at most 20,000.
 
-    A map is bent as far as it makes the held-out rows little less likely, bent for `rows` alone: those of them that lie
-    beyond the others are the ones that can lose.
+    Maps are bent as far as that makes neither part of the rows much less likely, bent for `rows` alone: the held-out
+    rows that lie beyond the others can lose, and the outermost rows of columns that determine each other.
 
     Args:
         density: its schema is replaced.
