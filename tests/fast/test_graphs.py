@@ -50,7 +50,7 @@ def test_images_are_recorded_and_learned(monkeypatch: pytest.MonkeyPatch) -> Non
     assert 63 / 64 <= bits < 1.1  # the labels tell one pixel
 
 
-def test_what_looks_at_a_value_is_called(recwarn: pytest.WarningsRecorder) -> None:
+def test_what_looks_at_a_value_is_called() -> None:
     class Looks(nn.Module):
         def forward(self, context: Tensor) -> Tensor:
             return context if float(context.sum()) < 1e9 else -context

@@ -1,6 +1,6 @@
 """Tails of a trained flow: draws leave the range of the rows as often as further rows would, and about as far.
 
-A flow of few rows is told little of its tails, and what widens it for the sake of likelihood sends too many draws too
+Few rows say little of the tails of a flow, and what widens it for the sake of likelihood sends too many draws too
 far. Of N values a further one exceeds the largest with probability 1 / (N + 1), on average. The fixed map before a flow
 is bent beyond the outermost rows so that draws do so, too, where held-out rows lose little by it. It is a bijection
 whatever its knots are, so that the density stays exact.
@@ -24,7 +24,7 @@ from .objective import Batch
 Values = NDArray[np.float64]
 
 MOST_ROWS = 20_000  # beyond which the rows tell a flow enough of its tails
-DRAWN = 2**16  # at most
+DRAWN = 2**16  # draws, at most
 _DRAWN_OF_ROW, _LEAST_DRAWN = 16, 2**12
 MOST_LOST = 0.02  # nats a row that draws of the right range may cost; fresh rows lose more than those that are seen
 STRENGTHS = (1.0, 0.5, 0.25)  # of a bend: the next is tried where one costs more
