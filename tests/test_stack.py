@@ -12,7 +12,7 @@ from torch import Tensor
 
 import pushforward as pf
 from pushforward.baselines import fit_gaussian
-from pushforward.training.stack import mixing_weights
+from pushforward.training.stack import Stack, mixing_weights
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -207,3 +207,14 @@ def test_weights_are_those_of_the_likeliest_mixture() -> None:
     better = torch.tensor([[0.0] * 98, [-3.0] * 98])
     assert float(mixing_weights(better)[0]) > 0.95
     assert mixing_weights(torch.tensor([[0.0, math.nan], [0.0, 0.0]])).sum() == pytest.approx(1)
+
+
+def test_simple_densities_that_took_long_are_not_fitted_again() -> None:
+    x = torch.randn(400, 2, dtype=torch.float64, generator=seeded())
+    flow = pf.Flow(pf.Chain(pf.Standardize(2)), 2).double()
+    in_time, late = (Stack(x[:300], None, x[300:], None, 0, seconds=seconds) for seconds in (1e3, 1e-6))
+    assert in_time.mixing_seconds > 0
+    assert late.mixing_seconds == 0
+    mixture, weights = late.mixed_with(flow)
+    assert weights["flow"] < 1
+    assert mixture.members[1] in late._simple.values()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -24,8 +25,8 @@ from ..training.auto import MANY_ROWS, Choice, choose
 from ..training.data import FIRST_ROWS, held_out
 from ..training.progress import reporter
 from ..training.settings import check_settings, passes_as_steps, with_defaults
-from ..training.stack import FEW_ROWS, STACK_FRACTION, STACK_SECONDS, Stack
-from ..training.tails import MOST_ROWS
+from ..training.stack import FEW_ROWS, STACK_FRACTION, Stack
+from ..training.tails import MOST_ROWS, seconds_for_tails
 from ..training.unbounded import warn_of_unbounded
 from .density import TableDensity
 from .drawing import Drawing, exceeds_memory, surveyed
@@ -142,10 +143,10 @@ def fit_table(
     if drawing is not None:
         training = passes_as_steps(training, count, 512 if choice is None else choice.training["batch"])
     with reporter(progress) as report:
-        run = _Training(density, rows, val_rows, report, began, seed, drawing, choice)
+        run = _Training(density, rows, val_rows, report, began, seed, drawing, choice, training.pop("seconds", None))
         _train_and_mix(run, training, stack)
     if file is None and weights is None:
-        calibrate_tails(density, rows.rows, None if val_rows is None else val_rows.rows, seed)
+        calibrate_tails(density, rows.rows, None if val_rows is None else val_rows.rows, seed, run.until())
     density.measure_unsampled(space.contexts(frame) if given else None, seed)
     if drawing is not None:
         density.training_summary = (density.training_summary or {}) | {"rows": count}
@@ -181,27 +182,28 @@ def _choice(space: Columns, count: int, recipe: str, seconds: float | None) -> C
 
 def _train_and_mix(run: _Training, settings: dict[str, Any], stack: bool) -> None:
     """Trains both parts of the density, and mixes simple densities with them, fitted in a quarter of the time."""
-    density, rows, val_rows, seconds = run.density, run.rows, run.val_rows, settings.get("seconds")
+    density, rows, val_rows, seconds = run.density, run.rows, run.val_rows, run.seconds
     inner, generator = rows.inner, torch.Generator().manual_seed(run.seed)
     has_tails = run.drawing is None and rows.weights is None and len(rows) <= MOST_ROWS
+    for_tails = seconds_for_tails(seconds) if has_tails else 0.0
     if val_rows is None or not (stack or has_tails):
-        run.run(settings)
+        run.run(settings, for_tails)
         return
     x, context, _ = rows.tensors(generator)
     val, val_context, val_noise = val_rows.tensors(generator)
-    if not stack:
-        run.run(settings)
-        inner.calibrate_tails(x, context, val, val_context, val_noise, run.seed)
-        return
-    simple = Stack(
-        x, context, val, val_context, run.seed, val_noise=val_noise, sizes=density.space.sizes,
-        context_sizes=density.space.given_sizes, seconds=None if seconds is None else STACK_SECONDS * seconds,
-    )  # fmt: skip
-    run.run(settings if seconds is None else settings | {"seconds": max(seconds - simple.seconds, 0.1)})
+    simple = None
+    if stack:
+        simple = Stack(
+            x, context, val, val_context, run.seed, val_noise=val_noise, sizes=density.space.sizes,
+            context_sizes=density.space.given_sizes, seconds=seconds,
+        )  # fmt: skip
+    mixing = 0.0 if simple is None else simple.mixing_seconds
+    run.run(settings, mixing + for_tails)
     if has_tails:
-        inner.calibrate_tails(x, context, val, val_context, val_noise, run.seed)
-    density.inner, weights = simple.mixed_with(inner)  # which takes about as long as the simple ones did
-    density.training_summary = (density.training_summary or {}) | {"stack": weights}
+        inner.calibrate_tails(x, context, val, val_context, val_noise, run.seed, run.until(mixing + for_tails / 2))
+    if simple is not None:
+        density.inner, weights = simple.mixed_with(inner)
+        density.training_summary = (density.training_summary or {}) | {"stack": weights}
 
 
 def _untrained(
@@ -233,31 +235,39 @@ class _Training:
         seed: of shuffling and noise.
         drawing: of rows that memory does not hold, or None.
         choice: of the flow, or None where there are no numbers.
+        seconds: for all of it, or None.
     """
 
     def __init__(
         self, density: TableDensity, rows: TrainingRows, val_rows: TrainingRows | None,
         report: Callable[[Epoch], None], began: float, seed: int, drawing: Drawing | None, choice: Choice | None,
+        seconds: float | None,
     ) -> None:  # fmt: skip
         few = drawing is None and len(rows) < MANY_ROWS
         self.rows = replace(rows, hidden=_HIDDEN if few else 0.0)
         self.density, self.val_rows, self.report, self.began = density, val_rows, report, began
         self.seed, self.drawing, self.choice, self.inner = seed, drawing, choice, rows.inner
+        self.seconds = seconds
         # What a part does not see: the mass of cells given their states, then what the other part says.
         self.offset, self.val_offset = (
             0.0 if r is None else -r.mean(torch.from_numpy(r.rows.log_mass)) for r in (rows, val_rows)
         )  # fmt: skip
         self.summary: dict[str, Any] = {"rows": len(rows), "val_rows": 0 if val_rows is None else len(val_rows)}
 
-    def run(self, settings: dict[str, Any]) -> None:
-        """Trains the mass function, then the flow, and writes the density's summary."""
-        seconds, checkpoint = settings.pop("seconds", None), settings.pop("checkpoint", None)
+    def until(self, reserved: float = 0.0) -> float:
+        """When the seconds given are over but for those reserved, by `time.perf_counter`."""
+        return math.inf if self.seconds is None else self.began + self.seconds - reserved
+
+    def run(self, settings: dict[str, Any], reserved: float) -> None:
+        """Trains the mass function, then the flow, and writes the density's summary; some seconds are left over."""
+        checkpoint = settings.pop("checkpoint", None)
+        seconds = None if self.seconds is None else max(self.seconds - reserved, 0.1)
         interrupted = False
         if self.inner.mass is not None:
             share = None if seconds is None else seconds * (_MASS_SHARE if self.inner.flow is not None else 1)
             interrupted = self._train_mass(self.inner.mass, settings | _asked(share, checkpoint, "mass"))
         if self.inner.flow is not None:
-            left = None if seconds is None else max(seconds - (time.perf_counter() - self.began), 0.1)
+            left = None if seconds is None else max(self.until(reserved) - time.perf_counter(), 0.1)
             self._train_flow(self.inner.flow, settings | _asked(left, checkpoint, "flow"), interrupted)
         self.inner.settle()
         best = self.val_offset if self.inner.flow is None else self.summary.get("flow", {}).get("best_val_nll")

@@ -16,7 +16,7 @@ from ..density import Density, InnerFlow, Vectors
 from ..flow import Flow
 from ..io.registry import Builder, describe, register
 from ..mixture import Mixture
-from ..training.tails import DRAWN, bend_outermost
+from ..training.tails import bend_outermost, draws_for
 from .mass import Embedder, MassFunction
 from .noise import uniforms
 
@@ -143,7 +143,8 @@ class StatesThenNumbers(Density):
 
     @torch.no_grad()
     def calibrate_tails(
-        self, x: Tensor, context: Tensor | None, val: Tensor, val_context: Tensor | None, val_noise: Tensor, seed: int
+        self, x: Tensor, context: Tensor | None, val: Tensor, val_context: Tensor | None, val_noise: Tensor, seed: int,
+        until: float = math.inf,
     ) -> None:  # fmt: skip
         """Bends the precondition beyond the outermost of the rows that it was trained on, as `bend_outermost` does.
 
@@ -154,21 +155,22 @@ class StatesThenNumbers(Density):
             val_context: (V, G), or None.
             val_noise: (V, C), for what is filled in them.
             seed: of draws.
+            until: when, by `time.perf_counter`, no more bends are tried.
         """
         if self.flow is None or self.precondition is None:
             return
         (z, contexts, _), held_out = self.flow_inputs(x, context), self.flow_inputs(val, val_context, val_noise)
-        count = DRAWN
+        count = draws_for(len(x) + len(val))
         if contexts is not None:  # those of the rows in turn
-            contexts, count = contexts[torch.arange(DRAWN) % len(contexts)], 1
-        drawn = self.flow.sample(count, contexts, generator=as_generator(seed, z.device)).reshape(DRAWN, -1)
+            contexts, count = contexts[torch.arange(count) % len(contexts)], 1
+        drawn = self.flow.sample(count, contexts, generator=as_generator(seed, z.device)).reshape(-1, z.shape[-1])
 
         def score() -> Tensor:
             assert self.flow is not None
             moved, given, added = self.flow_inputs(val, val_context, val_noise)
             return self.flow.log_prob(moved, given).double() + added
 
-        bend_outermost(self.precondition, torch.cat([z, held_out[0]]), len(x), drawn, score)
+        bend_outermost(self.precondition, torch.cat([z, held_out[0]]), len(x), drawn, score, until)
 
     @torch.no_grad()
     def whiten(self, x: Tensor, context: Tensor | None, noise: Tensor) -> None:

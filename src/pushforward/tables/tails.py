@@ -8,6 +8,8 @@ density stays exact.
 
 from __future__ import annotations
 
+import math
+import time
 from typing import cast
 
 import numpy as np
@@ -15,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..density import Density
-from ..training.tails import DRAWN, MOST_LOST, MOST_ROWS, STRENGTHS, one_side
+from ..training.tails import MOST_LOST, MOST_ROWS, STRENGTHS, as_many_as, draws_for, one_side
 from .columns import Kind
 from .columns.marginal import MarginalTransform
 from .columns.number import as_number
@@ -30,63 +32,45 @@ _TIED = 0.5  # of 1 / (N + 1), where several rows share the outermost cell: a fu
 
 
 @torch.no_grad()
-def calibrate_tails(density: TableDensity, rows: EncodedRows, held_out: EncodedRows | None, seed: int) -> None:
+def calibrate_tails(
+    density: TableDensity, rows: EncodedRows, held_out: EncodedRows | None, seed: int, until: float = math.inf
+) -> None:
     """Bends the maps of numbers of a fitted density beyond the outermost of the rows, where they are at most 20,000.
 
-    Maps are bent as far as that makes neither part of the rows much less likely, bent for `rows` alone: the held-out
-    rows that lie beyond the others can lose, and the outermost rows of columns that determine each other.
+    Maps are bent as far as that makes neither part of the rows much less likely, bent for `rows` alone: held-out rows
+    tell what lies beyond the others; the training rows, more of which are outermost, whether bends tear columns apart
+    that determine each other.
 
     Args:
         density: its schema is replaced.
         rows: encoded rows that it was trained on.
         held_out: encoded rows that it was not trained on; None bends every map at full strength.
         seed: of draws.
+        until: when, by `time.perf_counter`, no more bends are tried.
     """
-    every = [rows] if held_out is None else [rows, held_out]
-    if sum(map(len, every)) > MOST_ROWS:
+    parts = [rows] if held_out is None else [rows, held_out]
+    if sum(map(len, parts)) > MOST_ROWS or time.perf_counter() > until:
         return
-    whole = EncodedRows.joined(every)
-    drawn = _drawn(density, whole, seed)
+    space, whole = density.space, EncodedRows.joined(parts)
+    drawn, before = _drawn(density, whole, seed), [density.log_prob_of(part) for part in parts]
     bent: dict[str, Kind] = {}
     tried: dict[str, Kind] = {}  # the same columns, bent for the training rows
     for strength in STRENGTHS:
-        further = _bent_columns(density.space, whole, drawn, strength)
-        further = {name: kind for name, kind in further.items() if name not in bent}
-        if not further:
-            break
+        for_rows, for_all = (_bent_columns(space, part, drawn, strength) for part in (rows, whole))
+
+        def is_harmless(names: list[str], own: dict[str, Kind] = for_rows, others: dict[str, Kind] = tried) -> bool:
+            density.space = _with_columns(space, others | {name: own[name] for name in names})  # type: ignore[assignment]
+            lost = [(old - density.log_prob_of(part)).nan_to_num(0.0) for old, part in zip(before, parts, strict=True)]
+            return all(float(part.mean()) <= MOST_LOST for part in lost)
+
+        further = [name for name in for_all if name in for_rows and name not in bent]
         if held_out is not None:
-            for_rows = _bent_columns(density.space, rows, drawn, strength)
-            tried = _harmless(density, tried, {n: for_rows[n] for n in further if n in for_rows}, every)
-            further = {name: kind for name, kind in further.items() if name in tried}
-        bent |= further
-    density.space = _with_columns(density.space, bent)  # type: ignore[assignment]
-
-
-def _harmless(
-    density: TableDensity, tried: dict[str, Kind], further: dict[str, Kind], parts: list[EncodedRows]
-) -> dict[str, Kind]:
-    """Columns that are bent, and those of further ones that together cost the rows of each part little.
-
-    These are all of them, or else one after the other as long as they do. Held-out rows tell what lies beyond the
-    others; the training rows, more of which are outermost, whether bends tear columns apart that determine each other.
-    The density stays as it is.
-    """
-    space, before = density.space, [density.log_prob_of(rows) for rows in parts]
-
-    def is_harmless(bent: dict[str, Kind]) -> bool:
-        density.space = _with_columns(space, bent)  # type: ignore[assignment]
-        lost = [(old - density.log_prob_of(rows)).nan_to_num(0.0) for old, rows in zip(before, parts, strict=True)]
-        return all(float(part.mean()) <= MOST_LOST for part in lost)
-
-    try:
-        if is_harmless(tried | further):
-            return tried | further
-        for name, kind in further.items():
-            with_one = tried | {name: kind}
-            tried = with_one if is_harmless(with_one) else tried
-        return tried
-    finally:
-        density.space = space  # type: ignore[assignment]
+            further = as_many_as(further, is_harmless, until)
+        bent |= {name: for_all[name] for name in further}
+        tried = tried | {name: for_rows[name] for name in further}
+        if time.perf_counter() > until:
+            break
+    density.space = _with_columns(space, bent)  # type: ignore[assignment]
 
 
 def _with_columns(space: Columns, replaced: dict[str, Kind]) -> Columns:
@@ -126,12 +110,12 @@ def _bent_columns(space: Columns, rows: EncodedRows, drawn: Values, strength: fl
 
 def _drawn(density: TableDensity, rows: EncodedRows, seed: int) -> Values:
     """Draws of the inner density (S, M + C), for contexts of the rows."""
-    inner, context = cast(Density, density.inner), rows.context
+    inner, context, count = cast(Density, density.inner), rows.context, draws_for(len(rows))
     generator = torch.Generator(density.device).manual_seed(seed)
     if context is not None:
-        context = context[torch.arange(DRAWN) % len(context)].to(density.device)
-    drawn = inner.sample(DRAWN if context is None else 1, context, generator=generator)
-    return drawn.reshape(DRAWN, drawn.shape[-1]).double().cpu().numpy()
+        context = context[torch.arange(count) % len(context)].to(density.device)
+    drawn = inner.sample(count if context is None else 1, context, generator=generator)
+    return drawn.reshape(count, drawn.shape[-1]).double().cpu().numpy()
 
 
 def _bent(kind: Kind, own: Values, drawn: Values, base: Values, width: Values, strength: float) -> Kind:

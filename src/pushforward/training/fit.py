@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ from .loop import train
 from .objective import Batch
 from .progress import Epoch, Fit, reporter
 from .settings import check_settings, with_defaults
-from .stack import FEW_ROWS, STACK_FRACTION, STACK_SECONDS, Stack
-from .tails import MOST_ROWS, calibrate_tails
+from .stack import FEW_ROWS, STACK_FRACTION, Stack
+from .tails import MOST_ROWS, calibrate_tails, seconds_for_tails
 
 _FRACTION = 0.1  # of more rows, held out: they stop the flow
 _MOST_MEMBERS = 8  # that time left over is spent on: each costs as much again in scoring
@@ -162,12 +163,13 @@ class _Chosen:
             parts = self._split(flow, STACK_FRACTION if is_stacked else _FRACTION)
         if is_stacked and parts is not None:
             simple = self._stack(*parts)
-        reserved = 0.0 if simple is None else simple.seconds
+        reserved = 0.0 if simple is None else simple.mixing_seconds
         wanted = self.members or 1
         density = flow if wanted == 1 else Ensemble([flow, *(self._build(k) for k in range(1, wanted))])
-        result = self._train(density, reserved)
+        for_tails = 0.0 if parts is None else seconds_for_tails(self.seconds)
+        result = self._train(density, reserved + for_tails)
         began = time.perf_counter()
-        self._calibrate(density, parts)
+        self._calibrate(density, parts, reserved)
         if self.members is None and self.settings.get("checkpoint") is None:
             self._use_time(result, flow, reserved, parts, time.perf_counter() - began)
         if simple is not None and result.density is not None:
@@ -186,10 +188,11 @@ class _Chosen:
             settings["seconds"] = max(self.seconds - self._elapsed() - reserved, 1e-3)
         return _exhausted(density, self.rows, settings, self.progress)
 
-    def _calibrate(self, density: Density, parts: tuple[Batch, Batch] | None) -> None:
+    def _calibrate(self, density: Density, parts: tuple[Batch, Batch] | None, reserved: float) -> None:
         """Bends the tails of trained flows, where some rows are held out."""
+        until = math.inf if self.seconds is None else self.began + self.seconds - reserved
         for member in density.eval().members if parts is not None else ():
-            calibrate_tails(cast(Flow, member), *cast(tuple[Batch, Batch], parts), self.seed)
+            calibrate_tails(cast(Flow, member), *cast(tuple[Batch, Batch], parts), self.seed, until)
 
     def _use_time(
         self, result: Fit, flow: Flow, reserved: float, parts: tuple[Batch, Batch] | None, of_tails: float
@@ -212,7 +215,7 @@ class _Chosen:
         more = [self._build(k) for k in range(1, count + 1)]
         density = more[0] if count == 1 else Ensemble(more)
         further = self._train(density, reserved + count * of_tails)
-        self._calibrate(density, parts)
+        self._calibrate(density, parts, reserved)
         if further.stopped in ("done", "early"):
             result.density = Ensemble([flow, *more]).eval()
             result.facts = {"members": count + 1}
@@ -220,8 +223,7 @@ class _Chosen:
 
     def _stack(self, rows: Batch, val: Batch) -> Stack:
         """Fits simple densities."""
-        share = None if self.seconds is None else STACK_SECONDS * self.seconds
-        return Stack(rows.x.cpu(), _on_cpu(rows), val.x.cpu(), _on_cpu(val), self.seed, seconds=share)
+        return Stack(rows.x.cpu(), _on_cpu(rows), val.x.cpu(), _on_cpu(val), self.seed, seconds=self.seconds)
 
     def _split(self, flow: Flow, usual: float) -> tuple[Batch, Batch]:
         """Rows to train on and to hold out, in float64, which are those of the training from then on.

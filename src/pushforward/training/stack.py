@@ -20,7 +20,7 @@ from ..mixture import Mixture
 
 FEW_ROWS = 5000  # up to which rows are stacked
 STACK_FRACTION = 0.2  # of the rows, held out: they stop the flow and give the weights
-STACK_SECONDS = 0.25  # of the time given, in which simple densities are fitted
+_SHARE, _MOST = 0.25, 0.375  # of the time given: when no further simple density is begun, when they are fitted once
 _ROUNDS = 200
 _LEAST_WEIGHT = 0.005  # a smaller one is dropped; of few rows none is, for a small weight insures against a far row
 _PRIOR = 1.0  # pseudo-count of equal weights, in rows, for all densities together
@@ -38,10 +38,10 @@ class Stack:
         val_noise: (V, C) of the unit interval, for what a density fills in the held-out rows; None for nothing.
         sizes: the number of states of the M columns.
         context_sizes: the number of states of the first columns of the context.
-        seconds: after which no further simple density is fitted; None for all of them.
+        seconds: that all of the fit is given, in a quarter of which simple densities are fitted; None for all of them.
 
     Attributes:
-        seconds: what it took; mixing takes about as long again.
+        mixing_seconds: about what `mixed_with` takes.
     """
 
     def __init__(
@@ -54,8 +54,10 @@ class Stack:
         self._x = torch.cat([x, val])
         self._context = None if context is None or val_context is None else torch.cat([context, val_context])
         self._sizes, self._context_sizes, self._seed = sizes, context_sizes, seed
-        self._simple = self._fit(x, context, None, seconds)
-        self.seconds = time.perf_counter() - began
+        self._simple = self._fit(x, context, None, None if seconds is None else _SHARE * seconds)
+        took = time.perf_counter() - began
+        self._refits = seconds is None or took <= _MOST * seconds
+        self.mixing_seconds = took if self._refits else 0.0
 
     def _fit(
         self, x: Tensor, context: Tensor | None, names: Sequence[str] | None, seconds: float | None = None
@@ -72,8 +74,8 @@ class Stack:
             inner: over rows (B, M + C), trained on x.
 
         Returns:
-            the mixture, whose simple densities are fitted to all rows, or `inner` itself where none of them is worth
-            it; the weights by name.
+            the mixture, whose simple densities are fitted to all rows if there is time, or `inner` itself where none of
+            them is worth it; the weights by name.
         """
         settings = {"noise": self._val_noise} if inner.takes_noise and self._val_noise is not None else {}
         own = inner.log_prob(self._val, self._val_context, **settings).double()
@@ -81,7 +83,7 @@ class Stack:
         simple = [name for k, name in enumerate(scores) if not _is_among(scores[name], list(scores.values())[:k])]
         weights = mixing_weights(torch.stack([own.cpu(), *(scores[name] for name in simple)]))
         kept = {name: w for name, w in zip(simple, weights[1:].tolist(), strict=True) if w >= _LEAST_WEIGHT}
-        every = self._fit(self._x, self._context, list(kept)) if kept else {}
+        every = self._fit(self._x, self._context, list(kept)) if kept and self._refits else self._simple
         kept = {name: w for name, w in kept.items() if name in every}
         if not kept:
             return inner, {"flow": 1.0}

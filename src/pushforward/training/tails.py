@@ -8,7 +8,10 @@ whatever its knots are, so that the density stays exact.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,10 +25,11 @@ from ..flow import Flow
 from .objective import Batch
 
 Values = NDArray[np.float64]
+Item = TypeVar("Item")
 
 MOST_ROWS = 20_000  # beyond which the rows tell a flow enough of its tails
-DRAWN = 2**16  # draws, at most
-_DRAWN_OF_ROW, _LEAST_DRAWN = 16, 2**12
+_SHARE, _MOST_SECONDS = 0.1, 10.0  # of the seconds of a training, and how many at most
+_DRAWN_OF_ROW, _LEAST_DRAWN, _MOST_DRAWN = 16, 2**12, 2**16
 MOST_LOST = 0.02  # nats a row that draws of the right range may cost; fresh rows lose more than those that are seen
 STRENGTHS = (1.0, 0.5, 0.25)  # of a bend: the next is tried where one costs more
 _LEAST_ROWS = 40
@@ -38,7 +42,7 @@ _LEAST_HALF = 1e-3  # of the distance between them, where many rows are alike
 
 
 @torch.no_grad()
-def calibrate_tails(flow: Flow, rows: Batch, held_out: Batch, seed: int) -> None:
+def calibrate_tails(flow: Flow, rows: Batch, held_out: Batch, seed: int, until: float = math.inf) -> None:
     """Bends the `Precondition` that a flow begins with beyond the outermost of the rows; of others nothing.
 
     Args:
@@ -46,15 +50,18 @@ def calibrate_tails(flow: Flow, rows: Batch, held_out: Batch, seed: int) -> None
         rows: that it was trained on.
         held_out: rows that it was not trained on.
         seed: of draws.
+        until: as in `as_many_as`.
     """
     first, *others = flow.bijection if isinstance(flow.bijection, Chain) else [flow.bijection]
     if isinstance(first, Precondition):
         z = first(torch.cat([rows.x, held_out.x]))[0]
         drawn = _drawn(flow, Chain(*others), rows, seed)
-        bend_outermost(first, z, len(rows), drawn, lambda: flow.log_prob(held_out.x, held_out.context))
+        bend_outermost(first, z, len(rows), drawn, lambda: flow.log_prob(held_out.x, held_out.context), until)
 
 
-def bend_outermost(first: Precondition, z: Tensor, count: int, drawn: Tensor, score: Callable[[], Tensor]) -> None:
+def bend_outermost(
+    first: Precondition, z: Tensor, count: int, drawn: Tensor, score: Callable[[], Tensor], until: float = math.inf
+) -> None:
     """Bends the last of the maps of a `Precondition` so that draws leave the rows as often as further rows would.
 
     Each channel is bent as much as held-out rows allow, which all together may lose little: bent for the training rows
@@ -66,33 +73,67 @@ def bend_outermost(first: Precondition, z: Tensor, count: int, drawn: Tensor, sc
         count: N, of these.
         drawn: (S, C), draws of what comes after it.
         score: -> the log-densities (V,) of the held-out rows by the maps as they then are.
+        until: as in `as_many_as`.
     """
-    chosen = tried = first.tails()
+    chosen = tried = Knots(*(part.clone() for part in first.tails()))  # which are views of what is to be bent
     if count < _LEAST_ROWS or len(z) == count or not chosen.are_lines().all():
         return
     rows, draws = (part.double().cpu().numpy() for part in (z, drawn))
     is_bent, before = torch.zeros(z.shape[1], dtype=torch.bool), score()
 
-    def lost(knots: Knots) -> float:
-        first.bend_tails(knots)
-        return float((before - score()).nan_to_num(0.0).mean())
+    def within(channels: list[int]) -> Tensor:
+        mask = torch.zeros_like(is_bent)
+        mask[channels] = True
+        return mask
 
     for strength in STRENGTHS:
         for_rows, for_all = (_knots(part, draws, strength) for part in (rows[:count], rows))
-        left = (~is_bent).nonzero().flatten().tolist()
-        groups = [left] if lost(for_rows.where(~is_bent, tried)) <= MOST_LOST else [[channel] for channel in left]
-        for group in groups:
-            own = torch.zeros_like(is_bent)
-            own[group] = True
-            if lost(for_rows.where(own, tried)) <= MOST_LOST:
-                tried, chosen, is_bent = for_rows.where(own, tried), for_all.where(own, chosen), is_bent | own
+
+        def is_harmless(channels: list[int], bent: Knots = for_rows, others: Knots = tried) -> bool:
+            first.bend_tails(bent.where(within(channels), others))
+            return float((before - score()).nan_to_num(0.0).mean()) <= MOST_LOST
+
+        further = within(as_many_as((~is_bent).nonzero().flatten().tolist(), is_harmless, until))
+        tried, chosen, is_bent = for_rows.where(further, tried), for_all.where(further, chosen), is_bent | further
     first.bend_tails(chosen)
+
+
+def as_many_as(candidates: Sequence[Item], is_harmless: Callable[[list[Item]], bool], until: float) -> list[Item]:
+    """Those of the candidates that together do little harm: all of them, or else what halves of them are left with.
+
+    Args:
+        candidates: in the order in which they are taken.
+        is_harmless: of some of them together.
+        until: when, by `time.perf_counter`, no more of them are tried.
+    """
+    chosen: list[Item] = []
+    parts = [list(candidates)]
+    while parts and time.perf_counter() < until:
+        part = parts.pop()
+        if not part:
+            continue
+        if is_harmless(chosen + part):
+            chosen += part
+        elif len(part) > 1:
+            half = len(part) // 2
+            parts += [part[half:], part[:half]]
+    return chosen
+
+
+def seconds_for_tails(seconds: float | None) -> float:
+    """What bending takes, at most, of the seconds that a training is given."""
+    return 0.0 if seconds is None else min(_SHARE * seconds, _MOST_SECONDS)
+
+
+def draws_for(count: int) -> int:
+    """How many draws tell the tails of a density of so many rows."""
+    return min(_MOST_DRAWN, max(_DRAWN_OF_ROW * count, _LEAST_DRAWN))
 
 
 def _drawn(flow: Flow, rest: Chain, rows: Batch, seed: int) -> Tensor:
     """Draws (S, C) of a flow as its first layer maps them, for contexts of the rows."""
     behind = Flow(rest, flow.shape, flow.base, flow.embed, context_dim=flow.context_dim)
-    count = min(DRAWN, max(_DRAWN_OF_ROW * len(rows), _LEAST_DRAWN))
+    count = draws_for(len(rows))
     if rows.context is None:
         return behind.sample(count, generator=seed)
     context = rows.context[torch.arange(count, device=rows.context.device) % len(rows)]
