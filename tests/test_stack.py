@@ -210,7 +210,7 @@ def test_weights_are_those_of_the_likeliest_mixture() -> None:
 
 
 def test_simple_densities_that_took_long_are_not_fitted_again() -> None:
-    x = torch.randn(400, 2, dtype=torch.float64, generator=seeded())
+    x = 5 * torch.randn(400, 2, dtype=torch.float64, generator=seeded())
     flow = pf.Flow(pf.Chain(pf.Standardize(2)), 2).double()
     in_time, late = (Stack(x[:300], None, x[300:], None, 0, seconds=seconds) for seconds in (1e3, 1e-6))
     assert in_time.mixing_seconds > 0
