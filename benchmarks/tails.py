@@ -83,11 +83,12 @@ def measured(frame: pd.DataFrame) -> list[dict[str, Any]]:
             continue
         own, held, samples = (part[kind.name].dropna().to_numpy(float) for part in (train, test, drawn))
         low, high = own.min(), own.max()
-        beyond = np.maximum(low - samples, samples - high) / (high - low)
+        beyond, held_beyond = (np.maximum(low - part, part - high) / (high - low) for part in (samples, held))
         columns.append({
             "column": kind.name, "rows": len(own), "expected": 2 / (len(own) + 1),
             "samples": float((beyond > 0).mean()),
-            "held_out": float(((held < low) | (held > high)).mean()), "far": float((beyond > FAR).mean()),
+            "held_out": float((held_beyond > 0).mean()), "far": float((beyond > FAR).mean()),
+            "held_far": float((held_beyond > FAR).mean()), "held": len(held),
             "farthest": float(max(beyond.max(), 0.0)), "log_prob": float(density.log_prob(test).mean()),
         })  # fmt: skip
     return columns
@@ -98,10 +99,13 @@ def summary(columns: list[dict[str, Any]]) -> dict[str, Any]:
     if not columns:
         return {}
     sums = {name: sum(c[name] for c in columns) for name in ("expected", "samples", "held_out")}
+    far, held_far = (float(np.average([c[name] for c in columns], weights=[c["held"] for c in columns]))
+                     for name in ("far", "held_far"))  # fmt: skip
     ratios = [c["samples"] / c["expected"] for c in columns]
     return {
         "columns": len(columns), "samples": round(sums["samples"] / sums["expected"], 2),
         "held_out": round(sums["held_out"] / sums["expected"], 2), "median": round(float(np.median(ratios)), 2),
+        "far": round(far, 5), "held_far": round(held_far, 5),  # of all held-out numbers
         "many_far": sum(c["far"] > 0.001 for c in columns), "farthest": round(max(c["farthest"] for c in columns), 2),
         "log_prob": round(float(np.mean([c["log_prob"] for c in columns])), 3),
     }  # fmt: skip
