@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -110,7 +111,7 @@ def split_contexts(context: Tensor, rank: int) -> tuple[Tensor, tuple[int, ...]]
     if context.ndim < rank:
         raise ValueError(f"expected a context with at least {rank} axes, got shape {tuple(context.shape)}")
     leading, shape = context.shape[: context.ndim - rank], context.shape[context.ndim - rank :]
-    return context.reshape(-1, *shape), tuple(leading)
+    return context.reshape(math.prod(leading), *shape), tuple(leading)
 
 
 def possible_ranks(shape: tuple[int, ...], leading: tuple[int, ...] | None) -> list[int]:

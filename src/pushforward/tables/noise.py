@@ -24,7 +24,8 @@ def uniforms(states: NDArray[np.int64], base: NDArray[np.float64], draw: int) ->
         for column in (*states.T, *np.ascontiguousarray(np.nan_to_num(base, nan=-7e300) + 0.0).T):
             row = splitmix(row + GOLDEN ^ np.ascontiguousarray(column).view(np.uint64))
         places = np.arange(1, base.shape[1] + 1, dtype=np.uint64) * GOLDEN
-        bits = splitmix(row[:, None] ^ splitmix(places)[None, :])
+        mixed = row[:, None] ^ splitmix(places)[None, :]
+        bits = splitmix(np.where(mixed == 0, GOLDEN, mixed))  # which maps 0, that of a single 0, to itself
     u = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
     if draw:
         u = (u + draw * _alphas(base.shape[1])) % 1.0

@@ -345,14 +345,17 @@ class Columns(Space):
 def _mapped(
     kind: Kind, base: NDArray[np.float64], width: NDArray[np.float64], u: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Numbers base (N,), NaN for none, cells of width (N,) and noise u (N,) -> y (N,), the log-density to add (N,)."""
+    """Numbers base (N,), NaN for none, cells of width (N,) and noise u (N,) -> y (N,), the log-density to add (N,).
+
+    Raises:
+        ArithmeticError: a map makes NaN of a number, which would pass for none.
+    """
     absent = np.isnan(base)
     w = base + width * u if kind.is_dequantized else base
     of_cell = np.log(np.where(width > 0, width, 1.0)) if kind.is_dequantized else width  # or zeros
-    if not absent.any():
-        y, log_slope = kind.marginal.forward(w)
-        return y, log_slope + of_cell
     y, added, there = np.full_like(base, np.nan), np.zeros_like(base), ~absent
     y[there], log_slope = kind.marginal.forward(w[there])
+    if np.isnan(y[there]).any():
+        raise ArithmeticError(f"column {kind.name!r}: its map makes a number NaN")
     added[there] = log_slope + of_cell[there]
     return y, added

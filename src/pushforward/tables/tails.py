@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..density import Density
-from ..training.tails import MOST_LOST, MOST_ROWS, STRENGTHS, as_many_as, draws_for, one_side
+from ..training.tails import MOST_LOST, MOST_ROWS, STRENGTHS, as_many_as, draws_for, mean_loss, one_side
 from .columns import Kind
 from .columns.marginal import MarginalTransform
 from .columns.number import as_number
@@ -60,8 +60,8 @@ def calibrate_tails(
 
         def is_harmless(names: list[str], own: dict[str, Kind] = for_rows, others: dict[str, Kind] = tried) -> bool:
             density.space = _with_columns(space, others | {name: own[name] for name in names})  # type: ignore[assignment]
-            lost = [(old - density.log_prob_of(part)).nan_to_num(0.0) for old, part in zip(before, parts, strict=True)]
-            return all(float(part.mean()) <= MOST_LOST for part in lost)
+            after = (density.log_prob_of(part) for part in parts)
+            return all(mean_loss(old, new) <= MOST_LOST for old, new in zip(before, after, strict=True))
 
         further = [name for name in for_all if name in for_rows and name not in bent]
         if held_out is not None:

@@ -91,11 +91,16 @@ def bend_outermost(
 
         def is_harmless(channels: list[int], bent: Knots = for_rows, others: Knots = tried) -> bool:
             first.bend_tails(bent.where(within(channels), others))
-            return float((before - score()).nan_to_num(0.0).mean()) <= MOST_LOST
+            return mean_loss(before, score()) <= MOST_LOST
 
         further = within(as_many_as((~is_bent).nonzero().flatten().tolist(), is_harmless, until))
         tried, chosen, is_bent = for_rows.where(further, tried), for_all.where(further, chosen), is_bent | further
     first.bend_tails(chosen)
+
+
+def mean_loss(before: Tensor, after: Tensor) -> float:
+    """What log-densities (N,) lost on average; NaN where one became NaN, which is no small loss."""
+    return float(torch.where(before == after, 0.0, before - after).mean())
 
 
 def as_many_as(candidates: Sequence[Item], is_harmless: Callable[[list[Item]], bool], until: float) -> list[Item]:
@@ -183,6 +188,8 @@ def one_side(
         return list(knots)
     scale = float(np.clip((edge - start) / (beyond - start), _LEAST, most)) ** strength
     last = min(start + (edge - start) / scale, float(drawn[-_OUTERMOST]))  # what comes to lie on the edge
+    if not (own[-1] > start and drawn[-1] > last):  # ties: no row lies beyond the outermost ones
+        return list(knots)
     far = float(np.clip(_mean_excess(own, start) / _mean_excess(drawn, last), _LEAST_FAR, 1.0)) ** strength
     levels = np.linspace(start, edge, _BETWEEN + 2)  # as the map before has them
     t, slopes = at_levels(side * levels)

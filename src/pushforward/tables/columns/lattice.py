@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+LARGEST = 2.0**63 - 1024  # float64 that an int64 holds
 _TIES = 0.9  # at most this share of distinct values makes decimals rounded ones
 _MOST_DECIMALS = 8
 _SURE = 20  # distinct values that make a common divisor of theirs no accident
@@ -65,6 +66,21 @@ def find_lattice(values: NDArray[Any], single: bool = False) -> tuple[float, flo
     return _any_step(u, exact) if tied and len(u) >= _SURE else None
 
 
+def steps_from(values: NDArray[Any], step: float, origin: float) -> NDArray[np.float64]:
+    """Values (N,) on a lattice -> their whole number of steps from its origin, exact for integers as far as 2^53 steps.
+
+    Args:
+        values: int64 or float64.
+        step: of the lattice.
+        origin: one of its values.
+    """
+    gaps = values.astype(np.float64) - origin
+    whole = values.dtype == np.int64 and float(step).is_integer() and float(origin).is_integer()
+    if whole and np.abs(gaps).max(initial=0.0) <= LARGEST:
+        return ((values - int(origin)) // int(step)).astype(np.float64)
+    return np.round(gaps / step)
+
+
 def find_coarse(values: NDArray[Any], step: float | None, origin: float) -> tuple[list[float], float] | None:
     """The (steps, origin) of wider lattices that many of the values (N,) keep to; None where none stands out.
 
@@ -102,7 +118,7 @@ def _heaps(values: NDArray[Any], step: float, origin: float, least: float) -> tu
     One after another, the lattice is taken that shortens the description of a row most: by the gaps that it leaves
     between the values of each lattice, less what it costs to say which lattice a value is on.
     """
-    k = np.round((values - origin) / step).astype(np.int64)
+    k = steps_from(values, step, origin).astype(np.int64)
     places, counts = np.unique(k, return_counts=True)
     few = counts <= _CROWD * len(k)  # a crowd is an atom, whatever it is a multiple of
     places, counts = places[few], counts[few]
@@ -267,10 +283,12 @@ def _sentinels(u: NDArray[Any], counts: NDArray[Any], values: NDArray[Any]) -> N
 
 
 def _whole(u: NDArray[np.int64]) -> tuple[int, int]:
-    """Distinct sorted integers -> step, origin."""
+    """Distinct sorted integers -> step, origin, which is one of them where float64 does not hold them to the unit."""
     step = 1
     if len(u) >= _SURE:
         step = max(int(np.gcd.reduce(np.diff(u))), 1)
+    if max(-int(u[0]), int(u[-1])) > 2**53:
+        return step, int(u[len(u) // 2])
     return step, int(u[0]) % step if step > 1 else 0
 
 

@@ -30,10 +30,9 @@ from .base import (
     log_logistic,
 )
 from .base import optional as _optional
-from .lattice import spelled
+from .lattice import LARGEST, spelled, steps_from
 from .marginal import MarginalTransform
 
-_LARGEST = 2.0**62  # of the values that are given back as integers
 _REACH, _HEAVY_REACH = 10.0, 1000.0  # extents of the data beyond which nothing is sampled
 
 
@@ -58,16 +57,17 @@ class Lattice(Facts):
 
     def count(self, values: NDArray[Any]) -> Values:
         """Values (N,) on the lattice -> their number of steps from the origin."""
-        if values.dtype == np.int64 and self.whole:
-            return ((values - int(self.origin)) // int(self.step)).astype(np.float64)
-        return np.round((values - self.origin) / self.step)
+        return steps_from(values, self.step, self.origin)
 
     def value(self, k: Values) -> NDArray[Any]:
         """The inverse of `count`, for whole numbers k (N,)."""
-        if self.whole:
-            step = int(self.step)
-            return int(self.origin) + np.clip(k, -_LARGEST / step, _LARGEST / step).astype(np.int64) * step
-        return self.decimal(self.origin + k * self.step)
+        if not self.whole:
+            return self.decimal(self.origin + k * self.step)
+        step, origin = int(self.step), int(self.origin)
+        ends = (-(2**63) - origin) // step + 1, (2**63 - 1 - origin) // step
+        if ((k >= max(ends[0], -LARGEST)) & (k <= min(ends[1], LARGEST))).all():
+            return origin + k.astype(np.int64) * step
+        return self.origin + k * self.step  # no int64 holds them all
 
     def decimal(self, values: Values) -> Values:
         """Values (N,) as the nearest decimals, which are what the data held: a step such as 0.1 is no binary number."""
@@ -356,13 +356,17 @@ def with_indicator(kind: Kind, values: NDArray[Any], is_missing: Mask, middle: f
 
 
 def _limits(dtype: str) -> tuple[float, float]:
-    """Between what values of an Arrow type lie."""
-    if dtype in ("date32[day]", "time32[s]", "time32[ms]"):
+    """Between what values of an Arrow type lie; dates and times count in their unit."""
+    if dtype.startswith("time") and not dtype.startswith("timestamp"):
+        return 0.0, 86_400.0 * 1000 ** ["s", "ms", "us", "ns"].index(dtype.split("[")[1].rstrip("]")) - 1
+    if dtype == "date32[day]":
         dtype = "int32"
-    if not dtype.startswith(("int", "uint")):
-        return -_LARGEST, _LARGEST
+    elif dtype.startswith(("timestamp", "duration", "date")):
+        dtype = "int64"
+    elif not dtype.startswith(("int", "uint")):
+        return -math.inf, math.inf
     limits = np.iinfo(dtype)
-    return max(float(limits.min), -_LARGEST), min(float(limits.max), _LARGEST)
+    return int(limits.min), int(limits.max)
 
 
 def as_number(kind: Kind) -> Number:
