@@ -370,7 +370,7 @@ class Flow(Conditional):
             x = x.expand(*leading, *self.shape)
             context_shape = contexts.shape[1:]
             contexts = contexts.view(*context_leading, *context_shape).expand(*leading, *context_shape)
-            contexts = contexts.reshape(-1, *context_shape)
+            contexts = contexts.reshape(math.prod(leading), *context_shape)
         return x.reshape(-1, *self.shape), contexts, leading
 
 

@@ -118,7 +118,10 @@ def _heaps(values: NDArray[Any], step: float, origin: float, least: float) -> tu
     One after another, the lattice is taken that shortens the description of a row most: by the gaps that it leaves
     between the values of each lattice, less what it costs to say which lattice a value is on.
     """
-    k = steps_from(values, step, origin).astype(np.int64)
+    k = steps_from(values, step, origin)
+    if np.abs(k).max(initial=0.0) > LARGEST:
+        return None
+    k = k.astype(np.int64)
     places, counts = np.unique(k, return_counts=True)
     few = counts <= _CROWD * len(k)  # a crowd is an atom, whatever it is a multiple of
     places, counts = places[few], counts[few]

@@ -1,0 +1,73 @@
+"""Columns at the ends of what numbers can be: ties, zeros, huge floats, 64-bit integers, nothing that varies."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import pushforward as pf
+from pushforward.tables.noise import uniforms
+
+RNG = np.random.default_rng(0)
+
+
+def fitted(table: Any, **options: Any) -> pf.TableDensity:
+    return pf.fit_table(table, steps=20, progress="none", **options)
+
+
+def test_rows_that_tie_at_an_end_are_bent_into_no_nan() -> None:
+    rows = {"visits": RNG.geometric(0.05, 600), "sex": RNG.choice(["m", "f"], 600)}
+    density = fitted(rows)
+    drawn = density.sample(500, generator=0)["visits"].to_numpy()
+    assert len(np.unique(drawn)) > 20
+    assert np.isfinite(density.log_prob(rows).numpy()).all()
+    assert pf.tables.Schema.from_json(density.schema.to_json()) == density.schema
+
+
+def test_masses_of_all_integers_add_up_to_one() -> None:
+    density = fitted({"v": np.random.default_rng(0).integers(0, 100, 600)})
+    masses = density.log_prob({"v": np.arange(400)}, draws=16).exp()
+    assert float(masses.sum()) == pytest.approx(1, abs=0.05)
+    assert 1e-6 < uniforms(np.zeros((1, 0), np.int64), np.zeros((1, 1)), 0).item() < 1 - 1e-6
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        1e18 * np.exp(2 * RNG.normal(size=500)),
+        2e30 * np.exp(RNG.normal(size=500)),
+        2**60 + RNG.integers(0, 10**6, 500),
+        2**63 - 1 - RNG.integers(0, 900, 500),
+        RNG.integers(-(2**63), 2**63 - 1, 500),
+    ],
+    ids=["1e18", "2e30", "2^60", "2^63", "all"],
+)
+def test_large_numbers_are_sampled_as_far_as_they_go(values: np.ndarray) -> None:
+    density = fitted({"x": values})
+    drawn = density.sample(1000, generator=0)["x"].to_numpy()
+    assert drawn.dtype == values.dtype
+    assert density.unsampled < 0.02
+    middle = sorted(values.tolist())[len(values) // 2]
+    own, others = (np.array([v - middle for v in part.tolist()], float) for part in (values, drawn))
+    low, high = np.quantile(own, [0.1, 0.9])
+    assert 0.5 < ((others > low) & (others < high)).mean() < 0.95
+    if np.ptp(own) < 1e7:
+        assert len(np.unique(drawn)) > 0.4 * min(len(drawn), np.ptp(own))
+
+
+def test_what_is_given_need_not_vary() -> None:
+    density = fitted(pa.table({"g": ["q"] * 120, "z": RNG.normal(size=120)}), given=["g"])
+    assert density.sample(2, context={"g": ["q"]}).num_rows == 2
+    assert math.isfinite(float(density.log_prob({"g": ["q"], "z": [0.1]})[0]))
+
+
+def test_times_of_day_stay_within_the_day() -> None:
+    seconds = (23 * 3600 + 20 * 60 + 900 * RNG.normal(size=800)).clip(0, 86_399) // 60 * 60
+    times = pa.array((seconds * 10**6).astype(np.int64)).cast(pa.time64("us"))
+    drawn = fitted(pa.table({"t": times})).sample(2000, generator=0)["t"].cast(pa.int64()).to_numpy()
+    assert (drawn % 60_000_000 == 0).all()
+    assert drawn.max() < 86_400_000_000
