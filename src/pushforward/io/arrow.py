@@ -139,6 +139,8 @@ def like_type(column: Column, other: Column) -> Any:
     """The cells of a column as those of another one: of its Arrow type, its categories in their order."""
     pa = pyarrow()
     kind, cells = other.cells.type, arrow_array(column) if column.cells is None else column.cells
+    if pa.types.is_null(kind):
+        return pa.nulls(len(column))
     if not pa.types.is_dictionary(kind):
         return cells if cells.type == kind else cells.cast(kind, safe=False)
     known = other.cells.chunk(0).dictionary if isinstance(other.cells, pa.ChunkedArray) else other.cells.dictionary

@@ -44,6 +44,7 @@ class Column:
         cells: the Arrow column that came in, to be given back as it was; None where there was none.
         native: the dtype that it has in the frame library it came in, None where its Arrow type says it all.
         own_name: its name there, where that is no string.
+        first_row: the number of its first cell in the table that came in, for messages.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Column:
     cells: Any = None
     native: Any = None
     own_name: Any = None
+    first_row: int = 0
 
     def __len__(self) -> int:
         return len(self.is_missing)
@@ -69,7 +71,11 @@ class Column:
             name: None if (values := getattr(self, name)) is None else values[rows]
             for name in ("is_missing", "numbers", "times", "codes")
         }
-        return replace(self, **parts, cells=None if self.cells is None else _some(self.cells, rows))
+        first_row = 0
+        if isinstance(rows, slice) and rows.step in (None, 1):
+            first_row = self.first_row + rows.indices(len(self))[0]
+        cells = None if self.cells is None else _some(self.cells, rows)
+        return replace(self, **parts, cells=cells, first_row=first_row)
 
     @staticmethod
     def of_numbers(name: str, values: NDArray[Any], is_missing: NDArray[np.bool_] | None, dtype: str) -> Column:
@@ -158,7 +164,8 @@ class Column:
         infinite = self._infinite
         if len(infinite):
             more = f", the first of {len(infinite):,}" if len(infinite) > 1 else ""
-            raise ValueError(f"column {self.name!r} holds {self.numbers[infinite[0]]} in row {infinite[0] + 1}{more}")
+            row = self.first_row + infinite[0] + 1
+            raise ValueError(f"column {self.name!r} holds {self.numbers[infinite[0]]} in row {row}{more}")
         return self.numbers
 
     def require_times(self, form: str | None = None) -> tuple[NDArray[np.int64], str]:
@@ -279,7 +286,7 @@ class Column:
 
     def _shown(self, view: Literal["numbers", "times"], form: str | None = None) -> str:
         bad = self.stray_rows(view, form)
-        first = ", ".join(f"row {row + 1} {self.shown(row)}" for row in bad[:_SHOWN].tolist())
+        first = ", ".join(f"row {self.first_row + row + 1} {self.shown(row)}" for row in bad[:_SHOWN].tolist())
         more = f" and {len(bad) - _SHOWN:,} more" if len(bad) > _SHOWN else ""
         return f"{first}{more} (rows are counted from 1, below a header)"
 

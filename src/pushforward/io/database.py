@@ -20,18 +20,20 @@ from .cells import pyarrow
 from .names import check_unique, quoted
 from .reader import Reader, one_line
 
+_LONGEST_PATH = 250  # of a path; a longer text is none
 _CHUNK = 65_536  # rows of SQLite that are fetched at a time
 _TYPES = {"integer": "int64", "real": "double", "text": "string", "blob": "binary"}  # of SQLite -> of Arrow
 
 
 def is_query(source: str) -> bool:
-    """Whether a text is a query and no path.
+    """Whether a text is a query and no path of a file that there is.
 
     Example:
         >>> is_query("SELECT a FROM 'rows.csv'"), is_query("selected.csv")
         (True, False)
     """
-    return re.match(r"\s*(select|from|with)\s", source, re.IGNORECASE) is not None
+    begins = re.match(r"\s*(select|from|with)\s", source, re.IGNORECASE) is not None
+    return begins and ("\n" in source or len(source) > _LONGEST_PATH or not Path(source).exists())
 
 
 def read_query(query: str) -> Reader:
@@ -104,7 +106,7 @@ def read_workbook(path: Path) -> Reader:
         raise ValueError(f"{path} has no rows{', only a header' if rows else ''}")
     if len(filled) > 1:
         warnings.warn(f"{path}: the sheet {filled[0]!r} is read, the first of {quoted(filled)}", stacklevel=4)
-    names = [str(cell).strip() for cell in rows[0]]
+    names = [str(_whole(cell)).strip() for cell in rows[0]]
     check_unique(names, str(path))
     columns = [_cells([row[i] for row in rows[1:]]) for i in range(len(names))]
     return InMemory(pyarrow().table(columns, names=names))
@@ -114,11 +116,16 @@ def _cells(values: list[Any]) -> Any:
     """The cells of a sheet as an Arrow array; empty ones are missing, and cells of several kinds are text."""
     pa = pyarrow()
     values = [None if value == "" else value for value in values]
-    values = [int(v) if isinstance(v, float) and v.is_integer() else v for v in values]  # all are floats in a sheet
+    values = [_whole(value) for value in values]
     kinds = {type(value) for value in values if value is not None}
     if len(kinds) > 1 and not kinds <= {int, float}:
         return pa.array([None if value is None else str(value) for value in values])
     return pa.array(values, pa.float64() if kinds == {int, float} else None)
+
+
+def _whole(value: Any) -> Any:
+    """A cell, as an integer where it is a whole number: all numbers are floats in a sheet."""
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
 
 def _read_sqlite(path: Path) -> Reader:

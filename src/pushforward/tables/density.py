@@ -272,12 +272,21 @@ class TableDensity(Density):
         return {"noise": torch.from_numpy(noise).to(self.device)} if self.inner.takes_noise else {}
 
     def _with_given(self, frame: Frame, context: Any) -> Frame:
-        """Rows with the given columns that came beside them."""
+        """Rows with the given columns that came beside them.
+
+        Raises:
+            ValueError: they are not as many.
+        """
         if context is None:
             return frame
-        given = read(context)
+        given = self.space.contexts(context)
+        if given is None or len(given) != len(frame):
+            raise ValueError(f"x has {len(frame):,} rows and context {len(given or ()):,}: one is needed for each")
+        if not frame.named:
+            targets = [target.name for target in self.space.targets]
+            frame = self.space.chosen(frame, targets if len(frame.columns) == len(targets) else self.space.names)
         others = tuple(c for c in frame.columns if c.name not in given.names)
-        return replace(frame, columns=(*others, *given.columns))
+        return replace(frame, columns=(*others, *given.columns), named=True)
 
 
 def _pieces(frame: Frame) -> Iterator[Frame]:

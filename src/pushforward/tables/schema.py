@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..io.frames import read
+import numpy as np
+
+from ..io.frames import Column, read
 from ..io.names import quoted
 from .columns import Category, Kind, Request, from_json, infer_kind, request_of
 from .columns.number import as_number
@@ -15,6 +17,8 @@ from .columns.related import Dependent
 from .function import functions
 from .relation import related
 from .straight import straightened
+
+_SPREADS, _MOST = (1e-140, 1e140), 1e300  # of the values of a column: what can be squared
 
 
 @dataclass(frozen=True)
@@ -141,8 +145,23 @@ def infer_schema(
         columns = straightened(columns, frame)
     if not any(c.modelled for c in columns):
         raise ValueError("every column was left out: " + "; ".join(f"{c.name!r}: {c.note}" for c in columns))
+    for kind, column in zip(columns, frame.columns, strict=True):
+        _check_size(kind, column)
     _warn(columns, asked)
     return Schema(tuple(columns), frame.named)
+
+
+def _check_size(kind: Kind, column: Column) -> None:
+    """Refuses numbers whose squares, or whose maps' slopes, no float64 holds."""
+    if column.numbers is None or not kind.modelled:
+        return
+    values = column.numbers[~column.is_missing].astype(float)
+    spread = float(np.ptp(values)) if len(values) else 0.0
+    if (spread and not _SPREADS[0] < spread < _SPREADS[1]) or np.abs(values).max(initial=0.0) >= _MOST:
+        raise ValueError(
+            f"column {kind.name!r} holds numbers from {values.min():g} to {values.max():g}, which are too large or "
+            "too near to each other to calculate with: change their unit, or leave it out with kinds={...: 'drop'}"
+        )
 
 
 def _warn(columns: Sequence[Kind], asked: Mapping[str, Request]) -> None:

@@ -95,8 +95,8 @@ class Columns(Space):
         self, schema: Schema, given: Sequence[str] = (),
         make: Callable[[Schema, Sequence[str], Density], Density] | None = None,
     ) -> None:  # fmt: skip
-        if isinstance(given, str):
-            raise ValueError(f"given must be a list of column names, got {given!r}")
+        if isinstance(given, str) or len(set(given)) < len(given):
+            raise ValueError(f"given must be a list of distinct column names, got {given!r}")
         self.schema, self.given, self._make = schema, tuple(given), make
         unknown = [name for name in given if name not in schema.names]
         if unknown:
@@ -307,7 +307,7 @@ class Columns(Space):
             raise ValueError(f"this density is conditional: give context, a table of {quoted(self.given)}")
         frame = read(context)
         absent = [c.name for c in self.conditions if c.name not in frame.names]
-        if absent and len(frame.columns) != len(self.schema.columns):
+        if absent and frame.named and len(frame.columns) != len(self.schema.columns):
             raise ValueError(f"the given table lacks the columns {quoted(absent)}")
         return self.chosen(frame, [c.name for c in self.conditions])
 

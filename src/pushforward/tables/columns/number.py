@@ -255,7 +255,7 @@ class Number(Plain):
 
     def describe_invalid(self, column: Column) -> str:
         """The first of the impossible values."""
-        return f"values it cannot have, such as {self.read(column)[0]:g}"
+        return f"values it cannot have, such as {self.show(self.read(column)[0].item())}"
 
     def log_unseen(self, column: Column) -> Values:
         """Half of what was never seen is missing cells, where none were seen; numbers follow `log_elsewhere`."""
