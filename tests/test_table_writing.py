@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import datetime
 import errno
+import json
+import math
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +142,22 @@ def test_pieces_must_have_the_same_columns(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nothing was written"), TableWriter(tmp_path / "o.csv"):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_an_array_takes_the_dtype_that_holds_all_pieces(tmp_path: Path) -> None:
+    with TableWriter(tmp_path / "rows.npy") as writer:
+        writer.write({"a": np.array([1, 2], np.int32), "b": np.array([3, 4], np.int32)})
+        writer.write({"a": [2**40], "b": [1]})
+        writer.write({"a": [1.5], "b": [float("nan")]})
+    expected = [[1, 3], [2, 4], [2**40, 1], [1.5, math.nan]]
+    np.testing.assert_array_equal(np.load(tmp_path / "rows.npy"), expected)
+    large = np.array([2**53 + 1, 2**60 + 1])
+    write_table({"a": large}, tmp_path / "large.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "large.npy")[:, 0], large)
+
+
+def test_json_has_numbers_for_decimals_and_null_for_nan(tmp_path: Path) -> None:
+    rows = pa.table({"a": pa.array([Decimal("1.50"), None]), "b": [math.nan, 2.0]})
+    write_table(rows, tmp_path / "rows.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert lines == [{"a": 1.5, "b": None}, {"a": None, "b": 2.0}]

@@ -200,8 +200,10 @@ class Frame:
         return replace(self, columns=tuple(columns), named=other.named, kind=other.kind)
 
     def _to_numpy(self) -> NDArray[Any]:
-        values = self.matrix(self.names, finite=False)
         dtype = np.result_type(*(column.numpy_dtype for column in self.columns))
+        if dtype.kind in "iub" and all(c.numeric and not c.is_missing.any() for c in self.columns):
+            return np.stack([c.plain() for c in self.columns], 1).astype(dtype, copy=False)
+        values = self.matrix(self.names, finite=False)
         return values.astype(np.result_type(dtype, np.float32) if np.isnan(values).any() else dtype, copy=False)
 
     def _to_pandas(self) -> Any:

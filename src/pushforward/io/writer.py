@@ -8,6 +8,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from decimal import Decimal
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,7 @@ from .names import csv_line, quoted
 SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".arrow", ".feather", ".npy", ".jsonl", ".ndjson")  # that are written
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _AS_TEXT = (*_DELIMITERS, ".jsonl", ".ndjson")
+_WIDENED = 65_536  # rows at a time
 
 
 class Batches(Protocol):
@@ -106,7 +108,7 @@ class TableWriter:
             pieces = [self._like] if isinstance(self._like, Frame) else self._like.batches() if self._like.text else ()
             for piece in pieces:
                 self._types = _wider(self._types, piece)
-        with _named(self.path), atomic(self.path) as part, open(part, "wb") as file:
+        with _named(self.path), atomic(self.path) as part, open(part, "w+b") as file:
             self._file = file
             try:
                 yield
@@ -187,7 +189,8 @@ class _JsonLines(_Format):
 
     def write(self, frame: Frame) -> None:
         for row in _typed(frame, self._types).to_pylist():
-            self._file.write(f"{json.dumps(row, default=str, ensure_ascii=False)}\n".encode())
+            row = {name: None if value != value else value for name, value in row.items()}  # JSON has no NaN
+            self._file.write(f"{json.dumps(row, default=_as_json, ensure_ascii=False)}\n".encode())
 
     def finish(self) -> None:
         pass
@@ -222,7 +225,10 @@ class _Ipc(_Format):
 
 
 class _Npy(_Format):
-    """The number of rows in the header is filled in at the end: numpy leaves room for it to grow."""
+    """The number of rows in the header is filled in at the end: numpy leaves room for it to grow.
+
+    All rows have the dtype that holds every piece: those before are written again where a later one needs a wider one.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._rows, self._like = file, 0, np.empty((0, 0))
@@ -232,6 +238,9 @@ class _Npy(_Format):
         if not self._rows:
             self._like = values[:0]
             self._header()
+        dtype = np.promote_types(self._like.dtype, values.dtype)
+        if dtype != self._like.dtype:
+            self._widen(dtype)
         self._file.write(np.ascontiguousarray(values, dtype=self._like.dtype).data)
         self._rows += len(values)
 
@@ -239,9 +248,27 @@ class _Npy(_Format):
         self._file.seek(0)
         self._header()
 
+    def _widen(self, dtype: np.dtype[Any]) -> None:
+        """Writes all rows again, the last first, whose new places lie beyond what is yet to be read."""
+        before, width = self._like.dtype, self._like.shape[1]
+        begin = self._file.tell() - self._rows * width * before.itemsize
+        for stop in range(self._rows, 0, -_WIDENED):
+            start = max(stop - _WIDENED, 0)
+            self._file.seek(begin + start * width * before.itemsize)
+            part = np.frombuffer(self._file.read((stop - start) * width * before.itemsize), before)
+            self._file.seek(begin + start * width * dtype.itemsize)
+            self._file.write(part.astype(dtype).data)
+        self._file.seek(begin + self._rows * width * dtype.itemsize)
+        self._like = self._like.astype(dtype)
+
     def _header(self) -> None:
         facts = np.lib.format.header_data_from_array_1_0(self._like) | {"shape": (self._rows, self._like.shape[1])}
         np.lib.format.write_array_header_1_0(self._file, facts | {"fortran_order": False})
+
+
+def _as_json(value: Any) -> Any:
+    """What JSON has no kind for: decimals as numbers, all else as text."""
+    return float(value) if isinstance(value, Decimal) else str(value)
 
 
 def _wider(types: dict[str, Any], frame: Frame) -> dict[str, Any]:
