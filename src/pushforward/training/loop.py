@@ -117,13 +117,13 @@ def train(
     size = min(size, len(rows))
     settings = _with_length(settings, size, len(rows), count_rows(data))
     members = Members(trained, settings)
-    run = Run(trained, members, settings, val_rows, len(rows) // size * size, began)
-    generator = torch.Generator().manual_seed(seed + 1)
-    saved = None
-    if checkpoint is not None:
-        lasting = first if count_rows(data) != auto.UNLIMITED else None if val is None else val_rows
-        saved = Checkpoint(checkpoint, _setup(settings, members.optimizer_name, len(rows), lasting, data))
     try:
+        run = Run(trained, members, settings, val_rows, len(rows) // size * size, began)
+        generator = torch.Generator().manual_seed(seed + 1)
+        saved = None
+        if checkpoint is not None:
+            lasting = first if count_rows(data) != auto.UNLIMITED else None if val is None else val_rows
+            saved = Checkpoint(checkpoint, _setup(settings, members.optimizer_name, len(rows), lasting, data))
         if saved is not None:
             run.resume(saved.read(trained, members, generator))
         if run.step == 0:
@@ -156,6 +156,8 @@ if train.__doc__:  # not under python -OO
 
 def _complete(given: TrainSettings, density: Density, data: Any) -> TrainSettings:
     """Takes from the rule what was left open."""
+    if torch.is_inference_mode_enabled():
+        raise ValueError("training needs gradients: leave torch.inference_mode() first")
     if not isinstance(density, Density):
         raise ValueError(f"the first argument must be a density, the second its rows; got {type(density).__name__}")
     if data is None and given.steps is None and given.seconds is None:

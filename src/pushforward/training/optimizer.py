@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
@@ -68,8 +69,15 @@ class Steps(Protocol):
         """Takes a member back to the last sound weights, with a fresh optimizer and half the learning rate."""
         ...
 
+    def hold(self) -> None:
+        """Takes the densities' parameters back where they were converted and back meanwhile."""
+        ...
+
     def release(self) -> None:
-        """Leaves the densities with the best weights (the average if none was named), in memory of their own."""
+        """Leaves the densities with the best weights (the average if none was named), in memory of their own.
+
+        From then on they are no more concern of this.
+        """
         ...
 
     def state(self, member: int) -> dict[str, Tensor]:
@@ -102,6 +110,7 @@ class TorchSteps:
         self.average = self._copy()
         self.best: dict[str, Tensor] | None = None
         self._good = self._copy(), self._copy()
+        self._is_released = False
 
     def losses(self, batch: Batch) -> Tensor:
         """-> (1,), and sets the gradients."""
@@ -130,7 +139,8 @@ class TorchSteps:
         try:
             yield
         finally:
-            self._set(current)
+            if not self._is_released:
+                self._set(current)
 
     def keep_best(self, member: int = 0) -> None:
         """The averaged weights are the best so far."""
@@ -152,6 +162,10 @@ class TorchSteps:
         """Leaves the density with the best weights, or the average if none was named."""
         self._set(self.average if self.best is None else self.best)
         self.optimizer.zero_grad()
+        self._is_released = True
+
+    def hold(self) -> None:
+        """Nothing: parameters are used where they are."""
 
     def state(self, member: int = 0) -> dict[str, Tensor]:
         """Everything that the next step depends on, by `kind/parameter's name`."""
@@ -192,14 +206,23 @@ class TorchSteps:
             p.copy_(values[name])
 
 
+_TRAINING: WeakValueDictionary[int, Members] = WeakValueDictionary()  # by the id of a parameter
+
+
 class Members:
     """The members of a density in training, each by its own loss and with its own average and best weights.
 
     Members that differ in their weights alone take their steps together where there is a fast form; all others one
-    after the other.
+    after the other. Another training of the same parameters that was left without an end is ended first.
     """
 
     def __init__(self, density: Density, settings: TrainSettings) -> None:
+        parameters = [p for p in density.parameters() if p.requires_grad]
+        for p in parameters:
+            if (suspended := _TRAINING.get(id(p))) is not None:
+                suspended.release()
+            _TRAINING[id(p)] = self
+        self.is_released, self._kinds = False, [(p, p.dtype, p.device) for p in parameters]
         self.groups = _steps(density.members, settings)
         sizes = [len(group.lr_factors) for group in self.groups]
         self._places = [(group, k) for group, size in zip(self.groups, sizes, strict=True) for k in range(size)]
@@ -235,7 +258,11 @@ class Members:
 
     @contextmanager
     def averaged(self, best: bool = False) -> Iterator[None]:
-        """Within, all members have their averaged weights, or the best averages so far with the buffers of then."""
+        """Within, all members have their averaged weights, or the best averages so far with the buffers of then.
+
+        Raises:
+            RuntimeError: after the best: another training of the density began within, or it was moved or converted.
+        """
         current = [{name: b.clone() for name, b in density.named_buffers()} for density in self._densities]
         with ExitStack() as stack:
             for group in self.groups:
@@ -247,7 +274,9 @@ class Members:
             try:
                 yield
             finally:
-                self._set_buffers(current)
+                if not self.is_released:
+                    self._set_buffers(current)
+        self._hold()
 
     def keep_best(self, member: int) -> None:
         """The averaged weights of a member are the best so far."""
@@ -265,11 +294,29 @@ class Members:
         group, k = self._places[member]
         group.rollback(k)
 
+    def _hold(self) -> None:
+        """Goes on after a pause.
+
+        Raises:
+            RuntimeError: another training of the density began meanwhile, or it was moved or converted.
+        """
+        if self.is_released:
+            raise RuntimeError("this training is over: another one of the same density began since")
+        for p, dtype, device in self._kinds:
+            if (p.dtype, p.device) != (dtype, device):
+                raise RuntimeError(f"the density was {dtype} on {device} when its training began, not {p.dtype} on "
+                                   f"{p.device}")  # fmt: skip
+        for group in self.groups:
+            group.hold()
+
     def release(self) -> None:
-        """Leaves all members with their best weights."""
+        """Leaves all members with their best weights; the second time does nothing."""
+        if self.is_released:
+            return
         for group in self.groups:
             group.release()
         self._set_buffers(self._buffers)
+        self.is_released = True
 
     @torch.no_grad()
     def _set_buffers(self, values: list[dict[str, Tensor]]) -> None:

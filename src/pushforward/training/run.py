@@ -186,7 +186,7 @@ class Run:
             value, of_members = evaluate(self.settings.metric or self.settings.objective, self.density, self.val_rows)
         self.validation_seconds = time.perf_counter() - start
         self.validated_step = self.step
-        if self.best_val is None or not value >= self.best_val:
+        if self.best_val is None or value < self.best_val or math.isnan(self.best_val):
             self.best_val, self.best_step = value, self.step
         for member, of_member in enumerate(of_members):
             if of_member < self.best_nll[member]:
@@ -265,13 +265,13 @@ def stepping(density: Density, threads: int, settings: TrainSettings, generator:
         generator: of what they do not see.
     """
     outer = torch.get_num_threads()
-    chains = [module for module in density.modules() if isinstance(module, Chain)] if settings.reversible else []
+    chains = [m for m in density.modules() if isinstance(m, Chain) and not m.reversible] if settings.reversible else []
     torch.set_num_threads(threads)
     density.train()
     for chain in chains:
         chain.reversible = True
     try:
-        with dropping(density, settings.dropout or 0.0, generator):
+        with torch.enable_grad(), dropping(density, settings.dropout or 0.0, generator):
             yield
     finally:
         torch.set_num_threads(outer)

@@ -135,7 +135,7 @@ class FlatWeights:
         try:
             yield
         finally:
-            self.flat.copy_(current)
+            self.flat.copy_(current)  # which is nobody's where this was released
 
     def keep_best(self, member: int) -> None:
         """The averaged weights of a member are the best so far."""
@@ -156,12 +156,19 @@ class FlatWeights:
             t[member] = 0
         self.lr_factors[member] /= 2
 
+    def hold(self) -> None:
+        """Takes the densities' parameters back where they were converted and back meanwhile."""
+        for k, parameters in enumerate(self.parameters):
+            for p, part in zip(parameters, self._places.values(), strict=True):
+                if p.data_ptr() != self.flat[k, part].data_ptr():
+                    p.data, p.grad = self.flat[k, part].view(p.shape), self.gradient[k, part].view(p.shape)
+
     def release(self) -> None:
         """Leaves the densities with the best weights (the average if none was named), each in memory of its own."""
         self.flat.copy_(self.average if self.best is None else self.best)
-        for parameters in self.parameters:
-            for p in parameters:
-                p.data, p.grad = p.data.clone(), None
+        for k, parameters in enumerate(self.parameters):
+            for p, part in zip(parameters, self._places.values(), strict=True):
+                p.data, p.grad = self.flat[k, part].view(p.shape).to(p, copy=True), None
 
     def state(self, member: int) -> dict[str, Tensor]:
         """Everything that the next step of a member depends on, by `kind/parameter's name`."""
