@@ -8,6 +8,7 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,6 +33,10 @@ def as_numbers(values: Any, name: str, like: Tensor, dtype: torch.dtype | None =
             f"{name} must be numbers, in a tensor, an array or lists, got a {type(values).__name__}: "
             "density.space.read(table) takes the columns by their names, and fit_table fits a density of tables"
         )
+    if isinstance(values, np.ndarray) and values.dtype.kind in "fiu":
+        if np.ma.is_masked(values):
+            values = np.ma.filled(values.astype(np.float64), np.nan)
+        values = np.ascontiguousarray(values, values.dtype.newbyteorder("="))  # the only ones that torch takes
     try:
         return torch.as_tensor(values, dtype=dtype or like.dtype, device=like.device)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -79,6 +84,8 @@ def as_generator(generator: torch.Generator | int | None, device: torch.device |
         >>> as_generator(3).initial_seed()
         3
     """
+    if isinstance(generator, np.integer):
+        generator = int(generator)
     if generator is not None and not isinstance(generator, int | torch.Generator):
         raise ValueError(f"generator must be a torch.Generator, a seed or None, got {generator!r}")
     return torch.Generator(device).manual_seed(generator) if isinstance(generator, int) else generator

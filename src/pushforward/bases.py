@@ -224,7 +224,10 @@ class FromDistribution(Base):
     def log_prob(self, z: Tensor) -> Tensor:
         """z (B, *shape) -> log p(z) (B,), in nats; -inf outside of the support."""
         log_prob = self.distribution.log_prob(z)
-        support = self.distribution.support
+        try:
+            support = self.distribution.support
+        except NotImplementedError:
+            support = None
         if support is None:
             return log_prob
         return torch.where(support.check(z), log_prob, torch.full_like(log_prob, -math.inf))
@@ -233,12 +236,12 @@ class FromDistribution(Base):
         """Draws n rows: (n, *shape)."""
         draw = self.distribution.rsample if self.has_rsample else self.distribution.sample
         if generator is None:
-            return draw((n,))
+            return draw((n,)).to(self._device_and_dtype)
         # torch.distributions draw from the global generator: lend it a seed from ours, and put it back.
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return draw((n,))
+            return draw((n,)).to(self._device_and_dtype)
 
     def _apply(self, fn: Any, recurse: bool = True) -> FromDistribution:
         super()._apply(fn, recurse)
@@ -334,6 +337,8 @@ def _copyable(value: Any, seen: dict[int, Any]) -> Any:
         return type(value)(_copyable(v, seen) for v in value)
     if type(value) is dict:
         return {key: _copyable(part, seen) for key, part in value.items()}
+    if isinstance(value, Tensor) and not value.is_leaf:
+        return value.detach()
     if not isinstance(value, Distribution | Transform):
         return value
     if id(value) not in seen:

@@ -134,14 +134,22 @@ class Flow(Conditional):
             context: (B, K).
 
         Raises:
-            ValueError: a column is constant, or there are fewer than 2 rows.
+            ValueError: a column is constant, there are fewer than 2 rows, or they are not finite; then nothing is set.
         """
         rows, contexts, _ = self._rows(x, context)
         self._check_context(contexts)
-        if contexts is not None and hasattr(self.embed, "initialize"):
-            cast(Any, self.embed).initialize(contexts)
-        embedded = self._embedded(contexts)
-        self.bijection.initialize(rows, embedded)
+        for name, values in (("x", rows), ("context", contexts)):
+            if values is not None and not bool(values.isfinite().all()):
+                raise ValueError(f"{name} must hold finite numbers alone")
+        before = {name: value.clone() for name, value in self.state_dict().items()}
+        try:
+            if contexts is not None and hasattr(self.embed, "initialize"):
+                cast(Any, self.embed).initialize(contexts)
+            embedded = self._embedded(contexts)
+            self.bijection.initialize(rows, embedded)
+        except BaseException:
+            self.load_state_dict(before)
+            raise
         self._check_reader(embedded)
 
     def latent(self, x: Any, context: Any = None) -> Tensor:
@@ -160,6 +168,8 @@ class Flow(Conditional):
         if type(self.bijection) is not Chain or not len(self.bijection) or not self.bijection[0].is_fixed:
             return None
         first, *others = self.bijection
+        if any(True for _ in first.parameters()):
+            return None
         embed, further = (self.embed, None) if getattr(self.embed, "is_fixed", False) else (None, self.embed)
         shape, base, inner = self.shape, self.base, others[0] if len(others) == 1 else None
         channels: Tensor | None = None
@@ -172,12 +182,14 @@ class Flow(Conditional):
         rest.recipe = self.recipe
 
         def apply(x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
-            z, log_det = first(x)
+            embedded = context if context is None or embed is None else embed(context)
+            z, log_det = first(x, embedded)
             if channels is not None:
                 is_apart = torch.ones(z.shape[1], dtype=torch.bool, device=z.device).index_fill(0, channels, False)
                 apart, z = z[:, is_apart].double(), z[:, channels]
-                log_det = log_det + StandardNormal(apart.shape[1:]).log_prob(apart)
-            return z, context if context is None or embed is None else embed(context), log_det
+                if apart.shape[1]:
+                    log_det = log_det + StandardNormal(apart.shape[1:]).log_prob(apart)
+            return z, embedded, log_det
 
         state = (*first.buffers(), *(() if embed is None else embed.buffers()))
         return FixedStart(apply, rest, state if channels is None else (*state, channels))
@@ -244,7 +256,7 @@ class Flow(Conditional):
         each = math.prod(shape)
         count = each * math.prod(leading)
         z = self.base.sample(count, generator=as_generator(generator, self._like().device))
-        x, _ = self._to_data(z, None if embedded is None else embedded.repeat(each, 1))
+        x, _ = self._to_data(z, None if embedded is None else torch.cat([embedded] * each))
         return x.view(*shape, *leading, *self.shape)
 
     def distribution(self, context: Any = None) -> Distribution:
@@ -281,7 +293,7 @@ class Flow(Conditional):
         total = each * math.prod(leading)
         x, log_prob = self._draw(total, embedded, None, generator, with_log_prob, hidden_dtype, temperature)
         if hidden_dtype is not None:
-            self._measure_rounding(x, None if embedded is None else embedded.repeat(each, 1), hidden_dtype)
+            self._measure_rounding(x, None if embedded is None else torch.cat([embedded] * each), hidden_dtype)
         x = x.view(*shape, *leading, *self.shape)
         return x, None if log_prob is None else log_prob.view((*shape, *leading))
 

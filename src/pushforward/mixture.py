@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -50,8 +51,8 @@ class Mixture(Density):
         values = torch.as_tensor([1.0] * len(densities) if weights is None else weights, dtype=torch.float64)
         if values.shape != (len(densities),):
             raise ValueError(f"expected {len(densities)} weights, got shape {tuple(values.shape)}")
-        if values.device.type != "meta" and (not bool((values >= 0).all()) or not bool(values.sum() > 0)):
-            raise ValueError(f"weights must not be negative, nor all zero, got {values.tolist()}")
+        if values.device.type != "meta" and not (bool((values >= 0).all()) and 0 < float(values.sum()) < math.inf):
+            raise ValueError(f"weights must be finite and not negative, nor all zero, got {values.tolist()}")
         self.densities = nn.ModuleList(densities)
         self.register_buffer("weights", (values / values.sum()).to(torch.get_default_dtype()))
 

@@ -81,7 +81,8 @@ class Bijection(Conditioned, ABC):
 
     Attributes:
         takes_float64: whether it maps float64 rows as they are, whatever the dtype of its flow.
-        is_fixed: whether nothing of it changes once it is initialised, so that a training applies it once.
+        is_fixed: whether nothing of it changes once it is initialised, so that a training applies it once; a context
+            that it reads is one that no `embed` with weights maps.
     """
 
     takes_float64: bool = False

@@ -179,6 +179,7 @@ class BatchNorm(Bijection):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S) -> z (B, C, *S), log_det (B,). In training mode the averages move."""
+        _check_width(self.mean, x)
         mean, variance = self.mean, self.variance
         if self.training and len(x):
             axes = [0, *range(2, x.ndim)]
@@ -230,8 +231,14 @@ def warn_of_rounding(given: Any, rounded: Tensor) -> None:
         )
 
 
+def _check_width(values: Tensor, x: Tensor) -> None:
+    if len(values) != x.shape[1]:
+        raise ValueError(f"the layer has {len(values)} channels, got {x.shape[1]} in x of shape {tuple(x.shape)}")
+
+
 def _per_channel(values: Tensor, x: Tensor) -> Tensor:
     """(C,) -> (C, 1, ...), which broadcasts against x (B, C, *S)."""
+    _check_width(values, x)
     return values.view(-1, *[1] * (x.ndim - 2))
 
 

@@ -144,7 +144,8 @@ class Precondition(Bijection):
         """
         rows = rows.double()
         if self.bends:
-            knots = _best_bends(rows[:_BENT_ROWS])
+            some = torch.linspace(0, len(rows) - 1, min(len(rows), _BENT_ROWS), dtype=torch.float64).long()
+            knots = _best_bends(rows[some.to(rows.device)])
             if knots is not None:
                 self.is_bent.copy_(~knots.are_lines())
                 self._bend_by(knots.where(self.is_bent, _lines(rows.shape[1]).to(rows.device)))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from ..bases import GaussianMixture, as_shape
 from ..bijections import (
@@ -58,7 +60,7 @@ def recipe(
                 if given[name] is None:
                     given[name] = size
             flow = build(*bound.args, **bound.kwargs)
-            arguments = {k: list(v) if isinstance(v, tuple) else v for k, v in given.items()}
+            arguments = {k: _listed(v) for k, v in given.items()}
             flow.recipe = {"name": build.__name__, "arguments": arguments}
             return flow
 
@@ -66,6 +68,13 @@ def recipe(
         return wrapper
 
     return decorate
+
+
+def _listed(value: Any) -> Any:
+    """An argument as a file holds it, which nobody else changes: sequences and arrays as lists."""
+    if isinstance(value, list | tuple):
+        return [_listed(part) for part in value]
+    return value.tolist() if isinstance(value, np.ndarray | np.generic | Tensor) else value
 
 
 def stack(

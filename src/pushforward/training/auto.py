@@ -156,6 +156,8 @@ def choose(
     count = UNLIMITED if rows is None else rows
     if count < 1 or features < 1:
         raise ValueError(f"expected at least 1 row and 1 column, got {rows} and {features}")
+    if seconds is not None and not seconds > 0:
+        raise ValueError(f"seconds must be positive, got {seconds}")
     features = features if columns is None else len(columns)
     if recipe == "auto":
         recipe = _look_up(RECIPE_OF, "context" if context_dim else "", count, features, None)["recipe"]

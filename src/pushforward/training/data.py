@@ -135,7 +135,7 @@ def as_rows(
     """
     check_no_table(x, name)
     reference, shape = like(density), row_shape(density)
-    rows = as_numbers(x, name, reference, dtype)
+    rows = as_numbers(x, name, reference, dtype).detach()
     if rows.shape[1:] != shape or rows.ndim != len(shape) + 1:
         expected = ", ".join(("N", *map(str, shape)))
         raise ValueError(f"expected {name} of shape ({expected}), got {tuple(rows.shape)}")
@@ -144,7 +144,7 @@ def as_rows(
     _check_finite(rows, name, x)
     contexts = None
     if context is not None:
-        contexts = as_numbers(context, "context", reference, dtype)
+        contexts = as_numbers(context, "context", reference, dtype).detach()
         if contexts.ndim == 0:
             raise ValueError(f"expected a context of shape (N, K), or (K,) for all rows, got the number {context!r}")
         if contexts.ndim < 2 or len(contexts) == 1:  # one for all

@@ -21,7 +21,7 @@ from .dependence import dependent_columns
 from .loop import train
 from .objective import Batch
 from .progress import Epoch, Fit, reporter
-from .settings import check_settings, with_defaults
+from .settings import check_settings, plain_number, with_defaults
 from .stack import FEW_ROWS, STACK_FRACTION, Stack
 from .tails import MOST_ROWS, calibrate_tails, seconds_for_tails
 
@@ -81,11 +81,19 @@ def fit(
         check_settings(settings)
         if members is not None and (isinstance(members, bool) or not isinstance(members, int) or members < 1):
             raise ValueError(f"members must be a whole number of at least 1, or None, got {members!r}")
-        rows = _Rows(data, val, context, weights)
+        settings = {name: plain_number(value) for name, value in settings.items()}
+        rows = _Rows(*map(_detached, (data, val, context, weights)))
         return _Chosen(density, rows, members, settings, progress).fit(stack)
     if members is not None or stack is not None:
         raise ValueError("members and stack are for a flow that fit chooses by the name of a recipe")
     return _exhausted(density, _Rows(data, val, context, weights), settings, progress)
+
+
+def _detached(value: Any) -> Any:
+    """What numpy can read, too: tensors without gradients."""
+    if isinstance(value, tuple):
+        return tuple(map(_detached, value))
+    return value.detach() if isinstance(value, Tensor) else value
 
 
 @dataclass
@@ -288,4 +296,6 @@ def _widths(rows: _Rows, seed: int) -> tuple[int, int]:
     shape = np.shape(example)
     if len(shape) != 2:
         raise ValueError(f"expected rows of shape (N, D) to choose a flow for, got {tuple(shape)}")
+    if context is not None and np.shape(context) == (shape[0],):
+        raise ValueError(f"expected a context of shape (N, K), got ({shape[0]},): c[:, None] is one number a row")
     return shape[1], 0 if context is None else np.shape(context)[-1]

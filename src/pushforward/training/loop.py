@@ -103,7 +103,7 @@ def train(
     size = settings.batch or 1
     start = _fixed_start(density, settings)
     dtype = None if start is None else torch.float64
-    rows, val_rows, first = split(density, data, val, context, weights, val_fraction, size, seed, dtype)
+    rows, val_rows, first = split(density, data, val, context, weights, val_fraction, size, settings.seed, dtype)
     density.eval()
     trained, offset, val_offset = density, 0.0, 0.0
     if first is not None:
@@ -119,7 +119,7 @@ def train(
     members = Members(trained, settings)
     try:
         run = Run(trained, members, settings, val_rows, len(rows) // size * size, began)
-        generator = torch.Generator().manual_seed(seed + 1)
+        generator = torch.Generator().manual_seed(settings.seed + 1)
         saved = None
         if checkpoint is not None:
             lasting = first if count_rows(data) != auto.UNLIMITED else None if val is None else val_rows
@@ -201,8 +201,12 @@ def _setup(
 def _identity(function: Any) -> str:
     """What tells an objective from others: its name, where it stands, and the values bound to it."""
     if isinstance(function, partial):
-        return f"{_identity(function.func)}{function.args}{function.keywords}"
+        args = [_identity(value) for value in function.args]
+        return f"{_identity(function.func)}{args}{ {k: _identity(v) for k, v in function.keywords.items()} }"
+    if not callable(function):
+        own = type(function).__repr__ is not object.__repr__
+        return repr(function) if own else f"{type(function).__module__}.{type(function).__qualname__}"
     name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__name__)}"
     code, cells = getattr(function, "__code__", None), getattr(function, "__closure__", None) or ()
     line = f":{code.co_firstlineno}" if code is not None and "<" in name else ""
-    return f"{name}{line}{[cell.cell_contents for cell in cells] if cells else ''}"
+    return f"{name}{line}{[_identity(cell.cell_contents) for cell in cells] if cells else ''}"

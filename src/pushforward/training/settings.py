@@ -14,6 +14,7 @@ from numbers import Integral, Real
 from os import PathLike
 from typing import Any
 
+import numpy as np
 import torch
 
 from .objective import Objective, negative_log_likelihood
@@ -228,7 +229,12 @@ class TrainSettings:
             ValueError: as `check_settings`.
         """
         check_settings(values)
-        return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
+        return cls(**{f.name: plain_number(values[f.name]) for f in fields(cls) if f.name in values})
+
+
+def plain_number(value: Any) -> Any:
+    """A number of numpy as one of Python; all else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def check_settings(given: Mapping[str, Any]) -> None:

@@ -61,6 +61,7 @@ def evaluate(spline: RationalQuadratic, x: Tensor, params: Tensor, inverse: bool
     const = _constants(spline, x.dtype, x.device)
     sizes = params[: 2 * bins].reshape(bins, 2 * math.prod(splines)).softmax(0)
     knots = torch.mm(const.to_knots, sizes).view(2 * bins + 4, *splines)  # x and y of each knot in turn; two rows of 0
+    knots[:2], knots[2 * bins : 2 * bins + 2] = -bound, bound  # exactly, where the inner map ends with slope 1
     inside = x.clamp(-bound, bound)
     first = 3 if inverse else 2
     bin_of = (inside >= knots[first : first + 2 * bins - 2 : 2]).sum(0)
