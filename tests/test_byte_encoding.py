@@ -15,6 +15,7 @@ import pushforward as pf
 from pushforward.images.density import pad_to
 from pushforward.images.encoding import ByteEncoding, byte_masses
 from pushforward.images.independent import fit_pixels
+from pushforward.images.space import Images
 from test_images import some_bytes, uniform
 
 EACH_BYTE = torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1)
@@ -222,3 +223,16 @@ def test_what_is_no_encoding_is_refused() -> None:
         pf.ImageDensity(uniform(1, 2, 2), dequantization=pf.VariationalDequantization((1, 4, 4)))
     with pytest.raises(ValueError, match="must be uniform or variational, got 'none'"):
         pf.fit_images(blobs(), dequantization="none", steps=1, **SMALL)
+
+
+def test_independent_pixels_of_each_class() -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 40, (300, 4, 4)).astype(np.uint8)
+    labels = np.arange(300) % 3
+    images += (80 * labels[:, None, None]).astype(np.uint8)
+    space = Images((1, 4, 4), "HW", ["a", "b", "c"])
+    of_all, of_each = fit_pixels(images, space), fit_pixels(images, space, labels)
+    gain = of_each.log_prob(images, labels) - of_all.log_prob(images, labels)
+    assert float(gain.mean()) == pytest.approx(16 * math.log(3), rel=0.3)
+    drawn = of_each.sample(50, "b", generator=0)
+    assert 80 <= int(drawn.min()) <= int(drawn.max()) < 120

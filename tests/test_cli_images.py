@@ -407,3 +407,18 @@ def test_long_work_is_told_and_short_is_not(capsys: pytest.CaptureFixture[str]) 
     ThrottledProgress("checking", 60.0)("tails")
     ThrottledProgress("checking", 0.0)("columns")
     assert capsys.readouterr().err == "checking: columns ...\n"
+
+
+def test_a_check_names_images_by_their_number_in_the_file(pictures: Path, tmp_path: Path) -> None:
+    data = read_images(pictures)
+    path = tmp_path / "all.npy"
+    np.save(path, data.images)
+    good("fit", path, "--out", tmp_path / "m.safetensors", *SMALL)
+    report = good("check", tmp_path / "m.safetensors", path)
+    named = [each["row"] for each in report["sections"]["tails"]["figures"]["least_likely"]]
+    assert set(named) <= set(on_images._split(80)[0].tolist())
+
+
+def test_pictures_are_not_written_among_the_data(fitted: tuple[Path, dict[str, Any]], pictures: Path) -> None:
+    assert "choose another" in bad("plot", fitted[0], "--data", pictures, "--out", pictures / "plots")
+    assert not (pictures / "plots").exists()

@@ -262,3 +262,30 @@ def test_a_grid_is_about_square() -> None:
     picture = grid(pixels(3, 3, 4, 4), columns=3)
     assert picture.shape == (3, 8, 20)
     assert np.array_equal(picture[:, 2:6, 8:12], pixels(3, 3, 4, 4)[1])
+
+
+def test_hidden_files_are_no_images_and_stray_ones_are_told(tmp_path: Path) -> None:
+    for name in ("a", "b", ".ipynb_checkpoints"):
+        folder_of(tmp_path / name)
+    save(tmp_path / "a" / "._0.png", pixels(3, 3))
+    data = read_images(tmp_path)
+    assert (len(data), data.classes, data.notes) == (8, ("a", "b"), [])
+    save(tmp_path / "stray.png", pixels(6, 8))
+    stray = read_images(tmp_path)
+    assert stray.labels is None
+    assert "stray.png is in no subfolder, as 8 others are" in stray.notes[0]
+
+
+def test_folders_that_are_parts_of_data_are_told(tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        folder_of(tmp_path / name)
+    assert "the classes are test, train: if these are parts of data" in read_images(tmp_path).notes[0]
+
+
+def test_labels_of_one_column_or_of_whole_floats(tmp_path: Path) -> None:
+    np.savez(tmp_path / "column.npz", images=pixels(4, 6, 8), labels=np.array([[0], [1], [1], [0]]))
+    np.savez(tmp_path / "floats.npz", images=pixels(4, 6, 8), labels=np.array([0.0, 1.0, 1.0, 0.0]))
+    for name in ("column", "floats"):
+        data = read_images(tmp_path / f"{name}.npz")
+        assert data.labels is not None
+        assert (data.labels.tolist(), data.classes) == ([0, 1, 1, 0], ("0", "1"))

@@ -121,6 +121,11 @@ def split_contexts(context: Tensor, rank: int) -> tuple[Tensor, tuple[int, ...]]
     return context.reshape(math.prod(leading), *shape), tuple(leading)
 
 
+def repeated(contexts: Tensor | None, times: int) -> Tensor | None:
+    """Contexts (B, ...), one time after another: (times B, ...); None for none."""
+    return None if contexts is None else contexts.repeat(times, *[1] * (contexts.ndim - 1))
+
+
 def possible_ranks(shape: tuple[int, ...], leading: tuple[int, ...] | None) -> list[int]:
     """How many axes one context may have, likeliest first; at least one number.
 

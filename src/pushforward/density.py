@@ -89,7 +89,6 @@ class Density(nn.Module, ABC):
 
     def note_context(self, context: Any) -> None:
         """Finds out how many axes one context has, where that is open."""
-        return
 
     @property
     def members(self) -> list[Density]:
@@ -102,17 +101,14 @@ class Density(nn.Module, ABC):
 
     def initialize(self, x: Any, context: Any = None) -> None:
         """Sets what depends on data from a batch, once, before the first training; there may be nothing."""
-        return
 
     def latent(self, x: Any, context: Any = None) -> Tensor | None:
         """The rows in the latent space, z (N, D), standard normal if the model is right; None where there is none."""
         return None
 
     def inner_flows(self, x: Any, context: Any = None) -> list[InnerFlow]:
-        """The flows that it is made of, with what each sees of N rows, so that their maps can be checked.
-
-        Where it is one flow, `latent` is that flow's, and follows its base. None by default.
-        """
+        """The flows that it is made of, none by default, with what each sees of N rows, so that their maps can be
+        checked. Where it is one flow, `latent` is that flow's, and follows its base."""
         return []
 
     def fixed_start(self) -> FixedStart | None:
@@ -217,9 +213,13 @@ class Space(ABC):
     def wrap(self, inner: Density) -> Density:
         """The density over this space of a density over the tensors of `encode`."""
 
-    def baselines(self, rows: Any) -> dict[str, tuple[str, Density]]:
+    def baselines(self, rows: Any, context: Any = None) -> dict[str, tuple[str, Density]]:
         """Simple densities fitted to N rows, beside those fitted to `encode`: by name, with a label; none here."""
         return {}
+
+    def as_given(self, context: Tensor) -> Tensor:
+        """Contexts (N, K) as numbers (N, K') that simple densities may be linear in."""
+        return context
 
     @abstractmethod
     def write(self, rows: Any, path: str | PathLike[str]) -> None:

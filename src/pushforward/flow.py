@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from .arguments import as_generator, as_leading, as_numbers, has_dtype
+from .arguments import as_generator, as_leading, as_numbers, has_dtype, repeated
 from .bases import Base, StandardNormal, as_base, as_shape
 from .bijections import Bijection, Chain, OnChannels, checked, warn_of_rounding
 from .chunks import in_chunks, map_rows, spans_of
@@ -256,7 +256,7 @@ class Flow(Conditional):
         each = math.prod(shape)
         count = each * math.prod(leading)
         z = self.base.sample(count, generator=as_generator(generator, self._like().device))
-        x, _ = self._to_data(z, None if embedded is None else torch.cat([embedded] * each))
+        x, _ = self._to_data(z, repeated(embedded, each))
         return x.view(*shape, *leading, *self.shape)
 
     def distribution(self, context: Any = None) -> Distribution:
@@ -293,7 +293,7 @@ class Flow(Conditional):
         total = each * math.prod(leading)
         x, log_prob = self._draw(total, embedded, None, generator, with_log_prob, hidden_dtype, temperature)
         if hidden_dtype is not None:
-            self._measure_rounding(x, None if embedded is None else torch.cat([embedded] * each), hidden_dtype)
+            self._measure_rounding(x, repeated(embedded, each), hidden_dtype)
         x = x.view(*shape, *leading, *self.shape)
         return x, None if log_prob is None else log_prob.view((*shape, *leading))
 

@@ -75,6 +75,9 @@ def _unseen(e: Evidence, section: Section) -> None:
 
 def _list(e: Evidence, scores: dict[str, tuple[str, Array]], section: Section) -> None:
     """Tells of each baseline, and of the training rows."""
+    if len(e.log_test) < len(e.log_all):
+        remark = f"on the {len(e.log_test):,} of them with which simple densities are compared"
+        section.table.append(["", _pm(*mean_and_se(e.log_test)), remark])
     for name, (label, values) in scores.items():
         own, own_se = mean_and_se(values)
         gain, gain_se = mean_and_se(e.log_test - values)
@@ -154,16 +157,16 @@ def _baselines(e: Evidence) -> dict[str, tuple[str, Array]]:
 def _scores(e: Evidence, fit: Rows, rows: Rows) -> dict[str, tuple[str, Array]]:
     """By name the label and the log-densities of rows, in data units, of what `fit_baselines` fits to others."""
     space = e.density.space
-    given = space.encode_given(fit.values) if fit.context is None else fit.flat_context
+    given = space.encode_given(fit.values) if fit.flat_context is None else space.as_given(fit.flat_context)
     sizes = space.given_sizes if fit.context is None else ()
     x = space.encode(fit.values, e.seed)
     fitted = fit_baselines(_spread(e, x) if e.constant else x, space.sizes, given, e.seed, context_sizes=sizes)
     densities = {name: (baseline.label, space.wrap(baseline)) for name, baseline in fitted.items()}
-    densities |= space.baselines(fit.values)
-    return {
-        name: (label, as_array(density.log_prob(rows.values, rows.flat_context)))
-        for name, (label, density) in densities.items()
-    }
+    context = None if rows.flat_context is None else space.as_given(rows.flat_context)
+    scores = {name: (label, density.log_prob(rows.values, context)) for name, (label, density) in densities.items()}
+    for name, (label, density) in space.baselines(fit.values, fit.flat_context).items():
+        scores[name] = label, density.log_prob(rows.values, rows.flat_context)
+    return {name: (label, as_array(log_prob)) for name, (label, log_prob) in scores.items()}
 
 
 def _spread(e: Evidence, x: Tensor) -> Tensor:

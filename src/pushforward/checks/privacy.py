@@ -126,6 +126,8 @@ def _texts(e: Evidence, train: Rows, section: Section) -> None:
     for name in (name for name in known if name in samples):
         values, counts = np.unique([t for t in known[name] if t is not None], return_counts=True)
         single = set(values[counts == 1].tolist())
+        if not single:
+            continue
         share, real = _share_in(samples[name], single), _share_in(test[name], single)
         shares.append((share - real, name, share, real))
     if not shares:

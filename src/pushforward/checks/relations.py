@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import NamedTuple
 
 import numpy as np
@@ -61,12 +61,13 @@ def relations(e: Evidence) -> Section:
         )
         section.missing = few
         return section
-    _of_numbers(e, e.train, section)
+    if not e.density.space.byte_count:  # of pixels there are far too many
+        _of_numbers(e, e.train, section)
     texts = [e.texts(rows) for rows in (e.train, e.test, e.samples)]
     names = [name for name in texts[0] if name in texts[2]][:_MOST_TEXTS]
     if names:
         codes = {name: _coded([part[name] for part in texts]) for name in names}
-        _combinations(codes, section)
+        _combinations(codes, e.test, section)
         _rare(codes, section)
     if not section.findings:
         section.missing = "no relation and no rare category was found in the training rows"
@@ -90,7 +91,7 @@ def _of_numbers(e: Evidence, train: Rows, section: Section) -> None:
     ]
     if judged:
         first = judged[0]
-        why = f"{100 * first.samples:.3g} % of samples break {first.what} ({first.remark})"
+        why = f"{100 * first.samples:.3g} % of samples break {first.what} ({first.remark}){_unsure(first, e.test)}"
         section.add("relation", first.verdict, why)
 
 
@@ -156,7 +157,13 @@ def _coded(parts: list[NDArray[np.object_]]) -> list[Codes]:
     return [np.array([-1 if t is None else places.setdefault(t, len(places)) for t in part], int) for part in parts]
 
 
-def _combinations(codes: dict[str, list[Codes]], section: Section) -> None:
+def _unsure(judged: _Judged, rows: Sized) -> str:
+    """Why it cannot be told, where it cannot."""
+    few = f", and {len(rows):,} held-out rows cannot tell whether that is chance"
+    return few if judged.verdict == UNKNOWN else ""
+
+
+def _combinations(codes: dict[str, list[Codes]], test_rows: Sized, section: Section) -> None:
     """The finding on the pair of columns in which samples have most pairs that no training row has."""
     judged, pairs = [], list(itertools.combinations(codes, 2))
     for a, b in pairs:
@@ -175,7 +182,7 @@ def _combinations(codes: dict[str, list[Codes]], section: Section) -> None:
         section.figures["combination"] = {"columns": worst.what, "samples": worst.samples, "held_out": worst.held_out}
         remark = f"of samples pair {worst.what} as no training row does ({worst.remark})"
         section.table.append(["unseen pairs", f"{100 * worst.samples:.3g} %", remark])
-        section.add("combination", worst.verdict, f"{100 * worst.samples:.3g} % {remark}")
+        section.add("combination", worst.verdict, f"{100 * worst.samples:.3g} % {remark}{_unsure(worst, test_rows)}")
 
 
 def _rare(codes: dict[str, list[Codes]], section: Section) -> None:

@@ -26,7 +26,7 @@ QUESTIONS = {
 _ALL, _DENSITY, _PROBABILITIES = tuple(QUESTIONS), ("ranking", "probabilities"), ("probabilities",)
 _SAMPLES = ("samples",)
 _TRAIN = "fit for longer (seconds=) or on more rows"
-_LESS = "fit with fewer steps or more noise (noise=), or on more rows"
+_LESS = "fit with fewer steps, or on more rows"
 
 
 class Threshold(NamedTuple):

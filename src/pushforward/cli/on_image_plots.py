@@ -12,7 +12,7 @@ from ..io import models
 from ..io.images import ImageData
 from .curves import histories
 from .on_images import class_by_class, labels_of, read_for
-from .output import listed, prepare_folder, say, writing
+from .output import apart_from, listed, prepare_folder, say, writing
 
 _SHOWN, _COLUMNS = 100, 10  # images of a picture, and of a row of it
 _CORNERS, _TOP = 4, 8  # images that are interpolated between, or whose scales are drawn anew
@@ -23,6 +23,7 @@ def plot(model: str, data: str | None, out: str, skip_bad_rows: bool = False) ->
     from .. import plots
 
     density: ImageDensity = models.load(model)
+    apart_from(data, out)
     images = None if data is None else read_for(density, data, skip_bad_rows)
     folder = prepare_folder(out)
     classes = density.space.classes
@@ -45,7 +46,8 @@ def plot(model: str, data: str | None, out: str, skip_bad_rows: bool = False) ->
     if images is not None:
         source = _some_of_each(images, each)
         shown = density.space.read(source.images)
-        keep(plots.images(shown, columns=columns, title=f"data{in_order if source.classes else ''}"), "data.png")
+        of = f": {listed(list(source.classes), 5)}" if source.classes else ""
+        keep(plots.images(shown, columns=columns, title=f"data{of}"), "data.png")
         if classes and source.labels is None:
             say("data", f"{data} has no classes, which this model needs: samples are drawn in its place")
         else:
@@ -57,7 +59,7 @@ def plot(model: str, data: str | None, out: str, skip_bad_rows: bool = False) ->
         at, context = _evenly(len(real), _TOP, labels)
         keep(plots.scales(density, real[at], context=context), "scales.png")
     else:
-        say("scales", "are not drawn: the latents of this flow are of one; those of glow and real_nvp_image of several")
+        say("scales", "are not drawn: this flow has latents of one scale, glow and real_nvp_image of several")
     curves = (density.training_summary or {}).get("curves")
     if curves:
         keep(histories(curves, dimensions=density.dimensions), "history.png")

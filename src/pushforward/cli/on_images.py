@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import secrets
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ _TEST_FRACTION, _MOST_TEST = 0.1, 10_000
 _MIN_IMAGES = 25  # after the test's tenth, enough to hold some out for validation
 _SEED = 20160527  # of what is held out, whatever that of the training
 _SAMPLES = 64
+_SAME = 0.02  # of the bits of held-out images, by which those of samples may differ
 _IN_A_ROW = 32  # images of a class, at most, of a grid with a row for each class
 _COUNTED = 50_000  # training images whose bytes are counted
 _MOST_CHECKED = 1024  # bytes of an image: a check takes Jacobians and fits simple densities to all of them
@@ -89,7 +91,8 @@ def fit(
     quantiles = np.quantile(finite_mass, np.linspace(0, 1, QUANTILES)).round(5).tolist() if len(finite_mass) else []
     _save(density, out, facts | kept | {"quantiles": quantiles})
     ask = "check" if density.dimensions <= _MOST_CHECKED else "plot"
-    say("", f"May I use its samples? Ask pushforward {ask} {out} {'--data ' if ask == 'plot' else ''}{data}")
+    paths = f"{shlex.quote(out)} {'--data ' if ask == 'plot' else ''}{shlex.quote(data)}"
+    say("", f"May I use its samples? Ask pushforward {ask} {paths}")
     say("written", out)
     return facts | {"classes": list(density.space.classes), "out": out}
 
@@ -137,9 +140,15 @@ def _read(data: str, mode: str | None, skip_bad: bool) -> ImageData:
 
 def _parted(images: ImageData) -> tuple[ImageData, ImageData]:
     """-> a tenth of the images, which is held out, in memory; the others, where they are."""
-    order = np.random.default_rng(_SEED).permutation(len(images))
-    holdout = min(round(_TEST_FRACTION * len(images)), _MOST_TEST)
-    return images.part(np.sort(order[:holdout])).taken(), images.part(np.sort(order[holdout:]))
+    held_out, others = _split(len(images))
+    return images.part(held_out).taken(), images.part(others)
+
+
+def _split(rows: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The numbers of the images that are held out, and of the others."""
+    order = np.random.default_rng(_SEED).permutation(rows)
+    holdout = min(round(_TEST_FRACTION * rows), _MOST_TEST)
+    return np.sort(order[:holdout]), np.sort(order[holdout:])
 
 
 def _digest(images: ImageData) -> str:
@@ -162,7 +171,10 @@ def _judge(
     log_mass = density.log_prob(test.images, test.labels if by_class else None).double().cpu().numpy()
     own = _as_bits(density, log_mass)
     some = train.part(np.linspace(0, len(train) - 1, min(len(train), _COUNTED)).astype(np.intp)).taken()
-    simple = _as_bits(density, fit_pixels(some.images, density.space).log_prob(test.images).numpy())
+    labels = (some.labels, test.labels) if by_class else (None, None)
+    simple = _as_bits(
+        density, fit_pixels(some.images, density.space, labels[0]).log_prob(test.images, labels[1]).numpy()
+    )
     gain = simple - own
     figures: dict[str, Any] = {"pixels_bits": float(simple.mean())}
     figures["test_bits"], figures["test_se"] = mean_and_se(own)
@@ -177,8 +189,11 @@ def _judge(
     )
     say("verdict", f"{figures['verdict']} likelihood: {figures['why']}; it says nothing about samples")
     figures["sample_bits"] = _bits_of_samples(density)
-    say("samples", f"have {figures['sample_bits']:.4f} bits per dimension, held-out images {figures['test_bits']:.4f}: "
-        "far below, they are simpler than images, far above, blurred or noisy")  # fmt: skip
+    ahead = figures["sample_bits"] - figures["test_bits"]
+    how = "about as many" if abs(ahead) < _SAME * figures["test_bits"] else "more: they are blurred or noisy"
+    how = "fewer: they are simpler than images" if ahead < 0 and how != "about as many" else how
+    say("samples", f"have {figures['sample_bits']:.4f} bits per dimension, held-out images {figures['test_bits']:.4f}, "
+        f"{how}")  # fmt: skip
     return figures, log_mass
 
 
@@ -301,10 +316,12 @@ def check(
     _check_given(density, model, given)
     tell_same(data, train)
     parts = [read_for(density, path, skip_bad_rows) for path in (data, train) if path is not None]
+    numbers = np.arange(len(parts[0]))
     if train is None:
         of_fit = _parts_of_fit(density, parts[0])
         if of_fit is not None:
             say("data", f"{data} are the images of the fit: the {len(of_fit[0]):,} held out then are checked")
+            numbers = _split(len(parts[0]))[0]
             parts = [of_fit[0], of_fit[1].taken()]
     if given is not None:
         say("given", f"all are taken as images of the class {given}")
@@ -315,11 +332,12 @@ def check(
     ]
     report = checks.check(
         density, *rows, context=contexts[0], train_context=contexts[1] if len(contexts) > 1 else None,
-        max_rows=max_rows, seed=seed, progress=ThrottledProgress("checking"),
+        max_rows=max_rows, seed=seed, progress=ThrottledProgress("checking"), row_numbers=numbers.tolist(),
     )  # fmt: skip
     echo(report.text())
     if parts[0].paths:
-        least = [parts[0].paths[each["row"]] for each in report["tails"].figures["least_likely"][:5]]
+        path_of = dict(zip(numbers.tolist(), parts[0].paths, strict=True))
+        least = [path_of[each["row"]] for each in report["tails"].figures["least_likely"][:5]]
         say("files", f"least likely: {listed(least)}")
     if html is not None:
         with writing(html):
@@ -346,7 +364,7 @@ def sample(
     drawn = density.sample(each, context, generator=seed, temperature=1.0 if temperature is None else temperature)
     by_class = class_by_class(density, drawn)
     images = density.space.flatten_samples(by_class)
-    has_row_each = isinstance(context, list) and path.suffix == ".png" and each <= _IN_A_ROW
+    has_row_each = isinstance(context, list) and path.suffix.lower() == ".png" and each <= _IN_A_ROW
     with writing(out):
         if isinstance(context, list) and not path.suffix:
             for i, name in enumerate(context):
@@ -356,7 +374,7 @@ def sample(
     of = f" of {given}" if given else ""
     if isinstance(context, list):
         of = f", {each:,} of each class, {'a row each' if has_row_each else 'in this order'}: {listed(context)}"
-    say("sampled", f"{len(images):,} images{of}; seed {seed}")
+    say("sampled", f"{len(images):,} image{'' if len(images) == 1 else 's'}{of}; seed {seed}")
     say("written", out)
     return {"rows": len(images), "seed": seed, "out": out}
 

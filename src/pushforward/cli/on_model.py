@@ -13,7 +13,7 @@ from ..io import models
 from ..toys import TOYS
 from .curves import histories
 from .options import Reading
-from .output import listed, prepare_folder, say, say_answers, writing
+from .output import apart_from, listed, prepare_folder, say, say_answers, writing
 from .reading import opened, rows_of, some_of
 
 _SAMPLES = 30_000  # that pictures are made of, and as many rows at most
@@ -110,6 +110,7 @@ def plot(model: str, data: str | None, out: str, x: str | None, y: str | None, r
 
     if (x is None) != (y is None):
         raise ValueError("give --x and --y together")
+    apart_from(data, out)
     folder = prepare_folder(out)
     density: Density = models.load(model)
     space = density.space

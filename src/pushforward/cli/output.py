@@ -122,6 +122,17 @@ def prepare_file(out: str, suffixes: tuple[str, ...]) -> None:
     prepare_folder(path.parent)
 
 
+def apart_from(data: str | None, out: str) -> None:
+    """Refuses to write pictures into the folder of the data, which would count them among these from then on.
+
+    Raises:
+        ValueError: `out` is that folder, or within it.
+    """
+    folder = None if data is None else Path(data)
+    if folder is not None and folder.is_dir() and Path(out).resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"--out {out} is in the folder of the data, {data}: choose another, as what is there is data")
+
+
 def prepare_folder(out: str | Path) -> Path:
     """Makes a folder and makes sure that files can be written there.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -34,8 +35,9 @@ class ImageDensity(Density):
         log P(image) >= E_u log q(y) + sum log |dy/du|,
 
     a bound of which the noise is one sample: `log_prob` takes a noise that is a function of the image, so that it
-    repeats, and `draws` of several average q, which tightens the bound. Divided by -D log 2 these are bits per
-    dimension, equal to (NLL + D log 256) / (D log 2) with the negative log-likelihood NLL of x = (b + u) / 256.
+    repeats, and `draws` of several average q, which tightens the bound. Of one draw, an image may seem to have a mass
+    above 1. Divided by -D log 2 these are bits per dimension, equal to (NLL + D log 256) / (D log 2) with the negative
+    log-likelihood NLL of x = (b + u) / 256.
 
     Samples are the bytes that numbers belong to. With a logit the inner density can give numbers up to
     alpha / (1 - 2 alpha) beyond [0, 1): these are moved to its end, a mass that `log_prob` does not count. With masses
@@ -129,7 +131,7 @@ class ImageDensity(Density):
         Args:
             x: bytes (N, H, W), (N, H, W, C) or (N, C, H, W).
             context: one class or one for each image; see `Images.contexts`.
-            draws: how many noises of each image to average over, at least 1; the bound rises with their number.
+            draws: how many noises of each image to average over, at least 1; the mean bound rises with their number.
 
         Raises:
             ValueError: the images are others, or an argument is out of range.
@@ -308,9 +310,10 @@ def _corner(size: Sequence[int], padded: Sequence[int]) -> tuple[int, int]:
 
 
 def _over_numbers(inner: Density, space: Images) -> ImageDensity:
-    """The density over images of one over their numbers, as `Images.encode` gives them, and with classes as numbers."""
+    """The density over images of one over their numbers as `Images.encode` gives them, and contexts of `as_given`."""
     density = ImageDensity(inner, shape=space.shape, alpha=None, masses=space.encoding.masses)
-    density.space = space
+    density.space = copy.copy(space)
+    density.space.classes = ()
     return density
 
 

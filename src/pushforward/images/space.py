@@ -177,9 +177,15 @@ class Images(Space):
             raise ValueError("this space was not made by a density of images, which wraps others")
         return self._wrap(inner, self)
 
-    def baselines(self, rows: Any) -> dict[str, tuple[str, Density]]:
-        """Independent pixels, by the bytes of N images."""
-        return {"pixels": ("independent pixels", fit_pixels(rows, self))}
+    def baselines(self, rows: Any, context: Any = None) -> dict[str, tuple[str, Density]]:
+        """Independent pixels, by the bytes of N images, of each class where there are classes."""
+        return {"pixels": ("independent pixels", fit_pixels(rows, self, context))}
+
+    def as_given(self, context: Tensor) -> Tensor:
+        """Contexts (N, K) as numbers that simple densities may be linear in: of classes, which one it is."""
+        if not self.classes:
+            return context
+        return torch.nn.functional.one_hot(context[:, 0].long(), len(self.classes)).to(torch.get_default_dtype())
 
     def write(
         self, rows: Any, path: str | PathLike[str], columns: int | None = None, names: Sequence[str] = ()

@@ -193,7 +193,7 @@ def _header(image: Any, mode: str | None) -> Header:
         raise BadImageError(f"its mode {image.mode} is not supported: convert it to L or RGB")
     natural = _WITH_ALPHA.get(image.mode, "L" if image.mode in _AS_GREY else "RGB")
     wanted = mode or natural
-    words = {"P": "palette converted to RGB", "1": "black and white taken as grey"}
+    words = {"P": f"palette converted to {wanted}", "1": "black and white taken as grey"}
     note = "" if image.mode == wanted else words.get(image.mode, f"{image.mode} converted to {wanted}")
     if image.mode in _WITH_ALPHA:
         note = "an opaque alpha channel was left out"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +92,10 @@ def _named(picture: Any, names: Sequence[str]) -> Any:
     """A grid of Pillow with the names of its rows to the left of them, each at most as long as fits a few images."""
     if not names:
         return picture
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     step = (picture.height - _GAP) / len(names)
-    font = ImageFont.load_default(max(_FONT[0], min(_FONT[1], step / 3)))
+    font = _font(max(_FONT[0], min(_FONT[1], step / 3)))
     short = [name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…" for name in names]
     margin = round(max(font.getlength(name) for name in short)) + 4 * _GAP
     wide = Image.new(picture.mode, (margin + picture.width, picture.height), "white")
@@ -103,6 +104,17 @@ def _named(picture: Any, names: Sequence[str]) -> Any:
     for i, name in enumerate(short):
         draw.text((margin - 2 * _GAP, _GAP + (i + 0.5) * step), name, fill="black", font=font, anchor="rm")
     return wide
+
+
+def _font(size: float) -> Any:
+    """That of matplotlib where it is installed, which has the letters of most languages; else Pillow's."""
+    from PIL import ImageFont
+
+    with suppress(ImportError, OSError):
+        import matplotlib
+
+        return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), size)
+    return ImageFont.load_default(size)
 
 
 def _as_picture(image: Bytes) -> Any:

@@ -8,7 +8,7 @@ import tempfile
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -26,6 +26,7 @@ ARRAYS = (".npy", ".npz")
 IN_MEMORY = 2**31  # bytes of decoded images; more are put into a temporary file that is mapped into memory
 _IMAGE_KEYS = ("images", "x_train", "train_images", "x", "data", "x_test", "test_images")
 _LABEL_KEYS = {"x_train": "y_train", "train_images": "train_labels", "x_test": "y_test", "test_images": "test_labels"}
+_PARTS_OF_DATA = {"train", "test", "val", "validation"}
 _SHOWN = 5
 
 
@@ -76,7 +77,7 @@ def is_images(path: str | PathLike[str]) -> bool:
     path = Path(path)
     try:
         if path.is_dir():
-            return any(p.suffix.lower() in PICTURES for p in path.rglob("*"))
+            return any(True for _ in _pictures(path))
     except OSError:  # it is no path, but a query
         return False
     if path.suffix.lower() in PICTURES or _is_idx(path):
@@ -147,8 +148,15 @@ class _Options:
     classes: Sequence[str]
 
 
+def _pictures(folder: Path) -> Iterator[Path]:
+    """The pictures of a folder and its subfolders, but for hidden ones, as of notebooks and file systems."""
+    for path in folder.rglob("*"):
+        if path.suffix.lower() in PICTURES and not any(p.startswith(".") for p in path.relative_to(folder).parts):
+            yield path
+
+
 def _read_folder(folder: Path, options: _Options) -> ImageData:
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES and p.is_file())
+    files = sorted(p for p in _pictures(folder) if p.is_file())
     if not files:
         raise ValueError(
             f"{folder} holds no images: expected files ending in {', '.join(PICTURES)}, or folders of them"
@@ -177,6 +185,7 @@ def _read_pictures(files: Sequence[Path], folder: Path, options: _Options) -> Im
     labels, classes = _classes(good, folder, options.classes)
     counts = Counter(headers[file].note for file in good if headers[file].note)
     notes = [f"{n:,} of {len(good):,} images: {note}" for note, n in counts.items()]
+    notes += _about_classes(good, folder, classes)
     layout = "HW" if shape[0] == 1 else "HWC"
     return ImageData(in_layout(images, layout), labels, classes, [str(p) for p in good], sorted(skipped), notes)
 
@@ -246,6 +255,17 @@ def _classes(
     return np.array([places[name] for name in of_files], dtype=np.int64), tuple(names)
 
 
+def _about_classes(files: Sequence[Path], folder: Path, classes: Sequence[str]) -> list[str]:
+    """What may be wrong with the classes of files."""
+    stray = [path for path in files if path.parent == folder]
+    notes = []
+    if 0 < len(stray) < len(files):
+        notes.append(f"{stray[0]} is in no subfolder, as {len(files) - len(stray):,} others are: none has a class")
+    if {name.lower() for name in classes} & _PARTS_OF_DATA:
+        notes.append(f"the classes are {', '.join(classes)}: if these are parts of data, give one of the folders")
+    return notes
+
+
 def _empty(shape: tuple[int, ...], in_memory: int) -> Bytes:
     """Room for images, in memory or in a temporary file, which is gone with the array."""
     if np.prod(shape, dtype=np.float64) <= in_memory:
@@ -307,8 +327,14 @@ def _checked_arrays(path: Path, array: NDArray[Any], labels: NDArray[Any] | None
     notes = [str(w.message) for w in caught]
     if labels is None:
         return ImageData(in_layout(planes, layout), notes=notes)
+    labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels  # as of CIFAR
+    if labels.dtype.kind == "f" and np.array_equal(labels, labels.round()):
+        labels = labels.astype(np.int64)
     if labels.shape != (len(planes),) or labels.dtype.kind not in "iuUb":
-        raise ValueError(f"{path}: expected {len(planes):,} labels, whole numbers or names, got {labels.shape}")
+        raise ValueError(
+            f"{path}: expected {len(planes):,} labels, whole numbers or names, got {labels.dtype} of shape "
+            f"{labels.shape}"
+        )
     names, numbers = np.unique(labels, return_inverse=True)
     classes = tuple(map(str, names.tolist()))
     return ImageData(in_layout(planes, layout), numbers.astype(np.int64), classes, notes=notes)

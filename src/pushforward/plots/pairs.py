@@ -146,7 +146,8 @@ def marginals(
     if ax is None:
         handles, texts = axes[0, 0].get_legend_handles_labels()
         fig.legend(
-            handles, texts, frameon=False, fontsize=10, title=note, labelcolor=style.INK, title_fontsize=9, ncols=2,
+            handles, texts, frameon=False, fontsize=10, title=note, labelcolor=style.INK, title_fontsize=9,
+            ncols=2 if across > 1 else 1,
             loc="outside upper center",
         )  # fmt: skip
     else:

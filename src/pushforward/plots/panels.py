@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -176,7 +177,9 @@ def _log_prob_at(density: Density, points: np.ndarray, context: Any) -> np.ndarr
     names = [name for name in space.names if name not in space.given]
     contexts, _ = space.expand_context(len(flat), context)
     rows = space.read(frames.of_array(flat, names))
-    return density.log_prob(rows, contexts).cpu().double().numpy().reshape(points.shape[:-1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of points of a picture that no row may have
+        return density.log_prob(rows, contexts).cpu().double().numpy().reshape(points.shape[:-1])
 
 
 def _averaged(log_p: np.ndarray, grid: np.ndarray, score: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
