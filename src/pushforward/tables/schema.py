@@ -152,9 +152,12 @@ def infer_schema(
 
 
 def _check_size(kind: Kind, column: Column) -> None:
-    """Refuses numbers whose squares, or whose maps' slopes, no float64 holds."""
+    """Refuses numbers whose squares, or whose maps' slopes, no float64 holds; tells of integers beyond 64 bits."""
     if column.numbers is None or not kind.modelled:
         return
+    if column.numbers.dtype == np.uint64 and column.numbers.max(initial=0) >= 2**63:
+        _say(f"column {kind.name!r} holds whole numbers of 2^63 and more, which are rounded to multiples of 2,048: as "
+             "text they would be categories, exactly")  # fmt: skip
     values = column.numbers[~column.is_missing].astype(float)
     spread = float(np.ptp(values)) if len(values) else 0.0
     if (spread and not _SPREADS[0] < spread < _SPREADS[1]) or np.abs(values).max(initial=0.0) >= _MOST:
