@@ -31,8 +31,11 @@ def as_frame(table: Any) -> Frame | None:
 
 
 def holds_numbers(frame: Frame) -> bool:
-    """Whether each cell is a number, be it infinite; truth values are none."""
-    return not any(column.holds != "numbers" or column.is_missing.any() for column in frame.columns)
+    """Whether each cell is a continuous number, be it infinite: no truth value, and of no integer type."""
+    return not any(
+        column.holds != "numbers" or column.is_missing.any() or column.plain().dtype.kind != "f"
+        for column in frame.columns
+    )
 
 
 @dataclass(frozen=True)

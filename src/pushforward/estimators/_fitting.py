@@ -42,7 +42,7 @@ def typed(*tables: Any) -> list[Any]:
 
 
 def is_mixed(estimator: FlowDensity, tables: Sequence[Any]) -> bool:
-    """Whether rows are mixed: kinds are set, a frame holds anything but numbers in every cell, or they were before."""
+    """Whether rows are mixed: kinds are set, a frame holds anything but floats in every cell, or they were before."""
     if estimator.kinds is not None or (estimator.warm_start and getattr(estimator, "schema_", None) is not None):
         return True
     return any(isinstance(table, Frame) and not holds_numbers(table) for table in tables)

@@ -31,18 +31,19 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
     Tables are arrays, or pandas, polars or Arrow frames; `sample`, `transform` and `inverse_transform` give back the
     kind they got (`sample`: the kind seen in `fit`), unless `set_output` asks for another.
 
-    **Rows of numbers** are arrays, and frames with a finite number in each cell. Columns must stand in the order of
+    **Rows of numbers** are arrays, and frames with a finite float in each cell. Columns must stand in the order of
     `fit`, as everywhere in scikit-learn, and NaN is an error. A column that is constant in `fit` is kept as a point
     mass: it adds 0 to the log-density of a row that agrees with it, and a row that departs from it has -inf. The
     log-density is in nats and in the units of the data: rescaling a column by c moves it by log c. Whole-number weights
     mean exactly what repeating the rows means.
 
-    **Mixed rows** are frames with categories, strings, booleans, dates or missing cells (in X or the context), and any
-    table if `kinds` is set, {} included: then NaN in an array is a missing cell, and whole numbers are masses. They are
-    modelled by a `TableDensity`, whose documentation says what each cell counts. Columns are matched by name, in any
-    order; `sample` gives back the dtypes of `fit`. Columns of ids and row numbers are left out, with a warning. A row
-    with what was never seen, as a new category, is unlikely, with a warning that counts them. Mixed rows are always
-    fitted afresh, on the CPU; weights count in the likelihood, and a weight of zero leaves a row out.
+    **Mixed rows** are frames with integers, categories, strings, booleans, dates or missing cells (in X or the
+    context), and any table if `kinds` is set, {} included: then NaN in an array is a missing cell, and whole numbers
+    are masses. They are modelled by a `TableDensity`, whose documentation says what each cell counts. Columns are
+    matched by name, in any order; `sample` gives back the dtypes of `fit`. Columns of ids and row numbers are left out,
+    with a warning. A row with what was never seen, as a new category, is unlikely, with a warning that counts them.
+    Mixed rows are always fitted afresh, on the CPU; weights count in the likelihood, and a weight of zero leaves a row
+    out.
 
     The global generators of torch and numpy are never touched.
 
