@@ -76,7 +76,7 @@ class Steps(Protocol):
     def release(self) -> None:
         """Leaves the densities with the best weights (the average if none was named), in memory of their own.
 
-        From then on they are no more concern of this.
+        After that it does not touch them.
         """
         ...
 
