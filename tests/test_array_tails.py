@@ -84,10 +84,12 @@ def test_bends_that_cost_too_much_leave_no_trace() -> None:
     assert flow.bijection[0].tails().are_lines().all()  # type: ignore[index, union-attr]
 
 
-def test_no_bend_is_tried_when_time_is_over() -> None:
-    flow, parts = normal(1.6)
-    calibrate_tails(flow, *parts, seed=0, until=0.0)
-    assert flow.bijection[0].tails().are_lines().all()  # type: ignore[index, union-attr]
+def test_when_time_is_over_all_are_bent_at_once_or_none() -> None:
+    for width, rows in ((1.6, 1.0), (3.0, 10.0)):
+        flow, (train, held_out) = normal(width)
+        calibrate_tails(flow, train, Batch(held_out.x * rows), seed=0, until=0.0)
+        is_bent = ~flow.bijection[0].tails().are_lines()  # type: ignore[index, union-attr]
+        assert is_bent.tolist() == [width == 1.6] * 2
 
 
 @pytest.mark.parametrize("bad", [set(), {3}, {0, 7}, {2, 3, 4}, set(range(8))])
@@ -100,7 +102,10 @@ def test_as_many_as_leaves_out_what_does_harm(bad: set[int]) -> None:
 
     assert as_many_as(range(8), is_harmless, math.inf) == sorted(set(range(8)) - bad)
     assert len(asked) <= 1 + 2 * 3 * max(len(bad), 1)
-    assert as_many_as(range(8), is_harmless, 0.0) == []
+    asked.clear()
+    assert as_many_as(range(8), is_harmless, 0.0) == ([] if bad else list(range(8)))
+    assert len(asked) == 1
+    assert as_many_as([], is_harmless, math.inf) == []
 
 
 def test_rows_half_of_which_are_alike() -> None:

@@ -71,3 +71,18 @@ def test_times_of_day_stay_within_the_day() -> None:
     drawn = fitted(pa.table({"t": times})).sample(2000, generator=0)["t"].cast(pa.int64()).to_numpy()
     assert (drawn % 60_000_000 == 0).all()
     assert drawn.max() < 86_400_000_000
+
+
+def test_few_even_numbers_are_even_and_few_others_are_not() -> None:
+    even = 14 + 2 * RNG.integers(0, 18, 96)
+    assert set(np.unique(fitted({"x": even}).sample(300, generator=0)["x"].to_numpy() % 2)) == {0}
+    kinds = pf.infer_schema({"x": [1, 3, 5, 1, 3, 5, 3, 1] * 4}).columns
+    assert "steps of 2" not in kinds[0].describe()
+
+
+def test_no_sample_is_many_ranges_away() -> None:
+    rows = RNG.gamma(1.0, size=(150, 3)) ** 3
+    density = fitted({name: column - 0.001 for name, column in zip("abc", rows.T, strict=True)})
+    drawn = density.sample(20_000, generator=0)
+    for name, column in zip("abc", rows.T, strict=True):
+        assert np.abs(drawn[name].to_numpy()).max() < 12 * np.ptp(column)

@@ -70,11 +70,11 @@ def test_what_is_bent_is_still_a_density_and_is_saved(tmp_path: Any) -> None:
     )
 
 
-def test_nothing_is_cut_at_twice_the_range_but_at_what_the_dtype_holds() -> None:
+def test_nothing_is_cut_at_twice_the_range_but_at_ten_times_or_what_the_dtype_holds() -> None:
     rng = np.random.default_rng(0)
     heavy = Columns(pf.infer_schema({"x": rng.standard_cauchy(2000)})).numbers[0]
     low, high = heavy.reach  # type: ignore[attr-defined]
-    assert heavy.extent[1] - low > 900 * (heavy.extent[1] - heavy.extent[0])  # type: ignore[attr-defined]
+    assert heavy.extent[1] - low > 9 * (heavy.extent[1] - heavy.extent[0])  # type: ignore[attr-defined]
     small = pf.infer_schema({"x": rng.integers(-100, 110, 500).astype(np.int8)})["x"]
     low, high = small.reach
     assert small.lattice.value(np.array([low, high])).tolist() == [-128, 127]

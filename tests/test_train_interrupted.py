@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -83,3 +84,64 @@ def test_a_validation_that_is_nan_is_not_the_best() -> None:
         flow(), rows(), steps=60, metric=lambda *_: torch.tensor(next(values)), progress="none", patience=None
     )  # fmt: skip
     assert result.summary["best_val_nll"] == 2.0
+
+
+class Penalised(pf.Flow):
+    """A flow whose training counts more than its likelihood."""
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return super().forward(x, context) - 1e3 * sum(p.square().sum() for p in self.bijection.parameters())
+
+
+def squares(density: pf.Flow) -> float:
+    return float(sum(p.detach().square().sum() for p in density.bijection.parameters()))
+
+
+@pytest.mark.parametrize("precondition", [False, True])
+def test_what_a_user_overrides_or_hooks_is_not_passed_over(precondition: bool) -> None:
+    own = Penalised(flow(precondition=precondition).bijection, 2)
+    pf.fit(own, rows(), steps=60, lr=1e-2, progress="none")
+    assert squares(own) < 0.5 * squares(flow(precondition=precondition))
+    masked = flow()
+    coupling = next(layer for layer in masked.bijection if isinstance(layer, pf.Coupling))  # type: ignore[attr-defined]
+    weight = coupling.net.weights[0]  # type: ignore[union-attr, index]
+    weight.register_hook(torch.zeros_like)
+    before = weight.detach().clone()
+    pf.fit(masked, rows(), steps=20, weight_decay=0.0, progress="none")
+    torch.testing.assert_close(weight.detach(), before)
+
+
+def test_an_optimizer_with_groups_in_another_order_is_resumed(tmp_path: Path) -> None:
+    def groups(parameters: Any) -> torch.optim.Optimizer:
+        first, *others = list(parameters)
+        return torch.optim.Adam([{"params": others[::-1], "lr": 1e-2}, {"params": [first], "lr": 1e-3}])
+
+    whole, parts = flow(), flow()
+    pf.fit(whole, rows(), epochs=6, optimizer=groups, patience=None, schedule="constant", progress="none")
+    settings: dict[str, Any] = {"optimizer": groups, "patience": None, "schedule": "constant", "progress": "none"}
+    pf.fit(parts, rows(), epochs=3, checkpoint=tmp_path / "run", **settings)
+    again = flow()
+    pf.fit(again, rows(), epochs=6, checkpoint=tmp_path / "run", **settings)
+    torch.testing.assert_close(again.log_prob(rows()), whole.log_prob(rows()))
+
+
+def test_rows_without_weight_set_no_scale() -> None:
+    far, weights = torch.cat([rows(), 1e3 * rows()[:100]]), torch.cat([torch.ones(600), torch.zeros(100)])
+    weighted, alone = flow(), flow()
+    pf.fit(weighted, far, weights=weights, steps=1, progress="none")
+    pf.fit(alone, rows(), steps=1, progress="none")
+    for name, value in weighted.named_buffers():
+        torch.testing.assert_close(value, dict(alone.named_buffers())[name], rtol=0.1, atol=0.1)
+
+
+def test_an_objective_may_take_gradients_in_the_rows() -> None:
+    def score_matching(density: pf.Density, batch: Any) -> Tensor:
+        x = batch.x.clone().requires_grad_()
+        (score,) = torch.autograd.grad(density(x).sum(), x, create_graph=True)
+        trace = sum(torch.autograd.grad(score[:, i].sum(), x, create_graph=True)[0][:, i] for i in range(2))
+        return (trace + score.square().sum(1) / 2).mean()
+
+    result = pf.fit(flow(activation="tanh"), rows(), objective=score_matching, steps=5, progress="none")
+    assert isinstance(result.summary["best_val_nll"], float)
+    with pytest.raises(ValueError, match="the objective must return a tensor of one number, got NoneType"):
+        pf.fit(flow(), rows(), objective=lambda *_: None, steps=2, progress="none")  # type: ignore[arg-type, return-value]

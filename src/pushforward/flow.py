@@ -15,12 +15,13 @@ from torch.distributions import Distribution
 from .arguments import as_generator, as_leading, as_numbers, has_dtype, repeated
 from .bases import Base, StandardNormal, as_base, as_shape
 from .bijections import Bijection, Chain, OnChannels, checked, warn_of_rounding
+from .bijections.base import is_fixed
 from .chunks import in_chunks, map_rows, spans_of
 from .conditional import Conditional
 from .density import FixedStart as FixedStart
 from .density import InnerFlow, Tensors, Vectors
 from .distribution import FlowDistribution
-from .switch import PLAIN, is_eager
+from .switch import PLAIN, is_eager, is_unaltered
 
 fast: Any = None
 if not PLAIN:
@@ -145,7 +146,7 @@ class Flow(Conditional):
         try:
             if contexts is not None and hasattr(self.embed, "initialize"):
                 cast(Any, self.embed).initialize(contexts)
-            embedded = self._embedded(contexts)
+            embedded = self._embedded_in_chunks(contexts)
             self.bijection.initialize(rows, embedded)
         except BaseException:
             self.load_state_dict(before)
@@ -161,16 +162,14 @@ class Flow(Conditional):
         return [InnerFlow(self, *self._rows(x, context)[:2])]
 
     def fixed_start(self) -> FixedStart | None:
-        """The first layer, if it is fixed as a `Precondition` is, and the `embed` that is; the rest shares all else.
-
-        Of layers on some channels, with a normal base, the rest sees these alone.
-        """
-        if type(self.bijection) is not Chain or not len(self.bijection) or not self.bijection[0].is_fixed:
+        """The first layer, if it is fixed as a `Precondition` is, and the `embed` that is; the rest shares all else,
+        and of layers on some channels with a normal base sees these alone."""
+        if type(self.bijection) is not Chain or not len(self.bijection) or not is_unaltered(self, Flow):
             return None
         first, *others = self.bijection
-        if any(True for _ in first.parameters()):
+        if not is_fixed(first):
             return None
-        embed, further = (self.embed, None) if getattr(self.embed, "is_fixed", False) else (None, self.embed)
+        embed, further = (self.embed, None) if is_fixed(self.embed) else (None, self.embed)
         shape, base, inner = self.shape, self.base, others[0] if len(others) == 1 else None
         channels: Tensor | None = None
         if isinstance(inner, OnChannels) and type(base) is StandardNormal:

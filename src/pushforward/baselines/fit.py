@@ -19,6 +19,7 @@ from .kernel import fit_kernel, fit_mixed_kernel
 
 _FIT_ROWS = 20_000
 _KERNEL_COLUMNS = 6  # beyond which a kernel density with one bandwidth for whitened numbers is a poor one
+_JOINT = ("classes", "kernel")  # of states and numbers
 _FEW = 10  # rows a column, below which a covariance is shrunk
 
 
@@ -56,12 +57,13 @@ def fit_baselines(
     if sizes:
         makers["kernel"] = lambda: fit_mixed_kernel(rows, sizes, seed, **mixed)
     fitted: dict[str, Baseline] = {}
-    for name, make in makers.items():
+    # Those first that know how columns depend on each other, where time may not suffice for all.
+    for name in sorted(makers, key=lambda name: name not in _JOINT):
         is_late = seconds is not None and time.perf_counter() - began > seconds
         if not is_late and (names is None or name in names):
             with suppress(ImportError):
-                fitted[name] = make()
-    return fitted
+                fitted[name] = makers[name]()
+    return {name: fitted[name] for name in makers if name in fitted}
 
 
 def _with_frequencies(make: Callable[[], Baseline], x: Tensor, sizes: Sequence[int]) -> Baseline:

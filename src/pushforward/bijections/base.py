@@ -73,6 +73,11 @@ class Conditioned(nn.Module):
     """
 
 
+def is_fixed(layer: nn.Module | None) -> bool:
+    """Whether a layer says that it is fixed once it is initialised, and has nothing to train."""
+    return bool(getattr(layer, "is_fixed", False)) and not any(True for _ in cast(nn.Module, layer).parameters())
+
+
 class Bijection(Conditioned, ABC):
     """An invertible map that keeps the shape (B, C, *S) of its input and knows its log-determinant.
 

@@ -46,10 +46,10 @@ def calibrate_tails(
         rows: encoded rows that it was trained on.
         held_out: encoded rows that it was not trained on; None bends every map at full strength.
         seed: of draws.
-        until: when, by `time.perf_counter`, no more bends are tried.
+        until: when, by `time.perf_counter`, no more bends are tried than all at full strength.
     """
     parts = [rows] if held_out is None else [rows, held_out]
-    if sum(map(len, parts)) > MOST_ROWS or time.perf_counter() > until:
+    if sum(map(len, parts)) > MOST_ROWS:
         return
     space, whole = density.space, EncodedRows.joined(parts)
     drawn, before = _drawn(density, whole, seed), [density.log_prob_of(part) for part in parts]

@@ -185,9 +185,9 @@ def split(
         val, rows = rows[order[:count]], rows[order[count:]]
         if rows.weights is not None:  # each part has weights of mean 1 again, unless it got zeros alone
             rows, val = (replace(part, weights=normalised(cast(Tensor, part.weights))) for part in (rows, val))
-    first = rows
-    if len(rows) > most:
-        first = rows[torch.randperm(len(rows), generator=generator)[:most].to(rows.x.device)]
+    first = rows if rows.weights is None else rows[rows.weights > 0]
+    if len(first) > most:
+        first = first[torch.randperm(len(first), generator=generator)[:most].to(rows.x.device)]
     return Dataset(rows), val, first
 
 

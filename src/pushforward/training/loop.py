@@ -33,6 +33,8 @@ from .run import Run, stepping, threads_for
 from .settings import TrainSettings, described
 from .unbounded import warn_of_unbounded
 
+_TOO_LATE = "the time was over before the first step: the flow is not trained"
+
 
 def train(
     density: Density,
@@ -141,7 +143,7 @@ def train(
                     run.validate_early()
                 epoch = run.record()
             if run.step == 0:
-                warnings.warn(f"{seconds:g} s were over before the first step: the flow is not trained", stacklevel=2)
+                warnings.warn(f"{_TOO_LATE}; give more seconds", stacklevel=2)
             elif saved is not None and run.seen == 0:  # after a whole pass
                 saved.write(trained, members, generator, run.state())
             with members.averaged(best=True):  # whoever leaves the loop here has them, and who goes on loses nothing

@@ -87,8 +87,10 @@ def negative_log_likelihood(density: Density, batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
-def evaluate(metric: Objective, density: Density, batch: Batch) -> tuple[float, list[float]]:
-    """-> the metric of a density on validation rows, and of each of its members.
+def evaluate(
+    metric: Objective, density: Density, batch: Batch, with_gradients: bool = False
+) -> tuple[float, list[float]]:
+    """-> the metric of a density on validation rows, and of each of its members; some take gradients in the rows.
 
     Raises:
         ValueError: the metric is not one number.
@@ -97,5 +99,7 @@ def evaluate(metric: Objective, density: Density, batch: Batch) -> tuple[float, 
         log_probs = torch.stack([member.log_prob(batch.x, batch.context) for member in density.members])
         return float(-batch.mean(density.combine(log_probs))), (-batch.mean(log_probs)).tolist()
     densities = [density] if len(density.members) == 1 else [density, *density.members]
-    values = [float(one_number(torch.as_tensor(metric(each, batch)))) for each in densities]
+    with torch.set_grad_enabled(with_gradients):
+        found = [metric(each, batch) for each in densities]
+    values = [float(one_number(v if v is None else torch.as_tensor(v)).detach()) for v in found]
     return values[0], values[1:] or values

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from ..density import Density
-from ..switch import PLAIN
+from ..flow import Flow
+from ..switch import PLAIN, is_unaltered
 from .objective import Batch, learn, negative_log_likelihood, one_number
 from .settings import TrainSettings
 
@@ -187,12 +188,15 @@ class TorchSteps:
         self.average = {name: t.clone().to(device) for name, t in kinds["average"].items()}
         self.best = {name: t.clone().to(device) for name, t in kinds["best"].items()} if "best" in kinds else None
         self.lr_factors = [float(state["rate"])]
-        places = {name: i for i, name in enumerate(self.parameters)}
+        numbers = {id(p): i for i, p in enumerate(p for group in self.optimizer.param_groups for p in group["params"])}
+        places = {name: numbers[id(p)] for name, p in self.parameters.items() if id(p) in numbers}
         groups = self.optimizer.state_dict()["param_groups"]
         of_parameter: dict[int, dict[str, Tensor]] = {}
         for kind, tensors in kinds.items():
             if kind.startswith("optimizer."):
                 for name, t in tensors.items():
+                    if name not in places:
+                        raise ValueError(f"the checkpoint is of an optimizer that trains {name!r}, too")
                     of_parameter.setdefault(places[name], {})[kind.removeprefix("optimizer.")] = t
         self.optimizer.load_state_dict({"state": of_parameter, "param_groups": groups})
         self.keep_good()
@@ -366,6 +370,7 @@ def _steps(members: Sequence[Density], settings: TrainSettings) -> Sequence[Step
     if fast and settings.optimizer is None:
         is_likelihood = settings.objective is negative_log_likelihood
         is_usual = is_likelihood and not (settings.compile or settings.reversible or settings.dropout)
+        is_usual = is_usual and all(is_unaltered(m, Flow if isinstance(m, Flow) else type(m)) for m in members)
         by_hand = is_usual and settings.precision == "float32"
         groups = fast.fused(members, learners, settings, by_hand=by_hand, recordable=is_usual)
         if groups is not None:

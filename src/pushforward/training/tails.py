@@ -95,6 +95,8 @@ def bend_outermost(
 
         further = within(as_many_as((~is_bent).nonzero().flatten().tolist(), is_harmless, until))
         tried, chosen, is_bent = for_rows.where(further, tried), for_all.where(further, chosen), is_bent | further
+        if time.perf_counter() > until:
+            break
     first.bend_tails(chosen)
 
 
@@ -109,14 +111,12 @@ def as_many_as(candidates: Sequence[Item], is_harmless: Callable[[list[Item]], b
     Args:
         candidates: in the order in which they are taken.
         is_harmless: of some of them together.
-        until: when, by `time.perf_counter`, no more of them are tried.
+        until: when, by `time.perf_counter`, no more of them are tried than all together.
     """
     chosen: list[Item] = []
-    parts = [list(candidates)]
-    while parts and time.perf_counter() < until:
+    parts = [list(candidates)] if candidates else []
+    while parts and (len(parts[-1]) == len(candidates) or time.perf_counter() < until):
         part = parts.pop()
-        if not part:
-            continue
         if is_harmless(chosen + part):
             chosen += part
         elif len(part) > 1:

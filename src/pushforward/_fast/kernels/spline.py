@@ -61,7 +61,6 @@ def evaluate(spline: RationalQuadratic, x: Tensor, params: Tensor, inverse: bool
     const = _constants(spline, x.dtype, x.device)
     sizes = params[: 2 * bins].reshape(bins, 2 * math.prod(splines)).softmax(0)
     knots = torch.mm(const.to_knots, sizes).view(2 * bins + 4, *splines)  # x and y of each knot in turn; two rows of 0
-    knots[:2], knots[2 * bins : 2 * bins + 2] = -bound, bound  # exactly, where the inner map ends with slope 1
     inside = x.clamp(-bound, bound)
     first = 3 if inverse else 2
     bin_of = (inside >= knots[first : first + 2 * bins - 2 : 2]).sum(0)
@@ -91,10 +90,11 @@ def evaluate(spline: RationalQuadratic, x: Tensor, params: Tensor, inverse: bool
     ratio = s / den
     slope = q * ratio * ratio
     saved = Saved(sizes, index, raw, inside, width, height, d0, d1, s, e, t, t2, u, den, r, q, slope)
-    # Outside, the inner map is at a bound and what remains of x is added: no branch, and no NaN behind one.
+    # Outside, the inner map is at a bound, where its slope is 1 but for rounding, and what remains of x is added.
+    log_slope = torch.where(outside == 0, slope.log(), 0.0)
     if inverse:
-        return torch.addcmul(ends[0], width, t) + outside, -slope.log(), saved
-    return torch.addcmul(ends[1], height, r) + outside, slope.log(), saved
+        return torch.addcmul(ends[0], width, t) + outside, -log_slope, saved
+    return torch.addcmul(ends[1], height, r) + outside, log_slope, saved
 
 
 class _Spline(torch.autograd.Function):

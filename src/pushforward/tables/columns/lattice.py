@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -287,9 +288,9 @@ def _sentinels(u: NDArray[Any], counts: NDArray[Any], values: NDArray[Any]) -> N
 
 def _whole(u: NDArray[np.int64]) -> tuple[int, int]:
     """Distinct sorted integers -> step, origin, which is one of them where float64 does not hold them to the unit."""
-    step = 1
-    if len(u) >= _SURE:
-        step = max(int(np.gcd.reduce(np.diff(u))), 1)
+    step = max(int(np.gcd.reduce(np.diff(u))), 1) if len(u) > 1 else 1
+    if len(u) < _SURE and (len(u) - 1) * math.log(step) < _CHANCE:  # a common divisor by chance
+        step = 1
     if max(-int(u[0]), int(u[-1])) > 2**53:
         return step, int(u[len(u) // 2])
     return step, int(u[0]) % step if step > 1 else 0

@@ -33,7 +33,7 @@ from .base import optional as _optional
 from .lattice import LARGEST, spelled, steps_from
 from .marginal import MarginalTransform
 
-_REACH, _HEAVY_REACH = 10.0, 1000.0  # extents of the data beyond which nothing is sampled
+_REACH = 10.0  # extents of the data beyond which nothing is sampled
 
 
 @dataclass(frozen=True)
@@ -191,16 +191,15 @@ class Number(Plain):
         return self.reach_of(self.cell)
 
     def reach_of(self, cell: float) -> tuple[float, float]:
-        """What was seen and ten times as much to both sides, or where a tail is heavy a thousand times, for cells of a
-        width; within what the dtype can hold."""
+        """What was seen and ten times as much to both sides, for cells of a width; within what the dtype can hold."""
         if self.extent is None:
             return -math.inf, math.inf
         first, last = self.extent
         if self.lattice is not None:
             first, last = ((v - self.lattice.origin) / self.lattice.step for v in self.extent)
-        low, high = ((last - first + cell) * (_HEAVY_REACH if heavy else _REACH) for heavy in self.heavy)
+        beyond = (last - first + cell) * _REACH
         least, most = (float(self.count(np.array([v]))[0]) for v in _limits(self.dtype))
-        return max(first - low, least), min(last + high, most)
+        return max(first - beyond, least), min(last + beyond, most)
 
     def count(self, values: NDArray[Any]) -> Values:
         """Values (N,) as `marginal` takes them; they are not checked."""
