@@ -353,9 +353,13 @@ def _mapped(
     absent = np.isnan(base)
     w = base + width * u if kind.is_dequantized else base
     of_cell = np.log(np.where(width > 0, width, 1.0)) if kind.is_dequantized else width  # or zeros
-    y, added, there = np.full_like(base, np.nan), np.zeros_like(base), ~absent
-    y[there], log_slope = kind.marginal.forward(w[there])
-    if np.isnan(y[there]).any():
+    if not absent.any():
+        y, log_slope = kind.marginal.forward(w)
+        added = log_slope + of_cell
+    else:
+        y, added, there = np.full_like(base, np.nan), np.zeros_like(base), ~absent
+        y[there], log_slope = kind.marginal.forward(w[there])
+        added[there] = log_slope + of_cell[there]
+    if np.count_nonzero(np.isnan(y)) > np.count_nonzero(absent):
         raise ArithmeticError(f"column {kind.name!r}: its map makes a number NaN")
-    added[there] = log_slope + of_cell[there]
     return y, added
