@@ -18,7 +18,7 @@ from .function import functions
 from .relation import related
 from .straight import straightened
 
-_SPREADS, _MOST = (1e-140, 1e140), 1e300  # of the values of a column: what can be squared
+_SPREADS, _MOST = (1e-150, 1e152), 1e300  # of the values of a column: what can be squared
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def _check_size(kind: Kind, column: Column) -> None:
     if (spread and not _SPREADS[0] < spread < _SPREADS[1]) or np.abs(values).max(initial=0.0) >= _MOST:
         raise ValueError(
             f"column {kind.name!r} holds numbers from {values.min():g} to {values.max():g}, which are too large or "
-            "too near to each other to calculate with: change their unit, or leave it out with kinds={...: 'drop'}"
+            "too near to each other to calculate with: change their unit, or leave the column out"
         )
 
 
