@@ -83,10 +83,13 @@ def test_what_could_not_be_initialised_stays_as_it_was() -> None:
 
 def test_a_spline_is_the_identity_outside_to_the_last_digit() -> None:
     spline = RationalQuadratic(bins=8, bound=3.0)
-    params = 3 * torch.randn(64, spline.num_params, 16, generator=seeded())
+    params = (3 * torch.randn(64, spline.num_params, 16, generator=seeded())).requires_grad_()
     y, log_slope = spline.forward(torch.full((64, 16), 5.0), params)
-    assert float(log_slope.abs().max()) < 1e-5
-    torch.testing.assert_close(y, torch.full((64, 16), 5.0))
+    log_slope.sum().backward()
+    assert params.grad is not None
+    assert float(params.grad.abs().max()) == 0
+    assert float(log_slope.detach().abs().max()) == 0
+    torch.testing.assert_close(y.detach(), torch.full((64, 16), 5.0))
 
 
 class Plain(torch.distributions.Distribution):

@@ -158,7 +158,7 @@ def _coded(parts: list[NDArray[np.object_]]) -> list[Codes]:
 
 
 def _unsure(judged: _Judged, rows: Sized) -> str:
-    """Why it cannot be told, where it cannot."""
+    """The end of a sentence for the verdict "cannot tell", with the number of rows; else empty."""
     few = f", and {len(rows):,} held-out rows cannot tell whether that is chance"
     return few if judged.verdict == UNKNOWN else ""
 

@@ -189,9 +189,9 @@ def _judge(
     )
     say("verdict", f"{figures['verdict']} likelihood: {figures['why']}; it says nothing about samples")
     figures["sample_bits"] = _bits_of_samples(density)
-    ahead = figures["sample_bits"] - figures["test_bits"]
-    how = "about as many" if abs(ahead) < _SAME * figures["test_bits"] else "more: they are blurred or noisy"
-    how = "fewer: they are simpler than images" if ahead < 0 and how != "about as many" else how
+    how, excess = "about as many", figures["sample_bits"] - figures["test_bits"]
+    if abs(excess) > _SAME * figures["test_bits"]:
+        how = "more: they are blurred or noisy" if excess > 0 else "fewer: they are simpler than images"
     say("samples", f"have {figures['sample_bits']:.4f} bits per dimension, held-out images {figures['test_bits']:.4f}, "
         f"{how}")  # fmt: skip
     return figures, log_mass

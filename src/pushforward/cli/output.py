@@ -123,7 +123,7 @@ def prepare_file(out: str, suffixes: tuple[str, ...]) -> None:
 
 
 def apart_from(data: str | None, out: str) -> None:
-    """Refuses to write pictures into the folder of the data, which would count them among these from then on.
+    """Checks that pictures are not written into the folder of the data, where later commands would read them as data.
 
     Raises:
         ValueError: `out` is that folder, or within it.

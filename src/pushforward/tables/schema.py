@@ -152,7 +152,7 @@ def infer_schema(
 
 
 def _check_size(kind: Kind, column: Column) -> None:
-    """Refuses numbers whose squares, or whose maps' slopes, no float64 holds; tells of integers beyond 64 bits."""
+    """Raises ValueError for numbers whose squares overflow float64; warns of integers of 2^63 and more."""
     if column.numbers is None or not kind.modelled:
         return
     if column.numbers.dtype == np.uint64 and column.numbers.max(initial=0) >= 2**63:

@@ -100,6 +100,6 @@ def evaluate(
         return float(-batch.mean(density.combine(log_probs))), (-batch.mean(log_probs)).tolist()
     densities = [density] if len(density.members) == 1 else [density, *density.members]
     with torch.set_grad_enabled(with_gradients):
-        found = [metric(each, batch) for each in densities]
-    values = [float(one_number(v if v is None else torch.as_tensor(v)).detach()) for v in found]
+        results = [metric(each, batch) for each in densities]
+    values = [float(one_number(v if v is None else torch.as_tensor(v)).detach()) for v in results]
     return values[0], values[1:] or values

@@ -70,8 +70,8 @@ class Steps(Protocol):
         """Takes a member back to the last sound weights, with a fresh optimizer and half the learning rate."""
         ...
 
-    def hold(self) -> None:
-        """Takes the densities' parameters back where they were converted and back meanwhile."""
+    def reattach(self) -> None:
+        """Makes the parameters those of this optimizer again, after conversions such as `double` and `float`."""
         ...
 
     def release(self) -> None:
@@ -165,7 +165,7 @@ class TorchSteps:
         self.optimizer.zero_grad()
         self._is_released = True
 
-    def hold(self) -> None:
+    def reattach(self) -> None:
         """Nothing: parameters are used where they are."""
 
     def state(self, member: int = 0) -> dict[str, Tensor]:
@@ -280,7 +280,7 @@ class Members:
             finally:
                 if not self.is_released:
                     self._set_buffers(current)
-        self._hold()
+        self._check_and_reattach()
 
     def keep_best(self, member: int) -> None:
         """The averaged weights of a member are the best so far."""
@@ -298,8 +298,8 @@ class Members:
         group, k = self._places[member]
         group.rollback(k)
 
-    def _hold(self) -> None:
-        """Goes on after a pause.
+    def _check_and_reattach(self) -> None:
+        """Continues after the caller of `train` had the density.
 
         Raises:
             RuntimeError: another training of the density began meanwhile, or it was moved or converted.
@@ -311,7 +311,7 @@ class Members:
                 raise RuntimeError(f"the density was {dtype} on {device} when its training began, not {p.dtype} on "
                                    f"{p.device}")  # fmt: skip
         for group in self.groups:
-            group.hold()
+            group.reattach()
 
     def release(self) -> None:
         """Leaves all members with their best weights; the second time does nothing."""

@@ -183,8 +183,8 @@ class Run:
         start = time.perf_counter()
         self.density.eval()
         with self.members.averaged():
-            metric, has_none = self.settings.metric or self.settings.objective, self.settings.metric is None
-            value, of_members = evaluate(metric, self.density, self.val_rows, with_gradients=has_none)
+            metric, is_objective = self.settings.metric or self.settings.objective, self.settings.metric is None
+            value, of_members = evaluate(metric, self.density, self.val_rows, with_gradients=is_objective)
         self.validation_seconds = time.perf_counter() - start
         self.validated_step = self.step
         if self.best_val is None or value < self.best_val or math.isnan(self.best_val):

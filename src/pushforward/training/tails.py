@@ -106,7 +106,7 @@ def mean_loss(before: Tensor, after: Tensor) -> float:
 
 
 def as_many_as(candidates: Sequence[Item], is_harmless: Callable[[list[Item]], bool], until: float) -> list[Item]:
-    """Those of the candidates that together do little harm: all of them, or else what halves of them are left with.
+    """The candidates that are harmless together: all of them, or those that bisection finds.
 
     Args:
         candidates: in the order in which they are taken.
@@ -131,7 +131,7 @@ def seconds_for_tails(seconds: float | None) -> float:
 
 
 def draws_for(count: int) -> int:
-    """How many draws tell the tails of a density of so many rows."""
+    """The number of draws from which the tails of a density are estimated, for N training rows."""
     return min(_MOST_DRAWN, max(_DRAWN_OF_ROW * count, _LEAST_DRAWN))
 
 

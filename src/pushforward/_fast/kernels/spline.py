@@ -137,7 +137,7 @@ def gradient(
     """The gradients of x (C, B) and params (P, C, B or 1), by the chain rule over the formulas of `evaluate`."""
     bins = spline.bins
     const = _constants(spline, x.dtype, x.device)
-    grad_log = -grad_log_slope if inverse else grad_log_slope  # of the log-slope of the forward map
+    grad_log = torch.where(f.inside == x, -grad_log_slope if inverse else grad_log_slope, 0.0)  # of the forward map
     twice = grad_log + grad_log
     by_q = grad_log / f.q
     by_den = twice / f.den

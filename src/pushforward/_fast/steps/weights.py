@@ -135,7 +135,7 @@ class FlatWeights:
         try:
             yield
         finally:
-            self.flat.copy_(current)  # which is nobody's where this was released
+            self.flat.copy_(current)  # after `release`, no density reads it
 
     def keep_best(self, member: int) -> None:
         """The averaged weights of a member are the best so far."""
@@ -156,8 +156,8 @@ class FlatWeights:
             t[member] = 0
         self.lr_factors[member] /= 2
 
-    def hold(self) -> None:
-        """Takes the densities' parameters back where they were converted and back meanwhile."""
+    def reattach(self) -> None:
+        """Makes the parameters views of the buffer again, after conversions such as `double` and `float`."""
         for k, parameters in enumerate(self.parameters):
             for p, part in zip(parameters, self._places.values(), strict=True):
                 if p.data_ptr() != self.flat[k, part].data_ptr():
