@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .base import Cells, Mask, States, Values, each, fact, is_flag, is_positive
-from .lattice import spelled
 from .marginal import MarginalTransform
 from .number import Lattice, Number
 from .wrappers import NumberWrapper
@@ -117,8 +116,7 @@ class WithCoarse(NumberWrapper):
         plain = self.number.decode_values(np.zeros_like(level), at)  # which keeps to the bounds
         if self.number.lattice is not None:
             return plain
-        rounded = np.round(at, 12) if self.coarse.digits is None else spelled(at, self.coarse.digits)
-        return np.where(level > 0, np.clip(rounded, *_open(self.number.bounds)), plain)
+        return np.where(level > 0, np.clip(self.coarse.decimal(at), *_open(self.number.bounds)), plain)
 
     def accepts(self, state: States, number: Values) -> Mask:
         """Numbers whose cell is that of a value of the state, within the bounds."""

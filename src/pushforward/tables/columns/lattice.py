@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .written import is_single
+
 LARGEST = 2.0**63 - 1024  # float64 that an int64 holds
 _TIES = 0.9  # at most this share of distinct values makes decimals rounded ones
 _MOST_DECIMALS = 8
@@ -34,37 +36,50 @@ _REPEATS = 3  # rows of a value
 _ON_STEP = 1e-6  # of a step, from its values
 _ON_FINER, _FINEST = 1e-3, 100  # of a finer step; the most of them in a coarse one
 _NEARLY = 1e-9
+_SUMS = 8  # units in the last place of the largest value, by which values may be off
 _SENTINEL = 3  # rows of an isolated first or last value, such as 0
 _NINES = (99.0, 999.0, 9999.0, 99999.0)  # as such a value, of either sign, one row is enough
 
 
-def find_lattice(values: NDArray[Any], single: bool = False) -> tuple[float, float] | None:
+def find_lattice(values: NDArray[Any]) -> tuple[float, float] | None:
     """The (step, origin) of the lattice that values (N,) lie on; None for continuous ones.
 
     Integers always lie on one; its step is more than 1 where at least 20 distinct values have a common divisor.
-    Decimals do where they have ties, so that a density over them would grow without bound.
+    Decimals do where they have ties, so that a density over them would grow without bound. They may be off by what
+    adding up some numbers, or float32, leaves.
 
     Args:
         values: int64 or float64.
-        single: whether they had float32's rounding before.
     """
     u = np.unique(values)
     if values.dtype == np.int64:
         return _whole(u)
     if len(values) < 20 or len(u) < 2:
         return None
-    exact = float(np.finfo(np.float32 if single else np.float64).eps) * max(abs(float(u[0])), abs(float(u[-1])))
-    tied = len(u) <= _TIES * len(values)
+    largest = max(abs(float(u[0])), abs(float(u[-1])))
+    errors = [_SUMS * 2.0**-52 * largest] + [2 * 2.0**-23 * largest] * is_single(u)
+    for error in errors:
+        places = _decimal_places(u, error)
+        if places is not None:
+            decimals, whole = places
+            whole = np.unique(whole)
+            step, origin = _whole(whole)
+            if decimals == 0:
+                return step, origin
+            return (step / 10**decimals, origin / 10**decimals) if len(whole) <= _TIES * len(values) else None
+    is_tied = len(u) <= _TIES * len(values)
+    return _any_step(u, errors[-1] / 2) if is_tied and len(u) >= _SURE else None
+
+
+def _decimal_places(u: NDArray[np.float64], error: float) -> tuple[int, NDArray[np.int64]] | None:
+    """-> the fewest decimals that distinct values (U,) have but for an error, and the values without their point."""
     for decimals in range(_MOST_DECIMALS + 1):
         scaled = u * 10.0**decimals
-        if exact * 10.0**decimals > 0.02 or abs(scaled).max() > 2**53:
+        if error * 10.0**decimals > 0.04 or abs(scaled).max() > 2**53:
             break
-        if np.abs(scaled - np.round(scaled)).max() <= 2 * exact * 10.0**decimals:
-            if decimals > 0 and not tied:
-                return None
-            step, origin = _whole(np.round(scaled).astype(np.int64))
-            return (step, origin) if decimals == 0 else (step / 10**decimals, origin / 10**decimals)
-    return _any_step(u, exact) if tied and len(u) >= _SURE else None
+        if np.abs(scaled - np.round(scaled)).max() <= error * 10.0**decimals:
+            return decimals, np.round(scaled).astype(np.int64)
+    return None
 
 
 def steps_from(values: NDArray[Any], step: float, origin: float) -> NDArray[np.float64]:
@@ -345,12 +360,6 @@ def _repeated_step(values: NDArray[Any]) -> tuple[float, float] | None:
             return None
     places = (values - origin) / step
     return (step, origin) if (np.abs(places - np.round(places)) < _ON_STEP).mean() >= 0.5 else None
-
-
-def spelled(values: NDArray[np.float64], digits: int) -> NDArray[np.float64]:
-    """Values rounded to so many significant digits."""
-    u, at = np.unique(values, return_inverse=True)
-    return np.array([float(f"{v:.{digits}g}") for v in u.tolist()])[at.reshape(values.shape)]
 
 
 def _tidy(value: float) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -14,16 +13,15 @@ from ...io.frames import Column
 from .atoms import WithAtoms
 from .base import Kind, Request, unseen_share
 from .coarse import WithCoarse
-from .lattice import find_atoms, find_coarse, find_finer, find_lattice, snapped, spelled
+from .lattice import find_atoms, find_coarse, find_finer, find_lattice, snapped
 from .marginal import MarginalTransform
 from .number import Lattice, Number, as_number
 from .uneven import Uneven
+from .written import SINGLE, digits_of, roundings
 
 Heaps = tuple[Lattice, ...]  # wider and wider lattices of one origin
 
 _DECADE = 10.0  # a column that spans one above zero is a size: its logarithm is modelled
-_LOOKED_AT = 2000  # distinct values, to see how they are written
-_ALIKE = 0.98  # of them are given back to the last bit
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ class Look:
     @cached_property
     def lattice(self) -> Lattice | None:
         """The lattice that all values lie on."""
-        lattice = find_lattice(self.values, self.column.dtype in ("float", "halffloat"))
+        lattice = find_lattice(self.values)
         return None if lattice is None else Lattice(*lattice)
 
     @cached_property
@@ -117,9 +115,22 @@ class Look:
         rest = self.values[~np.isin(self.values, atoms)]
         if free and self._is_size(rest, kind.lattice is not None):
             kind = replace(kind, low=0.0)  # type: ignore[call-arg]
-        kind, heaps = self._spelled(kind, heaps)
+        kind, heaps = self._written(kind, heaps)
         mapped = fitted(kind, heaps, rest, self.request.gaussian, atoms)
         return WithAtoms(inner=mapped, atoms=atoms) if atoms else mapped
+
+    def _written(self, kind: Number, heaps: Heaps) -> tuple[Number, Heaps]:
+        """The same with what is known of how values are written: on a lattice, and beside it."""
+        if self.whole:
+            return kind, heaps
+        chain = roundings(self.values)
+        if kind.lattice is not None:
+            after = chain[chain.index(SINGLE) :] if SINGLE in chain else ()
+            return replace(kind, lattice=replace(kind.lattice, digits=digits_of(chain)), roundings=after), heaps
+        if heaps:
+            on = self.values[heaps[-1].holds(self.values)]
+            heaps = (*heaps[:-1], replace(heaps[-1], digits=digits_of(roundings(on))))
+        return replace(kind, roundings=chain), heaps
 
     @cached_property
     def is_size(self) -> bool:
@@ -137,21 +148,6 @@ class Look:
         return (smallest > 0 and largest >= _DECADE * smallest) or (
             on_lattice and smallest >= 0 and largest > 4 * smallest
         )
-
-    def _spelled(self, kind: Number, heaps: Heaps) -> tuple[Number, Heaps]:
-        """The lattices with the significant digits with which they give back the values.
-
-        Values that were scaled and then written as decimals lie on their lattice to the last digit only.
-        """
-        lattice = kind.lattice or (heaps[0] if heaps else None)
-        if lattice is None or self.whole or kind.is_circular:
-            return kind, heaps
-        digits = _digits(lattice, self.values if kind.lattice else self.values[lattice.holds(self.values)], kind)
-        if digits is None:
-            return kind, heaps
-        if kind.lattice is not None:
-            return replace(kind, lattice=replace(lattice, digits=digits)), heaps
-        return kind, (*heaps[:-1], replace(heaps[-1], digits=digits))
 
 
 def heaps_of(values: NDArray[Any], lattice: Lattice | None) -> tuple[Lattice | None, Heaps]:
@@ -191,17 +187,6 @@ def _around(kind: Number, heaps: Heaps) -> Number:
     between = tuple(lattice.step for lattice in heaps[:-1])
     is_even = kind.lattice is not None or bool(between)
     return as_number(WithCoarse(inner=kind, coarse=heaps[-1], between=between, is_even=is_even))
-
-
-def _digits(lattice: Lattice, values: NDArray[np.float64], kind: Number) -> int | None:
-    u = np.unique(values)
-    u = u[:: math.ceil(len(u) / _LOOKED_AT)]
-    places = lattice.origin + np.round((u - lattice.origin) / lattice.step) * lattice.step
-    given_back = lattice.value(lattice.count(u)) if kind.lattice is not None else np.round(places, 12)
-    alike = float((given_back == u).mean())
-    if alike == 1:
-        return None
-    return next((d for d in range(6, 16) if (spelled(places, d) == u).mean() > max(alike, _ALIKE)), None)
 
 
 def plain(value: Any) -> float:

@@ -30,8 +30,9 @@ from .base import (
     log_logistic,
 )
 from .base import optional as _optional
-from .lattice import LARGEST, spelled, steps_from
+from .lattice import LARGEST, steps_from
 from .marginal import MarginalTransform
+from .written import is_rounding, rounded, spelled
 
 _REACH = 10.0  # extents of the data beyond which nothing is sampled
 
@@ -73,8 +74,7 @@ class Lattice(Facts):
         """Values (N,) as the nearest decimals, which are what the data held: a step such as 0.1 is no binary number."""
         if self.digits is not None:
             return spelled(values, self.digits)
-        digits = max(0, 10 - math.ceil(math.log10(max(abs(self.step), 1e-300) + 1e-300)))
-        return np.round(values, min(digits, 15)) if self.step < 1 else values
+        return np.round(values, min(max(6, 10 - math.ceil(math.log10(self.step))), 15))
 
     def holds(self, values: NDArray[Any]) -> Mask:
         """Which values (N,) are on the lattice."""
@@ -91,6 +91,7 @@ class Number(Plain):
         knots: of `marginal`; without any, the values have no number to model, but single values alone.
         heavy: see `MarginalTransform`.
         extent: the smallest and the largest value seen.
+        roundings: that values went through, see `written.roundings`, but for what the lattice tells.
         low: lower bound of the values, None for none: a continuous one lies strictly above it.
         high: upper bound.
         on_lattice_alone: whether values beside the lattice are impossible, not rounded.
@@ -101,6 +102,7 @@ class Number(Plain):
     knots: tuple[tuple[float, float, float], ...] = fact(each(each(is_number, 3)), ())
     heavy: tuple[bool, bool] = fact(each(is_flag, 2), (False, False))
     extent: tuple[float, float] | None = fact(_optional(each(is_number, 2)), None)
+    roundings: tuple[str, ...] = fact(each(is_rounding), ())
 
     low: ClassVar[float | None] = None
     high: ClassVar[float | None] = None
@@ -234,7 +236,10 @@ class Number(Plain):
         return values.astype(np.float64) if values.dtype == np.uint64 else values
 
     def write(self, values: NDArray[Any], is_missing: Mask) -> Column:
-        """Values (N,) as a column of the dtype."""
+        """Values (N,) as a column of the dtype, written as the data were; none becomes a bound by it."""
+        if self.roundings:
+            shorter = rounded(values.astype(np.float64), self.roundings)
+            values = np.where((shorter == self.low) | (shorter == self.high), values, shorter)
         return Column.of_numbers(self.name, values, is_missing, self.dtype)
 
     def encode_present(self, column: Column) -> Cells:
