@@ -11,7 +11,8 @@ import torch
 
 import pushforward as pf
 from pushforward.io.frames import read
-from pushforward.tables.mass import Embedder, MassFunction, hide
+from pushforward.tables.embedder import Embedder
+from pushforward.tables.mass import MassFunction, hide
 from pushforward.tables.rows import StateRows, TrainingRows, split_rows
 
 quiet = pytest.mark.filterwarnings("ignore::UserWarning")

@@ -69,3 +69,18 @@ def test_values_that_are_off_by_rounding_lie_on_their_lattice(as_floats: str) ->
     drawn = model.sample(300, generator=0)["a"].to_numpy()
     near = np.round(drawn, 1)
     assert (drawn == (near if as_floats == "sums" else near.astype(np.float32).astype(np.float64))).all()
+
+
+def test_one_whole_number_that_is_off_by_rounding_is_whole() -> None:
+    money = 100.0 * np.random.default_rng(0).integers(1, 500, 300)
+    money[7] = np.nextafter(money[7], np.inf)
+    model = pf.fit_table({"a": money, "b": money[::-1]}, steps=3, progress="none", stack=False)
+    assert model.schema["a"].kind == "integer"
+    assert torch.isfinite(model.log_prob({"a": money, "b": money[::-1]})).all()
+
+
+def test_a_bound_is_on_a_lattice_that_was_estimated() -> None:
+    shares = np.random.default_rng(0).beta(2, 9, 500).round(4).astype(np.float32).astype(np.float64)
+    shares[:3] = 0.0
+    model = pf.fit_table({"a": shares, "b": shares[::-1]}, steps=3, progress="none", stack=False)
+    assert torch.isfinite(model.log_prob({"a": shares, "b": shares[::-1]})).all()

@@ -282,7 +282,7 @@ class _Training:
         """-> whether it was interrupted."""
         rows, val_rows, interrupted = self.rows, self.val_rows, False
         mass.set_order(*hierarchy(rows.rows.states, mass.sizes))
-        mass.set_frequencies(torch.from_numpy(rows.rows.states), rows.weights)
+        mass.set_frequencies(torch.from_numpy(rows.rows.states), rows.weights, rows.rows.context)
         self.inner.shrink(rows.states, rows.rows.context)
         if mass.needs_training:
             decay = {"weight_decay": _MASS_DECAY} if len(rows) < MANY_ROWS else {}

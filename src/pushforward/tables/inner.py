@@ -17,7 +17,9 @@ from ..flow import Flow
 from ..io.registry import Builder, describe, register
 from ..mixture import Mixture
 from ..training.tails import bend_outermost, draws_for
-from .mass import Embedder, MassFunction
+from .embedder import Embedder
+from .exclusions import checked_pairs
+from .mass import MassFunction
 from .noise import uniforms
 
 _LOG_NORMAL = -0.5 * math.log(2 * math.pi)
@@ -238,6 +240,7 @@ def _settings(density: StatesThenNumbers) -> dict[str, Any]:
         "mass_width": None if density.mass is None else density.mass.width,
         "mass_order": None if density.mass is None else list(density.mass.order),
         "mass_parents": None if density.mass is None else [list(pair) for pair in density.mass.parents.items()],
+        "mass_exclusions": [] if density.mass is None else [list(pair) for pair in density.mass.excluded_pairs],
         "flow": None if density.flow is None else describe(density.flow),
     }
 
@@ -259,6 +262,9 @@ def _build(settings: dict[str, Any], builder: Builder) -> StatesThenNumbers:
     mass = MassFunction(sizes, embed_given, width=width, seed=builder.seed) if sizes else None
     if mass is not None and settings.get("mass_order") is not None:  # which older files lack
         _set_order(mass, settings["mass_order"], settings.get("mass_parents"))
+    if mass is not None and settings.get("mass_exclusions"):
+        total = sum(sizes)
+        mass.set_exclusions(checked_pairs(settings["mass_exclusions"], total, total + sum(given_sizes)))
     return StatesThenNumbers(mass, cast("Flow | Mixture | None", built))
 
 

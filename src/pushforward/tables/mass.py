@@ -6,7 +6,7 @@ Germain et al. 2015 (MADE, arXiv 1502.03509), with categories in place of bits.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -15,22 +15,13 @@ from torch import Tensor, nn
 from ..arguments import as_generator
 from ..density import Density, Vectors
 from ..training.objective import Batch
+from .embedder import Embedder, trust
+from .exclusions import Exclusions, Pair, find_exclusions
 
 _SCORED_ROWS = 2048  # whose hidden units stay in cache, so that memory is flat in the number of rows
 _SAMPLED_ROWS = 4096  # drawn at a time: their hidden units stay in cache
-_FARTHEST = 10.0  # of a number that a network sees
 _ROUNDS = 50  # of EM
 _PSEUDO_ROWS = 0.5  # of the marginal, added to those of each state of a parent
-_DOUBT = 30.0  # rows of a state, of which a training believes a half
-
-
-def trust(states: Tensor, size: int) -> Tensor:
-    """How far the effects of each state (size,) are believed: n / (n + 30) for n of the rows with states (N,).
-
-    A normal prior on them would shrink them so. AdamW alone does not: it moves what few rows tell as fast as all else.
-    """
-    counts = torch.bincount(states[states < size].long(), minlength=size)
-    return counts / (counts + _DOUBT)
 
 
 def hide(states: Tensor, share: float, generator: torch.Generator) -> Tensor:
@@ -41,74 +32,6 @@ def hide(states: Tensor, share: float, generator: torch.Generator) -> Tensor:
 
 def _revealed(states: Tensor) -> Tensor:
     return torch.where(states < 0, -1 - states, states)
-
-
-class Embedder(nn.Module):
-    """Discrete columns as numbers for a network: one-hot where a column has few states, else a learned vector.
-
-    Args:
-        sizes: states of each discrete column; a state beyond the last, which stands for the unknown, becomes zeros, as
-            does a hidden one (below zero).
-        reals: further columns that are numbers already; a fixed linear map, the identity at first, goes before them.
-        generator: the source of the initial vectors.
-
-    Example:
-        >>> Embedder([2, 3], reals=1)(torch.tensor([[1.0, 0.0, 0.5]]))
-        tensor([[0.0000, 1.0000, 1.0000, 0.0000, 0.0000, 0.5000]])
-    """
-
-    whitening: Tensor
-
-    _few = 24  # states up to which a column is one-hot: a network's first layer is then its embedding
-    _width = 12
-
-    def __init__(self, sizes: Sequence[int], reals: int = 0, *, generator: torch.Generator | None = None) -> None:
-        super().__init__()
-        self.sizes, self.reals = tuple(sizes), reals
-        self.register_buffer("whitening", torch.eye(reals))
-        self._trust: list[Tensor] | None = None
-        self.vectors = nn.ParameterList()
-        for size in self.sizes:
-            if size > self._few:
-                self.vectors.append(nn.Parameter(torch.empty(size, self._width).normal_(0, 0.5, generator=generator)))
-
-    @property
-    def features_in(self) -> int:
-        """Width of what `forward` takes."""
-        return len(self.sizes) + self.reals
-
-    @property
-    def features_out(self) -> int:
-        """Width of what `forward` gives."""
-        return sum(self._width if s > self._few else s for s in self.sizes) + self.reals
-
-    def shrink(self, h: Tensor) -> None:
-        """Until `settle`, vectors of states that are rare among rows h (N, M + R) or absent are small or zero."""
-        self._trust = [trust(h[:, i], size) for i, size in enumerate(self.sizes) if size > self._few]
-
-    @torch.no_grad()
-    def settle(self) -> None:
-        """Ends the shrinkage of a training: the vectors become what they counted as."""
-        for vectors, share in zip(self.vectors, self._trust or (), strict=self._trust is not None):
-            vectors.mul_(share.to(vectors)[:, None])
-        self._trust = None
-
-    def forward(self, h: Tensor) -> Tensor:
-        """States and numbers h (B, M + R), as floats -> (B, features_out)."""
-        vectors: Iterable[Tensor] = self.vectors
-        if self._trust is not None:
-            vectors = [v * share.to(v)[:, None] for v, share in zip(self.vectors, self._trust, strict=True)]
-        parts, learned = [], iter(vectors)
-        for i, size in enumerate(self.sizes):
-            state = h[:, i].long()
-            state = torch.where(state < 0, size, state.clamp(max=size))
-            if size > self._few:
-                parts.append(F.embedding(state, F.pad(next(learned), (0, 0, 0, 1))))
-            else:
-                parts.append(F.one_hot(state, size + 1)[:, :size].to(h.dtype))
-        if self.reals:
-            parts.append((h[:, len(self.sizes) :] @ self.whitening.T).clamp(-_FARTHEST, _FARTHEST))
-        return torch.cat(parts, 1)
 
 
 class MassFunction(Density):
@@ -161,6 +84,7 @@ class MassFunction(Density):
         mask_mid = (self._degrees[:, None] >= self._degrees[None, :]).to(torch.get_default_dtype())
         self.register_buffer("_mask_mid", mask_mid, persistent=False)
         self.parents: dict[int, int] = {}
+        self.exclusions: Exclusions | None = None
         self.set_order(range(columns))
         offsets = torch.tensor([0, *sizes[:-1]], device="cpu").cumsum(0)
         self.register_buffer("_offsets", offsets, persistent=False)
@@ -201,7 +125,7 @@ class MassFunction(Density):
             raise ValueError(f"parents must come before their columns in the order {list(order)}, got {parents}")
         for child in self.parents:
             delattr(self, f"log_given_{child}")
-        self.order, self.parents = tuple(order), parents
+        self.order, self.parents, self.exclusions = tuple(order), parents, None
         of_state = torch.repeat_interleave(place, torch.tensor(self.sizes, device="cpu"))
         masks = {"_mask_in": self._degrees >= place[:, None], "_mask_out": of_state[:, None] > self._degrees}
         for name, mask in masks.items():
@@ -216,14 +140,41 @@ class MassFunction(Density):
         return {child: (parent, getattr(self, f"log_given_{child}")) for child, parent in self.parents.items()}
 
     @property
+    def _states_seen(self) -> int:
+        """States of the modelled columns and of the given ones."""
+        return sum(self.sizes) + (0 if self.given is None else sum(self.given.sizes))
+
+    def set_exclusions(self, pairs: Sequence[Pair]) -> None:
+        """Sets which states exclude others, as `find_exclusions` gives them for the order of the columns."""
+        self.exclusions = Exclusions(pairs, sum(self.sizes), self._states_seen) if pairs else None
+        if self.exclusions is not None:
+            self.exclusions.to(self.bias_out)
+
+    @property
+    def excluded_pairs(self) -> tuple[Pair, ...]:
+        """The pairs of states that exclude each other, see `find_exclusions`."""
+        return () if self.exclusions is None else self.exclusions.pairs
+
+    @property
     def needs_training(self) -> bool:
         """False where the marginal, which `set_frequencies` sets, is all there is to know."""
         return len(self.sizes) > 1 or self.given is not None
 
     @torch.no_grad()
-    def set_frequencies(self, states: Tensor, weights: Tensor | None = None) -> None:
-        """Sets the marginals from the training rows: states (N, M), weights (N,) of mean 1."""
+    def set_frequencies(
+        self, states: Tensor, weights: Tensor | None = None, context: Tensor | None = None
+    ) -> None:  # fmt: skip
+        """Sets the marginals, and what excludes what, from the training rows.
+
+        Args:
+            states: (N, M).
+            weights: (N,) of mean 1.
+            context: (N, G), what the mass is conditional on.
+        """
         n = len(states)
+        given = () if self.given is None or context is None else self.given.sizes
+        seen = states if not given or context is None else torch.cat([states, context[:, : len(given)].long()], 1)
+        self.set_exclusions(find_exclusions(seen.cpu().numpy(), (*self.sizes, *given), self.order, len(self.sizes)))
         frequencies = []
         for j, size in enumerate(self.sizes):
             share = None if weights is None else weights.double()
@@ -322,39 +273,60 @@ class MassFunction(Density):
         seen = self._start(n, given)
         mid = self.weight_mid * self._mask_mid
         offsets = self._offsets.tolist()
-        tables = self.log_given
+        excluded = None if self.exclusions is None else self.exclusions(self._given_index(n, given))
         for j in self.order:
-            offset = offsets[j]
-            own = slice(offset, offset + self.sizes[j])
+            own = slice(offsets[j], offsets[j] + self.sizes[j])
             logits = F.linear(self._hidden(seen, mid), self.weight_out[own] * self._mask_out[own], self.bias_out[own])
             usual = self.log_marginal[own]
-            if j in tables:
-                parent, table = tables[j]
-                logits, usual = logits + table[states[:, parent]] - usual, table[states[:, parent]]
-            p = _mixed(logits.log_softmax(1), usual, self.log_mix[j]).exp()
+            if j in self.parents:
+                usual = self.log_given[j][1][states[:, self.parents[j]]]
+            if excluded is not None:
+                usual = usual + excluded[:, own]
+            logits = logits + (usual - self.log_marginal[own])
+            p = _mixed(logits.log_softmax(1), usual.log_softmax(-1), self.log_mix[j]).exp()
             states[:, j] = torch.multinomial(p, 1, generator=generator)[:, 0]
-            seen = seen + self.weight_in[offset + states[:, j]] * self._mask_in[j]
+            index = offsets[j] + states[:, j]
+            seen = seen + self.weight_in[index] * self._mask_in[j]
+            if self.exclusions is not None and excluded is not None:
+                excluded = excluded + self.exclusions(index[:, None])
         return states
 
     def _factors(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        """What the network and the marginals say of states x (B, M), log-probabilities (B, M); 0 for what is absent."""
+        """What the network and the frequencies say of states x (B, M), log-probabilities (B, M); 0 for what is absent."""
         states = _revealed(x.long())
         is_known = states < self._sizes
         index = torch.where(is_known, states, 0) + self._offsets
-        log_p = self._log_softmax(x, context).gather(1, index)
-        usual = self.log_marginal[index]
-        for child, table in self._tables(x):
-            usual[:, child] = table.gather(1, torch.where(is_known, states, 0)[:, child, None])[:, 0]
+        log_p, usual = (of_all.gather(1, index) for of_all in self._log_softmax(x, context))
         return torch.where(is_known, log_p, 0.0), torch.where(is_known, usual, 0.0)
 
-    def _tables(self, states: Tensor) -> list[tuple[int, Tensor]]:
-        """-> columns with a parent, and their log-frequencies given its states in rows (B, M): (B, states) each."""
-        return [
-            (child, table[_revealed(states[:, parent].long())]) for child, (parent, table) in self.log_given.items()
-        ]
+    def _prior(self, states: Tensor, given: Tensor | None) -> Tensor:
+        """The log-odds of every state of each column by frequencies given the columns before it, (B, total)."""
+        if not self.parents and self.exclusions is None:
+            return self.log_marginal.expand(len(states), -1)
+        parts = list(self.log_marginal.expand(len(states), -1).split(self.sizes, 1))
+        for child, (parent, table) in self.log_given.items():
+            parts[child] = table[states[:, parent]]
+        prior = torch.cat(parts, 1)
+        if self.exclusions is None:
+            return prior
+        seen = torch.where(states < self._sizes, states + self._offsets, self.exclusions.seen)
+        return prior + self.exclusions(torch.cat([seen, self._given_index(len(states), given)], 1))
 
-    def _log_softmax(self, states: Tensor, given: Tensor | None) -> Tensor:
-        """What the network makes of every state of each column given the columns before it, (B, total)."""
+    def _given_index(self, n: int, given: Tensor | None) -> Tensor:
+        """The given states, counted through all columns, for n rows: (n, G)."""
+        if self.given is None or given is None:
+            return torch.zeros(n, 0, dtype=torch.int64, device=self.bias_out.device)
+        sizes = torch.tensor(self.given.sizes, dtype=torch.int64, device=self.bias_out.device)
+        states, first = given[:, : len(sizes)].long(), sum(self.sizes) + sizes.cumsum(0) - sizes
+        return torch.where((states >= 0) & (states < sizes), states + first, self._states_seen).expand(n, -1)
+
+    def _normalized(self, log_odds: Tensor) -> Tensor:
+        return torch.cat([part.log_softmax(1) for part in log_odds.split(self.sizes, 1)], 1)
+
+    def _log_softmax(self, states: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (B, total) of every state of each column given those before it: of the network, and by
+        frequencies."""
+        prior = self._prior(_revealed(states.long()), given)
         seen = self._start(len(states), given)
         if self._mask_in.shape[0] > 1:
             is_seen = (states >= 0) & (states < self._sizes)
@@ -363,15 +335,11 @@ class MassFunction(Density):
             weights = weights if self._trust is None else weights * self._trust
             seen = seen + F.embedding_bag(index, F.pad(weights, (0, 0, 0, 1)), mode="sum")
         h = self._hidden(seen, self.weight_mid * self._mask_mid)
-        if self._trust is None:
-            logits = F.linear(h, self.weight_out * self._mask_out, self.bias_out)
-        else:
-            logits = F.linear(h, self.weight_out * self._mask_out, self.bias_out)
+        logits = F.linear(h, self.weight_out * self._mask_out, self.bias_out)
+        if self._trust is not None:
             logits = logits * self._trust[:, 0] + self.log_marginal
-        parts = list(logits.split(self.sizes, 1))
-        for child, table in self._tables(states):
-            parts[child] = parts[child] + table - self.log_marginal.split(self.sizes)[child]
-        return torch.cat([part.log_softmax(1) for part in parts], 1)
+        usual = prior if self.exclusions is None else self._normalized(prior)
+        return self._normalized(logits + (prior - self.log_marginal)), usual
 
     def _start(self, n: int, given: Tensor | None) -> Tensor:
         """The first layer before any state is seen, (n, width)."""

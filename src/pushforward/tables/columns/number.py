@@ -34,6 +34,7 @@ from .lattice import LARGEST, steps_from
 from .marginal import MarginalTransform
 from .written import is_rounding, rounded, spelled
 
+_ON_STEP = 1e-3  # of a step, from a bound: a step and an origin that were estimated are off by some of it
 _REACH = 10.0  # extents of the data beyond which nothing is sampled
 
 
@@ -183,8 +184,8 @@ class Number(Plain):
             return low, high
         step, origin = self.lattice.step, self.lattice.origin
         return (
-            None if low is None else float(math.ceil((low - origin) / step - 1e-6)),
-            None if high is None else float(math.floor((high - origin) / step + 1e-6) + 1),
+            None if low is None else float(math.ceil((low - origin) / step - _ON_STEP)),
+            None if high is None else float(math.floor((high - origin) / step + _ON_STEP) + 1),
         )
 
     @property
@@ -223,7 +224,9 @@ class Number(Plain):
             return (values > low) & (values < high)
         good = (w >= low) & (w < high)
         if self.on_lattice_alone:
-            good &= (values - self.lattice.origin) % self.lattice.step == 0
+            lattice = self.lattice
+            is_exact = values.dtype == np.int64
+            good &= (values - lattice.origin) % lattice.step == 0 if is_exact else lattice.holds(values)
         return good
 
     def read(self, column: Column) -> NDArray[Any]:
