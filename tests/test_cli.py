@@ -382,7 +382,8 @@ def test_check_prints_a_verdict_and_writes_a_page(checked: Path, tmp_path: Path)
     assert figures["sections"]["exactness"]["verdict"] == "good"
     assert "model.safetensors on new.npy" in page.read_text()
     shown = run("check", model, data).stdout
-    assert shown.startswith("May I rank rows")
+    assert "new.npy is another table than that of the fit: all of its rows count as held out" in shown.splitlines()[0]
+    assert shown.splitlines()[1].startswith("May I rank rows")
     assert "Held-out likelihood" in shown
 
 

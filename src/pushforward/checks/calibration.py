@@ -187,8 +187,9 @@ def _coverage(e: Evidence, section: Section) -> None:
         f"held-out rows, where chance allows {100 * low:.0f} to {100 * high:.0f} %"
     )
     if verdict in (BAD, DOUBTFUL):
-        more = "too narrow: rows lie farther out" if shares[i] < LEVELS[i] else "too wide: rows lie closer together"
-        why += f". The model is {more} than it says"
+        is_low = shares[i] < LEVELS[i]
+        why += f". Rows lie {'farther out' if is_low else 'closer together'} than the model says: it is "
+        why += "too narrow, or its mass lies beside them" if is_low else "too wide"
     elif verdict == UNKNOWN:
         widest = max(z * se + 1 / n for se in errors)
         why += f", and {n} rows could hide a badly calibrated model{enough('coverage', widest, n, e.total)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,10 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..density import Density, Feature
-from .stats import Array, placements
+from ..tables.noise import GOLDEN, splitmix
+from .stats import Array
 
 _COMPARED = 4000  # rows of each side of a comparison of two samples
 _SAMPLES = 10_000  # at least
+_DECIMALS = 4  # of a log-density in nats, beyond which it is rounding
 _TIED = 0.5  # share of repeated values beyond which a column counts as quantised
 
 
@@ -59,7 +62,8 @@ class Evidence:
         test: held-out rows, at most `max_rows` of them, without those that are impossible.
         numbers: what the report calls each of all held-out rows by (N,).
         index: which of all held-out rows `test` holds.
-        train: rows the density was fitted to, at most twice `max_rows` of them; None where they are not known.
+        known: all rows the density was fitted to that are given; None where none are.
+        train: at most twice `max_rows` of them.
         log_all: log-density of all held-out rows (N,).
         impossible: how many further held-out rows the space rules out.
         unseen: of all held-out rows, how many are impossible or hold a value that the training never saw.
@@ -71,6 +75,7 @@ class Evidence:
     test: Rows
     numbers: NDArray[Any]
     index: NDArray[Any]
+    known: Rows | None
     train: Rows | None
     log_all: Array
     impossible: int
@@ -219,14 +224,43 @@ class Evidence:
         """Where the other real rows come from."""
         return "the other half of the held-out rows" if self.train is None else "training rows"
 
+    @torch.no_grad()
+    def keys(self, rows: Rows) -> NDArray[np.uint64]:
+        """A hash of each row (N,), and of its context: the same for rows that are the same, alone."""
+        key = np.zeros(len(rows), dtype=np.uint64)
+        texts = [_hashed(column) for column in self.texts(rows).values()]
+        numbers = np.ascontiguousarray(self.features(rows).T + 0.0).view(np.uint64)  # -0 is 0
+        with np.errstate(over="ignore"):
+            for column in (*numbers, *texts):
+                key = splitmix(key + GOLDEN ^ column)
+        return key
+
+    @cached_property
+    def known_keys(self) -> NDArray[np.uint64]:
+        """Those of `known`."""
+        return np.empty(0, np.uint64) if self.known is None else self.keys(self.known)
+
+    @property
+    def of_known(self) -> str:
+        """Of how many training rows `train` are some, in words; "" where they are all."""
+        if self.known is None or self.train is None or len(self.train) == len(self.known):
+            return ""
+        return f" (of {len(self.train):,} of {len(self.known):,} training rows)"
+
     def texts(self, rows: Rows) -> dict[str, NDArray[Any]]:
         """The columns of words of N rows, by name (N,)."""
         return self.density.space.texts(rows.values)
 
     def level(self, log_density: Array) -> Array:
-        """For each row (N,) the mass of the smallest region that holds it: the part of the samples that are denser."""
-        # A row without a density lies beyond all others.
-        return 1 - placements(np.nan_to_num(self.log_samples, nan=-np.inf), np.nan_to_num(log_density, nan=-np.inf))
+        """For each row (N,) the mass of the smallest region that holds it: the part of the samples that are denser.
+
+        Among equally dense samples, as all of one cell are, it is a random part of them: uniform if the model is right.
+        """
+        # A row without a density lies beyond all others; what differs by rounding alone is equal.
+        samples, values = (np.where(np.isnan(v), -np.inf, v.round(_DECIMALS)) for v in (self.log_samples, log_density))
+        ordered = np.sort(samples)
+        below, upto = np.searchsorted(ordered, values, "left"), np.searchsorted(ordered, values, "right")
+        return 1 - (below + self.rng(4).random(len(values)) * (upto - below)) / len(ordered)
 
 
 def gather(density: Density, names: list[str], test: Rows, train: Rows | None, **options: Any) -> Evidence:
@@ -242,8 +276,15 @@ def gather(density: Density, names: list[str], test: Rows, train: Rows | None, *
         possible = np.setdiff1d(np.arange(len(test)), impossible)
         test, numbers, log_all = test[possible], numbers[possible], log_all[possible]
     index = np.sort(rng.permutation(len(test))[:max_rows])
-    train = None if train is None else train[np.sort(rng.permutation(len(train))[: 2 * max_rows])]
-    return Evidence(density, names, test[index], numbers, index, train, log_all, len(impossible), unseen, seed)
+    known, train = train, None if train is None else train[np.sort(rng.permutation(len(train))[: 2 * max_rows])]
+    return Evidence(density, names, test[index], numbers, index, known, train, log_all, len(impossible), unseen, seed)
+
+
+def _hashed(texts: NDArray[Any]) -> NDArray[np.uint64]:
+    """Texts (N,), None among them, as numbers."""
+    values, at = np.unique(["" if t is None else f"={t}" for t in texts], return_inverse=True)
+    digests = (hashlib.blake2b(value.encode(errors="surrogatepass"), digest_size=8).digest() for value in values)
+    return np.frombuffer(b"".join(digests), np.uint64)[at]
 
 
 def as_array(values: Tensor) -> Array:

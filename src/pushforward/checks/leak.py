@@ -16,26 +16,23 @@ _SAME = 0.99  # share of the held-out rows that are training rows, from which th
 def leak(e: Evidence) -> Section:
     """Whether held-out rows are training rows more often than training rows come twice."""
     section = Section("leak", "Held-out rows")
-    if e.train is None:
+    if e.known is None:
         section.missing = "the training rows are not known: give them, too"
         return section
-    if min(len(e.test), len(e.train)) < _LEAST:
+    if min(len(e.test), len(e.known)) < _LEAST:
         section.missing = "there are too few rows to tell whether they are training rows"
         return section
-    test, train = e.features(e.test), e.features(e.train)
-    _, number, counts = np.unique(train, axis=0, return_inverse=True, return_counts=True)
-    twice = float((counts[number.reshape(-1)] > 1).mean())
-    known = {row.tobytes() for row in train}
-    leaked = float(np.mean([row.tobytes() in known for row in test]))
+    _, number, counts = np.unique(e.known_keys, return_inverse=True, return_counts=True)
+    twice = float((counts[number] > 1).mean())
+    leaked = float(np.isin(e.keys(e.test), e.known_keys).mean())
     section.figures |= {"test_rows_in_train": leaked, "train_rows_twice": twice}
-    verdict = rate("leaked", leaked - twice, share_noise(leaked, len(test), twice, len(train)))
+    verdict = rate("leaked", leaked - twice, share_noise(leaked, len(e.test), twice, len(e.known)))
     share = f"{100 * leaked:.3g} %" if leaked else "none"
     why = f"{share} of the held-out rows are training rows"
     if twice:
-        why += f", of which {100 * twice:.3g} % come twice"
+        why += f"; {100 * twice:.3g} % of the training rows come twice or more"
     if verdict in (BAD, DOUBTFUL):
         why += ": all figures are too good"
-    if leaked > _SAME:
-        why += ", likely because the same rows are given as both"
+        why += ", likely because the same rows are given as both" if leaked > _SAME else ""
     section.add("leaked", verdict, why)
     return section

@@ -6,7 +6,6 @@ Giomi et al. 2023 (Anonymeter), with held-out rows as the control. It is evidenc
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -46,46 +45,67 @@ def _neighbours(e: Evidence, known: Rows, section: Section) -> None:
     test = e.standard(e.test[rng.permutation(len(e.test))[:size]])
     samples = e.standard(e.samples[np.arange(min(len(e.samples), max(size, len(train))))])  # as many rows
     of_test, of_samples = _nearest(test, train), _nearest(samples[:size], train)
-    every = e.standard(e.test)
-    _copies(of_test, of_samples, _nearest(samples, every), len(train) / len(every), section)
+    _copies(e, section)
+    _near_copies(of_test, of_samples, _nearest(samples, e.standard(e.test)), len(train) / len(e.test), e, section)
     _distances(of_test, of_samples, section)
     _rare_rows(train, test, samples, of_test, rng, section)
 
 
-def _copies(of_test: Array, of_samples: Array, to_test: Array, ratio: float, section: Section) -> None:
-    """Exact copies, and samples nearer to a training row than nearly all held-out rows are.
+def _copies(e: Evidence, section: Section) -> None:
+    """Samples that are training rows, all of which are looked at."""
+    samples, test, known = e.keys(e.samples), e.keys(e.test), e.known_keys
+    shared = np.isin(samples, known), np.isin(test, known), np.isin(samples, test)
+    copies, real, noise = _beside_chance(*shared, len(known) / len(test))
+    why = f"{100 * copies:.3g} % of samples are exact copies of training rows (by chance {100 * real:.3g} %)"
+    section.add("copies", rate("copies", copies - real, noise), why)
+    section.table.append(["exact copies", f"{100 * copies:.2f} %", f"of samples (by chance {100 * real:.2f} %)"])
+    section.figures |= {"exact_copies": copies, "test_exact_copies": real}
 
-    Where the table holds each row once, no held-out row is a copy of a training row, though a sample may well be one by
-    chance: then what samples have in common with held-out rows, which no model has learned, tells how often.
+
+def _near_copies(
+    of_test: Array, of_samples: Array, to_test: Array, ratio: float, e: Evidence, section: Section
+) -> None:  # fmt: skip
+    """Samples nearer to a training row than nearly all held-out rows are.
 
     Args:
         of_test: (V,), distances of held-out rows to the nearest training row.
         of_samples: (V,), those of samples.
         to_test: (S,), those of samples to the nearest held-out row.
         ratio: training rows over held-out rows.
+        e: with them.
         section: of the report.
     """
-    size, close = len(of_test), np.quantile(of_test, _NEAR)
-
-    def shares(near: Callable[[Array], NDArray[np.bool_]]) -> tuple[float, float, float]:
-        """-> shares of samples and, by chance, of held-out rows; the noise of their difference."""
-        share, real, chance = (float(near(d).mean()) for d in (of_samples, of_test, to_test))
-        chance = min(chance * ratio, 1.0)
-        if chance <= real:
-            return share, real, share_noise(share, size, real, size)
-        return share, chance, share_noise(share, size, chance, max(round(len(to_test) / ratio), 1))
-
-    copies, real, noise = shares(lambda distances: distances == 0)
-    why = f"{100 * copies:.3g} % of samples are exact copies of training rows (by chance {100 * real:.3g} %)"
-    section.add("copies", rate("copies", copies - real, noise), why)
-    section.table.append(["exact copies", f"{100 * copies:.2f} %", f"of samples (by chance {100 * real:.2f} %)"])
-    near, expected, noise = shares(lambda distances: distances < close)
-    section.figures |= {"exact_copies": copies, "test_exact_copies": real, "copied": near, "copied_expected": expected}
+    close = np.quantile(of_test, _NEAR)
+    if close == 0:  # held-out rows are training rows so often that nearness tells nothing
+        return
+    near, expected, noise = _beside_chance(of_samples < close, of_test < close, to_test < close, ratio)
+    section.figures |= {"copied": near, "copied_expected": expected}
     why = (
         f"{100 * near:.3g} % of samples are nearer to a training row than all but 1 % of the held-out rows are "
-        f"(by chance {100 * expected:.3g} %)"
+        f"(by chance {100 * expected:.3g} %){e.of_known}"
     )
     section.add("near_copies", rate("near_copies", near - expected, noise), why)
+
+
+def _beside_chance(
+    of_samples: NDArray[np.bool_], of_test: NDArray[np.bool_], to_test: NDArray[np.bool_], ratio: float
+) -> tuple[float, float, float]:  # fmt: skip
+    """-> the share of samples that come as near to a training row, that by chance, and the noise of their difference.
+
+    Where the table holds each row once, no held-out row is a copy of a training row, though a sample may well be one by
+    chance: then what samples have in common with held-out rows, which no model has learned, tells how often.
+
+    Args:
+        of_samples: (V,), which samples are near to a training row.
+        of_test: (W,), which held-out rows are.
+        to_test: (S,), which samples are near to a held-out row.
+        ratio: training rows over held-out rows.
+    """
+    share, real = float(of_samples.mean()), float(of_test.mean())
+    chance = min(float(to_test.mean()) * ratio, 1.0)
+    if chance <= real:
+        return share, real, share_noise(share, len(of_samples), real, len(of_test))
+    return share, chance, share_noise(share, len(of_samples), chance, max(round(len(to_test) / ratio), 1))
 
 
 def _distances(of_test: Array, of_samples: Array, section: Section) -> None:
@@ -108,7 +128,7 @@ def _rare_rows(
     own = _nearest(some, train, 2)
     is_rare, is_rare_test = own >= np.quantile(own, _RARE), of_test >= np.quantile(own, _RARE)
     n, m = int(is_rare.sum()), int(is_rare_test.sum())
-    if min(n, m) < _LEAST_RARE:
+    if min(n, m) < _LEAST_RARE or np.quantile(own, _RARE) == 0:  # nearly all rows come several times: none is rare
         return
     hit = float((_nearest(some[is_rare], samples) < own[is_rare] / 2).mean())
     real = float((_nearest(test[is_rare_test], samples) < of_test[is_rare_test] / 2).mean())

@@ -39,6 +39,8 @@ def check(
     else:
         rows, other = some_of(table, SOME_ROWS), None if train is None else some_of(table_of(train), SOME_ROWS)
         numbers = list(range(1, len(rows) + 1))  # as tables count their rows in messages
+        if train is None:
+            say("data", f"{data} is another table than that of the fit: all of its rows count as held out")
     test, fitted = rows_of(density, rows), None if other is None else rows_of(density, other)
     report = checks.check(
         density, test, fitted, row_numbers=numbers or None, max_rows=max_rows, seed=seed,

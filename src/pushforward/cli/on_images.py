@@ -41,7 +41,7 @@ from .output import (
     say,
     writing,
 )
-from .reading import quantiles_of, tell_same
+from .reading import percentiles, quantiles_of, tell_same
 
 _TEST_FRACTION, _MOST_TEST = 0.1, 10_000
 _MIN_IMAGES = 25  # after the test's tenth, enough to hold some out for validation
@@ -188,21 +188,20 @@ def _judge(
         f"{'better' if figures['gain'] > 0 else 'worse'} than independent pixels"
     )
     say("verdict", f"{figures['verdict']} likelihood: {figures['why']}; it says nothing about samples")
-    figures["sample_bits"] = _bits_of_samples(density)
+    figures["sample_bits"], sample_se = mean_and_se(_bits_of_samples(density, test.labels if by_class else None))
     how, excess = "about as many", figures["sample_bits"] - figures["test_bits"]
-    if abs(excess) > _SAME * figures["test_bits"]:
+    if abs(excess) > max(_SAME * figures["test_bits"], 3 * math.hypot(figures["test_se"], sample_se)):
         how = "more: they are blurred or noisy" if excess > 0 else "fewer: they are simpler than images"
     say("samples", f"have {figures['sample_bits']:.4f} bits per dimension, held-out images {figures['test_bits']:.4f}, "
         f"{how}")  # fmt: skip
     return figures, log_mass
 
 
-def _bits_of_samples(density: ImageDensity) -> float:
-    """Mean bits per dimension of samples, of all classes alike."""
-    classes = list(density.space.classes)
-    drawn = density.sample(-(-_SAMPLES // max(1, len(classes))), classes or None, generator=0)
-    context = np.tile(classes, len(drawn)).tolist() if classes else None
-    return float(density.bits_per_dim(density.space.flatten_samples(drawn), context).mean())
+def _bits_of_samples(density: ImageDensity, labels: NDArray[np.int64] | None) -> NDArray[np.float64]:
+    """Bits per dimension of samples (S,), of the classes of held-out images as often as these are."""
+    contexts = None if labels is None else labels[np.arange(_SAMPLES) % len(labels)]
+    drawn = density.space.flatten_samples(density.sample(_SAMPLES if contexts is None else 1, contexts, generator=0))
+    return density.bits_per_dim(drawn, contexts).double().cpu().numpy()
 
 
 def _as_bits(density: ImageDensity, log_mass: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -240,7 +239,7 @@ def score(
     bits = _as_bits(density, log_mass)
     columns |= {"log_mass": log_mass.round(3), "bits_per_dim": bits.round(5)}
     if quantiles is not None:
-        columns["percentile"] = np.interp(log_mass, quantiles, np.linspace(0, 100, len(quantiles))).round(1)
+        columns["percentile"] = percentiles(log_mass, quantiles).round(1)
     with writing(out), TableWriter(out) as writer:
         writer.write(frames.read(columns))
     say("scored", f"{count(len(images), 'image')}: {plus_minus(*mean_and_se(bits))} bits per dimension")

@@ -19,7 +19,7 @@ from ..io.tables import SUFFIXES, TableWriter, check_suffix
 from ..tables.parallel import in_order
 from .options import Reading
 from .output import count, listed, plus_minus, prepare_file, say, writing
-from .reading import opened, quantiles_of, rows_of, tell_skipped
+from .reading import opened, percentiles, quantiles_of, rows_of, tell_skipped
 from .tally import Tally
 
 LOG_DENSITY, PERCENTILE = "log_density", "percentile"
@@ -51,8 +51,7 @@ def score(model: str, data: str, out: str, outlier: bool, reading: Reading) -> d
             unseen.add(rows, log_density)
             written = batch.with_column(LOG_DENSITY, log_density)
             if quantiles is not None:
-                percentile = np.interp(log_density, quantiles, np.linspace(0, 100, len(quantiles))).round(3)
-                written = written.with_column(PERCENTILE, percentile)
+                written = written.with_column(PERCENTILE, percentiles(log_density, quantiles).round(3))
             writer.write(written)
     tell_skipped(file)
     tally.finish()
