@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 import pushforward as pf
 from pushforward.flow import Flow
 from pushforward.training import Batch
-from pushforward.training.tails import MOST_LOST, as_many_as, calibrate_tails
+from pushforward.training.tails import MOST_LOST, as_many_as, calibrate_tails, drawn_in_time
 
 N = 400
 Rows = tuple[Batch, Batch]
@@ -84,12 +85,27 @@ def test_bends_that_cost_too_much_leave_no_trace() -> None:
     assert flow.bijection[0].tails().are_lines().all()  # type: ignore[index, union-attr]
 
 
-def test_when_time_is_over_all_are_bent_at_once_or_none() -> None:
-    for width, rows in ((1.6, 1.0), (3.0, 10.0)):
-        flow, (train, held_out) = normal(width)
-        calibrate_tails(flow, train, Batch(held_out.x * rows), seed=0, until=0.0)
-        is_bent = ~flow.bijection[0].tails().are_lines()  # type: ignore[index, union-attr]
-        assert is_bent.tolist() == [width == 1.6] * 2
+def test_when_time_is_over_nothing_is_drawn_or_bent() -> None:
+    flow, (train, held_out) = normal(1.6)
+    calibrate_tails(flow, train, held_out, seed=0, until=0.0)
+    assert flow.bijection[0].tails().are_lines().all()  # type: ignore[index, union-attr]
+
+
+def test_draws_in_time() -> None:
+    asked: list[tuple[int, int]] = []
+
+    def draw(start: int, count: int) -> torch.Tensor:
+        asked.append((start, count))
+        time.sleep(count * 1e-4)
+        return torch.arange(start, start + count)
+
+    assert drawn_in_time(draw, 4096, math.inf) is not None  # no matter how long it takes
+    assert asked.pop() == (0, 4096)
+    some = drawn_in_time(draw, 4096, time.perf_counter() + 0.35)  # for two thirds of it
+    assert some is not None
+    assert 1024 <= len(some) < 4096
+    assert torch.equal(some, torch.arange(len(some)))
+    assert drawn_in_time(draw, 4096, time.perf_counter() + 0.06) is None
 
 
 @pytest.mark.parametrize("bad", [set(), {3}, {0, 7}, {2, 3, 4}, set(range(8))])

@@ -47,9 +47,9 @@ class TableDensity(Density):
     event. In older files the share is 0, and such rows have log-density -inf.
 
     Sampling is `log_prob` conditioned on rows that may be sampled: no value is new. Others are drawn again, as a whole:
-    those with a number ten times as far beyond those seen in training as they are apart, or with a sum beyond the
-    bounds of its column. `unsampled` is the share of the mass that is left out, new values included, estimated after
-    training.
+    those with a number three times as far beyond those seen in training as they are apart (ten times where a tail is
+    heavy), with a negative number where none was, or with a sum beyond the bounds of its column. `unsampled` is the
+    share of the mass that is left out, new values included, estimated after training.
 
     Args:
         schema: of all columns.

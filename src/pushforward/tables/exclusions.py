@@ -23,8 +23,8 @@ Pair = tuple[int, int, float]
 class Exclusions(nn.Module):
     """What is taken off the log-odds of states that exclude one of those seen before.
 
-    Of n rows with state s, and e expected with s and t, none has both. Their odds are then taken to be (1/2) / (1/2 + e)
-    of what they would be if the columns were independent.
+    No row has both states s and t, though e rows are expected to. Their odds are then taken to be (1/2) / (1/2 + e) of
+    what they would be if the columns were independent.
 
     Args:
         pairs: (s, t, e), as `find_exclusions` gives them.
@@ -33,7 +33,7 @@ class Exclusions(nn.Module):
 
     Example:
         >>> exclusions = Exclusions([(0, 3, 49.5)], total=4, seen=4)
-        >>> exclusions(torch.tensor([[0], [1]])).round(decimals=2)
+        >>> exclusions(torch.tensor([[0], [1]]))
         tensor([[ 0.0000,  0.0000,  0.0000, -4.6052],
                 [ 0.0000,  0.0000,  0.0000,  0.0000]])
     """
@@ -68,8 +68,8 @@ def find_exclusions(states: NDArray[np.int64], sizes: Sequence[int], order: Sequ
     """-> pairs (s, t, e) of states that no row has both, though e rows are expected to; t is of a modelled column.
 
     Args:
-        states: (N, M + G) of the modelled columns, then of the given ones; one that a column does not have is beyond its
-            last or negative.
+        states: (N, M + G) of the modelled columns, then of the given ones; one that a column does not have is negative
+            or beyond its last.
         sizes: of all these columns, how many states they have.
         order: of the modelled ones, in which they are drawn: s comes before t.
         columns: M.

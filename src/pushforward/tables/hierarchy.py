@@ -36,8 +36,8 @@ def hierarchy(states: NDArray[np.int64], sizes: Sequence[int]) -> tuple[list[int
     first: set[int] = set()
     for a in columns:
         coarser = [
-            b for b in columns if sizes[b] >= _FEWEST and (sizes[b], b) < (sizes[a], a)  # of a code and its label the first
-            and _determines(states[:, a], states[:, b])
+            b for b in columns  # the first of two that determine each other, as a code and its label
+            if sizes[b] >= _FEWEST and (sizes[b], b) < (sizes[a], a) and _determines(states[:, a], states[:, b])
         ]  # fmt: skip
         first.update(coarser)
         if coarser and sizes[a] * max(sizes[b] for b in coarser) <= _MOST_CELLS:

@@ -16,7 +16,7 @@ from ..density import Density, InnerFlow, Vectors
 from ..flow import Flow
 from ..io.registry import Builder, describe, register
 from ..mixture import Mixture
-from ..training.tails import bend_outermost, draws_for
+from ..training.tails import bend_outermost, drawn_in_time, draws_for
 from .embedder import Embedder
 from .exclusions import checked_pairs
 from .mass import MassFunction
@@ -162,10 +162,17 @@ class StatesThenNumbers(Density):
         if self.flow is None or self.precondition is None:
             return
         (z, contexts, _), held_out = self.flow_inputs(x, context), self.flow_inputs(val, val_context, val_noise)
-        count = draws_for(len(x) + len(val))
-        if contexts is not None:  # those of the rows in turn
-            contexts, count = contexts[torch.arange(count) % len(contexts)], 1
-        drawn = self.flow.sample(count, contexts, generator=as_generator(seed, z.device)).reshape(-1, z.shape[-1])
+        generator, flow = as_generator(seed, z.device), self.flow
+
+        def draw(start: int, count: int) -> Tensor:
+            if contexts is None:
+                return flow.sample(count, generator=generator)
+            at = torch.arange(start, start + count) % len(contexts)  # those of the rows in turn
+            return flow.sample(1, contexts[at], generator=generator)[0]
+
+        drawn = drawn_in_time(draw, draws_for(len(x) + len(val)), until)
+        if drawn is None:
+            return
 
         def score() -> Tensor:
             assert self.flow is not None

@@ -270,13 +270,17 @@ class MassFunction(Density):
 
     def _sample(self, n: int, given: Tensor | None, generator: torch.Generator | None) -> Tensor:
         states = torch.zeros(n, len(self.sizes), dtype=torch.int64, device=self.bias_out.device)
-        seen = self._start(n, given)
-        mid = self.weight_mid * self._mask_mid
-        offsets = self._offsets.tolist()
+        seen, offsets = self._start(n, given), self._offsets.tolist()
+        first, hidden = torch.zeros_like(seen), torch.zeros_like(seen)
         excluded = None if self.exclusions is None else self.exclusions(self._given_index(n, given))
-        for j in self.order:
+        for place, j in enumerate(self.order):
+            # Units that see the columns before this one alone are complete now; each is calculated once.
+            new = (self._degrees == place - 1).nonzero()[:, 0].to(seen.device)
+            first[:, new] = torch.relu(seen[:, new])
+            mid = self.weight_mid[new] * self._mask_mid[new]
+            hidden[:, new] = first[:, new] + torch.relu(F.linear(first, mid, self.bias_mid[new]))
             own = slice(offsets[j], offsets[j] + self.sizes[j])
-            logits = F.linear(self._hidden(seen, mid), self.weight_out[own] * self._mask_out[own], self.bias_out[own])
+            logits = F.linear(hidden, self.weight_out[own] * self._mask_out[own], self.bias_out[own])
             usual = self.log_marginal[own]
             if j in self.parents:
                 usual = self.log_given[j][1][states[:, self.parents[j]]]
@@ -292,7 +296,7 @@ class MassFunction(Density):
         return states
 
     def _factors(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        """What the network and the frequencies say of states x (B, M), log-probabilities (B, M); 0 for what is absent."""
+        """Log-probabilities (B, M) of states x (B, M), of the network and by frequencies; 0 for what is absent."""
         states = _revealed(x.long())
         is_known = states < self._sizes
         index = torch.where(is_known, states, 0) + self._offsets

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..density import Density
-from ..training.tails import MOST_LOST, MOST_ROWS, STRENGTHS, as_many_as, draws_for, mean_loss, one_side
+from ..training.tails import MOST_LOST, MOST_ROWS, STRENGTHS, as_many_as, drawn_in_time, draws_for, mean_loss, one_side
 from .columns import Kind
 from .columns.marginal import MarginalTransform
 from .columns.number import as_number
@@ -46,13 +46,16 @@ def calibrate_tails(
         rows: encoded rows that it was trained on.
         held_out: encoded rows that it was not trained on; None bends every map at full strength.
         seed: of draws.
-        until: when, by `time.perf_counter`, no more bends are tried than all at full strength.
+        until: when, by `time.perf_counter`, no more bends are tried than all at full strength; none where there is no
+            time to draw.
     """
     parts = [rows] if held_out is None else [rows, held_out]
     if sum(map(len, parts)) > MOST_ROWS:
         return
     space, whole = density.space, EncodedRows.joined(parts)
-    drawn, before = _drawn(density, whole, seed), [density.log_prob_of(part) for part in parts]
+    drawn, before = _drawn(density, whole, seed, until), [density.log_prob_of(part) for part in parts]
+    if drawn is None:
+        return
     bent: dict[str, Kind] = {}
     tried: dict[str, Kind] = {}  # the same columns, bent for the training rows
     for strength in STRENGTHS:
@@ -108,14 +111,19 @@ def _bent_columns(space: Columns, rows: EncodedRows, drawn: Values, strength: fl
     return bent
 
 
-def _drawn(density: TableDensity, rows: EncodedRows, seed: int) -> Values:
-    """Draws of the inner density (S, M + C), for contexts of the rows."""
-    inner, context, count = cast(Density, density.inner), rows.context, draws_for(len(rows))
+def _drawn(density: TableDensity, rows: EncodedRows, seed: int, until: float) -> Values | None:
+    """Draws of the inner density (S, M + C), for contexts of the rows in turn."""
+    inner, context = cast(Density, density.inner), rows.context
     generator = torch.Generator(density.device).manual_seed(seed)
-    if context is not None:
-        context = context[torch.arange(count) % len(context)].to(density.device)
-    drawn = inner.sample(count if context is None else 1, context, generator=generator)
-    return drawn.reshape(count, drawn.shape[-1]).double().cpu().numpy()
+
+    def draw(start: int, count: int) -> torch.Tensor:
+        if context is None:
+            return inner.sample(count, generator=generator)
+        at = torch.arange(start, start + count) % len(context)
+        return inner.sample(1, context[at].to(density.device), generator=generator)[0]
+
+    drawn = drawn_in_time(draw, draws_for(len(rows)), until)
+    return None if drawn is None else drawn.double().cpu().numpy()
 
 
 def _bent(kind: Kind, own: Values, drawn: Values, base: Values, width: Values, strength: float) -> Kind:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arguments import as_numbers
 from ..density import Density
 from ..flow import Flow
 from ..mixture import Ensemble
@@ -272,7 +273,8 @@ class _Chosen:
         """The columns that a flow must look at; None for all, as where they depend on a context."""
         if self.context_dim or draws(self.rows.data) or self.rows.weights is not None:
             return None
-        return dependent_columns(torch.as_tensor(self.rows.data))
+        like = self.rows.data if isinstance(self.rows.data, Tensor) else torch.empty(0)
+        return dependent_columns(as_numbers(self.rows.data, "x", like, torch.float64))
 
     def _elapsed(self) -> float:
         return time.perf_counter() - self.began

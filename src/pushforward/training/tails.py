@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..arguments import first_floating
+from ..arguments import as_generator, first_floating
 from ..bijections import Chain, Precondition
 from ..bijections.marginals import Knot, Knots
 from ..flow import Flow
@@ -30,6 +30,7 @@ Item = TypeVar("Item")
 MOST_ROWS = 20_000  # beyond which the rows tell a flow enough of its tails
 _SHARE, _MOST_SECONDS = 0.1, 10.0  # of the seconds of a training, and how many at most
 _DRAWN_OF_ROW, _LEAST_DRAWN, _MOST_DRAWN = 16, 2**12, 2**16
+_TIMED = 512  # draws, to see how long they take
 MOST_LOST = 0.02  # nats a row that draws of the right range may cost; fresh rows lose more than those that are seen
 STRENGTHS = (1.0, 0.5, 0.25)  # of a bend: the next is tried where one costs more
 _LEAST_ROWS = 40
@@ -55,8 +56,9 @@ def calibrate_tails(flow: Flow, rows: Batch, held_out: Batch, seed: int, until: 
     first, *others = flow.bijection if isinstance(flow.bijection, Chain) else [flow.bijection]
     if isinstance(first, Precondition):
         z = first(torch.cat([rows.x, held_out.x]))[0]
-        drawn = _drawn(flow, Chain(*others), rows, seed)
-        bend_outermost(first, z, len(rows), drawn, lambda: flow.log_prob(held_out.x, held_out.context), until)
+        drawn = _drawn(flow, Chain(*others), rows, seed, until)
+        if drawn is not None:
+            bend_outermost(first, z, len(rows), drawn, lambda: flow.log_prob(held_out.x, held_out.context), until)
 
 
 def bend_outermost(
@@ -130,19 +132,41 @@ def seconds_for_tails(seconds: float | None) -> float:
     return 0.0 if seconds is None else min(_SHARE * seconds, _MOST_SECONDS)
 
 
+def drawn_in_time(draw: Callable[[int, int], Tensor], count: int, until: float) -> Tensor | None:
+    """Draws from which tails are estimated, fewer where time is short; None where there is none for a quarter of them.
+
+    Args:
+        draw: from how many draws on, how many -> draws (S, ...).
+        count: how many are wanted.
+        until: when, by `time.perf_counter`, all is to be over: three quarters of the time is for them.
+    """
+    if until == math.inf:
+        return draw(0, count)
+    began, few = time.perf_counter(), min(count, _TIMED)
+    some = draw(0, few)
+    now = time.perf_counter()
+    rest = min(count - few, int(0.75 * (until - now) / (now - began) * few))
+    return torch.cat([some, draw(few, rest)]) if few + max(rest, 0) >= count / 4 and rest > 0 else None
+
+
 def draws_for(count: int) -> int:
     """The number of draws from which the tails of a density are estimated, for N training rows."""
     return min(_MOST_DRAWN, max(_DRAWN_OF_ROW * count, _LEAST_DRAWN))
 
 
-def _drawn(flow: Flow, rest: Chain, rows: Batch, seed: int) -> Tensor:
-    """Draws (S, C) of a flow as its first layer maps them, for contexts of the rows."""
+def _drawn(flow: Flow, rest: Chain, rows: Batch, seed: int, until: float) -> Tensor | None:
+    """Draws (S, C) of a flow as its first layer maps them, for contexts of the rows in turn."""
     behind = Flow(rest, flow.shape, flow.base, flow.embed, context_dim=flow.context_dim)
-    count = draws_for(len(rows))
-    if rows.context is None:
-        return behind.sample(count, generator=seed)
-    context = rows.context[torch.arange(count, device=rows.context.device) % len(rows)]
-    return behind.sample(1, context.to(first_floating(flow.parameters(), flow.buffers())), generator=seed)[0]
+    like = first_floating(flow.parameters(), flow.buffers())
+    generator = as_generator(seed, like.device)
+
+    def draw(start: int, count: int) -> Tensor:
+        if rows.context is None:
+            return behind.sample(count, generator=generator)
+        at = torch.arange(start, start + count, device=rows.context.device) % len(rows)
+        return behind.sample(1, rows.context[at], generator=generator)[0]
+
+    return drawn_in_time(draw, draws_for(len(rows)), until)
 
 
 def _knots(rows: Values, drawn: Values, strength: float) -> Knots:

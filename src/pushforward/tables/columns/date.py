@@ -33,6 +33,7 @@ class Date(Number):
     aliases = ("datetime", "time")
     usage = "date"
     on_lattice_alone = True
+    has_sign = False
 
     form: str | None = fact(optional(is_text), None)
 

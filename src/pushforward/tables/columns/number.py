@@ -35,7 +35,7 @@ from .marginal import MarginalTransform
 from .written import is_rounding, rounded, spelled
 
 _ON_STEP = 1e-3  # of a step, from a bound: a step and an origin that were estimated are off by some of it
-_REACH = 10.0  # extents of the data beyond which nothing is sampled
+_REACH, _HEAVY_REACH = 3.0, 10.0  # extents of the data beyond which nothing is sampled
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,7 @@ class Number(Plain):
     high: ClassVar[float | None] = None
     on_lattice_alone: ClassVar[bool] = False
     is_circular: ClassVar[bool] = False
+    has_sign: ClassVar[bool] = True  # whether zero is no value like any other
 
     @classmethod
     @abstractmethod
@@ -194,15 +195,21 @@ class Number(Plain):
         return self.reach_of(self.cell)
 
     def reach_of(self, cell: float) -> tuple[float, float]:
-        """What was seen and ten times as much to both sides, for cells of a width; within what the dtype can hold."""
+        """What was seen and three times as much to both sides, for cells of a width; ten times where a tail is heavy.
+
+        Within what the dtype can hold; nothing negative where nothing was, nor positive.
+        """
         if self.extent is None:
             return -math.inf, math.inf
         first, last = self.extent
         if self.lattice is not None:
             first, last = ((v - self.lattice.origin) / self.lattice.step for v in self.extent)
-        beyond = (last - first + cell) * _REACH
-        least, most = (float(self.count(np.array([v]))[0]) for v in _limits(self.dtype))
-        return max(first - beyond, least), min(last + beyond, most)
+        below, above = ((last - first + cell) * (_HEAVY_REACH if heavy else _REACH) for heavy in self.heavy)
+        least, most = _limits(self.dtype)
+        if self.has_sign:
+            least, most = (0 if self.extent[0] >= 0 else least), (0 if self.extent[1] <= 0 else most)
+        least, most = (float(self.count(np.array([v]))[0]) for v in (least, most))
+        return max(first - below, least), min(last + above, most)
 
     def count(self, values: NDArray[Any]) -> Values:
         """Values (N,) as `marginal` takes them; they are not checked."""
