@@ -67,7 +67,8 @@ def test_a_missing_cell_is_missing_in_every_view() -> None:
             assert column.is_missing.tolist() == [False, False, True], (token, others)
             assert column.codes is not None
             assert (column.codes < 0).tolist() == [False, False, True]
-    assert text("none", "").holds == "nothing"
+    assert text("None", "").holds == "nothing"
+    assert text("none", "").is_missing.tolist() == [False, True]  # a word, as of hair that is not there
 
 
 def test_texts_are_codes_and_labels() -> None:

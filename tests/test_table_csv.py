@@ -42,7 +42,7 @@ BAD_CSV: dict[str, tuple[str | bytes, str]] = {
     "duplicate": ("a,b,a\n1,2,3\n", "more than one column 'a'"),
     "short row": ("a,b\n1,2\n3\n", "line 3 has 1 cell, the first line has 2"),
     "long row": ("a,b\n1,2,3\n", "line 2 has 3 cells"),
-    "open quote": ('a,b\n1,"2\n3,4\n', r"column 'b' is not numeric: row 1 holds '2\\n3,4"),
+    "open quote": ('a,b\n1,"2\n3,4\n', "row 1: a quote is not closed, and the line after it is part of its cell"),
     "binary": (bytes(range(256)), "UTF-8"),
     "words": ("a,b\n1,2\n3,x\n", "column 'b' is not numeric: row 2 holds 'x' .*--columns a$"),
     "only words": ("a\nx\n", "no column is numeric"),
@@ -204,3 +204,17 @@ def test_collected_messy_files_read() -> None:
         assert len(frame) > 0, path.name
         if path.suffix == ".csv":
             assert all(column.to_arrow().null_count == 0 for column in frame.columns), path.name
+
+
+@pytest.mark.parametrize("inside", ["a, b", "a text\nof two lines", 'it said ""no""'])
+def test_a_quote_that_is_not_closed(tmp_path: Path, inside: str) -> None:
+    lines = [f"{k / 7:.3f},item {k % 5}" for k in range(300)]
+    lines[20] = f'0.5,"{inside}"'
+    (tmp_path / "good.csv").write_text("\n".join(["v,item", *lines, ""]))
+    assert len(read_table(tmp_path / "good.csv")) == 300
+    lines[20] = '0.5,"item'
+    (tmp_path / "bad.csv").write_text("\n".join(["v,item", *lines, ""]))
+    with pytest.raises(
+        ValueError, match="row 21: a quote is not closed, and the 279 lines after it are part of its cell"
+    ):
+        read_table(tmp_path / "bad.csv")

@@ -37,6 +37,7 @@ def as_numbers(values: Any, name: str, like: Tensor, dtype: torch.dtype | None =
         if np.ma.is_masked(values):
             values = np.ma.filled(values.astype(np.float64), np.nan)
         values = np.ascontiguousarray(values, values.dtype.newbyteorder("="))  # the only ones that torch takes
+        values = values if values.flags.writeable else values.copy()  # of others it warns
     try:
         return torch.as_tensor(values, dtype=dtype or like.dtype, device=like.device)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -230,6 +230,8 @@ def _matrix(table: Any, frame: Frame | None, what: str, least: int) -> Array:
         table = frame.matrix(frame.names, finite=False)
     elif what == "context" and np.ndim(table) == 1:
         table = np.asarray(table)[:, None]
+    if np.ma.is_masked(table):
+        table = np.ma.filled(table.astype(np.float64), np.nan)
     values = check_array(
         table, dtype=[np.float64, np.float32], estimator="FlowDensity", input_name=what,  # type: ignore[arg-type]
         ensure_min_samples=least,

@@ -59,10 +59,11 @@ class ConstantColumns(Density):
         return log_prob.masked_fill(departs.any(1).to(log_prob.device), -torch.inf)
 
     def departs(self, x: Tensor) -> Tensor:
-        """x (N, D) -> where each row departs from each constant (N, C)."""
-        dtype = torch.float32 if self._single or x.dtype == torch.float32 else torch.float64
-        values = torch.tensor(list(self.constants.values()), dtype=torch.float64).to(dtype)
-        return x[:, list(self.constants)].to(dtype).cpu() != values
+        """x (N, D) -> where each row departs from each constant (N, C), which float32 may have rounded."""
+        values = torch.tensor(list(self.constants.values()), dtype=torch.float64)
+        own = x[:, list(self.constants)].double().cpu()
+        own = own.float().double() if self._single else own
+        return (own != values) & (own != values.float().double())
 
     def sample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Tensor:
         """Draws n rows for each context: -> (n, D); context (*M, K) -> (n, *M, D)."""

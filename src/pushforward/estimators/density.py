@@ -198,7 +198,8 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         if getattr(self, "schema_", None) is not None or _fitting.is_mixed(self, tables):
             raise ValueError("mixed rows cannot be trained further: call fit with all of them")
         length = {} if any(getattr(self, name) is not None for name in LENGTHS) else {"epochs": 1}
-        rate = {"lr": 1e-3} if self.lr is None else {}
+        has_own = self.lr is not None or "optimizer" in (self.training or {})
+        rate = {} if has_own else {"lr": 1e-3}
         _fitting.fit_numbers(
             self, X, tables, sample_weight, fresh=not hasattr(self, "density_"), val_fraction=0.0, patience=None,
             ema=0.0, schedule="constant", warmup=0.0, **length, **rate,

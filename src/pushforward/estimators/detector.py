@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,9 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
         Raises:
             ValueError: as `FlowDensity.fit`, or contamination is out of range.
         """
-        if isinstance(self.contamination, bool) or not 0 < self.contamination <= 0.5:
+        if not isinstance(self.contamination, Real) or isinstance(self.contamination, bool) or not (
+            0 < self.contamination <= 0.5
+        ):  # fmt: skip
             raise ValueError(f"contamination must be above 0 and at most 0.5, got {self.contamination!r}")
         settings = self.get_params(deep=False)
         del settings["contamination"]

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Numbers: TypeAlias = NDArray[np.int64] | NDArray[np.uint64] | NDArray[np.float64]
-MISSING = ("", "na", "n/a", "nan", "null", "none")  # cells of a file that hold nothing, in lower case, without blanks
+MISSING = ("", "na", "n/a", "nan", "null")  # cells of a file that hold nothing, in lower case, without blanks
 FORMS = (  # of times; the last two are those that pandas and JavaScript write into JSON
     "%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S",
-    "%Y-%m-%dT%H:%M:%S.000", "%Y-%m-%dT%H:%M:%S.000Z",
+    "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S.000", "%Y-%m-%dT%H:%M:%S.000Z",
 )  # fmt: skip
 _DATE = r"^\s*\d{4}-\d\d-\d\d"
 _PLAIN = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"  # numbers that Arrow reads, but for the sign in front
@@ -138,7 +138,9 @@ def parse_numbers(labels: Sequence[str]) -> tuple[Numbers, NDArray[np.bool_]]:
 
 
 def _missing(texts: Any) -> Any:
-    return pyarrow().compute.is_in(pyarrow().compute.utf8_lower(texts), value_set=pyarrow().array(MISSING))
+    pa, compute = pyarrow(), pyarrow().compute
+    is_none = compute.equal(texts, "None")  # of Python; "none" is a word
+    return compute.or_(is_none, compute.is_in(compute.utf8_lower(texts), value_set=pa.array(MISSING)))
 
 
 def _cast(texts: Any) -> NDArray[np.float64] | None:

@@ -122,7 +122,7 @@ class Column:
         """The numpy dtype of numbers: that of `dtype`, where there is one."""
         try:
             return np.dtype(_NUMPY_NAMES.get(self.dtype, self.dtype))
-        except TypeError:  # a decimal, text, ...
+        except (TypeError, ValueError):  # a decimal, text, ...
             return np.dtype(np.float64) if self.numbers is None else self.numbers.dtype
 
     def plain(self) -> NDArray[Any]:

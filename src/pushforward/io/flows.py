@@ -56,6 +56,11 @@ def _shapes(flow: Flow) -> dict[str, tuple[int, ...]]:
     return {name: tuple(t.shape) for name, t in tensors if name.partition(".")[0] not in flow.kept_apart}
 
 
+def is_rebuilt(description: dict[str, Any]) -> bool:
+    """Whether `load` builds a described density by itself: each of its flows is what a recipe builds."""
+    return all(isinstance(settings["recipe"], dict) for settings in _flow_descriptions(description))
+
+
 def check_structure(path: str | PathLike[str], header: dict[str, Any], into: Density) -> None:
     """Raises ValueError where a flow inside `into` is another composition than that in the file."""
     flows = [module for module in into.modules() if isinstance(module, Flow)]

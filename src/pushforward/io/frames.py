@@ -359,6 +359,8 @@ def _is_vector(values: Any) -> bool:
 
 
 def _as_numpy(values: Any) -> NDArray[Any]:
+    if np.ma.is_masked(values):
+        return np.ma.filled(values.astype(np.float64), np.nan)
     return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
 
 

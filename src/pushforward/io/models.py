@@ -7,6 +7,7 @@ The header names the kind of the density and its settings, from which the densit
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from os import PathLike
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from ..density import Density
 from . import simple  # noqa: F401  registers simple densities and mixtures
-from .flows import check_structure
+from .flows import check_structure, is_rebuilt
 from .registry import Builder, describe
 from .tensors import FORMAT_VERSION, read_tensors, write_tensors
 from .upgrade import upgraded
@@ -46,16 +47,24 @@ def save(
 
     Raises:
         OSError: the file cannot be written; nothing is left behind.
-        ValueError: training or about are not JSON-able, or the class of the density is not known to files.
+        ValueError: training or about are not JSON-able, the class of the density is not known to files, or its tensors
+            are such as no file may hold: not finite, or of several dtypes.
     """
+    description = json.loads(json.dumps(describe(density)))
     header = {
         "format_version": FORMAT_VERSION,
-        **describe(density),
+        **description,
         "training": density.training_summary if training is None else dict(training),
         "about": density.about if about is None else dict(about),
         "versions": {"pushforward": version("pushforward"), "torch": str(torch.__version__)},
     }
-    write_tensors(path, {name: tensor.detach() for name, tensor in density.state_dict().items()}, header)
+    tensors = {name: tensor.detach() for name, tensor in density.state_dict().items()}
+    wanted = tensors
+    if is_rebuilt(description):
+        with torch.device("meta"):
+            wanted = _built(path, description, tensors, None).state_dict()
+    _check_tensors(path, wanted, tensors)  # what `load` would refuse is not written
+    write_tensors(path, tensors, header)
 
 
 def load(path: Path_, *, into: Density | None = None, device: str | torch.device = "cpu") -> Any:

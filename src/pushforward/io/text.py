@@ -113,13 +113,14 @@ class TextFile(Reader):
 
         try:
             with self._opened() as stream:
-                header, start = dialect.header_in_rows, 0
+                header, start, data = dialect.header_in_rows, 0, None
                 for batch in self._parser(stream, on_bad):
                     data = pa.Table.from_batches([batch]).rename_columns(list(self.names))
                     if header and len(data):
                         data, header = data.slice(1), False
                     yield start, _with_points(data) if dialect.decimal_comma else data
                     start += len(data)
+                self._check_closed(data, start)
         except (pa.ArrowException, OSError, UnicodeError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
@@ -127,6 +128,22 @@ class TextFile(Reader):
                 first = f"the first line has {dialect.width} (blank lines are not counted)"
                 raise ValueError(f"{self._path}: {bad[0]}, {first}") from None
             raise self._unreadable(error) from None
+
+    def _check_closed(self, last: Any, rows: int) -> None:
+        """Refuses a file whose last cell holds lines of the table, as after a quote that is not closed.
+
+        Raises:
+            ValueError: it does; the row is named.
+        """
+        cell = str(last.column(last.num_columns - 1)[-1]) if last is not None and len(last) else ""
+        lines = [line for line in cell.split("\n")[1:] if line.strip()]
+        between = self._dialect.width - 1
+        if between and lines and all(line.count(self._dialect.delimiter) == between for line in lines):
+            what = "line after it is" if len(lines) == 1 else f"{len(lines):,} lines after it are"
+            raise ValueError(
+                f"{self._path}: row {rows:,}: a quote is not closed, and the {what} part of its cell: close it, or "
+                "double it where it is part of a text"
+            )
 
     def _parser(self, stream: Any, on_bad: Any) -> Iterator[Any]:
         """The rows of a stream as record batches of text."""

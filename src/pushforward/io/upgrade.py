@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..bijections.precondition import NO_END, straight_tails
+from ..bijections.fold import NO_END
+from ..bijections.precondition import straight_tails
 from .upgrade_tables import layout_of, upgraded_schema
 
 Header = dict[str, Any]
