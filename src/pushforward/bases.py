@@ -223,14 +223,20 @@ class FromDistribution(Base):
 
     def log_prob(self, z: Tensor) -> Tensor:
         """z (B, *shape) -> log p(z) (B,), in nats; -inf outside of the support."""
-        log_prob = self.distribution.log_prob(z)
         try:
             support = self.distribution.support
         except NotImplementedError:
             support = None
         if support is None:
-            return log_prob
-        return torch.where(support.check(z), log_prob, torch.full_like(log_prob, -math.inf))
+            return self.distribution.log_prob(z)
+        inside = support.check(z)
+        # Rows outside are calculated at the mean, so that no gradient through them is NaN.
+        is_inside = inside.view(*inside.shape, *[1] * (z.ndim - inside.ndim))
+        try:
+            within = torch.where(is_inside, z, self.distribution.mean)
+        except NotImplementedError:
+            within = z
+        return torch.where(inside, self.distribution.log_prob(within), -math.inf)
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draws n rows: (n, *shape)."""

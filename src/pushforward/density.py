@@ -275,16 +275,16 @@ class Tensors(Space):
         return tuple(f"x{i}" for i in range(math.prod(self.shape)))
 
     def read(self, source: ArrayLike | Tensor) -> Tensor:
-        """Numbers (N, *shape) -> a tensor (N, *shape) of their own dtype, float32 at least.
+        """Numbers (N, *shape) -> a tensor (N, *shape) of their own dtype, float32 at least, integers as float64.
 
         Raises:
             ValueError: they have another shape, there are none, or some are not finite.
         """
         if not isinstance(source, Tensor):
             source = torch.as_tensor(np.asarray(source, dtype=None if hasattr(source, "dtype") else np.float64))
-        rows = source.detach().to(torch.promote_types(source.dtype, torch.float32))
-        if self.shape == (1,) and rows.ndim == 1:
-            rows = rows[:, None]
+        wide = torch.promote_types(source.dtype, torch.float32 if source.is_floating_point() else torch.float64)
+        rows = source.detach().to(wide)
+        rows = rows[:, None] if self.shape == (1,) and rows.ndim == 1 else rows
         if rows.shape[1:] != self.shape or rows.ndim != len(self.shape) + 1 or len(rows) == 0:
             expected = ", ".join(("N", *map(str, self.shape)))
             raise ValueError(f"expected rows of shape ({expected}) with N >= 1, got {tuple(rows.shape)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -54,7 +55,9 @@ class Mixture(Density):
         if values.device.type != "meta" and not (bool((values >= 0).all()) and 0 < float(values.sum()) < math.inf):
             raise ValueError(f"weights must be finite and not negative, nor all zero, got {values.tolist()}")
         self.densities = nn.ModuleList(densities)
-        self.register_buffer("weights", (values / values.sum()).to(torch.get_default_dtype()))
+        self.register_buffer(
+            "weights", values / values.sum()
+        )  # float64 in files, whatever the dtype of the densities is
 
     @property
     def space(self) -> Space:  # type: ignore[override]
@@ -111,13 +114,15 @@ class Mixture(Density):
         )  # fmt: skip
 
     def _rounded(self, x: Any, context: Any, settings: dict[str, Any]) -> Tensor:
-        """As `log_prob`, with rounded products: members warn of their rounding each, and one warning tells enough."""
+        """As `log_prob`, with rounded products where there are some: one warning of them tells enough."""
         parts = []
+        others = {name: value for name, value in settings.items() if name not in ("precision", "noise")}
         for k, density in enumerate(self):
             with warnings.catch_warnings():
                 if k > 0:
                     warnings.filterwarnings("ignore", "precision='bf16'")
-                parts.append(density.log_prob(x, context, **settings))
+                is_rounded = "precision" in inspect.signature(density.log_prob).parameters or len(density.members) > 1
+                parts.append(density.log_prob(x, context, **(settings if is_rounded else others)))
         return self.combine(torch.stack(parts))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -169,16 +174,14 @@ class Mixture(Density):
         """So many rows, of contexts by their numbers (N,) where there are any."""
         generator = as_generator(generator, self.weights.device)
         device = self.weights.device if generator is None else generator.device
-        weights = self.weights.to(device)
+        weights = self.weights.to(device, torch.get_default_dtype())
         chosen = (
             torch.multinomial(weights, count, replacement=True, generator=generator) if count else weights[:0].long()
         )
         parts, order = [], []
         for k, density in enumerate(self):
             rows = (chosen == k).nonzero()[:, 0].cpu().numpy()
-            if len(rows) == 0 and (count or k):  # of no rows at all, the first density gives the kind
-                continue
-            parts.append(
+            parts.append(  # of no rows, too: each density has a dtype
                 self.space.flatten_samples(density.sample(len(rows), generator=generator))
                 if contexts is None
                 else density.sample_at(index[rows], contexts, generator=generator)

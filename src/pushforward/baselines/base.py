@@ -30,6 +30,18 @@ class Baseline(Density):
         rows = torch.as_tensor(values, dtype=like.dtype, device=like.device)
         return rows.flatten(1) if rows.ndim > 1 else rows[:, None]
 
+    def _contexts(self, context: Any, like: Tensor) -> Tensor | None:
+        """What is drawn for, (*B, G).
+
+        Raises:
+            ValueError: the density is conditional and there is none, or it has another width.
+        """
+        contexts = None if context is None else torch.as_tensor(context).to(like)
+        if self.context_dim and (contexts is None or contexts.shape[-1:] != (self.context_dim,)):
+            got = "none" if contexts is None else f"one of shape {tuple(contexts.shape)}"
+            raise ValueError(f"expected a context of {self.context_dim} columns, got {got}")
+        return contexts
+
 
 def choose(log_weights: Tensor, generator: torch.Generator | None) -> Tensor:
     """One of K for each row, by its log-weights (N, K) -> (N,)."""

@@ -18,7 +18,7 @@ PSEUDO_COUNT = 0.5  # added to each count (Krichevsky and Trofimov 1981)
 class Frequencies(Baseline):
     """Independent columns of states, P(s) = prod_m p_m(s_m), whatever the context is.
 
-    A state beyond the last of its column is not there, and is integrated out.
+    NaN, and what is no state of its column, is not there, and is integrated out.
 
     Args:
         sizes: K_m, the number of states of each of the M columns.
@@ -39,10 +39,14 @@ class Frequencies(Baseline):
 
     def log_prob(self, x: Any, context: Any = None) -> Tensor:
         """Log-mass of states x (N, M) -> (N,), in nats."""
-        states = torch.as_tensor(x, device=self.log_mass.device).long()
+        states = torch.as_tensor(x, device=self.log_mass.device)
         columns = self.log_mass.split(list(self.sizes))
-        known = [torch.cat([log_p, log_p.new_zeros(1)]) for log_p in columns]
-        each = [log_p[s.clamp(0, len(log_p) - 1)] for log_p, s in zip(known, states.unbind(1), strict=True)]
+        known = [torch.cat([log_p, log_p.new_zeros(1)]) for log_p in columns]  # the last is of what is not there
+        places = [
+            torch.where(s.isnan() | (s < 0), len(log_p) - 1, s).clamp(max=len(log_p) - 1).long()
+            for log_p, s in zip(known, states.unbind(1), strict=True)
+        ]
+        each = [log_p[place] for log_p, place in zip(known, places, strict=True)]
         return torch.stack(each).sum(0)
 
     @torch.no_grad()

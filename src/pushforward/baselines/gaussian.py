@@ -74,12 +74,14 @@ class GaussianMixtureDensity(Baseline):
     def sample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Tensor:
         """Draws n rows: (n, C); n for each context (*B, G): (n, *B, C)."""
         generator = as_generator(generator, self.means.device)
-        context = None if context is None else torch.as_tensor(context).to(self.means)
+        context = self._contexts(context, self.means)
         contexts, count = self.space.expand_context(n, context)
-        if contexts is None:
-            log_weights = self.weights.log().expand(count, -1)
+        log_weights = self.weights.log().expand(count, -1)
+        if contexts is not None and self.context_dim:
+            own = len(self.space.names)
+            log_weights = log_weights + log_normals(contexts, self.means[:, own:], self.covariances[:, own:, own:])
         else:
-            log_weights = self._components(contexts, torch.arange(len(self.space.names), self.means.shape[1]))
+            contexts = None
         component = choose(log_weights, generator)
         x = draw_normals(component, self.means, self.covariances, contexts, generator)
         return self.space.unflatten_samples(x, n, context)
@@ -123,7 +125,8 @@ def draw_normals(
 ) -> Tensor:
     """Draws a row of each of the components `which` (N,), given its last G columns: -> (N, D - G).
 
-    Given c, a draw (x', c') becomes x' + S_xc S_cc^-1 (c - c'), with S the component's covariance.
+    Given c, a draw (x', c') becomes x' + S_xc S_cc^-1 (c - c'), with S the component's covariance, of the numbers of c
+    that are not NaN.
 
     Args:
         which: (N,) of K components.
@@ -133,16 +136,22 @@ def draw_normals(
         generator: the source of randomness.
     """
     width = means.shape[1] - (0 if given is None else given.shape[1])
-    noise = torch.randn(len(which), means.shape[1], 1, generator=generator).to(means)
+    device = means.device if generator is None else generator.device
+    noise = torch.randn(len(which), means.shape[1], 1, generator=generator, device=device).to(means)
     if covariances.ndim == 2:
         return (means[which] + covariances[which].sqrt() * noise[..., 0])[:, :width]
     of = which if len(covariances) > 1 else torch.zeros_like(which)
     x = means[which] + (torch.linalg.cholesky(covariances)[of] @ noise)[..., 0]
     if given is None or width == means.shape[1]:
         return x
-    known = covariances[:, width:]
-    gain = torch.linalg.solve(known[:, :, width:], known[:, :, :width])[of]
-    return x[:, :width] + (gain.mT @ (given - x[:, width:])[..., None])[..., 0]
+    drawn = x[:, :width].clone()
+    for columns, rows in patterns(given.isnan()):
+        if len(columns):
+            known = covariances[:, width + columns]
+            gain = torch.linalg.solve(known[:, :, width + columns], known[:, :, :width])[of[rows]]
+            off = given[rows][:, columns] - x[rows][:, width + columns]
+            drawn[rows] += (gain.mT @ off[..., None])[..., 0]
+    return drawn
 
 
 def _log_normals(rows: Tensor, means: Tensor, covariances: Tensor) -> Tensor:
@@ -248,6 +257,8 @@ def _shrinkages() -> list[_Covariance]:
 def _best_of_folds(z: Tensor, fits: Sequence[_Covariance], seed: int) -> int:
     """Which of some ways to fit a covariance to centred rows z (N, D) gives the best likelihood in four folds."""
     order = torch.randperm(len(z), generator=torch.Generator().manual_seed(seed))
+    if len(z) < _FOLDS:  # which tell nothing: the one that shrinks most
+        return max(k for k, fit in enumerate(fits) if _is_regular(fit(z)))
     scores = torch.zeros(len(fits))
     for fold in range(_FOLDS if z.shape[1] else 0):
         is_test = torch.zeros(len(z), dtype=torch.bool)
@@ -255,9 +266,17 @@ def _best_of_folds(z: Tensor, fits: Sequence[_Covariance], seed: int) -> int:
         train, centre = z[~is_test], z[~is_test].mean(0)
         if len(train) > 1 and bool(is_test.any()):
             origin = torch.zeros(1, z.shape[1], dtype=torch.float64)
-            fitted = [fit(train - centre)[None] for fit in fits]
-            scores += torch.stack([_log_normals(z[is_test] - centre, origin, c).sum() for c in fitted])
+            for k, fit in enumerate(fits):
+                covariance = fit(train - centre)
+                is_regular = _is_regular(covariance)
+                log_prob = _log_normals(z[is_test] - centre, origin, covariance[None]) if is_regular else None
+                scores[k] += -torch.inf if log_prob is None else log_prob.sum()
     return int(scores.argmax())
+
+
+def _is_regular(covariance: Tensor) -> bool:
+    """Whether a covariance (D, D) has a Cholesky factor."""
+    return int(torch.linalg.cholesky_ex(covariance).info) == 0
 
 
 def _correlation(z: Tensor) -> Tensor:

@@ -81,10 +81,12 @@ class MixedKernel(MixedRows):
     ) -> None:  # fmt: skip
         label = f"mixed kernel density, h = {bandwidth:.2g}"
         super().__init__(sizes, len(mean) - context_numbers, context_sizes, context_numbers, label)
-        self.bandwidth, self.share = bandwidth, share
+        if not (bandwidth > 0 and 0 < share < 1):
+            raise ValueError(f"expected a bandwidth above 0 and a share between 0 and 1, got {bandwidth} and {share}")
+        self.bandwidth, self.share = float(bandwidth), float(share)
         self.register_buffer("weights", log_mass.new_full((len(states),), 1 / len(states)))
         self.register_buffer("states", states)
-        self.register_buffer("centres", numbers)
+        self.register_buffer("centres", torch.where(is_present, numbers, 0.0))
         self.register_buffer("is_present", is_present)
         self.register_buffer("log_mass", log_mass)
         self.register_buffer("mean", mean)
@@ -108,6 +110,8 @@ class MixedKernel(MixedRows):
         table = torch.cat([table, table.new_zeros(1, table.shape[1])])
         stays = torch.cat([(self.log_mass.exp() * share + 1 - share).log(), table.new_zeros(1)])
         table = table.scatter(0, self.states.mT, stays[self.states].mT)
+        if self.states.shape[1] == 0:
+            return lambda states: table.new_zeros(len(states), table.shape[1])
         return lambda states: embedding_bag(states, table, mode="sum")
 
     def of_numbers(self, bandwidth: float) -> Callable[[Tensor], Tensor]:
@@ -128,7 +132,8 @@ class MixedKernel(MixedRows):
     def draw(self, which: Tensor, given: Tensor | None, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Draws a row from each of the kernels `which` (N,): states (N, M), numbers (N, C)."""
         states = self.states[which][:, : len(self.sizes)] - self.offsets[: len(self.sizes)]
-        stays = torch.rand(states.shape, generator=generator).to(self.mean.device) >= self.share
+        device = self.mean.device if generator is None else generator.device
+        stays = torch.rand(states.shape, generator=generator, device=device).to(self.mean.device) >= self.share
         for m, log_p in enumerate(self.log_mass[: sum(self.sizes)].split(list(self.sizes))):
             drawn = torch.multinomial(log_p.softmax(0), max(len(which), 1), replacement=True, generator=generator)
             is_own = stays[:, m] & (states[:, m] < self.sizes[m])
@@ -138,7 +143,7 @@ class MixedKernel(MixedRows):
             torch.where(is_present, self.centres[which], self.mean),
             torch.where(is_present, self.bandwidth, 1.0),
         )
-        noise = torch.randn(centre.shape, generator=generator).to(centre)
+        noise = torch.randn(centre.shape, generator=generator, device=device).to(centre)
         return states, (centre + width * self.std * noise)[:, : self.numbers]
 
 

@@ -83,11 +83,12 @@ class MixedRows(Baseline):
     def sample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Tensor:
         """Draws n rows, all their numbers: (n, M + C); n for each context (*B, G): (n, *B, M + C)."""
         generator = as_generator(generator, self.weights.device)
-        context = None if context is None else torch.as_tensor(context).to(self.weights)
+        context = self._contexts(context, self.weights)
         contexts, count = self.space.expand_context(n, context)
+        if count == 0:
+            return self.space.unflatten_samples(self.weights.new_zeros(0, len(self.space.names)), n, context)
         if contexts is None or not self.context_dim:
-            which = torch.multinomial(self.weights, max(count, 1), replacement=True, generator=generator)[:count]
-            given = None
+            which, given = torch.multinomial(self.weights, count, replacement=True, generator=generator), None
         else:
             parts, components = [], self.scorer()
             for some in contexts.split(max(1, _CELLS // len(self.weights))):

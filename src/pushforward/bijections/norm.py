@@ -4,15 +4,18 @@ averages of the batches (BatchNorm)."""
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..scale import look_at_scale
+from ..switch import is_eager
 from .base import Bijection, check_channels, log_det_of_sites
 from .elementwise import inverse_soft_clamp, soft_clamp
 
+_VISIBLE = 1e-4  # standard deviations, the steps of values in a dtype
 _SHOWS = 1e-3  # standard deviations, a rounding that is told
 _FAR = 1e5  # beyond it float32 holds steps of a hundredth and more
 
@@ -48,6 +51,7 @@ class Standardize(Bijection):
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
         self.register_buffer("initialized", torch.tensor(False))
+        self._is_rounded = VisibleRounding()
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S) -> z (B, C, *S), log_det (B,)."""
@@ -56,9 +60,15 @@ class Standardize(Bijection):
         return ((x - mean) / std).to(self.std.dtype), log_det_of_sites(-self.std.log().sum(), x)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Latent to data: z (B, C, *S) -> x (B, C, *S), log_det (B,)."""
+        """Latent to data: z (B, C, *S) -> x (B, C, *S), log_det (B,).
+
+        x has the dtype of z, or float64 where channels lie so far from 0 that z's would round them visibly.
+        """
         mean, std = _per_channel(self.mean, z), _per_channel(self.std, z)
-        return z * std + mean, log_det_of_sites(self.std.log().sum(), z)
+        log_det = log_det_of_sites(self.std.log().sum(), z)
+        if is_eager() and self._is_rounded(z.dtype, (self.mean, self.std), lambda: (self.mean, self.std)):
+            z = z.double()
+        return z * std + mean, log_det
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -240,6 +250,32 @@ def _per_channel(values: Tensor, x: Tensor) -> Tensor:
     """(C,) -> (C, 1, ...), which broadcasts against x (B, C, *S)."""
     _check_width(values, x)
     return values.view(-1, *[1] * (x.ndim - 2))
+
+
+class VisibleRounding:
+    """Whether a dtype holds values only to more than a ten-thousandth of their spread.
+
+    It is found once for each state of the tensors that say where values lie, for it waits for their device.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Any, bool] = {}
+
+    def __call__(self, dtype: torch.dtype, tensors: Sequence[Tensor], lie: Callable[[], tuple[Tensor, Tensor]]) -> bool:
+        """Whether it does.
+
+        Args:
+            dtype: of the values.
+            tensors: on which `lie` depends.
+            lie: -> where the values are (C,), and their spread (C,).
+        """
+        if tensors[0].is_meta:
+            return False
+        key = (dtype, *((t.data_ptr(), None if t.is_inference() else t._version) for t in tensors))
+        if key not in self._known:
+            location, spread = lie()
+            self._known = {key: bool((torch.finfo(dtype).eps * location.abs() > _VISIBLE * spread).any())}
+        return self._known[key]
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,13 +13,10 @@ from torch import Tensor, nn
 from ..scale import look_at_scale
 from ..switch import is_eager
 from .base import Bijection, check_channels, log_det_of_sites, sum_event
+from .fold import FARTHEST, NO_END, fold, unfold
 from .marginals import MOST_KNOTS, Knots, bend, fitted_knots, line, unbend
-from .norm import moments
+from .norm import VisibleRounding, moments
 
-_FOLD = 4.0  # spreads, up to which nothing is folded
-_SOFT = 3.0  # spreads beyond that over which a line bends into a logarithm: less makes wild samples
-NO_END = 1e300  # of a fold that stays a logarithm
-_FARTHEST = 60.0  # exponent in the inverse, which float32 still holds
 _NORMAL_QUARTILES = 1.349  # between the quartiles of a standard normal
 _LEAST_OWN = 1e-8  # of a column's spread, what is at least left of it when the columns before it are known
 _NEAR_SINGULAR = 0.03  # of a column's spread: with less left of it, float32 would not see what is left
@@ -82,6 +79,7 @@ class Precondition(Bijection):
         self.register_buffer("tail_knots", straight_tails(channels))
         self.register_buffer("initialized", torch.tensor(False))
         self.register_buffer("_dtype_of_flow", torch.empty(0), persistent=False)
+        self._is_rounded = VisibleRounding()
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S) of any dtype -> z (B, C, *S), log_det (B,) float64."""
@@ -92,7 +90,7 @@ class Precondition(Bijection):
             bent, log_slope = bend(rows[..., columns], knots)
             rows = rows.index_copy(-1, columns, bent)
         y = (rows - self.centre) @ self.matrix.mT
-        z, of_fold = _fold(y, self.fold_end)
+        z, of_fold = fold(y, self.fold_end)
         log_det = sum_event(of_fold) + log_det_of_sites(self.matrix.diagonal().log().sum(), x)
         log_det = log_det if log_slope is None else log_det + sum_event(log_slope)
         columns, tails = self._tails()
@@ -102,24 +100,39 @@ class Precondition(Bijection):
         return z.movedim(-1, 1).to(self._dtype_of_flow.dtype), log_det
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Latent to data: z (B, C, *S) -> x (B, C, *S) in the dtype of z, log_det (B,) float64."""
+        """Latent to data: z (B, C, *S) -> x (B, C, *S), log_det (B,) float64.
+
+        x has the dtype of z, or float64 where columns lie so far from 0 that z's would round them visibly.
+        """
         rows, of_tails = z.double().movedim(1, -1), None
         columns, tails = self._tails()
         if len(columns):
             straight = unbend(rows[..., columns], tails)
             of_tails = sum_event(bend(straight, tails)[1])
             rows = rows.index_copy(-1, columns, straight)
-        y = _unfold(rows, self.fold_end)
+        y = unfold(rows, self.fold_end)
         flat = torch.linalg.solve_triangular(self.matrix.mT, y.reshape(-1, y.shape[-1]), upper=True, left=False)
         x = flat.view(y.shape) + self.centre
-        log_det = -sum_event(_fold(y, self.fold_end)[1]) - log_det_of_sites(self.matrix.diagonal().log().sum(), z)
+        log_det = -sum_event(fold(y, self.fold_end)[1]) - log_det_of_sites(self.matrix.diagonal().log().sum(), z)
         log_det = log_det if of_tails is None else log_det - of_tails
         columns, knots = self._bends()
         if len(columns):
-            straight = unbend(x[..., columns], knots, _FARTHEST)
+            straight = unbend(x[..., columns], knots, FARTHEST)
             x = x.index_copy(-1, columns, straight)
             log_det = log_det - sum_event(bend(straight, knots)[1])
-        return x.movedim(-1, 1).to(z.dtype), log_det
+        tensors = (self.centre, self.matrix, *([self.knots] if self.bends else []))
+        is_rounded = is_eager() and self._is_rounded(z.dtype, tensors, self._location)
+        return x.movedim(-1, 1).to(torch.float64 if is_rounded else z.dtype), log_det
+
+    def _location(self) -> tuple[Tensor, Tensor]:
+        """Where the columns of data lie (C,), and how far they spread (C,)."""
+        centre, spread = self.centre, torch.linalg.inv(self.matrix).norm(dim=1)
+        columns, knots = self._bends()
+        if len(columns):
+            straight = unbend(centre[columns], knots)
+            centre = centre.index_copy(0, columns, straight)
+            spread = spread.index_copy(0, columns, spread[columns] * (-bend(straight, knots)[1]).exp())
+        return centre, spread
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -357,26 +370,6 @@ def gaussian_scores(y: Tensor, log_slope: Tensor) -> tuple[Tensor, Tensor]:
     spread = y.std(0, correction=0)
     alone = log_slope.mean(0) - torch.where(spread > 0, spread, 1.0).log()
     return alone - _own_shares(y).log(), alone
-
-
-def _fold(y: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
-    """y (..., C) -> z (..., C), log dz/dy (..., C): a logarithm from `_FOLD` on, a line from end (C,) on."""
-    beyond = (y.abs() - _FOLD).clamp_min(0) / _SOFT
-    bent = torch.minimum(beyond, _units(end))
-    z = torch.where(beyond > 0, y.sign() * (_FOLD + _SOFT * (bent.log1p() + (beyond - bent) / (1 + bent))), y)
-    return z, -bent.log1p()
-
-
-def _unfold(z: Tensor, end: Tensor) -> Tensor:
-    """The inverse of `_fold`: z (..., C) -> y (..., C)."""
-    beyond = (z.abs() - _FOLD).clamp_min(0) / _SOFT
-    bent = torch.minimum(beyond, _units(end).log1p()).clamp_max(_FARTHEST)
-    y = z.sign() * (_FOLD + _SOFT * (bent.expm1() + (beyond - bent) * bent.exp()))
-    return torch.where(beyond > 0, y, z)
-
-
-def _units(end: Tensor) -> Tensor:
-    return (end - _FOLD).clamp_min(0) / _SOFT
 
 
 def straight_tails(channels: int) -> Tensor:

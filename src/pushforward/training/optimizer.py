@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..density import Density
 from ..flow import Flow
 from ..switch import PLAIN, is_unaltered
+from .no_steps import NoSteps
 from .objective import Batch, learn, negative_log_likelihood, one_number
 from .settings import TrainSettings
 
@@ -365,7 +366,14 @@ def _learn(member: Density, settings: TrainSettings) -> Learn:
 
 
 def _steps(members: Sequence[Density], settings: TrainSettings) -> Sequence[Steps]:
-    """The fast form where there is one, for all members together or one by one; else the plain one."""
+    """The fast form where there is one, for all members together or one by one; else the plain one.
+
+    Members without trainable parameters, as simple densities are, take no steps beside others that do.
+    """
+    is_trained = [any(p.requires_grad for p in member.parameters()) for member in members]
+    if any(is_trained) and not all(is_trained):
+        each = zip(members, is_trained, strict=True)
+        return [_steps([m], settings)[0] if trained else NoSteps(m, settings) for m, trained in each]
     learners = [_learn(member, settings) for member in members]
     if fast and settings.optimizer is None:
         is_likelihood = settings.objective is negative_log_likelihood

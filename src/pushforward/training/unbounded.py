@@ -30,7 +30,7 @@ def warn_of_unbounded(x: NDArray[Any], names: Sequence[Any] | None = None, advic
         names: of the columns; their numbers when None.
         advice: what the user can do.
     """
-    rows = np.asarray(x[:: max(1, len(x) // _SAMPLE)][:_SAMPLE])
+    rows = np.asarray(x[np.linspace(0, len(x) - 1, min(len(x), _SAMPLE)).astype(np.int64)])
     called = [f"column {i}" if names is None else repr(names[i]) for i in range(rows.shape[1])]
     said = _repeating(rows, called) + _determined(rows, called)
     if said:
