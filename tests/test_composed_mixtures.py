@@ -134,3 +134,14 @@ def test_masked_cells_and_integers_are_read_as_they_are() -> None:
     model = pf.fit_table({"a": masked[:, 0], "b": masked[:, 1]}, steps=2, progress="none", stack=False)
     assert model.schema["a"].missing
     assert pf.real_nvp(2).space.read(np.array([[1_700_000_003, 1]])).tolist() == [[1_700_000_003, 1]]
+
+
+@pytest.mark.parametrize("embed", [pf.StandardizeContext, pf.PreconditionContext])
+def test_a_context_that_was_constant_counts_for_nothing(embed: Any) -> None:
+    context = torch.stack([torch.full((60,), 2024.0), torch.randn(60, generator=torch.Generator().manual_seed(0))], 1)
+    layer = embed(2)
+    layer.initialize(context)
+    later = context + torch.tensor([7.0, 0.0])
+    torch.testing.assert_close(layer(later), layer(context))
+    assert float(layer(later)[:, 0].abs().max()) < 1e-6
+    assert float(layer(context)[:, 1].std()) == pytest.approx(1, abs=0.3)

@@ -55,9 +55,7 @@ class Mixture(Density):
         if values.device.type != "meta" and not (bool((values >= 0).all()) and 0 < float(values.sum()) < math.inf):
             raise ValueError(f"weights must be finite and not negative, nor all zero, got {values.tolist()}")
         self.densities = nn.ModuleList(densities)
-        self.register_buffer(
-            "weights", values / values.sum()
-        )  # float64 in files, whatever the dtype of the densities is
+        self.register_buffer("weights", values / values.sum())  # float64, whatever the densities are
 
     @property
     def space(self) -> Space:  # type: ignore[override]

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .scale import look_at_scale
+from .scale import NOTHING, look_at_scale
 from .switch import PLAIN
 
 fast: Any = None
@@ -118,7 +118,7 @@ class StandardizeContext(nn.Module):
     """Shifts and scales a context to mean 0 and standard deviation 1, as measured on the training rows.
 
     It is the identity until `initialize` saw data, and warns once where training contexts are far from unit scale. A
-    constant column is only shifted.
+    constant column, of which no training row tells what it does, becomes 0 whatever it holds.
 
     Args:
         context_dim: K, the width of the context.
@@ -146,9 +146,9 @@ class StandardizeContext(nn.Module):
         if self.initialized:
             return
         values = context.double()
-        std = values.std(0, correction=0)
+        is_constant = (values == values[0]).all(0)
         self.mean.copy_(values.mean(0))
-        self.std.copy_(torch.where(std > 0, std, torch.ones_like(std)))
+        self.std.copy_(torch.where(is_constant, NOTHING, values.std(0, correction=0)))
         self.initialized.fill_(True)
 
     def forward(self, context: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A warning for trainings in which a layer that measures a scale was never shown data."""
+"""Scales: one that takes a column away, and a warning where a layer that measures scales was never shown data."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .switch import is_eager
 
+NOTHING = 1e30  # a spread by which what is divided counts for nothing, whatever it is
 _UNIT = (0.1, 10.0)  # root mean squares of a column that need no scale
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..scale import look_at_scale
+from ..scale import NOTHING, look_at_scale
 from ..switch import is_eager
 from .base import Bijection, check_channels, log_det_of_sites, sum_event
 from .fold import FARTHEST, NO_END, fold, unfold
@@ -220,7 +220,9 @@ class Precondition(Bijection):
 
 
 class PreconditionContext(nn.Module):
-    """A context, bent, whitened and folded by what is measured on the training rows; a constant column becomes 0.
+    """A context, bent, whitened and folded by what is measured on the training rows.
+
+    A constant column, of which no training row tells what it does, becomes 0 whatever it holds.
 
     Args:
         context_dim: K, the width of the context.
@@ -243,6 +245,9 @@ class PreconditionContext(nn.Module):
         """Measures the map from context (B, K), once."""
         if not self.layer.initialized:
             self.layer.measure(context, whiten=True if whitens(*context.shape) else None)
+            is_constant = (context == context[0]).all(0)
+            self.layer.matrix[is_constant] /= NOTHING
+            self.layer.matrix[:, is_constant] /= NOTHING
 
     def forward(self, context: Tensor) -> Tensor:
         """context (B, K) of any dtype -> (B, K)."""

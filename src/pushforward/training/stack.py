@@ -13,7 +13,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..arguments import first_floating
 from ..baselines import Baseline, fit_baselines
 from ..density import Density
 from ..mixture import Mixture
@@ -90,7 +89,6 @@ class Stack:
         shares = [float(weights[0]), *kept.values()]
         total = sum(shares)
         mixture = Mixture([inner, *(every[name] for name in kept)], shares)
-        mixture.weights = mixture.weights.to(first_floating(inner.parameters(), inner.buffers()).dtype)
         return mixture, {"flow": shares[0] / total} | {name: w / total for name, w in kept.items()}
 
 
