@@ -91,7 +91,8 @@ def test_tables_keep_to_them_and_files_hold_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "pairs", [[[0, 4, 20.0]], [[-1, 2, 20.0]], [[0, 2, 0.0]], [[0, 2]], [["a", 2, 20.0]], {"a": 1}]
+    "pairs",
+    [[[0, 4, 20.0]], [[-1, 2, 20.0]], [[0, 2, 0.0]], [[0, 2, float("inf")]], [[0, 2]], [["a", 2, 20.0]], {"a": 1}],
 )
 def test_pairs_of_a_file_are_checked(pairs: object) -> None:
     with pytest.raises(ValueError, match="bad mass_exclusions"):

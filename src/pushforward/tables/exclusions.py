@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from .columns.base import is_number
+
 _EXPECTED = 12.0  # rows with both states if columns were independent: chance leaves none of them with probability e^-12
 _PSEUDO_ROWS = 0.5  # that are thought to have been seen
 _MOST_ROWS = 50_000
@@ -99,7 +101,7 @@ def checked_pairs(value: Any, total: int, seen: int) -> list[Pair]:
     """
     if not isinstance(value, list) or not all(
         isinstance(pair, list) and len(pair) == 3 and all(type(s) is int for s in pair[:2])
-        and 0 <= pair[0] < seen and 0 <= pair[1] < total and isinstance(pair[2], int | float) and pair[2] > 0
+        and 0 <= pair[0] < seen and 0 <= pair[1] < total and is_number(pair[2]) and pair[2] > 0
         for pair in value
     ):  # fmt: skip
         raise ValueError(f"bad mass_exclusions {value!r:.60}")

@@ -145,8 +145,10 @@ def drawn_in_time(draw: Callable[[int, int], Tensor], count: int, until: float) 
     began, few = time.perf_counter(), min(count, _TIMED)
     some = draw(0, few)
     now = time.perf_counter()
-    rest = min(count - few, int(0.75 * (until - now) / (now - began) * few))
-    return torch.cat([some, draw(few, rest)]) if few + max(rest, 0) >= count / 4 and rest > 0 else None
+    rest = max(0, min(count - few, int(0.75 * (until - now) / (now - began) * few)))
+    if few + rest < count / 4:
+        return None
+    return torch.cat([some, draw(few, rest)]) if rest else some
 
 
 def draws_for(count: int) -> int:
