@@ -148,7 +148,7 @@ def figure(name: str, runs: list[Run]) -> None:
 
     if not runs:
         return
-    fig = Figure(figsize=(6.4, 4.0), layout="constrained")
+    fig = Figure(figsize=(8.2, 4.0), layout="constrained")
     ax = fig.subplots()
     lengths = sorted({r["length"] for r in runs})
     for model in (m for m in COLORS if any(r["model"] == m for r in runs)):
@@ -170,7 +170,7 @@ def figure(name: str, runs: list[Run]) -> None:
         ax.set_title(f"{name}: test (points) and validation on the way (lines)", loc="left")
     ax.grid(True, alpha=0.2)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False)
+    fig.legend(frameon=False, loc="outside right upper")  # where no line runs
     fig.savefig(RESULTS / f"anytime_{name}.png", dpi=150)
 
 
