@@ -92,20 +92,21 @@ def test_when_time_is_over_nothing_is_drawn_or_bent() -> None:
 
 
 def test_draws_in_time() -> None:
-    asked: list[tuple[int, int]] = []
+    asked: list[int] = []
 
-    def draw(start: int, count: int) -> torch.Tensor:
-        asked.append((start, count))
-        time.sleep(count * 1e-4)
-        return torch.arange(start, start + count)
+    def sample(n: int, contexts: torch.Tensor) -> torch.Tensor:
+        asked.append(len(contexts))
+        time.sleep(len(contexts) * 1e-4)
+        return contexts[None]
 
-    assert drawn_in_time(draw, 4096, math.inf) is not None  # no matter how long it takes
-    assert asked.pop() == (0, 4096)
-    some = drawn_in_time(draw, 4096, time.perf_counter() + 0.35)  # for two thirds of it
+    contexts = torch.arange(700)
+    assert drawn_in_time(sample, contexts, 4096, math.inf) is not None  # no matter how long it takes
+    assert asked.pop() == 4096
+    some = drawn_in_time(sample, contexts, 4096, time.perf_counter() + 0.35)  # for two thirds of it
     assert some is not None
     assert 1024 <= len(some) < 4096
-    assert torch.equal(some, torch.arange(len(some)))
-    assert drawn_in_time(draw, 4096, time.perf_counter() + 0.06) is None
+    assert torch.equal(some, torch.arange(len(some)) % 700)  # in turn
+    assert drawn_in_time(sample, contexts, 4096, time.perf_counter() + 0.06) is None
 
 
 @pytest.mark.parametrize("bad", [set(), {3}, {0, 7}, {2, 3, 4}, set(range(8))])

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .scale import NOTHING, look_at_scale
+from .scale import HUGE_SPREAD, look_at_scale
 from .switch import PLAIN
 
 fast: Any = None
@@ -148,7 +148,7 @@ class StandardizeContext(nn.Module):
         values = context.double()
         is_constant = (values == values[0]).all(0)
         self.mean.copy_(values.mean(0))
-        self.std.copy_(torch.where(is_constant, NOTHING, values.std(0, correction=0)))
+        self.std.copy_(torch.where(is_constant, HUGE_SPREAD, values.std(0, correction=0)))
         self.initialized.fill_(True)
 
     def forward(self, context: Tensor) -> Tensor:

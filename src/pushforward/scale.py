@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .switch import is_eager
 
-NOTHING = 1e30  # a spread by which what is divided counts for nothing, whatever it is
+HUGE_SPREAD = 1e30  # what is divided by it vanishes
 _UNIT = (0.1, 10.0)  # root mean squares of a column that need no scale
 
 

@@ -255,25 +255,27 @@ def _per_channel(values: Tensor, x: Tensor) -> Tensor:
 class VisibleRounding:
     """Whether a dtype holds values only to more than a ten-thousandth of their spread.
 
-    It is found once for each state of the tensors that say where values lie, for it waits for their device.
+    It is computed once for each version of the tensors that it depends on, for it waits for their device.
     """
 
     def __init__(self) -> None:
         self._known: dict[Any, bool] = {}
 
-    def __call__(self, dtype: torch.dtype, tensors: Sequence[Tensor], lie: Callable[[], tuple[Tensor, Tensor]]) -> bool:
+    def __call__(
+        self, dtype: torch.dtype, tensors: Sequence[Tensor], scale: Callable[[], tuple[Tensor, Tensor]]
+    ) -> bool:
         """Whether it does.
 
         Args:
             dtype: of the values.
-            tensors: on which `lie` depends.
-            lie: -> where the values are (C,), and their spread (C,).
+            tensors: on which `scale` depends.
+            scale: -> the location (C,) of the values, and their spread (C,).
         """
         if tensors[0].is_meta:
             return False
         key = (dtype, *((t.data_ptr(), None if t.is_inference() else t._version) for t in tensors))
         if key not in self._known:
-            location, spread = lie()
+            location, spread = scale()
             self._known = {key: bool((torch.finfo(dtype).eps * location.abs() > _VISIBLE * spread).any())}
         return self._known[key]
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..scale import NOTHING, look_at_scale
+from ..scale import HUGE_SPREAD, look_at_scale
 from ..switch import is_eager
 from .base import Bijection, check_channels, log_det_of_sites, sum_event
 from .fold import FARTHEST, NO_END, fold, unfold
@@ -246,8 +246,8 @@ class PreconditionContext(nn.Module):
         if not self.layer.initialized:
             self.layer.measure(context, whiten=True if whitens(*context.shape) else None)
             is_constant = (context == context[0]).all(0)
-            self.layer.matrix[is_constant] /= NOTHING
-            self.layer.matrix[:, is_constant] /= NOTHING
+            self.layer.matrix[is_constant] /= HUGE_SPREAD
+            self.layer.matrix[:, is_constant] /= HUGE_SPREAD
 
     def forward(self, context: Tensor) -> Tensor:
         """context (B, K) of any dtype -> (B, K)."""

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..density import Density, Feature
-from ..tables.noise import GOLDEN, splitmix
-from .stats import Array
+from ..hashing import GOLDEN, splitmix
+from .stats import Array, placements
 
 _COMPARED = 4000  # rows of each side of a comparison of two samples
 _SAMPLES = 10_000  # at least
@@ -258,9 +258,7 @@ class Evidence:
         """
         # A row without a density lies beyond all others; what differs by rounding alone is equal.
         samples, values = (np.where(np.isnan(v), -np.inf, v.round(_DECIMALS)) for v in (self.log_samples, log_density))
-        ordered = np.sort(samples)
-        below, upto = np.searchsorted(ordered, values, "left"), np.searchsorted(ordered, values, "right")
-        return 1 - (below + self.rng(4).random(len(values)) * (upto - below)) / len(ordered)
+        return 1 - placements(samples, values, self.rng(4).random(len(values)))
 
 
 def gather(density: Density, names: list[str], test: Rows, train: Rows | None, **options: Any) -> Evidence:

@@ -98,11 +98,11 @@ def ks_two(a: Array, b: Array) -> float:
     return float(result.statistic)
 
 
-def placements(reference: Array, values: Array) -> Array:
-    """For each of values (N,) the part of reference (M,) below it, ties counted half: its rank, in [0, 1]."""
+def placements(reference: Array, values: Array, of_ties: Array | float = 0.5) -> Array:
+    """For each of values (N,) the part of reference (M,) below it, and a part (N,) of those equal to it: in [0, 1]."""
     ordered = np.sort(reference)
     below, upto = np.searchsorted(ordered, values, "left"), np.searchsorted(ordered, values, "right")
-    return (below + upto) / (2 * len(ordered))
+    return (below + of_ties * (upto - below)) / len(ordered)
 
 
 def auc(low: Array, high: Array) -> tuple[float, float]:

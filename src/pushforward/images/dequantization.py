@@ -10,11 +10,11 @@ from torch import Tensor
 from ..bijections import RationalQuadratic, Squeeze
 from ..bijections.base import Conditioned, sum_event
 from ..bijections.coupling import as_params
+from ..hashing import LEAST
 from ..nets import ConvNet
 from ..recipes import check_shape
 from ..recipes.build import check_size
 from .encoding import BYTES
-from .noise import LEAST
 
 _SPLINE = RationalQuadratic(bins=4, bound=1.0)
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..tables.noise import GOLDEN, LEAST, splitmix
+from ..hashing import GOLDEN, LEAST, splitmix
 
 LARGEST = 1 - 2.0**-15  # 255 with more noise would be rounded to 256 in float32
 _WORD = 8

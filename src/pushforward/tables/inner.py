@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -162,15 +163,8 @@ class StatesThenNumbers(Density):
         if self.flow is None or self.precondition is None:
             return
         (z, contexts, _), held_out = self.flow_inputs(x, context), self.flow_inputs(val, val_context, val_noise)
-        generator, flow = as_generator(seed, z.device), self.flow
-
-        def draw(start: int, count: int) -> Tensor:
-            if contexts is None:
-                return flow.sample(count, generator=generator)
-            at = torch.arange(start, start + count) % len(contexts)  # those of the rows in turn
-            return flow.sample(1, contexts[at], generator=generator)[0]
-
-        drawn = drawn_in_time(draw, draws_for(len(x) + len(val)), until)
+        sample = partial(self.flow.sample, generator=as_generator(seed, z.device))
+        drawn = drawn_in_time(sample, contexts, draws_for(len(x) + len(val)), until)
         if drawn is None:
             return
 

@@ -9,8 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-LEAST = 1e-9  # of the unit interval, from its ends
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+from ..hashing import GOLDEN, LEAST, splitmix
 
 
 def uniforms(states: NDArray[np.int64], base: NDArray[np.float64], draw: int) -> NDArray[np.float64]:
@@ -35,13 +34,6 @@ def uniforms(states: NDArray[np.int64], base: NDArray[np.float64], draw: int) ->
 def random_noise(shape: Sequence[int], generator: torch.Generator) -> Tensor:
     """Noise in the open unit interval that is new each time, float64."""
     return torch.rand(tuple(shape), generator=generator, dtype=torch.float64).clamp_(LEAST, 1 - LEAST)
-
-
-def splitmix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of splitmix64 (Steele, Lea and Flood 2014)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
 
 
 def _alphas(dimensions: int) -> NDArray[np.float64]:

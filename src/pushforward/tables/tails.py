@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -114,15 +115,9 @@ def _bent_columns(space: Columns, rows: EncodedRows, drawn: Values, strength: fl
 def _drawn(density: TableDensity, rows: EncodedRows, seed: int, until: float) -> Values | None:
     """Draws of the inner density (S, M + C), for contexts of the rows in turn."""
     inner, context = cast(Density, density.inner), rows.context
+    context = None if context is None else context.to(density.device)
     generator = torch.Generator(density.device).manual_seed(seed)
-
-    def draw(start: int, count: int) -> torch.Tensor:
-        if context is None:
-            return inner.sample(count, generator=generator)
-        at = torch.arange(start, start + count) % len(context)
-        return inner.sample(1, context[at].to(density.device), generator=generator)[0]
-
-    drawn = drawn_in_time(draw, draws_for(len(rows)), until)
+    drawn = drawn_in_time(partial(inner.sample, generator=generator), context, draws_for(len(rows)), until)
     return None if drawn is None else drawn.double().cpu().numpy()
 
 

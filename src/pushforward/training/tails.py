@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -132,14 +133,23 @@ def seconds_for_tails(seconds: float | None) -> float:
     return 0.0 if seconds is None else min(_SHARE * seconds, _MOST_SECONDS)
 
 
-def drawn_in_time(draw: Callable[[int, int], Tensor], count: int, until: float) -> Tensor | None:
+def drawn_in_time(
+    sample: Callable[..., Tensor], contexts: Tensor | None, count: int, until: float
+) -> Tensor | None:  # fmt: skip
     """Draws from which tails are estimated, fewer where time is short; None where there is none for a quarter of them.
 
     Args:
-        draw: from how many draws on, how many -> draws (S, ...).
+        sample: as `Density.sample`.
+        contexts: (N, ...), for which to draw in turn, or None.
         count: how many are wanted.
         until: when, by `time.perf_counter`, all is to be over: three quarters of the time is for them.
     """
+
+    def draw(start: int, n: int) -> Tensor:
+        if contexts is None:
+            return sample(n)
+        return sample(1, contexts[torch.arange(start, start + n, device=contexts.device) % len(contexts)])[0]
+
     if until == math.inf:
         return draw(0, count)
     began, few = time.perf_counter(), min(count, _TIMED)
@@ -159,16 +169,8 @@ def draws_for(count: int) -> int:
 def _drawn(flow: Flow, rest: Chain, rows: Batch, seed: int, until: float) -> Tensor | None:
     """Draws (S, C) of a flow as its first layer maps them, for contexts of the rows in turn."""
     behind = Flow(rest, flow.shape, flow.base, flow.embed, context_dim=flow.context_dim)
-    like = first_floating(flow.parameters(), flow.buffers())
-    generator = as_generator(seed, like.device)
-
-    def draw(start: int, count: int) -> Tensor:
-        if rows.context is None:
-            return behind.sample(count, generator=generator)
-        at = torch.arange(start, start + count, device=rows.context.device) % len(rows)
-        return behind.sample(1, rows.context[at], generator=generator)[0]
-
-    return drawn_in_time(draw, draws_for(len(rows)), until)
+    generator = as_generator(seed, first_floating(flow.parameters(), flow.buffers()).device)
+    return drawn_in_time(partial(behind.sample, generator=generator), rows.context, draws_for(len(rows)), until)
 
 
 def _knots(rows: Values, drawn: Values, strength: float) -> Knots:
