@@ -63,6 +63,7 @@ def test_a_class_can_be_drawn() -> None:
     assert float((own > other).double().mean()) > 0.95
     named = np.array(["left", "right"])[labels]
     assert pf.fit_images(images, named, **SMALL, steps=1).space.classes == ("left", "right")
+    assert pf.fit_images(images, labels.astype(np.uint8), **SMALL, steps=1).space.classes == ("0", "1")
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(tmp_path: Path) -> None:

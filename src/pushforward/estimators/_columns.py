@@ -33,7 +33,7 @@ def as_frame(table: Any) -> Frame | None:
 def holds_numbers(frame: Frame) -> bool:
     """Whether each cell is a continuous number, be it infinite: no truth value, and of no integer type."""
     return not any(
-        column.holds != "numbers" or column.is_missing.any() or column.plain().dtype.kind != "f"
+        column.holds != "numbers" or column.form or column.is_missing.any() or column.plain().dtype.kind != "f"
         for column in frame.columns
     )
 

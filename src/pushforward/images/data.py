@@ -136,7 +136,8 @@ def _as_classes(labels: Any, classes: Sequence[str] | None, count: int) -> tuple
     if values.dtype.kind not in "iub" or values.min(initial=0) < 0:
         least = f" from {values.min()}" if values.dtype.kind in "iuf" else ""
         raise ValueError(f"labels must be names or whole numbers from 0, got {values.dtype}{least}")
+    values = values.astype(np.int64)
     names = tuple(map(str, range(int(values.max(initial=-1)) + 1))) if names is None else names
     if values.max(initial=-1) >= len(names):
         raise ValueError(f"the label {values.max()} has no name: there are {len(names)} classes")
-    return torch.from_numpy(values.astype(np.int64)), names
+    return torch.from_numpy(values), names

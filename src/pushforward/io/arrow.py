@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .cells import Labels, all_numbers, are_missing, as_arrow, parse_times, pyarrow, quick_numbers
+from .cells import Labels, all_numbers, are_missing, as_arrow, pyarrow, quick_numbers
+from .notation import Notation, find_notation, padding
+from .times import ISO_FORMS, is_of_day, parse_times, unit_of, write_times
 
 if TYPE_CHECKING:
     from .column import Column
@@ -33,6 +35,8 @@ def views_of(cells: Any, text: bool, like: Column | None = None) -> dict[str, An
     kind = cells.type
     if text:
         return _of_file(cells, like)
+    if str(kind) == "extension<arrow.json>":  # values of several types, such as one text among numbers
+        return _of_file(_json_texts(cells), like)
     facts = {"dtype": str(kind), "cells": cells, "is_missing": _missing(cells)}
     if t.is_dictionary(kind):
         facts |= _of_dictionary(cells)
@@ -92,10 +96,13 @@ def arrow_array(column: Column) -> Any:
         return pa.nulls(len(column), kind)
     if column.times is not None:
         return _times_array(column, kind)
-    if column.codes is not None:
+    if column.codes is not None and column.holds != "numbers":
         return _texts_array(column.codes, column.labels, kind)
     assert column.numbers is not None
     values, missing = column.numbers, column.is_missing if column.is_missing.any() else None
+    if is_string(kind):
+        words = Notation.of(column.form or "0.#").write(values).cast(kind)
+        return words if missing is None else pa.compute.if_else(pa.array(missing), pa.scalar(None, kind), words)
     if t.is_boolean(kind):
         return pa.array(values.astype(bool), mask=missing)
     if t.is_integer(kind):
@@ -168,18 +175,15 @@ def _times_array(column: Column, kind: Any) -> Any:
     assert column.times is not None
     ticks, missing = column.times, column.is_missing if column.is_missing.any() else None
     unit = _SECONDS[column.unit]
-    if t.is_time(kind):
+    if t.is_time(kind) or (is_string(kind) and is_of_day(column.form or "%Y")):
         ticks = np.clip(ticks, 0, int(86400 / unit) - 1)
     elif not t.is_duration(kind):
         bound = 2**63 - 1024
         ticks = np.clip(ticks, int(max(_FIRST / unit, -bound)), int(min(_LAST / unit, bound)))
     if is_string(kind):
-        if column.unit == "D":
-            ticks = ticks * _DAY
-        moments = pa.array(ticks, pa.int64(), mask=missing).cast(
-            pa.timestamp("s" if column.unit == "D" else column.unit)
-        )
-        return pa.compute.strftime(moments, column.form or "%Y-%m-%d").cast(kind)
+        form = column.form or "%Y-%m-%d"
+        per_tick = round(unit / _SECONDS[unit_of(form)])  # days are coarser than what a form counts in
+        return write_times(pa.array(ticks * per_tick, pa.int64(), mask=missing), form).cast(kind)
     narrow = kind.bit_width == 32
     array = pa.array(ticks, pa.int64(), mask=missing)
     return (array.cast(pa.int32()) if narrow else array).cast(kind)
@@ -198,11 +202,21 @@ def _texts_array(codes: NDArray[np.int32], labels: Sequence[str], kind: Any) -> 
     return words.take(indices).cast(kind)
 
 
+def _json_texts(cells: Any) -> Any:
+    """Values of JSON as texts, such as stand in a file of text."""
+    pa = pyarrow()
+    texts = cells.cast(pa.string())
+    return pa.compute.replace_substring_regex(texts, r'^"(.*)"$', r"\1")
+
+
 def _of_file(cells: Any, like: Column | None) -> dict[str, Any]:
     """The cells of a text file: numbers, truth values, times or texts, whichever all of them are."""
-    quick = quick_numbers(cells) if like is None or like.holds == "numbers" else None
+    is_plain = like is None or (like.holds == "numbers" and like.form is None)
+    quick = quick_numbers(cells) if is_plain else None
     if quick is not None:
         facts = {"holds": "numbers", "dtype": "text", "numbers": quick[0], "is_missing": quick[1], "cells": cells}
+        if like is None and (padded := padding(cells, quick[0])):
+            facts["form"] = padded.pattern
     else:
         facts = _of_distinct(_encoded(cells), like)
     if like is not None and like.numbers is not None and like.numbers.dtype == np.float64 and "numbers" in facts:
@@ -225,30 +239,51 @@ def _of_distinct(cells: Any, like: Column | None) -> dict[str, Any]:
     chosen = Labels(labels.arrow.filter(pa.array(used)))
     at = np.where(is_missing, 0, (np.cumsum(used) - 1)[codes])
     as_texts = like is not None and like.holds == "texts"
-    numbers = all_numbers(chosen)
+    numbers, form = _numbers_in(chosen, like)
     if numbers is not None:
-        facts |= {"holds": "numbers", "numbers": np.where(is_missing, numbers.dtype.type(0), numbers[at])}
+        facts |= {"holds": "numbers", "numbers": np.where(is_missing, numbers.dtype.type(0), numbers[at]), "form": form}
         if not as_texts and {label.strip().lower() for label in chosen[:9]} <= {"true", "false"}:
             truths = np.where(is_missing, -1, facts["numbers"]).astype(np.int32)
             facts |= {"holds": "truths", "codes": truths, "labels": ("false", "true")}
     else:
-        times, good, form = parse_times(chosen, mixed=True)
+        known = None if like is None or like.holds != "times" or like.form in ISO_FORMS else like.form
+        times, good, form = parse_times(chosen, known, mixed=known is None)
         if good.all():
-            days = bool((times % _DAY == 0).all()) and (like is None or like.unit in ("", "D"))
+            days = form in ISO_FORMS and bool((times % _DAY == 0).all()) and (like is None or like.unit in ("", "D"))
             ticks = np.where(is_missing, 0, (times // _DAY if days else times)[at])
-            facts |= {"holds": "times", "times": ticks, "unit": "D" if days else "s", "form": form}
+            facts |= {"holds": "times", "times": ticks, "unit": "D" if days else unit_of(form), "form": form}
     return facts | ({"holds": "texts"} if as_texts else {})
+
+
+def _numbers_in(labels: Labels, like: Column | None) -> tuple[NDArray[Any] | None, str | None]:
+    """-> the numbers of distinct texts (L,), None where one is none; the pattern that they are written by, if any."""
+    known = None if like is None or like.holds != "numbers" else like.form
+    plain = all_numbers(labels) if known is None else None
+    if plain is not None:
+        padded = padding(labels.arrow, plain) if like is None else None
+        return plain, None if padded is None else padded.pattern
+    notation = find_notation(labels) if known is None else Notation.of(known)
+    if notation is None:
+        return None, None
+    numbers, good = notation.parse(labels)
+    return (numbers, notation.pattern) if good.all() else (None, None)
 
 
 def _of_strings(cells: Any) -> dict[str, Any]:
     coded = _encoded(cells)
     labels, codes = Labels(coded.dictionary.cast(pyarrow().string())), _codes(coded)
     facts: dict[str, Any] = {"holds": "texts", "codes": codes, "labels": labels}
-    if len(labels):
-        times, good, form = parse_times(labels)
+    if not len(labels):
+        return facts
+    times, good, form = parse_times(labels)
+    if good.all():
+        return facts | {"holds": "times", "times": np.append(times, 0)[codes], "unit": unit_of(form), "form": form}
+    notation = find_notation(labels)  # digits alone were meant as texts
+    if notation is not None:
+        numbers, good = notation.parse(labels)
         if good.all():
-            ticks = np.append(times, 0)[codes]
-            facts |= {"holds": "times", "times": ticks, "unit": "s", "form": form}
+            values = np.where(codes < 0, numbers.dtype.type(0), np.append(numbers, numbers[:1])[codes])
+            facts |= {"holds": "numbers", "numbers": values, "form": notation.pattern}
     return facts
 
 

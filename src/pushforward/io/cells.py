@@ -1,4 +1,4 @@
-"""Text as numbers and times: which cells are missing, and what the others mean."""
+"""Texts as numbers: which cells are missing, and what the others mean."""
 
 from __future__ import annotations
 
@@ -11,11 +11,6 @@ from numpy.typing import NDArray
 
 Numbers: TypeAlias = NDArray[np.int64] | NDArray[np.uint64] | NDArray[np.float64]
 MISSING = ("", "na", "n/a", "nan", "null")  # cells of a file that hold nothing, in lower case, without blanks
-FORMS = (  # of times; the last two are those that pandas and JavaScript write into JSON
-    "%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S",
-    "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S.000", "%Y-%m-%dT%H:%M:%S.000Z",
-)  # fmt: skip
-_DATE = r"^\s*\d{4}-\d\d-\d\d"
 _PLAIN = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"  # numbers that Arrow reads, but for the sign in front
 _PERHAPS = r"^[+-]?([\d_]+\.?[\d_]*([eE][+-]?[\d_]+)?|\.[\d_]+([eE][+-]?[\d_]+)?|[iI][nN][fF]([iI][nN][iI][tT][yY])?)$"
 _LOOKED_AT = 1000  # cells, to see whether they repeat
@@ -78,7 +73,7 @@ def is_number(text: str) -> bool:
 
 def are_missing(labels: Sequence[str]) -> NDArray[np.bool_]:
     """Which texts (L,) of a file hold nothing."""
-    return _array(_missing(pyarrow().compute.utf8_trim_whitespace(as_arrow(labels))))
+    return mask_of(_missing(pyarrow().compute.utf8_trim_whitespace(as_arrow(labels))))
 
 
 def quick_numbers(cells: Any) -> tuple[Numbers, NDArray[np.bool_]] | None:
@@ -96,7 +91,7 @@ def quick_numbers(cells: Any) -> tuple[Numbers, NDArray[np.bool_]] | None:
     if pc.any(missing).as_py():
         texts = pc.if_else(missing, pa.scalar(None, pa.string()), texts)
     values = _cast(texts)
-    return None if values is None else (_whole(values, texts), _array(missing))
+    return None if values is None else (_whole(values, texts), mask_of(missing))
 
 
 def all_numbers(labels: Sequence[str]) -> Numbers | None:
@@ -123,16 +118,16 @@ def parse_numbers(labels: Sequence[str]) -> tuple[Numbers, NDArray[np.bool_]]:
     texts = pc.utf8_trim_whitespace(as_arrow(labels))
     plain = pc.match_substring_regex(texts, _PLAIN)
     cells = pc.if_else(plain, pc.replace_substring_regex(texts, r"^\+", ""), None)
-    good = _array(plain)
-    rest = _array(pc.and_(pc.invert(plain), pc.match_substring_regex(texts, _PERHAPS)))
+    good = mask_of(plain)
+    rest = mask_of(pc.and_(pc.invert(plain), pc.match_substring_regex(texts, _PERHAPS)))
     lower = pc.utf8_lower(texts)
-    truth = _array(pc.is_in(lower, value_set=pa.array(["false", "true"])))
+    truth = mask_of(pc.is_in(lower, value_set=pa.array(["false", "true"])))
     values = pc.fill_null(pc.cast(cells, pa.float64()), 0.0).to_numpy(zero_copy_only=False).copy()
     for i in np.flatnonzero(rest):
         text = texts[int(i)].as_py()
         if is_number(text):
             values[i], good[i] = float(text), True
-    values[truth] = _array(pc.equal(lower, "true"))[truth]
+    values[truth] = mask_of(pc.equal(lower, "true"))[truth]
     good |= truth
     return _whole(values, cells), good
 
@@ -169,42 +164,17 @@ def _whole(values: NDArray[np.float64], cells: Any) -> Numbers:
             exact = pc.cast(digits, kind).fill_null(0).to_numpy(zero_copy_only=False)
         except pa.ArrowInvalid:
             continue
-        good = _array(pc.is_valid(cells))
+        good = mask_of(pc.is_valid(cells))
         return np.where(good, exact, np.where(good, 0, values).astype(exact.dtype))
     return values
 
 
-def parse_times(
-    labels: Sequence[str], form: str | None = None, *, mixed: bool = False
-) -> tuple[NDArray[np.int64], NDArray[np.bool_], str]:
-    """Texts (L,) -> seconds since 1970 (L,), 0 where they are no time; which are times (L,); how they are written.
-
-    Args:
-        labels: such as 2020-02-29 or 2020-02-29 12:30.
-        form: how they are written, as of `strftime`; None takes the first of `FORMS` that fits most of them.
-        mixed: whether each may be of another form.
-    """
-    pc = pyarrow().compute
-    texts = as_arrow(labels)
-    if form is None and not pc.any(pc.match_substring_regex(texts, _DATE)).as_py():
-        return np.zeros(len(texts), np.int64), np.zeros(len(texts), bool), FORMS[0]
-    tried = {known: _timestamps(texts, known) for known in ((form,) if form else FORMS)}
-    best = min(tried, key=lambda known: tried[known].null_count)
-    times = pc.coalesce(*tried.values()) if mixed else tried[best]
-    good = _array(pc.is_valid(times))
-    return pc.cast(times, pyarrow().int64()).fill_null(0).to_numpy(zero_copy_only=False), good, best
-
-
-def _timestamps(texts: Any, form: str) -> Any:
-    """Texts as timestamp[s], null where one is none of the form or of the calendar."""
-    pa = pyarrow()
-    pc = pa.compute
-    texts = pc.utf8_trim_whitespace(texts)
-    times = pc.strptime(texts, form, "s", error_is_null=True)
-    # The 30th of February would be read as the 1st of March.
-    day = pc.cast(pc.if_else(pc.is_valid(times), pc.utf8_slice_codeunits(texts, 8, 10), None), pa.int64())
-    return pc.if_else(pc.equal(pc.day(times), day), times, None)
-
-
-def _array(mask: Any) -> NDArray[np.bool_]:
+def mask_of(mask: Any) -> NDArray[np.bool_]:
+    """An Arrow array of truth values (L,) as one of numpy, false where null."""
     return mask.fill_null(False).to_numpy(zero_copy_only=False).copy()
+
+
+def some_of(texts: Any, count: int) -> list[str]:
+    """At most so many of Arrow texts (L,), from all over them."""
+    places = np.unique(np.linspace(0, len(texts) - 1, count).astype(int)) if len(texts) else []
+    return texts.take(pyarrow().array(places, pyarrow().int64())).to_pylist()

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrow import array_of_type, arrow_array, like_type, plain_type, views_of
-from .cells import Numbers, parse_numbers, parse_times, pyarrow
+from .cells import Numbers, parse_numbers, pyarrow
+from .notation import Notation, find_notation
+from .times import parse_times, unit_of
 
 Holds = Literal["numbers", "times", "texts", "truths", "nothing", "other"]
 Rows: TypeAlias = slice | NDArray[np.integer] | NDArray[np.bool_]
@@ -37,7 +39,8 @@ class Column:
             0 and 1. Infinities are kept: `require_numbers` refuses them.
         times: (N,) int64 ticks of `unit`, 0 where missing; None where the cells are no times.
         unit: of the ticks: "D", "s", "ms", "us" or "ns".
-        form: how a text writes its times, as of `strftime`; None where they did not come as text.
+        form: how a text writes its times, see `times`, or its numbers, see `notation`; None where they did not come as
+            text, or are numbers as anyone reads.
         codes: (N,) int32, places in `labels`, -1 where missing; None where the cells are no texts, or numbers of a file
             of which nearly each is another (`as_texts` gives them).
         labels: the distinct texts; some may be unused.
@@ -78,15 +81,17 @@ class Column:
         return replace(self, **parts, cells=cells, first_row=first_row)
 
     @staticmethod
-    def of_numbers(name: str, values: NDArray[Any], is_missing: NDArray[np.bool_] | None, dtype: str) -> Column:
-        """Numbers (N,), where missing (N,) of any value, to be given back in a dtype."""
+    def of_numbers(
+        name: str, values: NDArray[Any], is_missing: NDArray[np.bool_] | None, dtype: str, form: str | None = None
+    ) -> Column:
+        """Numbers (N,), where missing (N,) of any value, to be given back in a dtype; in a form where text."""
         is_missing = np.zeros(len(values), bool) if is_missing is None else is_missing
         holds: Holds = "truths" if dtype == "bool" else "numbers"
         numbers: Any = values.astype(_wide(values.dtype), copy=False)
         numbers = np.where(is_missing, numbers.dtype.type(0), numbers) if is_missing.any() else numbers
         codes = np.where(is_missing, -1, numbers != 0).astype(np.int32) if holds == "truths" else None
         labels = ("false", "true") if holds == "truths" else ()
-        return Column(name, holds, dtype, is_missing, numbers=numbers, codes=codes, labels=labels)
+        return Column(name, holds, dtype, is_missing, numbers=numbers, form=form, codes=codes, labels=labels)
 
     @staticmethod
     def of_vector(name: str, values: NDArray[Any]) -> Column:
@@ -149,16 +154,24 @@ class Column:
         labels = list(labels)
         return [None if code < 0 else labels[code] for code in codes]
 
-    def require_numbers(self) -> Numbers:
+    def require_numbers(self, form: str | None = None) -> Numbers:
         """The numbers (N,), 0 where missing.
+
+        Args:
+            form: how texts write them; None takes what fits.
 
         Raises:
             ValueError: the cells are no numbers (the first rows are named), or some are infinite.
         """
+        if form not in (None, self.form) and (self.dtype == "text" or self.codes is not None):
+            codes, labels = self.as_texts()
+            numbers, good = Notation.of(form).parse(labels)
+            if len(labels) and good[codes[~self.is_missing]].all():
+                return np.where(self.is_missing, numbers.dtype.type(0), numbers[codes])
         if self.numbers is None and not self.is_missing.all():
             if self.codes is None:
                 raise ValueError(f"column {self.name!r} holds {self.dtype}, which is no number")
-            raise ValueError(f"column {self.name!r} is numeric, but holds text: {self._shown('numbers')}")
+            raise ValueError(f"column {self.name!r} is numeric, but holds text: {self._shown('numbers', form)}")
         if self.numbers is None:
             return np.zeros(len(self), np.float64)
         infinite = self._infinite
@@ -183,13 +196,15 @@ class Column:
             return np.zeros(len(self), np.int64), self.unit or "s"
         if self.codes is None:
             raise ValueError(f"column {self.name!r} holds {self.dtype}, which is no date")
-        parsed, good, _ = parse_times(self.labels, form, mixed=self.dtype == "text" and form is None)
-        if not good[self.codes[~self.is_missing]].all():
-            raise ValueError(
-                f"column {self.name!r} holds dates, but has cells that are none (YYYY-MM-DD[ hh:mm:ss]): "
-                f"{self._shown('times', form)}"
-            )
-        return np.where(self.is_missing, 0, parsed[self.codes]), "s"
+        parsed, good, known = parse_times(self.labels, form, mixed=self.dtype == "text" and form is None)
+        if good[self.codes[~self.is_missing]].all():
+            return np.where(self.is_missing, 0, parsed[self.codes]), unit_of(known)
+        if self.times is not None:  # times that are written otherwise
+            return self.times, self.unit
+        raise ValueError(
+            f"column {self.name!r} holds dates, but has cells that are none ({form or 'YYYY-MM-DD[ hh:mm:ss]'}): "
+            f"{self._shown('times', form)}"
+        )
 
     def mostly(self) -> Literal["numbers", "times"] | None:
         """What at least nine in ten of the cells of a column of texts are, but not all: then the others are strays.
@@ -211,13 +226,13 @@ class Column:
 
         Args:
             view: None takes what the column holds, or `mostly` does.
-            form: as `require_times`.
+            form: as `require_times` and `require_numbers`.
         """
         view = view or (self.mostly() if self.holds == "texts" else None)
         if view == "texts" or (view is None and self.numbers is None):
             return np.empty(0, np.int64)
         if view == "times":
-            if self.times is not None and form in (None, self.form):
+            if self.times is not None:
                 return np.empty(0, np.int64)
             good = parse_times(self.labels, form, mixed=self.dtype == "text" and form is None)[1]
         elif self.numbers is not None:
@@ -225,6 +240,9 @@ class Column:
         else:
             values, good = parse_numbers(self.labels)
             good &= ~np.isinf(values)
+            notation = find_notation(self.labels) if form is None else Notation.of(form)
+            if notation is not None:
+                good = max(good, notation.parse(self.labels)[1], key=np.sum)
         if self.codes is None:
             return np.flatnonzero(~self.is_missing)
         return np.flatnonzero(~self.is_missing & ~np.append(good, True)[self.codes])

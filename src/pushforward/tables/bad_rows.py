@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..io.frames import Column, Frame, read
 from ..io.reader import Skipped
 from ..io.tables import TableFile
+from ..io.times import is_form
 from .columns import Kind, request_of
 from .schema import Schema
 
@@ -104,15 +105,15 @@ def _kinds(frame: Frame, schema: Schema | None) -> list[Kind | None]:
 
 
 def _view(kind: Kind | None, asked: Any) -> tuple[Literal["numbers", "times", "texts"] | None, str | None]:
-    """What the cells of a column must be, None where that is not known; how dates are written."""
+    """What the cells of a column must be, None where that is not known; how they are written."""
     tag = kind.kind if kind is not None else None if asked is None else request_of(asked).kind
     if tag is None:
         return None, None
     if tag in ("category", "dropped", "empty"):
         return "texts", None
     form = getattr(kind, "form", None)
-    dated = tag == "date" or form is not None or (kind is not None and kind.dtype.startswith(("timestamp", "date")))
-    return ("times", form) if dated else ("numbers", None)
+    dated = tag == "date" or is_form(form) or (kind is not None and kind.dtype.startswith(("timestamp", "date")))
+    return ("times" if dated else "numbers"), form
 
 
 def _bad(

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...io.frames import Column
-from .base import Cells, Kind, Plain, Request, States, Values, fact, is_number, is_text, log_logistic, optional
+from ...io.notation import is_pattern
+from ...io.times import is_form
+from .base import Cells, Kind, Plain, Request, States, Values, fact, is_number, log_logistic, optional
 from .base import unseen_share as _unseen_share
 from .date import Date
 from .look import plain
@@ -23,13 +25,13 @@ class Constant(Plain):
 
     Attributes:
         value: the value, of a date in the unit of its dtype.
-        form: how dates are written, where they came as text.
+        form: how it is written, where it came as text: see `Number`.
     """
 
     tag = "constant"
 
     value: float = fact(is_number)
-    form: str | None = fact(optional(is_text), None)
+    form: str | None = fact(optional(lambda v: is_form(v) or is_pattern(v)), None)
 
     @classmethod
     def infer(cls, column: Column, request: Request) -> Kind | None:
@@ -39,8 +41,8 @@ class Constant(Plain):
             kind: Number = Date.bare(column)
         elif column.numbers is not None and asked != "date" and (asked is not None or column.holds == "numbers"):
             whole = column.numbers.dtype == np.int64
-            dtype = column.dtype if column.dtype != "text" else "int64" if whole else "double"
-            kind = Real(name=column.name, dtype=dtype)
+            own = "string" if column.form else "int64" if whole else "double"
+            kind = Real(name=column.name, dtype=own if column.dtype == "text" else column.dtype, form=column.form)
         else:
             return None
         values = kind.read(column)[~column.is_missing]
@@ -48,14 +50,13 @@ class Constant(Plain):
             return None
         return cls(name=column.name, dtype=kind.dtype, missing=bool(column.is_missing.any()),
                    unseen=_unseen_share(0, len(column)), value=plain(values[0]),
-                   form=getattr(kind, "form", None))  # fmt: skip
+                   form=kind.form)  # fmt: skip
 
     @property
     def number(self) -> Number:
         """How the value is read, written and shown."""
-        if Date.is_temporal(self.dtype) or self.form is not None:
-            return Date(name=self.name, dtype=self.dtype, missing=self.missing, form=self.form)
-        return Real(name=self.name, dtype=self.dtype, missing=self.missing)
+        cls = Date if Date.is_temporal(self.dtype) or is_form(self.form) else Real
+        return cls(name=self.name, dtype=self.dtype, missing=self.missing, form=self.form)
 
     @property
     def num_values(self) -> int:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...io.frames import Column
-from .base import Cells, Kind, Mask, Request, fact, is_text, optional, unseen_share
+from ...io.times import MIXED, is_form, is_of_day, unit_of
+from .base import Cells, Kind, Mask, Request, fact, optional, unseen_share
 from .look import Look, plain
 from .number import Lattice, Number
 
@@ -19,6 +20,7 @@ _UNITS = {"D": 86400.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}  # seconds
 _CLOCK = (86400.0, 3600.0, 60.0, 1.0, 1e-3, 1e-6)
 _STEPS = {86400.0: "a day", 3600.0: "an hour", 60.0: "a minute", 1.0: "a second"}
 _FARTHEST = 2.0**62
+_PLAIN_FORMS = (None, "%Y-%m-%d", MIXED)  # in which files of text hold dates and timestamps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,7 @@ class Date(Number):
     on_lattice_alone = True
     has_sign = False
 
-    form: str | None = fact(optional(is_text), None)
+    form: str | None = fact(optional(is_form), None)
 
     @classmethod
     def infer(cls, column: Column, request: Request) -> Kind | None:
@@ -58,8 +60,9 @@ class Date(Number):
     def bare(cls, column: Column) -> Date:
         """The kind of a column of times, without what its values say."""
         dtype = column.dtype
-        if dtype == "text":
+        if dtype == "text" and column.form in _PLAIN_FORMS:
             dtype = "date32[day]" if column.unit == "D" else "timestamp[s]"
+        dtype = "string" if dtype == "text" else dtype
         form = None if cls.is_temporal(dtype) else column.form or "%Y-%m-%d"
         return cls(name=column.name, dtype=dtype, missing=bool(column.is_missing.any()), form=form)
 
@@ -74,7 +77,16 @@ class Date(Number):
         for mark, unit in (("date32", "D"), ("date64", "ms"), ("[ns", "ns"), ("[us", "us"), ("[ms", "ms")):
             if mark in self.dtype:
                 return unit
-        return "s"
+        return "s" if self.form is None else unit_of(self.form)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """A day for times of day, what 64 bits hold for all else; days have 32."""
+        is_time = self.dtype.startswith("time") and not self.dtype.startswith("timestamp")
+        if is_time or (self.form is not None and is_of_day(self.form)):
+            return 0.0, round(_UNITS["D"] / self.tick) - 1.0
+        limits = np.iinfo("int32" if self.dtype == "date32[day]" else "int64")
+        return int(limits.min), int(limits.max)
 
     @property
     def tick(self) -> float:
@@ -139,4 +151,6 @@ class Date(Number):
             when = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=value * self.tick)
         except OverflowError:
             return f"{value:g}"
+        if self.form is not None and is_of_day(self.form):
+            return when.strftime("%H:%M:%S")
         return when.strftime("%Y-%m-%d" if when.time() == datetime.time() else "%Y-%m-%d %H:%M:%S")

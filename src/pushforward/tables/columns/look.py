@@ -67,8 +67,8 @@ class Look:
         column = self.column
         dtype = column.dtype
         if dtype == "text":
-            dtype = "int64" if self.whole else "double"
-        return {"name": column.name, "dtype": dtype, "missing": bool(column.is_missing.any()),
+            dtype = "string" if column.form else "int64" if self.whole else "double"
+        return {"name": column.name, "dtype": dtype, "form": column.form, "missing": bool(column.is_missing.any()),
                 "unseen": unseen_share(0, len(column)),
                 "extent": (plain(self.values.min()), plain(self.values.max()))}  # fmt: skip
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...io.frames import Column
+from ...io.notation import is_pattern
 from .base import (
     Cells,
     Facts,
@@ -93,6 +94,7 @@ class Number(Plain):
         heavy: see `MarginalTransform`.
         extent: the smallest and the largest value seen.
         roundings: that values went through, see `written.roundings`, but for what the lattice tells.
+        form: how texts write them, see `io.notation`; None where they came as numbers.
         low: lower bound of the values, None for none: a continuous one lies strictly above it.
         high: upper bound.
         on_lattice_alone: whether values beside the lattice are impossible, not rounded.
@@ -104,6 +106,7 @@ class Number(Plain):
     heavy: tuple[bool, bool] = fact(each(is_flag, 2), (False, False))
     extent: tuple[float, float] | None = fact(_optional(each(is_number, 2)), None)
     roundings: tuple[str, ...] = fact(each(is_rounding), ())
+    form: str | None = fact(_optional(is_pattern), None)
 
     low: ClassVar[float | None] = None
     high: ClassVar[float | None] = None
@@ -190,6 +193,14 @@ class Number(Plain):
         )
 
     @property
+    def limits(self) -> tuple[float, float]:
+        """Between what values of the dtype lie."""
+        if not self.dtype.startswith(("int", "uint")):
+            return -math.inf, math.inf
+        limits = np.iinfo(self.dtype)
+        return int(limits.min), int(limits.max)
+
+    @property
     def reach(self) -> tuple[float, float]:
         """Between what a number is sampled, as `marginal` takes it."""
         return self.reach_of(self.cell)
@@ -205,7 +216,7 @@ class Number(Plain):
         if self.lattice is not None:
             first, last = ((v - self.lattice.origin) / self.lattice.step for v in self.extent)
         below, above = ((last - first + cell) * (_HEAVY_REACH if heavy else _REACH) for heavy in self.heavy)
-        least, most = _limits(self.dtype)
+        least, most = self.limits
         if self.has_sign:
             least, most = (0 if self.extent[0] >= 0 else least), (0 if self.extent[1] <= 0 else most)
         least, most = (float(self.count(np.array([v]))[0]) for v in (least, most))
@@ -242,7 +253,7 @@ class Number(Plain):
         Raises:
             ValueError: they are no numbers, or infinite.
         """
-        values = column.require_numbers()
+        values = column.require_numbers(self.form)
         return values.astype(np.float64) if values.dtype == np.uint64 else values
 
     def write(self, values: NDArray[Any], is_missing: Mask) -> Column:
@@ -250,7 +261,7 @@ class Number(Plain):
         if self.roundings:
             shorter = rounded(values.astype(np.float64), self.roundings)
             values = np.where((shorter == self.low) | (shorter == self.high), values, shorter)
-        return Column.of_numbers(self.name, values, is_missing, self.dtype)
+        return Column.of_numbers(self.name, values, is_missing, self.dtype, self.form)
 
     def encode_present(self, column: Column) -> Cells:
         """See `encode_values`."""
@@ -336,7 +347,8 @@ class Number(Plain):
 
     def spans(self) -> list[str]:
         """The extent, and what bounds it."""
-        return [] if self.extent is None else [f"{self.show(self.extent[0])} to {self.show(self.extent[1])}"]
+        written = f", written {self.form}" if self.form else ""
+        return [] if self.extent is None else [f"{self.show(self.extent[0])} to {self.show(self.extent[1])}{written}"]
 
     def steps(self) -> list[str]:
         """The step of the lattice."""
@@ -367,20 +379,6 @@ def with_indicator(kind: Kind, values: NDArray[Any], is_missing: Mask, middle: f
     """Values (N,), a middle one where missing, and an indicator of these where cells may be: (N, 1 or 2)."""
     filled = np.where(is_missing, middle, values.astype(np.float64))
     return np.stack([filled, is_missing.astype(np.float64)], 1) if kind.missing else filled[:, None]
-
-
-def _limits(dtype: str) -> tuple[float, float]:
-    """Between what values of an Arrow type lie; dates and times count in their unit."""
-    if dtype.startswith("time") and not dtype.startswith("timestamp"):
-        return 0.0, 86_400.0 * 1000 ** ["s", "ms", "us", "ns"].index(dtype.split("[")[1].rstrip("]")) - 1
-    if dtype == "date32[day]":
-        dtype = "int32"
-    elif dtype.startswith(("timestamp", "duration", "date")):
-        dtype = "int64"
-    elif not dtype.startswith(("int", "uint")):
-        return -math.inf, math.inf
-    limits = np.iinfo(dtype)
-    return int(limits.min), int(limits.max)
 
 
 def as_number(kind: Kind) -> Number:

@@ -1,0 +1,167 @@
+"""Numbers as texts with units, separators, leading zeros and brackets: read, modelled, and written as they were."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import pushforward as pf
+from pushforward.io.notation import Notation, find_notation, is_pattern
+from pushforward.tables.bad_rows import drop_bad_rows
+
+COLUMNS = {  # pattern: texts, numbers
+    "$#,##0.00": (["$1,234.50", "$12.00", "-$3.10"], [1234.5, 12.0, -3.1]),
+    "#.##0,00 €": (["1.234,50 €", "12,00 €", "-3,10 €"], [1234.5, 12.0, -3.1]),
+    "€#,##0": (["€4,026", "€811"], [4026, 811]),
+    "R$ #.##0,00": (["R$ 1.234,00", "R$ 5,10"], [1234.0, 5.1]),
+    "USD #,##0.00": (["USD 5.00", "USD 1,005.25"], [5.0, 1005.25]),
+    "0.#%": (["47.2%", "2%", "100%"], [47.2, 2.0, 100.0]),
+    "#,##0.00;(0)": (["(2,013.15)", "13.20"], [-2013.15, 13.2]),
+    "$0;inner": (["$-5", "$7"], [-5, 7]),
+    "# ##0,# kr": (["1 234,5 kr", "12,25 kr"], [1234.5, 12.25]),
+    "# ##0": (["1 234", "12 345", "999"], [1234, 12345, 999]),
+    "#'##0.00": (["1'234.50", "99.10"], [1234.5, 99.1]),
+    "#,##0": (["1,234", "5,678"], [1234, 5678]),
+    "0,#": (["12,5", "1234,25"], [12.5, 1234.25]),
+    "0 kg": (["12 kg", "7 kg"], [12, 7]),
+    "0°C": (["12°C", "-3°C"], [12, -3]),
+    "0.# kmpl": (["19.67 kmpl", "23 kmpl"], [19.67, 23.0]),
+}
+NONE = [
+    ["A123", "A456"], ["12.05.2023", "13.05.2023"], ["192.168.1.1", "10.0.0.1"], ["10-20", "20-30"], ["1st", "2nd"],
+    ["555 123 456", "555 987 654"], ["$5.00", "call us"], ["$5", "€7"], ["3.5", "4"], ["+1", "-2"], ["", "x"], [],
+    ["10A", "11A"], ["1,23,456", "2,34,567"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", COLUMNS)
+def test_a_notation_is_found_read_and_written(pattern: str) -> None:
+    texts, numbers = COLUMNS[pattern]
+    notation = find_notation(texts)
+    assert notation is not None
+    assert notation.pattern == pattern
+    assert Notation.of(pattern) == notation
+    parsed, good = notation.parse(texts)
+    assert good.all()
+    assert parsed.tolist() == numbers
+    assert notation.write(parsed).to_pylist() == texts
+
+
+@pytest.mark.parametrize("texts", NONE, ids=str)
+def test_what_is_no_number_or_one_as_anyone_reads_has_none(texts: list[str]) -> None:
+    assert find_notation(texts) is None
+
+
+def test_a_notation_reads_what_is_written_more_plainly_and_refuses_the_rest() -> None:
+    parsed, good = Notation.of("$#,##0.00").parse(["5", "$1234.5", "$1,2", "(3)", "-$-3", "(3", "€5", "$", ""])
+    assert good.tolist() == [True, True, False, True, False, False, False, False, False]
+    assert parsed[good].tolist() == [5.0, 1234.5, -3.0]
+    assert Notation.of("0").parse(["1" * 30])[0].tolist() == [float("1" * 30)]
+
+
+def test_numbers_are_rounded_to_the_decimals_of_their_notation() -> None:
+    assert Notation.of("0.00").write(np.array([-0.001, 2.675, 1e9])).to_pylist() == ["0.00", "2.67", "1000000000.00"]
+    assert Notation.of("0.#").write(np.array([1e-7, 0.1])).to_pylist() == ["0.0000001", "0.1"]
+
+
+def test_patterns() -> None:
+    assert all(map(is_pattern, [*COLUMNS, "00000"]))
+    assert not any(map(is_pattern, ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S.000Z", "", "abc", 3]))
+    with pytest.raises(ValueError, match=r"expected a pattern of numbers such as \$#,##0.00, got 'x'"):
+        Notation.of("x")
+
+
+def _rows(n: int = 120) -> dict[str, list[str]]:
+    rng = np.random.default_rng(0)
+    amount = rng.lognormal(7, 1, n)
+    return {
+        "zip": [f"{v:05d}" for v in rng.choice([501, 2139, 90210], n)],
+        "phone": [f"{v:07d}" for v in rng.integers(0, 10**7, n)],
+        "amount": [f"${v:,.2f}" for v in amount],
+        "share": [f"{v:.1f}%" for v in rng.uniform(0, 100, n)],
+        "plain": [str(v) for v in rng.normal(size=n)],
+    }
+
+
+def _csv(rows: dict[str, list[str]], path: Path) -> Path:
+    lines = [",".join(f'"{cell}"' for cell in row) for row in (rows, *zip(*rows.values(), strict=True))]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_samples_of_a_file_are_written_as_its_numbers_are(tmp_path: Path) -> None:
+    path = _csv(_rows(), tmp_path / "a.csv")
+    density = pf.fit_table(pf.read_table(path), steps=5, progress="none")
+    assert [kind.form for kind in density.schema.columns] == ["00000", "0000000", "$#,##0.00", "0.0%", None]
+    assert "written $#,##0.00" in density.schema.describe()
+    pf.save(density, tmp_path / "m.safetensors")
+    drawn = pf.load(tmp_path / "m.safetensors").sample(50, generator=0)  # type: ignore[attr-defined]
+    assert set(drawn["zip"].to_pylist()) == {"00501", "02139", "90210"}
+    assert {len(cell) for cell in drawn["phone"].to_pylist()} == {7}
+    for name, pattern in (("amount", r"^\$[\d,]*\d\.\d\d$"), ("share", r"^\d+\.\d%$")):
+        assert pa.compute.all(pa.compute.match_substring_regex(drawn[name], pattern)).as_py()
+    assert pa.types.is_floating(drawn.schema.field("plain").type)
+    scores = density.log_prob(pf.read_table(path))
+    assert scores.isfinite().all()
+    # The numbers themselves, as a frame of other software may have them, are the same rows.
+    numbers = pf.read_table(path).matrix()
+    assert density.log_prob(dict(zip(_rows(), numbers.T, strict=True))).equal(scores)
+
+
+def test_new_rows_are_read_by_the_notation_of_the_model(tmp_path: Path) -> None:
+    texts = [f"{v:,.0f}".replace(",", ".") for v in np.random.default_rng(0).uniform(900, 2e6, 100)]
+    density = pf.fit_table({"x": texts, "y": list(range(50)) * 2}, steps=3, progress="none")
+    assert density.schema["x"].form == "#.##0"
+    path = _csv({"x": ["1.234", "2.500"], "y": ["1", "2"]}, tmp_path / "few.csv")  # by themselves: 1.234 and 2.5
+    expected = density.log_prob({"x": [1234, 2500], "y": [1, 2]})
+    assert density.log_prob(pf.read_table(path)).equal(expected)
+
+
+def test_texts_of_digits_in_a_frame_stay_texts() -> None:
+    schema = pf.infer_schema({"zip": ["02139", "90210"] * 30, "amount": ["$5.00", "$1,000.00", "$7.25"] * 20})
+    assert [kind.kind for kind in schema.columns] == ["category", "quantised"]
+
+
+def test_codes_of_unequal_length_are_plain_numbers(tmp_path: Path) -> None:
+    path = _csv({"a": ["007", "12", "1234"] * 20, "b": ["01", "02", ""] * 20}, tmp_path / "a.csv")
+    schema = pf.infer_schema(pf.read_table(path))
+    assert [kind.form for kind in schema.columns] == [None, "00"]
+
+
+def test_a_stray_text_among_amounts_is_named(tmp_path: Path) -> None:
+    rows = _rows()
+    rows["amount"][7] = "call us"
+    path = _csv(rows, tmp_path / "a.csv")
+    with pytest.raises(ValueError, match="column 'amount' is numeric, but holds text: row 8 'call us'"):
+        pf.infer_schema(pf.read_table(path))
+    good, report = drop_bad_rows(pf.read_table(path))
+    assert pf.infer_schema(good)["amount"].form == "$#,##0.00"
+    assert str(report) == "1 row skipped: row 8 holds 'call us' in column 'amount'"
+
+
+def test_batches_of_a_file_share_the_notation(tmp_path: Path) -> None:
+    path = _csv(_rows(400), tmp_path / "a.csv")
+    parts = list(pf.open_table(path).batches(rows=64))
+    assert {part.column("zip").form for part in parts} == {"00000"}
+    numbers = np.concatenate([part.matrix(["amount"]) for part in parts])
+    assert (numbers == pf.read_table(path).matrix(["amount"])).all()
+
+
+def test_estimators_give_texts_back() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({name: _rows()[name] for name in ("amount", "share")})
+    model = pf.FlowDensity(steps=5).fit(frame)
+    drawn = model.sample(5)
+    assert drawn["amount"].str.startswith("$").all()
+    assert drawn["share"].str.endswith("%").all()
+
+
+def test_json_of_several_types_is_read_as_texts(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(json.dumps({"x": "oops" if i == 5 else i, "y": i % 7}) for i in range(60)))
+    with pytest.raises(ValueError, match="column 'x' is numeric, but holds text: row 6 'oops'"):
+        pf.infer_schema(pf.read_table(path))

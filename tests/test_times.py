@@ -1,0 +1,135 @@
+"""Dates and times as texts: how they are written is told, they are modelled, and samples are written as they were."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import pushforward as pf
+from pushforward.io.times import MIXED, is_form, parse_times, unit_of, write_times
+
+FORMS = {  # form: texts
+    "%-m/%-d/%Y": ["1/23/2023", "12/5/2023"],
+    "%m/%d/%Y": ["01/23/2023", "12/05/2023"],
+    "%-m/%d/%Y": ["1/05/2023", "12/23/2023"],
+    "%d/%m/%Y": ["01/06/2023", "01/07/2023", "01/08/2023"],  # the first of months
+    "%-d.%-m.%Y": ["23.1.2023", "5.12.2023"],
+    "%d.%m.%y": ["23.01.23", "05.12.70"],
+    "%-m/%-d/%y %-I:%M %p": ["1/2/23 2:30 PM", "11/22/23 12:30 AM"],
+    "%m/%d/%Y %H:%M:%S": ["01/23/2023 14:30:59", "12/05/1969 00:00:01"],
+    "%b %-d, %Y": ["Jan 5, 2023", "Mar 15, 2023"],
+    "%B %-d, %Y": ["January 5, 2023", "May 15, 2023"],
+    "%d-%b-%y": ["05-Jan-23", "15-May-70"],
+    "%d %B %Y": ["05 January 2023", "15 May 1970"],
+    "%Y/%-m/%-d": ["2024/1/5", "2024/11/15"],
+    "%Y-%m-%dT%H:%M:%S+02:00": ["2024-07-13T01:15:00+02:00", "2024-09-10T06:15:00+02:00"],
+    "%Y-%m-%dT%H:%M:%S.%3fZ": ["2024-01-01T10:00:00.123Z", "1969-01-01T10:00:00.777Z"],
+    "%Y-%m-%d %H:%M:%S.%f": ["2024-01-01 10:00:00.123456", "1969-01-01 10:00:00.500000"],
+    "%Y-%m-%dT%H:%M:%SZ": ["2024-01-01T10:00:00Z", "1969-01-01T10:00:00Z"],
+    "%Y-%m-%d %H:%M": ["2024-01-01 10:00", "1969-01-01 10:30"],
+    "%Y-%m-%d": ["2024-02-29", "1969-01-01"],
+    "%-I:%M %p": ["12:24 PM", "6:05 PM"],
+    "%-I:%M%P": ["12:24am", "6:05pm"],
+    "%H:%M": ["14:35", "02:10"],
+    "%-H:%M:%S": ["14:35:00", "2:10:59"],
+}
+NONE = [
+    ["2023-02-30", "2023-01-01"], ["13/13/2023", "1/1/2023"], ["1.2.10", "1.4.12"], ["24:00", "12:00"], ["16:9", "4:3"],
+    ["13:00 PM", "1:00 PM"], ["hello", "x"], ["12:60", "12:00"], ["2023-01-01 junk"], ["Foo 5, 2023"], ["555-1234"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_form_is_told_read_and_written(form: str) -> None:
+    ticks, good, known = parse_times(FORMS[form], mixed=True)
+    assert good.all()
+    assert known == form
+    assert is_form(form)
+    assert write_times(pa.array(ticks), form).to_pylist() == FORMS[form]
+
+
+@pytest.mark.parametrize("form", ["%m/%d/%Y %H:%M:%S", "%d %B %Y", "%Y-%m-%dT%H:%M:%S+02:00", "%Y-%m-%d %H:%M:%S.%f"])
+def test_ticks_are_those_of_the_standard_library(form: str) -> None:
+    ticks, _, _ = parse_times(FORMS[form])
+    per_second = {"s": 1, "us": 10**6}[unit_of(form)]
+    expected = [datetime.strptime(text, form).replace(tzinfo=UTC).timestamp() * per_second for text in FORMS[form]]
+    assert ticks.tolist() == expected
+
+
+@pytest.mark.parametrize("texts", NONE, ids=str)
+def test_what_is_no_time(texts: list[str]) -> None:
+    assert not parse_times(texts, mixed=True)[1].all()
+
+
+def test_offsets_that_differ_are_read_as_moments_and_written_in_utc() -> None:
+    texts = ["2024-07-13T01:15:00+02:00", "2024-01-10T06:15:00+0100", "2024-01-10T06:15:00-05:30"]
+    ticks, good, form = parse_times(texts)
+    assert (good.all(), form) == (True, "%Y-%m-%dT%H:%M:%S%z")
+    assert ticks.tolist() == [datetime.fromisoformat(text).timestamp() for text in texts]
+    assert write_times(pa.array(ticks), form).to_pylist()[0] == "2024-07-12T23:15:00+00:00"
+
+
+def test_iso_forms_may_be_mixed_in_a_file() -> None:
+    texts = ["2020-01-01", "2020-01-01 10:00", "1969-01-01T10:00:00Z"]
+    ticks, good, form = parse_times(texts, mixed=True)
+    assert (good.all(), form) == (True, MIXED)
+    assert ticks.tolist() == [1577836800, 1577872800, -31500000]
+
+
+def _csv(path: Path, columns: dict[str, list[str]]) -> Path:
+    lines = [",".join(f'"{cell}"' for cell in row) for row in (columns, *zip(*columns.values(), strict=True))]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_samples_of_a_file_are_written_as_its_times_are(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    n, forms = 120, ("%-m/%-d/%Y", "%d.%m.%Y", "%-I:%M %p", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S.%f")
+    columns = {}
+    for i, form in enumerate(forms):
+        ticks = rng.integers(0, 10**9, n) * (10**6 if "%f" in form else 1) + rng.integers(0, 9, n)
+        columns[f"t{i}"] = write_times(pa.array(ticks), form).to_pylist()
+    path = _csv(tmp_path / "a.csv", columns)
+    frame = pf.read_table(path)
+    density = pf.fit_table(frame, steps=5, progress="none")
+    assert [(kind.kind, kind.form) for kind in density.schema.columns] == [("date", form) for form in forms]
+    assert density.log_prob(frame).isfinite().all()
+    pf.save(density, tmp_path / "m.safetensors")
+    drawn = pf.load(tmp_path / "m.safetensors").sample(200, generator=0)  # type: ignore[attr-defined]
+    for name, form in zip(columns, forms, strict=True):
+        ticks, good, _ = parse_times(drawn[name].to_pylist(), form)
+        assert good.all()
+        assert write_times(pa.array(ticks), form).to_pylist() == drawn[name].to_pylist()
+    assert density.log_prob(drawn).isfinite().all()
+
+
+def test_new_rows_are_read_by_the_form_of_the_model(tmp_path: Path) -> None:
+    days = [f"{d:02d}/{m:02d}/2023" for m in range(1, 13) for d in range(1, 29)]
+    density = pf.fit_table({"day": days}, steps=3, progress="none")
+    assert density.schema["day"].form == "%d/%m/%Y"
+    path = _csv(tmp_path / "few.csv", {"day": ["03/02/2023"]})  # by itself: the second of March
+    iso = _csv(tmp_path / "iso.csv", {"day": ["2023-02-03"]})
+    moments = pa.table({"day": pa.array([datetime(2023, 2, 3)], pa.timestamp("s"))})
+    expected = density.log_prob({"day": ["03/02/2023"]})
+    for same in (pf.read_table(path), pf.read_table(iso), moments):
+        assert density.log_prob(same).equal(expected)
+
+
+def test_times_of_day_stay_within_a_day(tmp_path: Path) -> None:
+    late = [f"23:{minute:02d}" for minute in range(20, 60)] * 3
+    frame = pf.read_table(_csv(tmp_path / "a.csv", {"at": late, "n": [str(i % 7) for i in range(120)]}))
+    density = pf.fit_table(frame, steps=30, progress="none")
+    assert "23:20:00 to 23:59:00, written %H:%M; in steps of a minute" in density.schema.describe()
+    assert density.schema["at"].limits == (0.0, 86399.0)
+    assert all(cell < "24:00" for cell in density.sample(500, generator=0)["at"].to_pylist())
+
+
+def test_a_stray_text_among_dates_is_named(tmp_path: Path) -> None:
+    days = [f"{d}/{m}/2023" for m in range(1, 13) for d in range(1, 29)]
+    days[5] = "soon"
+    with pytest.raises(ValueError, match=r"column 'day' holds dates, but has cells that are none .*: row 6 'soon'"):
+        pf.infer_schema(pf.read_table(_csv(tmp_path / "a.csv", {"day": days})))
