@@ -11,9 +11,9 @@ Five of the tables were in sight when the rule was made, five were not (`anytime
 mean(log p_true - log p_model) on 200,000 fresh points, in nats; 0 is perfect. Differences on tables are paired: over
 the same test rows, averaged over the seeds. A run that fails is named with its error.
 
-A set is one measurement, of one commit: what is there of it at the same commit is not run again, what is of another
-commit gives way when the set is run again, and sets that are not run stay on the page with the commit that theirs were
-made at. Two moons have a page of their own, results/anytime_moons.md.
+What is there of a set at the same commit is not run again, what is of another commit gives way when the set is run
+again, and sets that are not run stay on the page with the commit that theirs were made at. What is there of zuko holds
+as long as nothing changes that it depends on. Two moons have a page of their own, results/anytime_moons.md.
 
     make peers
     python benchmarks/anytime.py
@@ -39,7 +39,7 @@ import torch
 from anytime_page import Run, compared, figure, page
 from anytime_sets import DATA, TABLES, table, why_absent
 from anytime_zuko import MODELS
-from common import RESULTS, commit, last_line, load, machine, write
+from common import RESULTS, commit, is_unchanged, last_line, load, machine, write
 from pushforward.toys import TwoMoons
 
 SCORES = RESULTS / "anytime"  # log-densities of the test rows, one file a run: kept beside, not under version control
@@ -49,6 +49,9 @@ LENGTH = 60.0  # of the other tables
 RATES = (1e-3, 5e-3)
 SMOOTHINGS = ((1e-5, 0.0), (0.1, 0.0), (1.0, 0.0), (1e-5, 0.05))  # weight decay, noise in standard deviations
 TUNING_SEED = 100
+ZUKO_DEPENDS_ON = [Path(__file__).with_name(name) for name in (
+    "anytime_zuko.py", "anytime_run.py", "anytime_sets.py", "rtables.py",
+)]  # fmt: skip
 LIMIT = (600.0, 2.0)  # seconds of a process, scoring included: so many, and so many times those of the training
 TEST_POINTS = 200_000
 
@@ -149,8 +152,11 @@ class Bench:
 
 
 def _is_current(record: Run, name: str) -> bool:
-    """Whether a record is of a set and of the code as it is committed now."""
-    return record["set"] == name and record.get("commit") == commit() and not commit().endswith("+")
+    """Whether a record is of a set and of the code as it is committed now; of zuko's, of what it depends on."""
+    of = record.get("commit", "+")
+    if record["set"] != name or of.endswith("+"):
+        return False
+    return of == commit() or (record["model"] in MODELS and is_unchanged(of, ZUKO_DEPENDS_ON))
 
 
 def scores_name(name: str, model: str, seconds: float, seed: int) -> str:

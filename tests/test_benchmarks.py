@@ -237,6 +237,14 @@ def test_runs_of_the_same_code_are_not_made_again(tmp_path: Path, monkeypatch: p
     assert sorted(made) == [1, 3]
     monkeypatch.setattr(anytime, "commit", lambda: "def")
     assert anytime.Bench.of("magic", "", tmp_path).runs == []
+    monkeypatch.setattr(anytime, "is_unchanged", lambda since, files: since == "abc")
+    runs[1]["model"] = "pushforward auto"
+    assert [r["seed"] for r in anytime.Bench.of("magic", "", tmp_path).runs] == [0, 2]
+
+
+def test_code_is_the_same_whatever_its_docstrings_say() -> None:
+    old, new = (f'"""{text}"""\n# {text}\ndef f():\n    """{text}"""\n    return 1\n' for text in ("a", "b"))
+    assert common._code(old) == common._code(new) != common._code(new.replace("1", "2"))
 
 
 def test_a_set_that_is_run_again_leaves_the_others_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

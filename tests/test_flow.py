@@ -113,7 +113,9 @@ def test_float64_rows_keep_their_digits_before_a_precondition() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("build", [pf.real_nvp, pf.spline_flow, pf.triangular_spline_flow])
+@pytest.mark.parametrize(
+    "build", [pf.real_nvp, pf.spline_flow, pf.triangular_spline_flow, pf.autoregressive_spline_flow]
+)
 def test_a_flow_can_be_exported_for_any_number_of_rows(build) -> None:  # type: ignore[no-untyped-def]
     flow, x = stirred(build(3, depth=2, width=8, seed=0), 0.1), torch.randn(8, 3)
     exported = torch.export.export(flow, (x,), dynamic_shapes=({0: torch.export.Dim("rows", min=2)},)).module()

@@ -39,6 +39,7 @@ ORDER = [
     ("density", "distribution"),
     ("arguments",),
     ("bases", "bijections", "toys"),
+    ("convnets",),
     ("nets", "chunks", "scale"),
     ("io",),
     ("_fast.kernels", "_fast"),

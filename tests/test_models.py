@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -145,7 +147,7 @@ def test_wrong_arguments_are_told(arguments: dict[str, object], message: str) ->
         pf.real_nvp(**arguments)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("build", [pf.spline_flow, pf.triangular_spline_flow])
+@pytest.mark.parametrize("build", [pf.spline_flow, pf.triangular_spline_flow, pf.autoregressive_spline_flow])
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -161,7 +163,7 @@ def test_wrong_arguments_of_spline_flows_are_told(build, arguments: dict[str, ob
         build(**arguments)
 
 
-@pytest.mark.parametrize("build", [pf.spline_flow, pf.triangular_spline_flow])
+@pytest.mark.parametrize("build", [pf.spline_flow, pf.triangular_spline_flow, pf.autoregressive_spline_flow])
 @pytest.mark.parametrize("features", [1, 2, 3, 7])
 @pytest.mark.parametrize("context_dim", [0, 2])
 def test_spline_flows_of_any_width_go_back(build, features: int, context_dim: int) -> None:  # type: ignore[no-untyped-def]
@@ -187,7 +189,9 @@ def test_a_triangular_flow_of_two_layers_learns_what_is_no_product() -> None:
     assert -float(flow.log_prob(x).detach().mean()) < float(entropy) + 0.2
 
 
-@pytest.mark.parametrize("build", [pf.real_nvp, pf.spline_flow, pf.triangular_spline_flow])
+@pytest.mark.parametrize(
+    "build", [pf.real_nvp, pf.spline_flow, pf.triangular_spline_flow, pf.autoregressive_spline_flow]
+)
 def test_a_seed_gives_the_same_flow_and_leaves_the_global_rng(build) -> None:  # type: ignore[no-untyped-def]
     state = torch.get_rng_state()
     a, b, c = (build(3, components=2, seed=s) for s in (1, 1, 2))
@@ -205,7 +209,7 @@ def test_the_rule_smooths_and_shrinks_for_few_rows_and_leaves_many_alone() -> No
     assert sizes[0] < sizes[1]
     assert few.training["steps"] < many.training["steps"]
     assert "steps" not in pf.choose(100, 5, seconds=3).training
-    assert pf.choose(100_000, 5, seconds=10).arguments["width"] < many.arguments["width"]  # too large to learn in 10 s
+    assert pf.choose(100_000, 5, seconds=10).arguments["depth"] < many.arguments["depth"]  # too large to learn in 10 s
 
 
 def test_the_rule_builds_what_was_given_and_names_what_a_recipe_does_not_take() -> None:
@@ -227,8 +231,9 @@ def test_the_rule_builds_what_was_given_and_names_what_a_recipe_does_not_take() 
     ("rows", "features", "recipe"),
     [
         (None, 2, "triangular_spline_flow"),
-        (10_000, 7, "spline_flow"),
-        (3_000, 43, "real_nvp"),
+        (10_000, 7, "autoregressive_spline_flow"),
+        (3_000, 43, "autoregressive_spline_flow"),
+        (100_000, 43, "real_nvp"),
         (100, 7, "real_nvp"),
         (10_000, 1, "real_nvp"),
     ],
@@ -244,3 +249,42 @@ def test_the_rule_takes_splines_but_for_few_rows_and_many_columns(rows: int | No
 
 def test_few_rows_of_many_columns_are_held_by_weight_decay() -> None:
     assert pf.choose(3_000, 43).training["weight_decay"] > pf.choose(100_000, 43).training["weight_decay"]
+
+
+NETS = [
+    {}, {"context_dim": 2}, {"residual": True, "hidden_layers": 3}, {"hidden_layers": 0}, {"hidden_layers": 1},
+    {"activation": "silu", "context_dim": 1},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5, 30])
+@pytest.mark.parametrize("options", NETS, ids=repr)
+def test_a_masked_network_sees_what_is_before_a_channel(channels: int, options: dict[str, Any]) -> None:
+    net = pf.MaskedMLP(channels, 3 * channels, width=16, **options).double()
+    x, context = torch.randn(4, channels).double(), torch.randn(4, options.get("context_dim", 0)).double()
+    jacobian = torch.autograd.functional.jacobian(lambda x: net(x, context).sum(0), x)  # (3 C, 4, C)
+    sees = (jacobian.abs() > 0).any(1).view(3, channels, channels).any(0)
+    assert not sees.triu().any()
+    if options.get("hidden_layers") != 0 and channels <= 16:  # units for all inputs
+        assert sees.sum() == channels * (channels - 1) / 2
+    if context.shape[1] and channels <= 16:
+        of_context = torch.autograd.functional.jacobian(lambda c: net(x, c).sum(0), context)
+        assert (of_context.abs() > 0).any(1).view(3, channels, -1).any(0).all()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5, 30])
+@pytest.mark.parametrize("options", NETS, ids=repr)
+def test_a_masked_network_channel_by_channel(channels: int, options: dict[str, Any]) -> None:
+    net = pf.MaskedMLP(channels, 3 * channels, width=16, **options).double()
+    x, context = torch.randn(7, channels).double(), torch.randn(7, options.get("context_dim", 0)).double()
+    expected = net(x, context).unflatten(1, (3, channels))
+    following = net.by_channel(x[:, :0], context)
+    for i in range(channels):
+        torch.testing.assert_close(following(x[:, i - 1 : i] if i else x[:, :0]), expected[:, :, i])
+
+
+def test_a_masked_network_needs_whole_blocks() -> None:
+    with pytest.raises(ValueError, match="features_out must be a multiple of features_in >= 1, got 4 and 3"):
+        pf.MaskedMLP(3, 4)
+    with pytest.raises(ValueError, match="features_in >= 1, got 0 and 0"):
+        pf.MaskedMLP(0, 0)

@@ -156,7 +156,9 @@ def saved_bytes(flow: pf.Flow, x: Tensor, context: Tensor | None) -> int:
 
 
 @pytest.mark.parametrize("context_dim", [0, 2])
-@pytest.mark.parametrize("recipe", [pf.real_nvp, pf.spline_flow, pf.triangular_spline_flow])
+@pytest.mark.parametrize(
+    "recipe", [pf.real_nvp, pf.spline_flow, pf.triangular_spline_flow, pf.autoregressive_spline_flow]
+)
 def test_gradients_of_many_rows_are_those_of_a_whole_graph(
     recipe: Any, context_dim: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from .bases import GaussianMixture as GaussianMixture
 from .bases import StandardNormal as StandardNormal
 from .bijections import ActNorm as ActNorm
 from .bijections import Affine as Affine
+from .bijections import Autoregressive as Autoregressive
 from .bijections import BatchNorm as BatchNorm
 from .bijections import Bijection as Bijection
 from .bijections import Chain as Chain
@@ -37,6 +38,9 @@ from .bijections import Within as Within
 from .checks import Report as Report
 from .checks import check as check
 from .checks import check_bijection as check_bijection
+from .convnets import ConvNet as ConvNet
+from .convnets import LearnedBound as LearnedBound
+from .convnets import ResidualConvNet as ResidualConvNet
 from .density import Density as Density
 from .density import Space as Space
 from .density import Tensors as Tensors
@@ -57,10 +61,9 @@ from .io.tables import write_table as write_table
 from .mixture import Ensemble as Ensemble
 from .mixture import Mixture as Mixture
 from .nets import MLP as MLP
-from .nets import ConvNet as ConvNet
-from .nets import LearnedBound as LearnedBound
-from .nets import ResidualConvNet as ResidualConvNet
+from .nets import MaskedMLP as MaskedMLP
 from .nets import StandardizeContext as StandardizeContext
+from .recipes import autoregressive_spline_flow as autoregressive_spline_flow
 from .recipes import glow as glow
 from .recipes import patch_flow as patch_flow
 from .recipes import real_nvp as real_nvp

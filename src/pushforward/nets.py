@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -94,13 +94,15 @@ class MLP(nn.Module):
         Raises:
             ValueError: the network was built with a context and none came, or one of another width.
         """
-        context = _checked_context(context, self.context_dim)
-        if context is not None:
-            h = torch.cat([h, context], 1)
+        h = self._joined(h, context)
         if fast and fast.fast_ok():
             return fast.apply(self, h)
-        *hidden, (weight, bias) = zip(self.weights, self.biases, strict=True)
+        *hidden, (weight, bias) = self.layers()
         return F.linear(self.hidden(h, hidden), weight, bias)
+
+    def layers(self) -> list[tuple[Tensor, Tensor]]:
+        """Weight (out, in) and bias (out,) of each layer."""
+        return list(zip(self.weights, self.biases, strict=True))
 
     def hidden(self, h: Tensor, layers: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
         """All layers but the last, of weight and bias: h (B, C_in + K) -> (B, width)."""
@@ -109,9 +111,112 @@ class MLP(nn.Module):
             h = out + h if self.residual and i > 0 else out
         return h
 
+    def _joined(self, h: Tensor, context: Tensor | None) -> Tensor:
+        context = checked_context(context, self.context_dim)
+        return h if context is None else torch.cat([h, context], 1)
+
     def activate(self, h: Tensor) -> Tensor:
         """The activation, element by element."""
         return ACTIVATIONS[self.activation](h)
+
+
+class MaskedMLP(MLP):
+    """An `MLP` whose outputs for channel i depend on the inputs before i alone, and on the context.
+
+    It is the masked autoencoder of Germain et al. 2015 (MADE, arXiv 1502.03509): weights are zero from a unit to those
+    that must not see it. Hidden units in turn see the first 1, 2, ..., C - 1 inputs, and those that see none the
+    context alone.
+
+    Args:
+        features_in: C, at least 1.
+        features_out: P * C, in P blocks of C channels.
+        width: hidden units of each hidden layer.
+        hidden_layers: number of hidden layers.
+        activation: as in `MLP`.
+        residual: as in `MLP`.
+        context_dim: K, the width of the context, which all outputs see; 0 means that any context is ignored.
+        generator: the source of the initial weights; torch's global one when None.
+
+    Raises:
+        ValueError: a size is out of range, `features_out` is no multiple of `features_in`, or the activation is
+            unknown.
+
+    Example:
+        >>> net = MaskedMLP(3, 3)
+        >>> (net(torch.tensor([[1.0, 2.0, 3.0]])) == net(torch.tensor([[1.0, 2.0, 9.0]]))).all()
+        tensor(True)
+    """
+
+    def __init__(
+        self,
+        features_in: int,
+        features_out: int,
+        *,
+        width: int = 64,
+        hidden_layers: int = 2,
+        activation: str = "relu",
+        residual: bool = False,
+        context_dim: int = 0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(
+            features_in, features_out, width=width, hidden_layers=hidden_layers, activation=activation,
+            residual=residual, context_dim=context_dim, generator=generator,
+        )  # fmt: skip
+        if features_in < 1 or features_out % features_in:
+            raise ValueError(
+                f"features_out must be a multiple of features_in >= 1, got {features_out} and {features_in}"
+            )
+        self.features_in = features_in
+        self.first = 0 if context_dim or features_in == 1 else 1
+        # How many inputs a unit sees: an input itself and those before it, an output those before its channel.
+        inputs = torch.cat([torch.arange(1, features_in + 1), torch.zeros(context_dim, dtype=torch.long)])
+        hidden = self.first + torch.arange(width) % self._turns
+        outputs = torch.arange(features_in).repeat(features_out // features_in)
+        seen = [inputs, *[hidden] * hidden_layers, outputs]
+        for i, (before, after) in enumerate(itertools.pairwise(seen)):
+            self.register_buffer(f"mask_{i}", (after[:, None] >= before).to(self.weights[0].dtype), persistent=False)
+
+    @property
+    def _turns(self) -> int:
+        """Hidden units so far apart see the same inputs."""
+        return max(self.features_in - self.first, 1)
+
+    def layers(self) -> list[tuple[Tensor, Tensor]]:
+        """Weight (out, in), zero where a unit must not see another, and bias (out,) of each layer."""
+        masks = (getattr(self, f"mask_{i}") for i in range(len(self.weights)))
+        return [(w * mask, b) for w, b, mask in zip(self.weights, self.biases, masks, strict=True)]
+
+    def by_channel(self, like: Tensor, context: Tensor | None = None) -> Callable[[Tensor], Tensor]:
+        """For inputs that are known one by one: each unit is evaluated once, when all that it sees is known.
+
+        Args:
+            like: (B, 0), of the inputs' dtype and device.
+            context: (B, K).
+
+        Returns:
+            A function of the input before channel i (B, 1), or of `like` for the first channel, to be called for each
+            channel in turn; it gives what `forward` gives for it: (B, P).
+        """
+        *hidden, (last_weight, last_bias) = self.layers()
+        context, channels = self._joined(like, context), self.features_in
+        inputs: list[Tensor] = []
+        values: list[list[Tensor]] = [[] for _ in hidden]
+        known: list[int] = []  # hidden units, in the order of their values
+
+        def next_channel(column: Tensor) -> Tensor:
+            i = len(inputs)
+            inputs.append(column)
+            new = list(range(i - self.first, len(hidden[0][1]), self._turns)) if hidden and i >= self.first else []
+            known.extend(new)
+            h, places = torch.cat([*inputs, context], 1), [*range(i), *range(channels, channels + context.shape[1])]
+            for layer, (weight, bias) in enumerate(hidden):
+                own = self.activate(F.linear(h, weight[new][:, places], bias[new]))
+                values[layer].append(own + values[layer - 1][-1] if self.residual and layer > 0 else own)
+                h, places = torch.cat(values[layer], 1), known
+            return F.linear(h, last_weight[i::channels][:, places], last_bias[i::channels])
+
+        return next_channel
 
 
 class StandardizeContext(nn.Module):
@@ -157,207 +262,7 @@ class StandardizeContext(nn.Module):
         return (context - self.mean) / self.std
 
 
-class ConvNet(nn.Module):
-    """A small convolutional conditioner: 3 x 3, 1 x 1 and 3 x 3 convolutions with ReLU between them, as in Glow.
-
-    Each layer may have a bias for each position of the lattice, by which it tells the middle of an image from its rim.
-    The last layer starts at zero: a coupling is the identity then.
-
-    Args:
-        channels_in: C_in, at least 1.
-        channels_out: C_out, at least 1.
-        width: channels of the hidden layers.
-        positions: (H, W) of the lattice, for biases (C, H, W); None for one bias a channel and lattices of any size.
-        context_dim: K, the width of the context, which is added to both hidden layers by linear maps; 0 ignores any.
-        generator: the source of the initial weights; torch's global one when None.
-
-    Raises:
-        ValueError: a size is out of range.
-
-    Example:
-        >>> ConvNet(2, 4, width=8, positions=(3, 5))(torch.zeros(1, 2, 3, 5)).shape
-        torch.Size([1, 4, 3, 5])
-    """
-
-    def __init__(
-        self,
-        channels_in: int,
-        channels_out: int,
-        *,
-        width: int = 32,
-        positions: tuple[int, int] | None = None,
-        context_dim: int = 0,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__()
-        _check_conv(channels_in, channels_out, width, context_dim)
-        self.context_dim = context_dim
-        shapes = [(width, channels_in, 3, 3), (width, width, 1, 1), (channels_out, width, 3, 3)]
-        self.weights = nn.ParameterList(torch.empty(shape) for shape in shapes)
-        self.biases = nn.ParameterList(torch.zeros(shape[0], *(positions or (1, 1))) for shape in shapes)
-        self.of_context = nn.ParameterList(torch.empty(width, context_dim) for _ in range(2 if context_dim else 0))
-        with torch.no_grad():
-            for weight in (*list(self.weights)[:-1], *self.of_context):
-                _uniform(weight, generator)
-            self.weights[-1].zero_()
-
-    def forward(self, h: Tensor, context: Tensor | None = None) -> Tensor:
-        """h (B, C_in, H, W), context (B, K) -> (B, C_out, H, W).
-
-        Raises:
-            ValueError: the network was built with a context and none came, or one of another width.
-        """
-        context = _checked_context(context, self.context_dim)
-        last = len(self.weights) - 1
-        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            h = F.conv2d(h, weight, padding=weight.shape[-1] // 2) + bias
-            if i < last:
-                if context is not None:
-                    h = h + F.linear(context, self.of_context[i])[:, :, None, None]
-                h = F.relu(h)
-        return h
-
-
-class WeightNormConv(nn.Module):
-    """A convolution whose kernels are a direction times a learned length (Salimans and Kingma 2016, arXiv 1602.07868).
-
-    Args:
-        channels_in: C_in.
-        channels_out: C_out.
-        size: 1 or 3, of the kernel.
-        zero: whether the lengths start at 0; else at 1.
-        generator: the source of the initial weights.
-    """
-
-    def __init__(
-        self,
-        channels_in: int,
-        channels_out: int,
-        size: int,
-        *,
-        zero: bool = False,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__()
-        self.direction = nn.Parameter(torch.empty(channels_out, channels_in, size, size))
-        self.length = nn.Parameter(torch.zeros(channels_out) if zero else torch.ones(channels_out))
-        self.bias = nn.Parameter(torch.zeros(channels_out))
-        with torch.no_grad():
-            _uniform(self.direction, generator)
-
-    def forward(self, h: Tensor) -> Tensor:
-        """h (B, C_in, H, W) -> (B, C_out, H, W)."""
-        norm = (self.direction.square().sum((1, 2, 3)) + 1e-12).rsqrt()
-        weight = self.direction * (self.length * norm)[:, None, None, None]
-        return F.conv2d(h, weight, self.bias, padding=weight.shape[-1] // 2)
-
-
-class ResidualConvNet(nn.Module):
-    """The conditioner of the Real NVP paper: pre-activation residual blocks with skips, weight-normalised.
-
-    Each block adds conv(relu(conv(relu(h)))) to h, and a 1 x 1 convolution of h to the sum from which the output is
-    read (Dinh et al. 2016, section 4.1, and their code). The paper also normalises the blocks by batches, which would
-    make rows depend on each other; we do not. The last layer starts at zero.
-
-    Args:
-        channels_in: C_in, at least 1.
-        channels_out: C_out, at least 1.
-        width: channels of the blocks.
-        blocks: how many; the paper takes 4 for images of 64 x 64 and 8 for 32 x 32.
-        context_dim: K, the width of the context, which is added to the input of the first block; 0 ignores any.
-        generator: the source of the initial weights; torch's global one when None.
-
-    Raises:
-        ValueError: a size is out of range.
-
-    Example:
-        >>> ResidualConvNet(2, 4, width=8, blocks=2)(torch.zeros(1, 2, 3, 5)).shape
-        torch.Size([1, 4, 3, 5])
-    """
-
-    def __init__(
-        self,
-        channels_in: int,
-        channels_out: int,
-        *,
-        width: int = 64,
-        blocks: int = 4,
-        context_dim: int = 0,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__()
-        _check_conv(channels_in, channels_out, width, context_dim)
-        if blocks < 0:
-            raise ValueError(f"blocks must be at least 0, got {blocks}")
-        self.context_dim = context_dim
-
-        def conv(inputs: int, outputs: int, size: int, zero: bool = False) -> WeightNormConv:
-            return WeightNormConv(inputs, outputs, size, zero=zero, generator=generator)
-
-        self.first = conv(channels_in, width, 3)
-        self.of_context = nn.Parameter(torch.empty(width, context_dim)) if context_dim else None
-        if self.of_context is not None:
-            with torch.no_grad():
-                _uniform(self.of_context, generator)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(nn.ReLU(), conv(width, width, 3), nn.ReLU(), conv(width, width, 3)) for _ in range(blocks)
-        )
-        self.skips = nn.ModuleList(conv(width, width, 1) for _ in range(blocks + 1))
-        self.last = conv(width, channels_out, 1, zero=True)
-
-    def forward(self, h: Tensor, context: Tensor | None = None) -> Tensor:
-        """h (B, C_in, H, W), context (B, K) -> (B, C_out, H, W).
-
-        Raises:
-            ValueError: the network was built with a context and none came, or one of another width.
-        """
-        context = _checked_context(context, self.context_dim)
-        h = self.first(h)
-        if context is not None and self.of_context is not None:
-            h = h + F.linear(context, self.of_context)[:, :, None, None]
-        total = self.skips[0](h)
-        for block, skip in zip(self.blocks, list(self.skips)[1:], strict=True):
-            h = h + block(h)
-            total = total + skip(h)
-        return self.last(F.relu(total))
-
-
-class LearnedBound(nn.Module):
-    """A conditioner of affine couplings whose log-scale is bounded by a learned number a channel: s = a tanh(r).
-
-    Of the output of a network, the first half of the channels are r and the second the shift (Dinh et al. 2016,
-    section 4.1).
-
-    Args:
-        net: (h, context) -> (B, 2 C, *S).
-        channels: C, that the coupling moves.
-
-    Example:
-        >>> LearnedBound(ConvNet(2, 4, width=8), 2)(torch.zeros(1, 2, 3, 5)).shape
-        torch.Size([1, 4, 3, 5])
-    """
-
-    def __init__(self, net: nn.Module, channels: int) -> None:
-        super().__init__()
-        self.net = net
-        self.bound = nn.Parameter(torch.ones(channels))
-
-    def forward(self, h: Tensor, context: Tensor | None = None) -> Tensor:
-        """h (B, C_in, *S), context (B, K) -> the log-scales and the shifts (B, 2 C, *S)."""
-        raw, shift = self.net(h, context).chunk(2, 1)
-        return torch.cat([self.bound.view(-1, *[1] * (raw.ndim - 2)) * torch.tanh(raw), shift], 1)
-
-
-def _check_conv(channels_in: int, channels_out: int, width: int, context_dim: int) -> None:
-    """Checks the sizes of a convolutional network."""
-    if channels_in < 1 or channels_out < 1 or width < 1 or context_dim < 0:
-        raise ValueError(
-            "expected channels_in, channels_out and width >= 1 and context_dim >= 0, got "
-            f"{channels_in}, {channels_out}, {width}, {context_dim}"
-        )
-
-
-def _checked_context(context: Tensor | None, width: int) -> Tensor | None:
+def checked_context(context: Tensor | None, width: int) -> Tensor | None:
     """The context (B, K) of a network that takes one of that width; None where it takes none."""
     if width == 0:
         return None
@@ -365,9 +270,3 @@ def _checked_context(context: Tensor | None, width: int) -> Tensor | None:
         got = "none" if context is None else f"shape {tuple(context.shape)}"
         raise ValueError(f"expected a context of shape (..., {width}), got {got}")
     return context
-
-
-def _uniform(weight: Tensor, generator: torch.Generator | None) -> None:
-    """Torch's own start of a layer with that weight (C_out, C_in, ...): U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
-    bound = 1 / math.sqrt(max(math.prod(weight.shape[1:]), 1))
-    weight.uniform_(-bound, bound, generator=generator)

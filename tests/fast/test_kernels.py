@@ -93,7 +93,9 @@ def test_a_network(plainly, features_out: int, options: dict) -> None:  # type: 
         torch.testing.assert_close(net(h, context), fast, **CLOSE)
 
 
-@pytest.mark.parametrize("build", [pf.real_nvp, pf.spline_flow, pf.triangular_spline_flow])
+@pytest.mark.parametrize(
+    "build", [pf.real_nvp, pf.spline_flow, pf.triangular_spline_flow, pf.autoregressive_spline_flow]
+)
 @pytest.mark.parametrize("features", [1, 2, 5])
 @pytest.mark.parametrize("context_dim", [0, 2])
 def test_whole_flows_in_chunks(plainly, build, features: int, context_dim: int) -> None:  # type: ignore[no-untyped-def]

@@ -91,9 +91,22 @@ def functions(n: int, seed: int) -> pa.Table:
     return pa.table({"log_wage": log_wage, "wage": np.exp(log_wage), "years": years, "squared": years**2})
 
 
+def written(n: int, seed: int) -> pa.Table:
+    """Amounts, percentages and dates as texts."""
+    rng = np.random.default_rng(seed)
+    days = np.datetime64("2024-01-01") + rng.integers(0, 300, n)
+    return pa.table({
+        "amount": [f"${v:,.2f}" for v in rng.lognormal(7, 1, n)],
+        "share": [f"{v:.1f}%" for v in rng.uniform(0, 100, n)],
+        "day": [f"{d.month}/{d.day}/{d.year}" for d in days.astype(object)],
+        "at": [f"{m // 60:02d}:{m % 60:02d}" for m in rng.integers(0, 1440, n)],
+    })  # fmt: skip
+
+
 def tables() -> None:
     """The stack that few rows of a table get, with a flow among its members; rounded amounts; functions; uneven
-    frequencies."""
+    frequencies; numbers and dates as texts."""
+    of_table("table_written_v2", "Numbers and dates as texts", written(300, 0), written(6, 1), stack=False)
     of_table("table_stack_v2", "A stack of simple densities and a flow", table(150, 0), table(6, 1))
     of_table("table_heaps_v2", "Wider and wider lattices", heaps(300, 0), heaps(6, 1), stack=False)
     of_table("table_uneven_v2", "Values of uneven frequency", uneven(300, 0), uneven(6, 1), stack=False)
@@ -114,6 +127,29 @@ def of_table(stem: str, covers: str, train: pa.Table, rows: pa.Table, **settings
 
     flow = getattr(density.inner, "flow", None)  # None of a stack, which has several densities
     finish(stem, {**facts, "recipe": getattr(flow, "recipe", None)}, score)
+
+
+def autoregressive() -> None:
+    """A flow of autoregressive layers, with a context."""
+    stem = "autoregressive_spline_flow_v2"
+    if path_of(stem).exists():
+        return
+    flow = pf.autoregressive_spline_flow(3, context_dim=2, depth=2, width=8, bins=4, precondition=True, seed=0)
+    generator = torch.Generator().manual_seed(1)
+    x, context = torch.randn(300, 3, generator=generator).exp(), torch.randn(300, 2, generator=generator)
+    pf.fit(flow, x, context=context, steps=30, progress="none")
+    pf.save(flow, path_of(stem))
+    x, context = x[:6].double(), context[:6].double()
+    facts = {
+        "kind": "flow", "covers": "Autoregressive layers", "recipe": flow.recipe, "x": x.tolist(),
+        "context": context.tolist(),
+    }  # fmt: skip
+
+    def score(model: Any) -> dict[str, Any]:
+        dtype = dtype_of(model)
+        return {"log_prob": model.log_prob(x.to(dtype), context.to(dtype)).double().tolist()}
+
+    finish(stem, facts, score)
 
 
 def equalized() -> None:
@@ -140,4 +176,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     simple()
     tables()
+    autoregressive()
     equalized()

@@ -2,6 +2,7 @@
 
 from .analytic import CubicRational as CubicRational
 from .analytic import SinhArcsinh as SinhArcsinh
+from .autoregressive import Autoregressive as Autoregressive
 from .base import Bijection as Bijection
 from .base import Chain as Chain
 from .base import Inverse as Inverse

@@ -10,8 +10,8 @@ from torch import Tensor
 from ..bijections import RationalQuadratic, Squeeze
 from ..bijections.base import Conditioned, sum_event
 from ..bijections.coupling import as_params
+from ..convnets import ConvNet
 from ..hashing import LEAST
-from ..nets import ConvNet
 from ..recipes import check_shape
 from ..recipes.build import check_size
 from .encoding import BYTES

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ..bijections import Bijection, Chain, Coupling, MaskedCoupling, TriangularCoupling
+from ..bijections import Autoregressive, Bijection, Chain, Coupling, MaskedCoupling, TriangularCoupling
 from ..flow import Flow
 
-_COUPLINGS = (Coupling, MaskedCoupling, TriangularCoupling)
+_COUPLINGS = (Autoregressive, Coupling, MaskedCoupling, TriangularCoupling)
 _SEEN = 0.03  # spreads that a layer moves points by, beside shifts and scales, for a panel of its own
 
 

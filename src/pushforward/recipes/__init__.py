@@ -10,5 +10,6 @@ from .images import patch_flow as patch_flow
 from .images import real_nvp_image as real_nvp_image
 from .real_nvp import real_nvp as real_nvp
 from .real_nvp import real_nvp_from_networks as real_nvp_from_networks
+from .splines import autoregressive_spline_flow as autoregressive_spline_flow
 from .splines import spline_flow as spline_flow
 from .splines import triangular_spline_flow as triangular_spline_flow

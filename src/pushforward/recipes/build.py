@@ -32,7 +32,7 @@ RECIPES: dict[str, Callable[..., Flow]] = {}  # over vectors
 IMAGE_RECIPES: dict[str, Callable[..., Flow]] = {}  # over (C, H, W)
 MIXINGS = ("auto", "flip", "permute", "lu")
 P = ParamSpec("P")
-Conditioner = Callable[[int, int], MLP]  # features in, features out -> the network of a layer
+Conditioner = Callable[[int, int], MLP]  # features in, features out -> the network of a layer, masked or not
 
 
 def recipe(
@@ -94,6 +94,7 @@ def stack(
     precondition: bool,
     columns: Sequence[int] | None,
     seed: int | None,
+    net: type[MLP] = MLP,
 ) -> Flow:
     """A flow of layers (given, moved, flip, conditioner) that take turns in which half they condition on.
 
@@ -115,7 +116,7 @@ def stack(
         mixing = "lu" if features > 2 else "flip"
     generator = generator_of(seed)
     conditioner = functools.partial(
-        MLP, width=check_size("width", width), hidden_layers=check_size("hidden_layers", hidden_layers),
+        net, width=check_size("width", width), hidden_layers=check_size("hidden_layers", hidden_layers),
         activation=activation, residual=residual, context_dim=context_dim, generator=generator,
     )  # fmt: skip
     first: list[Bijection] = [Precondition(width_of_rows, bends=True)] if precondition else []

@@ -24,8 +24,8 @@ from ..bijections import (
     Squeeze,
     Within,
 )
+from ..convnets import ConvNet, LearnedBound, ResidualConvNet
 from ..flow import Flow
-from ..nets import ConvNet, LearnedBound, ResidualConvNet
 from .build import IMAGE_RECIPES, check_size, generator_of, recipe
 
 Shape = tuple[int, int, int]

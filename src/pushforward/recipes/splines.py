@@ -1,12 +1,13 @@
-"""Flows of monotone splines: the neural spline flow of Durkan et al. 2019 (arXiv 1906.04032), and a triangular one."""
+"""Flows of monotone splines: the neural spline flows of Durkan et al. 2019 (arXiv 1906.04032), and a triangular one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from ..bases import as_shape
-from ..bijections import Coupling, RationalQuadratic, TriangularCoupling
+from ..bijections import Autoregressive, Coupling, RationalQuadratic, TriangularCoupling
 from ..flow import Flow
+from ..nets import MaskedMLP
 from .build import MIXINGS, Conditioner, recipe, stack
 
 
@@ -134,4 +135,67 @@ def triangular_spline_flow(
         shape, coupling, depth=depth, width=width, hidden_layers=hidden_layers, mixing=mixing,
         mixings=(*MIXINGS, "rotation"), context_dim=context_dim, components=components, standardize=standardize,
         precondition=precondition, columns=columns, seed=seed,
+    )  # fmt: skip
+
+
+@recipe()
+def autoregressive_spline_flow(
+    shape: int | tuple[int, ...],
+    *,
+    context_dim: int = 0,
+    depth: int = 3,
+    width: int = 128,
+    hidden_layers: int = 2,
+    bins: int = 8,
+    bound: float = 4.0,
+    mixing: str = "auto",
+    components: int = 0,
+    standardize: bool = True,
+    precondition: bool = False,
+    columns: Sequence[int] | None = None,
+    seed: int | None = None,
+) -> Flow:
+    """Autoregressive layers of monotone splines: RQ-NSF (AR) of Durkan et al. 2019 (arXiv 1906.04032).
+
+    Each column is moved by splines whose parameters are read off all columns before it. Scores are as fast as those of
+    couplings, and often better; samples take D times as long.
+
+    Args:
+        shape: D, or (D,).
+        context_dim: K, the width of the context of a conditional density p(x | context); 0 for none.
+        depth: number of layers.
+        width: hidden units of each conditioner, a `MaskedMLP` with ReLU.
+        hidden_layers: hidden layers of each conditioner.
+        bins: bins of each spline; see `RationalQuadratic`.
+        bound: the splines act on [-bound, bound], in standard deviations if `standardize`; the identity is outside.
+        mixing: as in `real_nvp`; every other layer takes the columns in reverse.
+        components: Gaussians in a learnable mixture base; 0 for a standard normal.
+        standardize: shift and scale the columns (and the context's) by what `fit` measures on the training data.
+        precondition: put a `Precondition` first, which bends, whitens and folds the columns (and the context's) by what
+            `fit` measures: for heavy tails, counts over decades, and columns that nearly determine each other.
+        columns: the numbers of the columns that the layers move and condition on, for rows whose other columns are
+            independent of all and about normal: those are only standardised, or preconditioned. None takes all.
+        seed: of the initial weights; torch's global generator when None.
+
+    Returns:
+        A `Flow` over (D,); densities are in data units.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Example:
+        >>> flow = autoregressive_spline_flow(3, depth=2)
+        >>> flow.sample(5).shape
+        torch.Size([5, 3])
+    """
+    spline = RationalQuadratic(bins, bound)
+
+    def layer(given: int, moved: int, flip: bool, conditioner: Conditioner) -> Autoregressive:
+        features = given + moved
+        return Autoregressive(conditioner(features, spline.num_params * features), spline, features, flip)
+
+    return stack(
+        shape, layer, depth=depth, width=width, hidden_layers=hidden_layers, mixing=mixing, context_dim=context_dim,
+        components=components, standardize=standardize, precondition=precondition, columns=columns, seed=seed,
+        net=MaskedMLP,
     )  # fmt: skip

@@ -177,7 +177,8 @@ def _choice(space: Columns, count: int, recipe: str, seconds: float | None) -> C
     """The flow of the numbers, and how to train it."""
     _, embed = embedders(space.sizes, space.given_sizes, space.given_numbers)
     context_dim = 0 if embed is None else embed.features_out
-    return choose(count, len(space.numbers), recipe=recipe, context_dim=context_dim, seconds=seconds)
+    states = bool(space.sizes or space.given_sizes)
+    return choose(count, len(space.numbers), recipe=recipe, context_dim=context_dim, states=states, seconds=seconds)
 
 
 def _train_and_mix(run: _Training, settings: dict[str, Any], stack: bool) -> None:

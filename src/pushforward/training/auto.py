@@ -35,46 +35,53 @@ class Line(NamedTuple):
     columns: tuple[float, float]
     rows: tuple[float, float]
     seconds: tuple[float, float]
-    recipe: str  # the one that the line is for, "" for any; in RECIPE_OF whether it is for contexts alone
+    recipe: str  # the one that the line is for, "" for any; in RECIPE_OF what rows are given: a "context", or "states"
     gives: dict[str, Any]
 
 
 # fmt: off
 RECIPE_OF = (
-    #    columns    rows            seconds     for         recipe
+    #    columns    rows            seconds     given       recipe
     Line((1, 2),    (2_000, INF),   ALL,        "context",  {"recipe": "spline_flow"}),
+    Line((1, 2),    (2_000, INF),   ALL,        "states",   {"recipe": "spline_flow"}),
     Line((1, 2),    ALL,            ALL,        "",         {"recipe": "real_nvp"}),
-    Line(ALL,       FEW,            ALL,        "",         {"recipe": "real_nvp"}),
-    Line((32, INF), ALL,            ALL,        "",         {"recipe": "real_nvp"}),
+    Line((2, 3),    FEW,            ALL,        "",         {"recipe": "real_nvp"}),
     Line((2, 3),    ALL,            ALL,        "",         {"recipe": "triangular_spline_flow"}),
-    Line(ALL,       ALL,            ALL,        "",         {"recipe": "spline_flow"}),
+    Line(ALL,       FEW,            ALL,        "states",   {"recipe": "real_nvp"}),
+    Line((32, INF), ALL,            ALL,        "states",   {"recipe": "real_nvp"}),
+    Line(ALL,       ALL,            ALL,        "states",   {"recipe": "spline_flow"}),
+    Line((32, INF), (20_000, INF),  ALL,        "",         {"recipe": "real_nvp"}),
+    Line(ALL,       ALL,            ALL,        "",         {"recipe": "autoregressive_spline_flow"}),
 )
 SIZE_OF = (
-    #    columns    rows            seconds     recipe                    arguments of the recipe
-    Line((1, 2),    ALL,            ALL,        "spline_flow",            {"depth": 1, "width": 128, "bins": 32}),
-    Line((1, 2),    (0, 80),        ALL,        "",                       {"depth": 2, "width": 16, "components": 10}),
-    Line((1, 2),    ALL,            ALL,        "",                       {"depth": 2, "width": 16}),
-    Line(ALL,       FEW,            ALL,        "",                       {"depth": 4, "width": 32, "clamp": 0.7}),
-    Line((2, 3),    ALL,            ALL,        "triangular_spline_flow", {"depth": 2, "width": 32}),
-    Line(ALL,       ALL,            ALL,        "triangular_spline_flow", {"depth": 4, "width": 64}),
-    Line(ALL,       (100_000, INF), (200, INF), "spline_flow",            {"depth": 6, "width": 128, "bins": 16}),
-    Line(ALL,       ALL,            ALL,        "spline_flow",            {"depth": 4, "width": 64, "bins": 16}),
-    Line((2, 3),    FRESH,          (20, INF),  "",                       {"clamp": 1.5, "depth": 24, "width": 24}),
-    Line((2, 3),    ALL,            ALL,        "",                       {"clamp": 1.5}),
-    Line((32, INF), (20_000, INF),  ALL,        "",                       {"depth": 8, "width": 128}),
-    Line(ALL,       ALL,            ALL,        "",                       {"depth": 8, "width": 64, "clamp": 1.5}),
+    #    columns    rows            seconds     recipe                        arguments of the recipe
+    Line((1, 2),    ALL,            ALL,        "spline_flow",                {"depth": 1, "width": 128, "bins": 32}),
+    Line((1, 2),    (0, 80),        ALL,        "",                           {"depth": 2, "width": 16, "components": 10}),  # noqa: E501
+    Line((1, 2),    ALL,            ALL,        "",                           {"depth": 2, "width": 16}),
+    Line(ALL,       FEW,            ALL,        "autoregressive_spline_flow", {"depth": 3, "width": 64}),
+    Line(ALL,       FEW,            ALL,        "",                           {"depth": 4, "width": 32, "clamp": 0.7}),
+    Line((2, 3),    ALL,            ALL,        "triangular_spline_flow",     {"depth": 2, "width": 32}),
+    Line(ALL,       ALL,            ALL,        "triangular_spline_flow",     {"depth": 4, "width": 64}),
+    Line(ALL,       (100_000, INF), (200, INF), "autoregressive_spline_flow", {"depth": 5, "width": 128}),
+    Line(ALL,       ALL,            ALL,        "autoregressive_spline_flow", {"depth": 3, "width": 128}),
+    Line(ALL,       (100_000, INF), (200, INF), "spline_flow",                {"depth": 6, "width": 128, "bins": 16}),
+    Line(ALL,       ALL,            ALL,        "spline_flow",                {"depth": 4, "width": 64, "bins": 16}),
+    Line((2, 3),    FRESH,          (20, INF),  "",                           {"clamp": 1.5, "depth": 24, "width": 24}),
+    Line((2, 3),    ALL,            ALL,        "",                           {"clamp": 1.5}),
+    Line((32, INF), (20_000, INF),  ALL,        "",                           {"depth": 8, "width": 128}),
+    Line(ALL,       ALL,            ALL,        "",                           {"depth": 8, "width": 64, "clamp": 1.5}),
 )
 TRAINING_OF = (  # beside batch 512 without growth, lr 5e-3, weight decay 1e-5, `noise_for` and `dropout_for`
-    #    columns    rows            seconds     recipe                    arguments of `train`
-    Line((2, 3),    (50_000, INF),  ALL,        "triangular_spline_flow", {"batch": 2048, "lr": 1.5e-2}),
-    Line((2, 3),    ALL,            ALL,        "triangular_spline_flow", {"lr": 1e-2}),
-    Line((2, 3),    FRESH,          OPEN,       "real_nvp",               {"batch": 256, "batch_growth": 8}),
-    Line((2, 3),    FRESH,          (20, INF),  "real_nvp",               {"batch": 256, "batch_growth": 16}),
-    Line((2, 3),    FRESH,          ALL,        "real_nvp",               {"batch": 256, "batch_growth": 8}),
-    Line(ALL,       FEW,            ALL,        "",                       {}),
-    Line((32, INF), (0, 20_000),    ALL,        "",                       {"weight_decay": 1.0}),
-    Line(ALL,       (0, 20_000),    ALL,        "spline_flow",            {"weight_decay": 0.1}),
-    Line(ALL,       ALL,            ALL,        "",                       {}),
+    #    columns    rows            seconds     recipe                        arguments of `train`
+    Line((2, 3),    (50_000, INF),  ALL,        "triangular_spline_flow",     {"batch": 2048, "lr": 1.5e-2}),
+    Line((2, 3),    ALL,            ALL,        "triangular_spline_flow",     {"lr": 1e-2}),
+    Line((2, 3),    FRESH,          OPEN,       "real_nvp",                   {"batch": 256, "batch_growth": 8}),
+    Line((2, 3),    FRESH,          (20, INF),  "real_nvp",                   {"batch": 256, "batch_growth": 16}),
+    Line((2, 3),    FRESH,          ALL,        "real_nvp",                   {"batch": 256, "batch_growth": 8}),
+    Line(ALL,       FEW,            ALL,        "",                           {}),
+    Line((32, INF), (0, 20_000),    ALL,        "",                           {"weight_decay": 1.0}),
+    Line(ALL,       (0, 20_000),    ALL,        "spline_flow",                {"weight_decay": 0.1}),
+    Line(ALL,       ALL,            ALL,        "",                           {}),
 )
 # fmt: on
 
@@ -123,6 +130,7 @@ def choose(
     *,
     recipe: str | Callable[..., Flow] = "auto",
     context_dim: int = 0,
+    states: bool = False,
     seconds: float | None = None,
     columns: Sequence[int] | None = None,
 ) -> Choice:
@@ -137,6 +145,7 @@ def choose(
         recipe: "auto"; or a recipe's name, or a function (features, context_dim=, seed=, ...) -> `Flow`, for which
             only the rest is chosen.
         context_dim: K, the width of the context.
+        states: whether the context tells the states of discrete columns, as in a table.
         seconds: the length of the training; None for one that follows the rows.
         columns: those that the flow looks at, as `dependent_columns` finds them; None for all. A recipe that takes no
             `columns` looks at all.
@@ -160,7 +169,8 @@ def choose(
         raise ValueError(f"seconds must be positive, got {seconds}")
     features = features if columns is None else len(columns)
     if recipe == "auto":
-        recipe = _look_up(RECIPE_OF, "context" if context_dim else "", count, features, None)["recipe"]
+        given = "states" if states else "context" if context_dim else ""
+        recipe = _look_up(RECIPE_OF, given, count, features, None)["recipe"]
     name = recipe if isinstance(recipe, str) else ""
     size = _look_up(SIZE_OF, name, count, features, seconds)
     if "components" in size:  # one for so many rows

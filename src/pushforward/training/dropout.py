@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..bijections import Coupling, TriangularCoupling
+from ..bijections import Autoregressive, Coupling, TriangularCoupling
 from ..bijections.coupling import LatticeCoupling
 
-_COUPLINGS = Coupling | TriangularCoupling | LatticeCoupling
+_CONDITIONED = Autoregressive | Coupling | TriangularCoupling | LatticeCoupling
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def dropping(density: nn.Module, share: float, generator: torch.Generator) -> It
         is_kept = torch.rand(given.shape, generator=generator) >= share
         return (given * is_kept.to(given), *inputs[1:])
 
-    layers = [m for m in density.modules() if isinstance(m, _COUPLINGS)] if share else []
+    layers = [m for m in density.modules() if isinstance(m, _CONDITIONED)] if share else []
     with ExitStack() as stack:
         for net in (layer.net for layer in layers):
             if isinstance(net, nn.Module):

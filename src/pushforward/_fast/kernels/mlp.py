@@ -41,7 +41,7 @@ def apply(net: MLP, h: Tensor) -> Tensor:
     buffers = scratch()
     if buffers is not None and not _autocast(h.device.type):
         return _in_buffers(net, h, buffers)
-    *hidden, (weight, bias) = zip(net.weights, net.biases, strict=True)
+    *hidden, (weight, bias) = net.layers()
     many = weight.shape[0] >= _MANY * (h.shape[1] - net.context_dim)
     h = net.hidden(h, hidden)
     return torch.addmm(bias[:, None], weight, h.t()).t() if many else F.linear(h, weight, bias)
@@ -68,7 +68,7 @@ def _in_buffers(net: MLP, h: Tensor, buffers: Scratch) -> Tensor:
 
 def _weights(net: MLP) -> tuple[list[tuple[Tensor, Tensor]], tuple[Tensor, Tensor]]:
     """Weights (in, out) and biases of the hidden layers; weight (out, in) and bias (out, 1) of the last."""
-    *hidden, (weight, bias) = zip(net.weights, net.biases, strict=True)
+    *hidden, (weight, bias) = net.layers()
     buffers = scratch()
     # The input of the first layer is no place to round: an error there is one of the data.
     dtypes = [None, *[buffers and buffers.hidden_dtype] * (len(hidden) - 1)]
