@@ -79,8 +79,8 @@ def _tables(runs: list[Run], comparisons: list[Run]) -> list[str]:
     lines = [
         "",
         'Test log-likelihood in nats a row, the mean of the seeds; in brackets how far ahead of it `fit("auto")` is, '
-        "over the same rows. The rule was made with the first five tables in sight; the others are new to it, but for the "
-        "choice of autoregressive layers, which saw all.",
+        "over the same rows. The rule was made with the first five tables in sight; the others are new to it, but for "
+        "the choice of autoregressive layers, which saw all.",
         "",
         f"Beside the best peer, by two standard errors: {counts}.",
         "",

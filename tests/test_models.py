@@ -234,7 +234,8 @@ def test_the_rule_builds_what_was_given_and_names_what_a_recipe_does_not_take() 
         (10_000, 7, "autoregressive_spline_flow"),
         (3_000, 43, "autoregressive_spline_flow"),
         (100_000, 43, "real_nvp"),
-        (100, 7, "real_nvp"),
+        (100, 7, "autoregressive_spline_flow"),
+        (100, 2, "real_nvp"),
         (10_000, 1, "real_nvp"),
     ],
 )

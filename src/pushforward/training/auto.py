@@ -156,7 +156,7 @@ def choose(
     Example:
         >>> choice = choose(100_000, 7)
         >>> choice.recipe, choice.training["noise"]
-        ('spline_flow', 0.0)
+        ('autoregressive_spline_flow', 0.0)
         >>> choice.build(7).shape
         (7,)
     """
