@@ -47,10 +47,19 @@ def test_a_share_of_the_given_half_is_zero_in_training_mode_alone() -> None:
     assert not layer.net._forward_pre_hooks  # pyright: ignore
 
 
-def test_what_is_dropped_leaves_the_log_determinant_right() -> None:
+LAYERS = [
+    lambda: Coupling(pf.MLP(2, 4), pf.Affine()), lambda: pf.Autoregressive(pf.MaskedMLP(4, 8), pf.Affine(), 4),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", LAYERS)
+def test_what_is_dropped_leaves_the_log_determinant_right(make) -> None:  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
-    layer = Coupling(pf.MLP(2, 4), pf.Affine()).train()
+    layer = make().train()
     x = torch.randn(5, 4)
+    with dropping(layer, 0.5, torch.Generator().manual_seed(3)):
+        assert not torch.equal(layer(x)[0], layer.eval()(x)[0])
+    layer.train()
 
     def forward(x: Tensor) -> Tensor:
         with dropping(layer, 0.5, torch.Generator().manual_seed(3)):

@@ -34,7 +34,8 @@ COLUMNS = {  # pattern: texts, numbers
 NONE = [
     ["A123", "A456"], ["12.05.2023", "13.05.2023"], ["192.168.1.1", "10.0.0.1"], ["10-20", "20-30"], ["1st", "2nd"],
     ["555 123 456", "555 987 654"], ["$5.00", "call us"], ["$5", "€7"], ["3.5", "4"], ["+1", "-2"], ["", "x"], [],
-    ["10A", "11A"], ["1,23,456", "2,34,567"],
+    ["10A", "11A"], ["(1950)", "(2001)"], ["(49%)", "(7%)"], ["100.200.100.200", "192.168.100.101"],
+    ["993.178.998"] * 2, ["67 622 184", "555 123 456"], ["1,23,456", "2,34,567"],
 ]  # fmt: skip
 
 
@@ -132,15 +133,61 @@ def test_codes_of_unequal_length_are_plain_numbers(tmp_path: Path) -> None:
     assert [kind.form for kind in schema.columns] == [None, "00"]
 
 
-def test_a_stray_text_among_amounts_is_named(tmp_path: Path) -> None:
+def test_a_stray_text_is_named_where_numbers_are_asked_for(tmp_path: Path) -> None:
     rows = _rows()
     rows["amount"][7] = "call us"
-    path = _csv(rows, tmp_path / "a.csv")
+    frame, kinds = pf.read_table(_csv(rows, tmp_path / "a.csv")), {"amount": "real"}
     with pytest.raises(ValueError, match="column 'amount' is numeric, but holds text: row 8 'call us'"):
-        pf.infer_schema(pf.read_table(path))
-    good, report = drop_bad_rows(pf.read_table(path))
+        pf.infer_schema(frame, kinds)
+    good, report = drop_bad_rows(frame, kinds=kinds)
     assert pf.infer_schema(good)["amount"].form == "$#,##0.00"
     assert str(report) == "1 row skipped: row 8 holds 'call us' in column 'amount'"
+
+
+@pytest.mark.parametrize(
+    "texts", [["1 year", *[f"{k} years" for k in range(2, 40)]], ["market price", "$8", "$9"] * 20]
+)
+def test_texts_that_are_not_all_numbers_are_categories(tmp_path: Path, texts: list[str]) -> None:
+    path = _csv({"a": texts * 5}, tmp_path / "a.csv")
+    assert pf.infer_schema(pf.read_table(path))["a"].kind == "category"
+
+
+def test_rare_separators_of_thousands_are_seen() -> None:
+    amounts = np.r_[np.linspace(1, 999, 5000), 1234.5]
+    notation = find_notation([f"${v:,.2f}" for v in amounts])
+    assert notation is not None
+    assert notation.pattern == "$#,##0.00"
+
+
+def test_points_in_amounts_separate_thousands_where_nothing_else_fits() -> None:
+    patterns = {
+        "#.##0 €": ["1.234 €", "950 €", "12.500 €"], "€#.##0": ["€1.234", "€250.000"], "0.# €": ["1.234 €", "9.5 €"],
+        "0.000 kg": ["1.046 kg", "0.754 kg"], "#.##0,00 €": ["1.234,00 €", "950,00 €"],
+    }  # fmt: skip
+    for pattern, texts in patterns.items():
+        notation = find_notation(texts)
+        assert notation is not None
+        assert notation.pattern == pattern
+
+
+def test_another_unit_is_refused(tmp_path: Path) -> None:
+    density = pf.fit_table({"m": [f"{k}.5 kg" for k in range(60)], "n": list(range(30)) * 2}, steps=3, progress="none")
+    with pytest.raises(ValueError, match="column 'm' is numeric, but holds text: row 1 '100 lb'"):
+        density.log_prob(pf.read_table(_csv({"m": ["100 lb", "90 lb"], "n": ["1", "2"]}, tmp_path / "a.csv")))
+    assert density.log_prob({"m": [7.5, 8.5], "n": [1, 2]}).isfinite().all()
+
+
+def test_codes_keep_their_length(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    path = _csv({"code": [f"{v:03d}" for v in rng.integers(0, 999, 300)]}, tmp_path / "a.csv")
+    density = pf.fit_table(pf.read_table(path), steps=3, progress="none")
+    assert {len(code) for code in density.sample(2000, generator=0)["code"].to_pylist()} == {3}
+
+
+def test_a_file_with_decimal_commas_may_separate_thousands(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a;b\n270,83;x\n2.255,41;y\n1\u202f000,5;z\n")
+    assert pf.read_table(path).matrix(["a"])[:, 0].tolist() == [270.83, 2255.41, 1000.5]
 
 
 def test_batches_of_a_file_share_the_notation(tmp_path: Path) -> None:

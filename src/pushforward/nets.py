@@ -1,10 +1,10 @@
-"""Conditioners: networks (h, context) -> parameters, to be handed to a coupling."""
+"""Conditioners: networks (h, context) -> parameters, to be handed to a layer."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -94,7 +94,7 @@ class MLP(nn.Module):
         Raises:
             ValueError: the network was built with a context and none came, or one of another width.
         """
-        h = self._joined(h, context)
+        h = self.joined(h, context)
         if fast and fast.fast_ok():
             return fast.apply(self, h)
         *hidden, (weight, bias) = self.layers()
@@ -111,7 +111,8 @@ class MLP(nn.Module):
             h = out + h if self.residual and i > 0 else out
         return h
 
-    def _joined(self, h: Tensor, context: Tensor | None) -> Tensor:
+    def joined(self, h: Tensor, context: Tensor | None) -> Tensor:
+        """An input h (B, C_in) beside the context (B, K), if the network takes one: (B, C_in + K)."""
         context = checked_context(context, self.context_dim)
         return h if context is None else torch.cat([h, context], 1)
 
@@ -124,13 +125,13 @@ class MaskedMLP(MLP):
     """An `MLP` whose outputs for channel i depend on the inputs before i alone, and on the context.
 
     It is the masked autoencoder of Germain et al. 2015 (MADE, arXiv 1502.03509): weights are zero from a unit to those
-    that must not see it. Hidden units in turn see the first 1, 2, ..., C - 1 inputs, and those that see none the
-    context alone.
+    that must not see it. As many hidden units see the first input alone as the first two, and so on up to C - 1; with a
+    context, as many see none but the context.
 
     Args:
         features_in: C, at least 1.
         features_out: P * C, in P blocks of C channels.
-        width: hidden units of each hidden layer.
+        width: hidden units of each hidden layer, at least C - 1; with a context C.
         hidden_layers: number of hidden layers.
         activation: as in `MLP`.
         residual: as in `MLP`.
@@ -167,56 +168,23 @@ class MaskedMLP(MLP):
             raise ValueError(
                 f"features_out must be a multiple of features_in >= 1, got {features_out} and {features_in}"
             )
-        self.features_in = features_in
-        self.first = 0 if context_dim or features_in == 1 else 1
+        first = 0 if context_dim or features_in == 1 else 1
+        turns = max(features_in - first, 1)
+        if hidden_layers and width < turns:
+            raise ValueError(f"width must be at least {turns} to tell {features_in} channels apart, got {width}")
+        self.features_in, self.features_out = features_in, features_out
         # How many inputs a unit sees: an input itself and those before it, an output those before its channel.
         inputs = torch.cat([torch.arange(1, features_in + 1), torch.zeros(context_dim, dtype=torch.long)])
-        hidden = self.first + torch.arange(width) % self._turns
+        self.hidden_see = first + torch.arange(width) * turns // width  # in order
         outputs = torch.arange(features_in).repeat(features_out // features_in)
-        seen = [inputs, *[hidden] * hidden_layers, outputs]
+        seen = [inputs, *[self.hidden_see] * hidden_layers, outputs]
         for i, (before, after) in enumerate(itertools.pairwise(seen)):
             self.register_buffer(f"mask_{i}", (after[:, None] >= before).to(self.weights[0].dtype), persistent=False)
-
-    @property
-    def _turns(self) -> int:
-        """Hidden units so far apart see the same inputs."""
-        return max(self.features_in - self.first, 1)
 
     def layers(self) -> list[tuple[Tensor, Tensor]]:
         """Weight (out, in), zero where a unit must not see another, and bias (out,) of each layer."""
         masks = (getattr(self, f"mask_{i}") for i in range(len(self.weights)))
         return [(w * mask, b) for w, b, mask in zip(self.weights, self.biases, masks, strict=True)]
-
-    def by_channel(self, like: Tensor, context: Tensor | None = None) -> Callable[[Tensor], Tensor]:
-        """For inputs that are known one by one: each unit is evaluated once, when all that it sees is known.
-
-        Args:
-            like: (B, 0), of the inputs' dtype and device.
-            context: (B, K).
-
-        Returns:
-            A function of the input before channel i (B, 1), or of `like` for the first channel, to be called for each
-            channel in turn; it gives what `forward` gives for it: (B, P).
-        """
-        *hidden, (last_weight, last_bias) = self.layers()
-        context, channels = self._joined(like, context), self.features_in
-        inputs: list[Tensor] = []
-        values: list[list[Tensor]] = [[] for _ in hidden]
-        known: list[int] = []  # hidden units, in the order of their values
-
-        def next_channel(column: Tensor) -> Tensor:
-            i = len(inputs)
-            inputs.append(column)
-            new = list(range(i - self.first, len(hidden[0][1]), self._turns)) if hidden and i >= self.first else []
-            known.extend(new)
-            h, places = torch.cat([*inputs, context], 1), [*range(i), *range(channels, channels + context.shape[1])]
-            for layer, (weight, bias) in enumerate(hidden):
-                own = self.activate(F.linear(h, weight[new][:, places], bias[new]))
-                values[layer].append(own + values[layer - 1][-1] if self.residual and layer > 0 else own)
-                h, places = torch.cat(values[layer], 1), known
-            return F.linear(h, last_weight[i::channels][:, places], last_bias[i::channels])
-
-        return next_channel
 
 
 class StandardizeContext(nn.Module):

@@ -7,27 +7,20 @@ row from latent numbers channel by channel.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..switch import PLAIN
 from .base import Bijection, check_channels, sum_event
 from .coupling import as_params
 from .elementwise import Elementwise
 
-
-class MaskedNet(Protocol):
-    """A network of P blocks of C channels, of which those of channel i depend on the channels before i alone."""
-
-    def __call__(self, h: Tensor, context: Tensor | None = None) -> Tensor:
-        """h (B, C), context (B, K) -> (B, P * C)."""
-        ...
-
-    def by_channel(self, like: Tensor, context: Tensor | None = None) -> Callable[[Tensor], Tensor]:
-        """like (B, 0) -> a function of `like`, then of each channel (B, 1) in turn, to what follows from it (B, P)."""
-        ...
+fast: Any = None
+if not PLAIN:
+    from .._fast.kernels import masked as fast
 
 
 class Autoregressive(Bijection):
@@ -37,13 +30,15 @@ class Autoregressive(Bijection):
     with several, so that fewer layers are needed; the inverse goes channel by channel.
 
     Args:
-        net: as `MaskedMLP`.
+        net: (x (B, C), context) -> (B, P * C), P blocks of C channels, of which those of channel i depend on the
+            channels before i alone, as `MaskedMLP` does.
         elementwise: the map h, with P parameters an element.
         channels: C.
         flip: False takes the channels in their order, True in the reverse.
 
     Raises:
-        ValueError: `channels` is below 1; in use, when the net returns another number of channels.
+        ValueError: `channels` is below 1, or a `MaskedMLP` is for others; in use, when the net returns another number
+            of channels.
 
     Example:
         >>> from pushforward import MaskedMLP, RationalQuadratic
@@ -53,9 +48,14 @@ class Autoregressive(Bijection):
         (torch.Size([5, 3]), torch.Size([5]))
     """
 
-    def __init__(self, net: MaskedNet, elementwise: Elementwise, channels: int, flip: bool = False) -> None:
+    def __init__(
+        self, net: Callable[..., Tensor], elementwise: Elementwise, channels: int, flip: bool = False
+    ) -> None:  # fmt: skip
         super().__init__()
         check_channels(channels)
+        wanted, sizes = (channels, elementwise.num_params * channels), _sizes(net)
+        if sizes not in (None, wanted):
+            raise ValueError(f"expected a net of {wanted[0]} inputs and {wanted[1]} outputs, got one of {sizes}")
         self.net = net
         self.elementwise = elementwise
         self.channels = channels
@@ -64,19 +64,37 @@ class Autoregressive(Bijection):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C), context (B, K) -> z (B, C), log_det (B,)."""
         x = self._ordered(x)
-        z, log_slope = self.elementwise.forward(x, as_params(self.net(x, context), self.elementwise, self.channels))
+        z, log_slope = self.elementwise.forward(x, self._params(x, context))
         return self._ordered(z), sum_event(log_slope)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latent to data, channel by channel: z (B, C), context (B, K) -> x (B, C), log_det (B,)."""
-        column, *rest = self._ordered(z).split([0] + [1] * self.channels, 1)
-        next_params, columns, log_slopes = self.net.by_channel(column, context), [], []
-        for latent in rest:
-            params = as_params(next_params(column), self.elementwise, 1)
-            column, log_slope = self.elementwise.inverse(latent, params)
+        z = self._ordered(z)
+        columns, log_slopes = [], []
+        for i, params in enumerate(self._params_in_turn(z, columns, context)):
+            column, log_slope = self.elementwise.inverse(z[:, i : i + 1], params)
             columns.append(column)
             log_slopes.append(log_slope)
         return self._ordered(torch.cat(columns, 1)), sum_event(torch.cat(log_slopes, 1))
 
+    def _params_in_turn(self, z: Tensor, columns: list[Tensor], context: Tensor | None) -> Iterable[Tensor]:
+        """The parameters (B, P, 1) of each channel, once `columns` holds all before it, each (B, 1)."""
+        if fast and fast.fast_ok() and _sizes(self.net) is not None:
+            next_params = fast.by_channel(self.net, z[:, :0], context)
+            for i in range(self.channels):
+                yield next_params(columns[-1] if i else z[:, :0])[:, :, None]
+            return
+        for i in range(self.channels):
+            unknown = torch.zeros_like(z[:, i:])
+            yield self._params(torch.cat([*columns, unknown], 1), context)[:, :, i : i + 1]
+
+    def _params(self, x: Tensor, context: Tensor | None) -> Tensor:
+        return as_params(self.net(x, context), self.elementwise, self.channels)
+
     def _ordered(self, x: Tensor) -> Tensor:
         return x.flip(1) if self.flip else x
+
+
+def _sizes(net: Any) -> tuple[int, int] | None:
+    """The inputs and outputs of a `MaskedMLP`, None of other networks."""
+    return (net.features_in, net.features_out) if hasattr(net, "hidden_see") else None

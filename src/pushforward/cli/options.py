@@ -18,10 +18,10 @@ RECIPES = ("auto", "real_nvp", "spline_flow", "triangular_spline_flow", "autoreg
 IMAGE_RECIPES = ("real_nvp_image", "glow", "patch_flow")
 # Of the recipes: name -> type, help.
 MODEL_OPTIONS: dict[str, tuple[Any, str]] = {
-    "depth": (int, "Number of couplings."),
+    "depth": (int, "Number of layers."),
     "width": (int, "Hidden units of each network."),
     "hidden_layers": (int, "Hidden layers of each network."),
-    "mixing": (str, "What mixes the columns between couplings: auto, flip, permute, lu, ..."),
+    "mixing": (str, "What mixes the columns between layers: auto, flip, permute, lu, ..."),
     "components": (int, "Gaussians in a learned mixture base, 0 for one normal."),
     "activation": (str, "Of the networks (real_nvp)."),
     "residual": (bool, "Residual hidden layers (real_nvp)."),

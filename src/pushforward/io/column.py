@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .arrow import array_of_type, arrow_array, like_type, plain_type, views_of
 from .cells import Numbers, parse_numbers, pyarrow
 from .notation import Notation, find_notation
-from .times import parse_times, unit_of
+from .times import ISO_FORMS, parse_times, unit_of
 
 Holds = Literal["numbers", "times", "texts", "truths", "nothing", "other"]
 Rows: TypeAlias = slice | NDArray[np.integer] | NDArray[np.bool_]
@@ -168,7 +168,8 @@ class Column:
             numbers, good = Notation.of(form).parse(labels)
             if len(labels) and good[codes[~self.is_missing]].all():
                 return np.where(self.is_missing, numbers.dtype.type(0), numbers[codes])
-        if self.numbers is None and not self.is_missing.all():
+        is_known = self.numbers is not None and (form is None or self.form in (None, form))  # not of another unit
+        if not is_known and not self.is_missing.all():
             if self.codes is None:
                 raise ValueError(f"column {self.name!r} holds {self.dtype}, which is no number")
             raise ValueError(f"column {self.name!r} is numeric, but holds text: {self._shown('numbers', form)}")
@@ -199,7 +200,7 @@ class Column:
         parsed, good, known = parse_times(self.labels, form, mixed=self.dtype == "text" and form is None)
         if good[self.codes[~self.is_missing]].all():
             return np.where(self.is_missing, 0, parsed[self.codes]), unit_of(known)
-        if self.times is not None:  # times that are written otherwise
+        if self.times is not None and self.form in (None, *ISO_FORMS):  # others may have been read another way
             return self.times, self.unit
         raise ValueError(
             f"column {self.name!r} holds dates, but has cells that are none ({form or 'YYYY-MM-DD[ hh:mm:ss]'}): "
@@ -209,14 +210,16 @@ class Column:
     def mostly(self) -> Literal["numbers", "times"] | None:
         """What at least nine in ten of the cells of a column of texts are, but not all: then the others are strays.
 
-        Texts of a frame may be dates; those of a file numbers, too.
+        Texts of a frame may be dates as of ISO 8601; those of a file plain numbers, too. Of other forms all must be.
         """
         present = int((~self.is_missing).sum())
         if self.holds != "texts" or self.codes is None or self.dtype.startswith("dictionary"):
             return None
-        for view in ("times", "numbers") if self.dtype == "text" else ("times",):
-            if len(self.stray_rows(view)) * 10 < present:
-                return view
+        _, are_times, form = parse_times(self.labels, mixed=self.dtype == "text")
+        if form in ISO_FORMS and len(self._strays(are_times)) * 10 < present:
+            return "times"
+        if self.dtype == "text" and len(self._strays(parse_numbers(self.labels)[1])) * 10 < present:
+            return "numbers"
         return None
 
     def stray_rows(
@@ -235,7 +238,7 @@ class Column:
             if self.times is not None:
                 return np.empty(0, np.int64)
             good = parse_times(self.labels, form, mixed=self.dtype == "text" and form is None)[1]
-        elif self.numbers is not None:
+        elif self.numbers is not None and (form is None or self.form in (None, form)):
             return self._infinite
         else:
             values, good = parse_numbers(self.labels)
@@ -243,8 +246,10 @@ class Column:
             notation = find_notation(self.labels) if form is None else Notation.of(form)
             if notation is not None:
                 good = max(good, notation.parse(self.labels)[1], key=np.sum)
-        if self.codes is None:
-            return np.flatnonzero(~self.is_missing)
+        return np.flatnonzero(~self.is_missing) if self.codes is None else self._strays(good)
+
+    def _strays(self, good: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """The rows of the cells whose labels are not good (L,)."""
         return np.flatnonzero(~self.is_missing & ~np.append(good, True)[self.codes])
 
     def shown(self, row: int) -> str:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from .cells import Numbers, as_arrow, mask_of, pyarrow, some_of
 
-_LOOKED_AT = 200  # texts, for a notation that they may have
+_LOOKED_AT, _MOST_LOOKED_AT = 200, 20_000  # texts, for a notation at all, and for its details
 _MOST = 0.9  # of them have it
 _MINUS = "\u2212-"  # the hyphen last, as in a set of a regular expression
 _BLANKS = " \u00a0\u202f"
@@ -154,33 +154,52 @@ def is_pattern(value: Any) -> bool:
 def find_notation(labels: Sequence[str]) -> Notation | None:
     """The notation of most of some texts; None where they are no numbers, or such as anyone reads.
 
-    Units and signs of currencies are the same in all of them. What has blanks between its digits, as telephone numbers
-    have, is a number where it has a unit or decimals, or where the count of digits varies.
+    Units and signs of currencies are the same in all of them. What is in brackets throughout is no number, nor what has
+    as many groups of digits in each, as telephone numbers do, without a unit or decimals.
 
     Example:
         >>> find_notation(["1.234,50 €", "12,00 €"]).pattern
         '#.##0,00 €'
     """
-    texts = some_of(pyarrow().compute.utf8_trim_whitespace(as_arrow(labels)), _LOOKED_AT)
-    cells = [
-        match for text in texts if (match := _CELL.fullmatch(text)) and bool(match["open"]) == bool(match["close"])
-    ]
-    least = max(_MOST * len(texts), 1)
-    if len(cells) < least:
+    texts = pyarrow().compute.utf8_trim_whitespace(as_arrow(labels))
+    first = _cells(some_of(texts, _LOOKED_AT))
+    if len(first) < max(_MOST * min(len(texts), _LOOKED_AT), 1):
         return None
-    (before, after), count = Counter((cell["before"] or "", cell["after"] or "") for cell in cells).most_common(1)[0]
+    cells = _cells(some_of(texts, _MOST_LOOKED_AT))
+    (before, after), _ = Counter((cell["before"] or "", cell["after"] or "") for cell in cells).most_common(1)[0]
     cells = [cell for cell in cells if (cell["before"] or "", cell["after"] or "") == (before, after)]
-    for group, point in _STYLES if count >= least else ():
-        fits = re.compile(
-            (rf"(?:[1-9]\d{{0,2}}(?:{re.escape(group)}\d{{3}})+|\d{{1,3}})" if group else r"\d*")
-            + rf"(?:{re.escape(point)}\d+)?"
-        )
-        bodies = [cell["body"] for cell in cells if fits.fullmatch(cell["body"])]
-        if len(bodies) >= least:
-            notation = _detailed(Notation(before, after, group, point), bodies, cells)
-            is_plain = notation is not None and notation == Notation(decimals=notation.decimals)
-            return None if is_plain else notation
-    return None
+    fitting = {style: [cell for cell in cells if _fits(cell["body"], *style)] for style in _STYLES}
+    if any(sign in before + after for sign in _SIGNS) and not _has_decimals(fitting["", "."]):
+        fitting = {style: fitting[style] for style in _STYLES if style[1] != "."}  # points separate thousands
+    style = max(fitting, key=lambda style: len(fitting[style]))
+    if len(fitting[style]) < _MOST * min(len(texts), _MOST_LOOKED_AT):
+        return None
+    notation = _detailed(Notation(before, after, *style), fitting[style])
+    is_plain = notation is not None and notation == Notation(decimals=notation.decimals)
+    return None if is_plain else notation
+
+
+def _cells(texts: Sequence[str]) -> list[re.Match[str]]:
+    matches = (_CELL.fullmatch(text) for text in texts)
+    return [match for match in matches if match and (not match["open"]) == (not match["close"])]
+
+
+def _fits(body: str, group: str, point: str) -> bool:
+    """Whether digits have these separators of thousands and decimals."""
+    whole, _, decimals = body.partition(point)
+    first, *others = whole.split(group) if group else [whole]
+    if not (decimals == "" or decimals.isdecimal()) or body.endswith(point):
+        return False
+    if not others:
+        return (whole.isdecimal() and (not group or len(whole) <= 3)) or (whole == "" and decimals != "")
+    is_first = first.isdecimal() and len(first) <= 3 and first[0] != "0"
+    return is_first and all(len(part) == 3 and part.isdecimal() for part in others)
+
+
+def _has_decimals(cells: Sequence[re.Match[str]]) -> bool:
+    """Whether what is behind points are decimals: not three digits of a group throughout, or after a zero."""
+    bodies = [cell["body"] for cell in cells if "." in cell["body"]]
+    return not bodies or any(len(body.partition(".")[2]) != 3 or body[0] in "0." for body in bodies)
 
 
 def padding(texts: Any, numbers: Numbers) -> Notation | None:
@@ -201,18 +220,19 @@ def padding(texts: Any, numbers: Numbers) -> Notation | None:
     return Notation(width=lengths["max"])
 
 
-def _detailed(notation: Notation, bodies: Sequence[str], cells: Sequence[re.Match[str]]) -> Notation | None:
-    """A notation with what its digits (n,) tell; None where their separators may be those of telephone numbers."""
-    group, point = notation.group, notation.point
-    is_grouped = bool(group) and any(group in body for body in bodies)
+def _detailed(notation: Notation, cells: Sequence[re.Match[str]]) -> Notation | None:
+    """A notation with what its cells (n,) tell; None where they are no numbers after all."""
+    group, point, bodies = notation.group, notation.point, [cell["body"] for cell in cells]
+    groups = {body.count(group) for body in bodies} if group else {0}
     counts = {len(body.partition(point)[2]) for body in bodies}
-    lengths = {len(body.partition(point)[0]) for body in bodies}
     has_unit = bool(notation.before or notation.after)
-    if is_grouped and not group.strip() and counts == {0} and len(lengths) == 1 and not has_unit:
+    if (group not in ("", ",") and len(groups) == 1 and groups != {0} and counts == {0} and not has_unit) or all(
+        cell["open"] for cell in cells
+    ):
         return None
     places = {"brackets": "open", "inner": "inner"}
     minus = next((name for name, part in places.items() if any(cell[part] for cell in cells)), "first")
     return replace(
-        notation, group=group if is_grouped else "", decimals=max(counts) if len(counts) == 1 else None,
+        notation, group="" if groups == {0} else group, decimals=max(counts) if len(counts) == 1 else None,
         point="." if counts == {0} else point, minus=minus,
     )  # fmt: skip

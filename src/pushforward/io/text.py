@@ -33,6 +33,7 @@ _LOOKED_AT = 2000  # rows, at most
 _BLOCK = 2**22  # bytes read at a time; a row must fit
 _FREE_TEXT = (".csv", ".tsv", ".tab")  # where blanks are rather part of a cell than between cells
 _COMMA_NUMBER = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
+_GROUPED = r"^\s*[+-]?\d{1,3}(?:[.\s\x{a0}\x{202f}]\d{3})+,\d+\s*$"  # such as 1.234,5
 _DECIMAL = (r"^(\s*[+-]?\d*),(\d+(?:[eE][+-]?\d+)?\s*)$", r"\1.\2")
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f]")  # characters that no text has
 _BINARY = {
@@ -350,8 +351,14 @@ def _point(cell: str, comma: bool) -> str:
 
 
 def _with_points(data: Any) -> Any:
-    replace = pyarrow().compute.replace_substring_regex
-    return pyarrow().table([replace(column, *_DECIMAL) for column in data.columns], names=data.column_names)
+    pc = pyarrow().compute
+
+    def with_points(cells: Any) -> Any:
+        is_grouped = pc.match_substring_regex(cells, _GROUPED)
+        cells = pc.if_else(is_grouped, pc.replace_substring_regex(cells, r"[.\s\x{a0}\x{202f}]", ""), cells)
+        return pc.replace_substring_regex(cells, *_DECIMAL)
+
+    return pyarrow().table([with_points(column) for column in data.columns], names=data.column_names)
 
 
 def _checked(delimiter: str) -> str:

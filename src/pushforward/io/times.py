@@ -36,6 +36,8 @@ _PATTERNS = {
     "%S": r"\d\d", "%-m": r"\d{1,2}", "%-d": r"\d{1,2}", "%-H": r"\d{1,2}", "%-I": r"\d{1,2}", "%3f": r"\d{3}",
     "%f": r"\d{1,6}", "%b": "[A-Za-z]{3}", "%B": "[A-Za-z]{3,9}", "%p": "[AP]M", "%P": "[ap]m", "%z": r"[+-]\d\d:?\d\d",
 }  # fmt: skip
+_UNPADDED = {directive: directive.replace("%", "%-") for directive in ("%m", "%d", "%H", "%I")}
+_OFFSET = re.compile(r"[+-]\d\d:?\d\d$")  # at the end of a form: what all texts have
 _DIRECTIVE = re.compile(r"%-?\d?[A-Za-z]")
 _TIME = re.compile(r"\d{1,2}:\d\d(?P<second>:\d\d(?P<fraction>\.\d{1,6})?)?(?P<blank> ?)(?P<half>AM|PM|am|pm)?"
                    r"(?P<zone>Z|[+-]\d\d:?\d\d)?")  # fmt: skip
@@ -79,7 +81,7 @@ def parse_times(labels: Sequence[str], form: str | None = None, *, mixed: bool =
     Args:
         labels: such as 2020-02-29, 2020-02-29 12:30, 29.2.2020, 2/29/20 2:30 PM or 14:30.
         form: how they are written; None takes the one that fits most of them. Of 1/5/2024 and the like, where day and
-            month may be either, it is the one with fewer distinct days of the month, else the month comes first.
+            month may be either, the month comes first, unless all are days and the first of a month the other way.
         mixed: whether each may be of another of `ISO_FORMS`.
 
     Example:
@@ -90,7 +92,7 @@ def parse_times(labels: Sequence[str], form: str | None = None, *, mixed: bool =
     texts = pc.utf8_trim_whitespace(as_arrow(labels))
     is_iso = form is None and pc.any(pc.match_substring_regex(texts, _ISO_DATE)).as_py()
     tried = (form,) if form else ISO_FORMS if is_iso else ()
-    read: dict[str, tuple[Ticks, Mask]] = {known: _read(texts, known) for known in tried}
+    read: dict[str, tuple[Ticks, Mask]] = {known: _read(texts, known, strict=form is None) for known in tried}
     if mixed and read:  # each text is of one form at most
         single = next((known for known, (_, good) in read.items() if good.all()), MIXED)
         ticks, goods = zip(*read.values(), strict=True)
@@ -99,9 +101,9 @@ def parse_times(labels: Sequence[str], form: str | None = None, *, mixed: bool =
         read |= {known: _read(texts, known) for known in _forms_like(texts) if known not in read}
     if not read:
         return np.zeros(len(texts), np.int64), np.zeros(len(texts), bool), ISO_FORMS[0]
-    best = max(read, key=lambda known: (int(read[known][1].sum()), -_distinct_days(read[known][0], known)))
+    best = max(read, key=lambda known: (int(read[known][1].sum()), _are_firsts(read[known][0], known)))
     ticks, good = read[best]
-    return ticks, good, best if form else _padded(texts, best)
+    return ticks, good, best if form else _detailed(texts, best)
 
 
 def write_times(ticks: Any, form: str) -> Any:
@@ -109,6 +111,9 @@ def write_times(ticks: Any, form: str) -> Any:
     pa = pyarrow()
     plain = re.sub(r"%S\.%3?f", "%S", form).replace("%z", "+00:00")  # Arrow writes fractions with the seconds
     marked = plain.replace("%-", f"{_BARE}%").replace("%P", f"{_LOWER}%p")
+    if offset := _OFFSET.search(form):
+        shift = int(_seconds(np.array(int(offset[0].replace(":", ""))))) * _PER_SECOND[unit_of(form)]
+        ticks = pa.compute.add(ticks, shift)
     texts = pa.compute.strftime(ticks.cast(pa.timestamp(unit_of(form))), marked)
     for old, new in ((f"{_BARE}0?", ""), (f"{_LOWER}AM", "am"), (f"{_LOWER}PM", "pm")):
         if old[0] in marked:
@@ -116,18 +121,19 @@ def write_times(ticks: Any, form: str) -> Any:
     return texts
 
 
-def _read(texts: Any, form: str) -> tuple[Ticks, Mask]:
+def _read(texts: Any, form: str, strict: bool = True) -> tuple[Ticks, Mask]:
     """Texts (L,) without blanks around them -> ticks (L,), 0 where one is none of the form or of the calendar."""
     pa = pyarrow()
     pc = pa.compute
-    parts = pc.extract_regex(texts, _pattern(form))
+    pattern = _pattern(form, strict)
+    parts = pc.extract_regex(texts, pattern)
     good = mask_of(pc.is_valid(parts))
 
     def text(name: str) -> Any:
         return pc.struct_field(parts, name)
 
     def number(name: str, default: int = 0) -> Ticks:
-        if f"(?P<{name}>" not in _pattern(form):
+        if f"(?P<{name}>" not in pattern:
             return np.full(len(texts), default)
         return pc.cast(text(name), pa.int64()).fill_null(default).to_numpy(zero_copy_only=False)
 
@@ -144,10 +150,9 @@ def _read(texts: Any, form: str) -> tuple[Ticks, Mask]:
         days, is_day = _days(year, month, number("d", 1))
         good &= is_day
     total = days * _DAY + hours * 3600 + minutes * 60 + seconds
-    if "%z" in form:
+    if "%z" in form or _OFFSET.search(form):
         zone = pc.replace_substring_regex(text("z"), "[:+]", "")
-        offset = pc.cast(zone, pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
-        total -= np.sign(offset) * (np.abs(offset) // 100 * 3600 + np.abs(offset) % 100 * 60)
+        total -= _seconds(pc.cast(zone, pa.int64()).fill_null(0).to_numpy(zero_copy_only=False))
     total *= _PER_SECOND[unit_of(form)]
     if unit_of(form) != "s":
         width = 6 if unit_of(form) == "us" else 3
@@ -155,14 +160,23 @@ def _read(texts: Any, form: str) -> tuple[Ticks, Mask]:
     return np.where(good, total, 0), good
 
 
-def _pattern(form: str) -> str:
-    """The regular expression of a form, with a group for each directive: b is the name of a month, p AM or PM."""
+def _pattern(form: str, strict: bool = False) -> str:
+    """The regular expression of a form, with a group for each directive: b is the name of a month, p AM or PM.
+
+    Leading zeros may be absent unless it is strict, and an offset may be any.
+    """
     groups = {"B": "b", "P": "p", "3f": "f"}
     parts = ["^"]
-    for part in re.split(f"({_DIRECTIVE.pattern})", form):
+    for part in re.split(f"({_DIRECTIVE.pattern})", _OFFSET.sub("%z", form)):
         name = part.lstrip("%-")
+        part = part if strict else _UNPADDED.get(part, part)
         parts.append(f"(?P<{groups.get(name, name)}>{_PATTERNS[part]})" if part in _PATTERNS else re.escape(part))
     return "".join(parts) + "$"
+
+
+def _seconds(offset: Ticks) -> Ticks:
+    """Offsets from UTC such as 530 for 5 hours and 30 minutes -> seconds."""
+    return np.sign(offset) * (np.abs(offset) // 100 * 3600 + np.abs(offset) % 100 * 60)
 
 
 def _months(names: Any, are_full: bool) -> Ticks:
@@ -180,10 +194,12 @@ def _days(year: Ticks, month: Ticks, day: Ticks) -> tuple[Ticks, Mask]:
     return days.astype(np.int64), (days.astype("datetime64[M]") == months) & (month >= 1) & (month <= 12)
 
 
-def _distinct_days(ticks: Ticks, form: str) -> int:
-    """How many days of the month there are among ticks (L,)."""
+def _are_firsts(ticks: Ticks, form: str) -> bool:
+    """Whether all ticks (L,), of a form without the time of day, are on the first day of a month."""
+    if ":%M" in form:
+        return False
     days = (ticks // (_DAY * _PER_SECOND[unit_of(form)])).astype("datetime64[D]")
-    return len(np.unique(days - days.astype("datetime64[M]").astype("datetime64[D]")))
+    return bool((days == days.astype("datetime64[M]").astype("datetime64[D]")).all())
 
 
 def _forms_like(texts: Any) -> list[str]:
@@ -210,14 +226,17 @@ def _times_like(text: str) -> list[str]:
     if time["half"]:
         form += time["blank"] + ("%p" if time["half"].isupper() else "%P")
     zone = time["zone"] or ""
-    return [form + zone, form + "%z"] if zone not in ("", "Z") else [form + zone]
+    return [form + ("%z" if zone not in ("", "Z") else zone)]
 
 
-def _padded(texts: Any, form: str) -> str:
-    """The form with leading zeros, where no text is without them."""
+def _detailed(texts: Any, form: str) -> str:
+    """The form with leading zeros, where no text is without them, and with the offset that all have."""
     pc = pyarrow().compute
     for directive in re.findall("%-[A-Za-z]", form):
         padded = form.replace(directive, directive.replace("-", ""))
-        both = (pc.sum(pc.match_substring_regex(texts, _pattern(f))).as_py() for f in (form, padded))
+        both = (pc.sum(pc.match_substring_regex(texts, _pattern(f, True))).as_py() for f in (form, padded))
         form = padded if len(set(both)) == 1 else form
+    if form.endswith("%z"):
+        offsets = pc.unique(pc.struct_field(pc.extract_regex(texts, "(?P<z>[+-][0-9:]+)$"), "z")).drop_null()
+        form = form.removesuffix("%z") + offsets[0].as_py() if len(offsets) == 1 else form
     return form

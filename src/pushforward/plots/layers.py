@@ -12,7 +12,7 @@ import torch
 from ..bijections import Autoregressive, Bijection, Chain, Coupling, MaskedCoupling, TriangularCoupling
 from ..flow import Flow
 
-_COUPLINGS = (Autoregressive, Coupling, MaskedCoupling, TriangularCoupling)
+_CONDITIONED = (Autoregressive, Coupling, MaskedCoupling, TriangularCoupling)
 _SEEN = 0.03  # spreads that a layer moves points by, beside shifts and scales, for a panel of its own
 
 
@@ -40,15 +40,17 @@ def inverses(flow: Flow, z: np.ndarray, context: Any) -> list[np.ndarray]:
 def states_of(flow: Flow, z: torch.Tensor, context: Any, limit: int) -> list[State]:
     """The states of z (N, 2) on its way to the data that are worth a panel, at most `limit` of them, evenly spaced.
 
-    Of a flow with couplings these are the states after each, joined to the shifts, scales and permutations that follow
-    it; of others those after each layer that does more than shift and scale the axes.
+    Of a flow with couplings or autoregressive layers these are the states after each, joined to the shifts, scales and
+    permutations that follow it; of others those after each layer that does more than shift and scale the axes.
     """
     arrays = inverses(flow, z.cpu().double().numpy(), context)
     last = len(arrays) - 1
-    couplings = [i for i, layer in enumerate(_layers(flow)) if isinstance(layer, _COUPLINGS)]
-    if couplings:
-        stops = [0, *couplings[1:], last]
-        names = [f"after coupling {k} of {len(couplings)}" for k in range(len(stops))]
+    layers = _layers(flow)
+    conditioned = [i for i, layer in enumerate(layers) if isinstance(layer, _CONDITIONED)]
+    if conditioned:
+        stops = [0, *conditioned[1:], last]
+        what = "layer" if any(isinstance(layer, Autoregressive) for layer in layers) else "coupling"
+        names = [f"after {what} {k} of {len(conditioned)}" for k in range(len(stops))]
     else:
         stops = _seen(arrays)
         names = [f"after layer {i} of {last}" for i in stops]

@@ -51,6 +51,7 @@ RECIPE_OF = (
     Line((32, INF), ALL,            ALL,        "states",   {"recipe": "real_nvp"}),
     Line(ALL,       ALL,            ALL,        "states",   {"recipe": "spline_flow"}),
     Line((32, INF), (20_000, INF),  ALL,        "",         {"recipe": "real_nvp"}),
+    Line((64, INF), ALL,            ALL,        "",         {"recipe": "real_nvp"}),
     Line(ALL,       ALL,            ALL,        "",         {"recipe": "autoregressive_spline_flow"}),
 )
 SIZE_OF = (
@@ -136,8 +137,8 @@ def choose(
 ) -> Choice:
     """What `fit`, `fit_table`, `FlowDensity` and the command line take where the user left it open.
 
-    Of few rows a full-size flow stretches without bounds where no row was: noise, a smaller net and a tighter clamp end
-    that. Fresh rows cannot be learned by heart, so that larger rates and batches pay.
+    Of few rows a full-size flow stretches without bounds where no row was: noise and a smaller net (of affine couplings
+    with a tighter clamp) end that. Fresh rows cannot be learned by heart, so that larger rates and batches pay.
 
     Args:
         rows: the number of training rows; None for fresh ones without end.
@@ -173,6 +174,8 @@ def choose(
         recipe = _look_up(RECIPE_OF, given, count, features, None)["recipe"]
     name = recipe if isinstance(recipe, str) else ""
     size = _look_up(SIZE_OF, name, count, features, seconds)
+    if name == "autoregressive_spline_flow":
+        size["width"] = max(size["width"], features)  # which must tell the columns apart
     if "components" in size:  # one for so many rows
         size["components"] = count // size["components"]
     size |= {"precondition": True, "columns": columns}

@@ -1,8 +1,8 @@
-"""Dropout of what the conditioners of couplings see, so that few rows are not learned by heart.
+"""Dropout of what the conditioners of layers see, so that few rows are not learned by heart.
 
 Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting". Durkan et al. 2019 (arXiv
 1906.04032) drop hidden units of the conditioners of neural spline flows. For any one choice of what is dropped a
-coupling stays a bijection, with the log-determinant that it gives.
+layer stays a bijection, with the log-determinant that it gives.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _CONDITIONED = Autoregressive | Coupling | TriangularCoupling | LatticeCoupling
 
 @contextmanager
 def dropping(density: nn.Module, share: float, generator: torch.Generator) -> Iterator[None]:
-    """Within, couplings in training mode see zeros in place of a random share of the channels that they do not move.
+    """Within, conditioners in training mode see zeros in place of a random share of the channels that they are given.
 
     Unlike hidden units, what is left is not made larger: a channel that is dropped counts as one at its mean.
 
     Args:
-        density: whose couplings are meant.
-        share: of the numbers of the given half, 0 to below 1; contexts stay.
+        density: whose layers are meant: couplings and autoregressive ones.
+        share: of these numbers, 0 to below 1; contexts stay.
         generator: of what is dropped, on the CPU.
     """
 

@@ -146,7 +146,7 @@ class TrainSettings:
     ))  # fmt: skip
     dropout: float | None = field(
         default=None, metadata=_metadata(_SHARE,
-            "the share of what the conditioner of a coupling sees of the other numbers that is zero, at random in each "
+            "the share of what the conditioner of a layer sees of the other numbers that is zero, at random in each "
             "step, so that few rows are not learned by heart; None as for noise, 0 for none. With it the inverse is "
             "another map in training, so it goes with neither `reversible` nor `compile`",
             same_when_resumed=True,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...io.frames import Column
-from ...io.notation import is_pattern
+from ...io.notation import Notation, is_pattern
 from .base import (
     Cells,
     Facts,
@@ -194,7 +194,10 @@ class Number(Plain):
 
     @property
     def limits(self) -> tuple[float, float]:
-        """Between what values of the dtype lie."""
+        """Between what values of the dtype lie, and of digits of one length."""
+        width = 1 if self.form is None else Notation.of(self.form).width
+        if width > 1:
+            return 0, 10**width - 1
         if not self.dtype.startswith(("int", "uint")):
             return -math.inf, math.inf
         limits = np.iinfo(self.dtype)
