@@ -310,10 +310,21 @@ def test_wrong_masked_networks_are_told() -> None:
         pf.MaskedMLP(3, 4)
     with pytest.raises(ValueError, match="features_in >= 1, got 0 and 0"):
         pf.MaskedMLP(0, 0)
-    with pytest.raises(ValueError, match="width must be at least 39 to tell 40 channels apart, got 16"):
-        pf.MaskedMLP(40, 80, width=16)
     with pytest.raises(ValueError, match=r"expected a net of 5 inputs and 10 outputs, got one of \(6, 12\)"):
         pf.Autoregressive(pf.MaskedMLP(6, 12), pf.Affine(), 5)
+
+
+@pytest.mark.parametrize("context_dim", [0, 2])
+def test_a_masked_network_of_few_units_ignores_no_input(context_dim: int) -> None:
+    net = masked_net(40, {"width": 8, "context_dim": context_dim})
+    x, context = torch.randn(4, 40).double(), torch.randn(4, context_dim).double()
+    sees = (torch.autograd.functional.jacobian(lambda x: net(x, context).sum(0), x) != 0).any(1)[:40]
+    assert sees[39].tolist() == [True] * 39 + [False]
+    assert not sees.triu().any()
+    if context_dim:
+        assert (torch.autograd.functional.jacobian(lambda c: net(x, c).sum(0), context) != 0).any(1).all()
+    layer = pf.Autoregressive(pf.MaskedMLP(40, 80, width=8).double(), pf.Affine(), 40)
+    torch.testing.assert_close(layer.inverse(layer(x)[0])[0], x)
 
 
 def test_auto_gives_masked_networks_a_unit_for_each_column() -> None:

@@ -131,7 +131,7 @@ class MaskedMLP(MLP):
     Args:
         features_in: C, at least 1.
         features_out: P * C, in P blocks of C channels.
-        width: hidden units of each hidden layer, at least C - 1; with a context C.
+        width: hidden units of each hidden layer; with fewer than C, some channels see a few inputs less than they may.
         hidden_layers: number of hidden layers.
         activation: as in `MLP`.
         residual: as in `MLP`.
@@ -168,14 +168,14 @@ class MaskedMLP(MLP):
             raise ValueError(
                 f"features_out must be a multiple of features_in >= 1, got {features_out} and {features_in}"
             )
-        first = 0 if context_dim or features_in == 1 else 1
-        turns = max(features_in - first, 1)
-        if hidden_layers and width < turns:
-            raise ValueError(f"width must be at least {turns} to tell {features_in} channels apart, got {width}")
         self.features_in, self.features_out = features_in, features_out
+        first = 0 if context_dim or features_in == 1 else 1
+        most = max(features_in - 1, first)
         # How many inputs a unit sees: an input itself and those before it, an output those before its channel.
         inputs = torch.cat([torch.arange(1, features_in + 1), torch.zeros(context_dim, dtype=torch.long)])
-        self.hidden_see = first + torch.arange(width) * turns // width  # in order
+        self.hidden_see = first + torch.arange(width) * (most - first + 1) // width  # in order
+        if width <= most - first:  # from the least to the most all the same
+            self.hidden_see = torch.linspace(first, most, width).round().long()
         outputs = torch.arange(features_in).repeat(features_out // features_in)
         seen = [inputs, *[self.hidden_see] * hidden_layers, outputs]
         for i, (before, after) in enumerate(itertools.pairwise(seen)):

@@ -169,8 +169,8 @@ def find_notation(labels: Sequence[str]) -> Notation | None:
     (before, after), _ = Counter((cell["before"] or "", cell["after"] or "") for cell in cells).most_common(1)[0]
     cells = [cell for cell in cells if (cell["before"] or "", cell["after"] or "") == (before, after)]
     fitting = {style: [cell for cell in cells if _fits(cell["body"], *style)] for style in _STYLES}
-    if any(sign in before + after for sign in _SIGNS) and not _has_decimals(fitting["", "."]):
-        fitting = {style: fitting[style] for style in _STYLES if style[1] != "."}  # points separate thousands
+    if any(sign in before + after for sign in _SIGNS) and _has_thousands(cells):
+        fitting = {style: fitting[style] for style in _STYLES if style[1] != "."}
     style = max(fitting, key=lambda style: len(fitting[style]))
     if len(fitting[style]) < _MOST * min(len(texts), _MOST_LOOKED_AT):
         return None
@@ -196,10 +196,12 @@ def _fits(body: str, group: str, point: str) -> bool:
     return is_first and all(len(part) == 3 and part.isdecimal() for part in others)
 
 
-def _has_decimals(cells: Sequence[re.Match[str]]) -> bool:
-    """Whether what is behind points are decimals: not three digits of a group throughout, or after a zero."""
-    bodies = [cell["body"] for cell in cells if "." in cell["body"]]
-    return not bodies or any(len(body.partition(".")[2]) != 3 or body[0] in "0." for body in bodies)
+def _has_thousands(cells: Sequence[re.Match[str]]) -> bool:
+    """Whether the points of amounts separate thousands, as of 950 and 1.234, and not decimals, as of 3.459."""
+    bodies = [cell["body"].partition(",")[0] for cell in cells]
+    parts = [body.split(".") for body in bodies if "." in body]
+    are_groups = all(first[:1] not in ("", "0") and all(len(p) == 3 for p in others) for first, *others in parts)
+    return bool(parts) and are_groups and any("." not in b or b.count(".") > 1 or b.find(".") == 3 for b in bodies)
 
 
 def padding(texts: Any, numbers: Numbers) -> Notation | None:

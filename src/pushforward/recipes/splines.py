@@ -165,7 +165,7 @@ def autoregressive_spline_flow(
         shape: D, or (D,).
         context_dim: K, the width of the context of a conditional density p(x | context); 0 for none.
         depth: number of layers.
-        width: hidden units of each conditioner, a `MaskedMLP` with ReLU; at least D.
+        width: hidden units of each conditioner, a `MaskedMLP` with ReLU; better not below D.
         hidden_layers: hidden layers of each conditioner.
         bins: bins of each spline; see `RationalQuadratic`.
         bound: the splines act on [-bound, bound], in standard deviations if `standardize`; the identity is outside.
