@@ -162,7 +162,7 @@ def test_rare_separators_of_thousands_are_seen() -> None:
 def test_points_in_amounts_separate_thousands_where_nothing_else_fits() -> None:
     patterns = {
         "#.##0 €": ["1.234 €", "950 €", "12.500 €"], "€#.##0": ["€1.234", "€250.000"], "0.# €": ["1.234 €", "9.5 €"],
-        "$0.000": ["$3.459", "$4.019"],
+        "$0.000": ["$3.459", "$4.019"], "#,##0.00;(0)": ["(2,013.15)", "(13.20)"],
         "0.000 kg": ["1.046 kg", "0.754 kg"], "#.##0,00 €": ["1.234,00 €", "950,00 €"],
     }  # fmt: skip
     for pattern, texts in patterns.items():

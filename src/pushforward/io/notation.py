@@ -154,8 +154,8 @@ def is_pattern(value: Any) -> bool:
 def find_notation(labels: Sequence[str]) -> Notation | None:
     """The notation of most of some texts; None where they are no numbers, or such as anyone reads.
 
-    Units and signs of currencies are the same in all of them. What is in brackets throughout is no number, nor what has
-    as many groups of digits in each, as telephone numbers do, without a unit or decimals.
+    Units and signs of currencies are the same in all of them. What is in brackets throughout is no number unless it has
+    two decimals, nor what has as many groups of digits in each, as telephone numbers do, without a unit or decimals.
 
     Example:
         >>> find_notation(["1.234,50 €", "12,00 €"]).pattern
@@ -228,9 +228,8 @@ def _detailed(notation: Notation, cells: Sequence[re.Match[str]]) -> Notation | 
     groups = {body.count(group) for body in bodies} if group else {0}
     counts = {len(body.partition(point)[2]) for body in bodies}
     has_unit = bool(notation.before or notation.after)
-    if (group not in ("", ",") and len(groups) == 1 and groups != {0} and counts == {0} and not has_unit) or all(
-        cell["open"] for cell in cells
-    ):
+    may_be_code = group not in ("", ",") and len(groups) == 1 and groups != {0} and counts == {0} and not has_unit
+    if may_be_code or (counts != {2} and all(cell["open"] for cell in cells)):
         return None
     places = {"brackets": "open", "inner": "inner"}
     minus = next((name for name, part in places.items() if any(cell[part] for cell in cells)), "first")
