@@ -174,7 +174,7 @@ class MaskedMLP(MLP):
         # How many inputs a unit sees: an input itself and those before it, an output those before its channel.
         inputs = torch.cat([torch.arange(1, features_in + 1), torch.zeros(context_dim, dtype=torch.long)])
         self.hidden_see = first + torch.arange(width) * (most - first + 1) // width  # in order
-        if width <= most - first:  # from the least to the most all the same
+        if width <= most - first:  # fewer units than numbers of inputs: evenly spaced, with both ends
             self.hidden_see = torch.linspace(first, most, width).round().long()
         outputs = torch.arange(features_in).repeat(features_out // features_in)
         seen = [inputs, *[self.hidden_see] * hidden_layers, outputs]

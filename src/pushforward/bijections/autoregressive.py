@@ -7,7 +7,7 @@ row from latent numbers channel by channel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -70,23 +70,25 @@ class Autoregressive(Bijection):
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latent to data, channel by channel: z (B, C), context (B, K) -> x (B, C), log_det (B,)."""
         z = self._ordered(z)
-        columns, log_slopes = [], []
-        for i, params in enumerate(self._params_in_turn(z, columns, context)):
-            column, log_slope = self.elementwise.inverse(z[:, i : i + 1], params)
+        columns, log_slopes = [z[:, :0]], []
+        params_after = self._params_after(z, context)
+        for latent in z.split(1, 1):
+            column, log_slope = self.elementwise.inverse(latent, params_after(columns))
             columns.append(column)
             log_slopes.append(log_slope)
         return self._ordered(torch.cat(columns, 1)), sum_event(torch.cat(log_slopes, 1))
 
-    def _params_in_turn(self, z: Tensor, columns: list[Tensor], context: Tensor | None) -> Iterable[Tensor]:
-        """The parameters (B, P, 1) of each channel, once `columns` holds all before it, each (B, 1)."""
+    def _params_after(self, z: Tensor, context: Tensor | None) -> Callable[[list[Tensor]], Tensor]:
+        """A function from the columns before a channel, each (B, 1) behind one (B, 0), to its parameters (B, P, 1)."""
         if fast and fast.fast_ok() and _sizes(self.net) is not None:
             next_params = fast.by_channel(self.net, z[:, :0], context)
-            for i in range(self.channels):
-                yield next_params(columns[-1] if i else z[:, :0])[:, :, None]
-            return
-        for i in range(self.channels):
-            unknown = torch.zeros_like(z[:, i:])
-            yield self._params(torch.cat([*columns, unknown], 1), context)[:, :, i : i + 1]
+            return lambda columns: next_params(columns[-1])[:, :, None]
+
+        def params(columns: list[Tensor]) -> Tensor:
+            i = len(columns) - 1
+            return self._params(torch.cat([*columns, torch.zeros_like(z[:, i:])], 1), context)[:, :, i : i + 1]
+
+        return params
 
     def _params(self, x: Tensor, context: Tensor | None) -> Tensor:
         return as_params(self.net(x, context), self.elementwise, self.channels)

@@ -168,8 +168,7 @@ class Column:
             numbers, good = Notation.of(form).parse(labels)
             if len(labels) and good[codes[~self.is_missing]].all():
                 return np.where(self.is_missing, numbers.dtype.type(0), numbers[codes])
-        is_known = self.numbers is not None and (form is None or self.form in (None, form))  # not of another unit
-        if not is_known and not self.is_missing.all():
+        if not self._has_numbers(form) and not self.is_missing.all():
             if self.codes is None:
                 raise ValueError(f"column {self.name!r} holds {self.dtype}, which is no number")
             raise ValueError(f"column {self.name!r} is numeric, but holds text: {self._shown('numbers', form)}")
@@ -238,7 +237,7 @@ class Column:
             if self.times is not None:
                 return np.empty(0, np.int64)
             good = parse_times(self.labels, form, mixed=self.dtype == "text" and form is None)[1]
-        elif self.numbers is not None and (form is None or self.form in (None, form)):
+        elif self._has_numbers(form):
             return self._infinite
         else:
             values, good = parse_numbers(self.labels)
@@ -247,6 +246,10 @@ class Column:
             if notation is not None:
                 good = max(good, notation.parse(self.labels)[1], key=np.sum)
         return np.flatnonzero(~self.is_missing) if self.codes is None else self._strays(good)
+
+    def _has_numbers(self, form: str | None) -> bool:
+        """Whether the cells are numbers, and not written in another form, as of another unit; None takes any."""
+        return self.numbers is not None and (form is None or self.form in (None, form))
 
     def _strays(self, good: NDArray[np.bool_]) -> NDArray[np.int64]:
         """The rows of the cells whose labels are not good (L,)."""

@@ -122,7 +122,13 @@ def write_times(ticks: Any, form: str) -> Any:
 
 
 def _read(texts: Any, form: str, strict: bool = True) -> tuple[Ticks, Mask]:
-    """Texts (L,) without blanks around them -> ticks (L,), 0 where one is none of the form or of the calendar."""
+    """Texts (L,) without blanks around them -> ticks (L,), 0 where they are no times; which are times (L,).
+
+    Args:
+        texts: an Arrow array.
+        form: how they are written.
+        strict: whether numbers of two digits must have their leading zeros.
+    """
     pa = pyarrow()
     pc = pa.compute
     pattern = _pattern(form, strict)
