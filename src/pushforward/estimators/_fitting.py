@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
-import time
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -20,6 +18,7 @@ from ..mixture import Ensemble
 from ..tables import TableDensity, fit_table, infer_schema
 from ..training import Batch, Fit, fit
 from ..training.auto import Choice, choose, steps_for
+from ..training.clock import Clock
 from ..training.data import FIRST_ROWS, needs_float64
 from ..training.dependence import dependent_columns
 from ..training.settings import LENGTHS, TrainSettings, check_settings, with_defaults
@@ -262,14 +261,14 @@ def _train(
     Scores in float64 do not depend on which rows stand beside each other, to 1e-12 and not to 1e-5. Columns over which
     the density can grow without bound are named in a warning if there are names for them.
     """
-    began, seconds = time.perf_counter(), given.get("seconds")
+    clock = Clock(given.get("seconds"))
     device = next(model.parameters()).device
     double = needs_float64(rows.x) or (rows.context is not None and needs_float64(rows.context))
     double = double and model.fixed_start() is None  # whose maps are float64, and bring rows to where float32 serves
     model.to(torch.float64 if double and device.type != "mps" else torch.float32)
     fraction, is_stacked = given.pop("val_fraction"), _is_stacked(estimator, rows)
     train, val = split(rows, max(fraction, STACK_FRACTION) if is_stacked and fraction else fraction, seed)
-    simple = _simple(train, val, seed, seconds) if is_stacked and val is not None else None
+    simple = _simple(train, val, seed, clock.seconds) if is_stacked and val is not None else None
     first = representative(rows, FIRST_ROWS, seed)
     for member in model.members:
         member.initialize(first.x, first.context)
@@ -280,10 +279,8 @@ def _train(
         warn_of_unbounded(rows.x, names, _ADVICE)
     bent = val if not np.ptp(rows.weights) and len(rows) <= MOST_ROWS and device.type != "mps" else None
     mixing = 0.0 if simple is None else simple.mixing_seconds
-    until = math.inf if seconds is None else began + seconds - mixing
-    if seconds is not None:
-        for_tails = seconds_for_tails(seconds) if bent is not None else 0.0
-        settings["seconds"] = max(until - for_tails - time.perf_counter(), 1e-3)
+    for_tails = seconds_for_tails(clock.seconds) if bent is not None else 0.0
+    settings["seconds"] = clock.left(mixing + for_tails)
     x, context, weights = spread(train).triple()
     record = fit(
         model, x, None if val is None else val.triple(), context=context, weights=weights, val_fraction=0.0, seed=seed,
@@ -292,9 +289,8 @@ def _train(
     if device.type != "mps":
         model.double()
     for member in model.eval().members if bent is not None else ():
-        calibrate_tails(
-            cast(Flow, member), _batch(train, device), _batch(cast(WeightedRows, bent), device), seed, until
-        )
+        batches = _batch(train, device), _batch(cast(WeightedRows, bent), device)
+        calibrate_tails(cast(Flow, member), *batches, seed, clock.until(mixing))
     if simple is not None:
         record.unstacked = model.eval()
         record.density, record.facts["stack"] = simple.mixed_with(model)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +20,7 @@ from ..mixture import Ensemble, Mixture
 from ..recipes import RECIPES
 from ..training import Epoch, Fit, fit
 from ..training.auto import MANY_ROWS, Choice, choose
+from ..training.clock import Clock
 from ..training.data import FIRST_ROWS, held_out
 from ..training.progress import reporter
 from ..training.settings import check_settings, passes_as_steps, with_defaults
@@ -107,12 +106,12 @@ def fit_table(
         >>> density.sample(3, generator=0).column_names
         ['size', 'colour']
     """
-    began = time.perf_counter()
+    clock = Clock(training.pop("seconds", None))
     if recipe != "auto" and recipe not in RECIPES:
         raise ValueError(f"unknown recipe {recipe!r}; this pushforward knows auto, {', '.join(RECIPES)}")
     if members < 1:
         raise ValueError(f"members must be at least 1, got {members}")
-    check_settings(training)
+    check_settings(training | {"seconds": clock.seconds})
     fraction = training.pop("val_fraction", None)
     file, count = None, 0
     if isinstance(table, TableFile) and exceeds_memory(table, memory_rows):
@@ -131,7 +130,7 @@ def fit_table(
     if fraction is None:
         fraction = STACK_FRACTION if stack and val is None else _FRACTION
     space = Columns(schema, given)
-    choice = _choice(space, count, recipe, training.get("seconds")) if space.numbers else None
+    choice = _choice(space, count, recipe, clock.seconds) if space.numbers else None
     size = {"depth": depth, "width": width, "precondition": False} | dict(model or {})
     density = TableDensity(schema, given, _untrained(space, choice, members, seed, size))
     rows, val_rows = split_rows(density, frame, val, weights, fraction, seed)
@@ -143,10 +142,10 @@ def fit_table(
     if drawing is not None:
         training = passes_as_steps(training, count, 512 if choice is None else choice.training["batch"])
     with reporter(progress) as report:
-        run = _Training(density, rows, val_rows, report, began, seed, drawing, choice, training.pop("seconds", None))
+        run = _Training(density, rows, val_rows, report, clock, seed, drawing, choice)
         _train_and_mix(run, training, stack)
     if file is None and weights is None:
-        calibrate_tails(density, rows.rows, None if val_rows is None else val_rows.rows, seed, run.until())
+        calibrate_tails(density, rows.rows, None if val_rows is None else val_rows.rows, seed, clock.until())
     density.measure_unsampled(space.contexts(frame) if given else None, seed)
     if drawing is not None:
         density.training_summary = (density.training_summary or {}) | {"rows": count}
@@ -183,10 +182,10 @@ def _choice(space: Columns, count: int, recipe: str, seconds: float | None) -> C
 
 def _train_and_mix(run: _Training, settings: dict[str, Any], stack: bool) -> None:
     """Trains both parts of the density, and mixes simple densities with them, fitted in a quarter of the time."""
-    density, rows, val_rows, seconds = run.density, run.rows, run.val_rows, run.seconds
+    density, rows, val_rows, clock = run.density, run.rows, run.val_rows, run.clock
     inner, generator = rows.inner, torch.Generator().manual_seed(run.seed)
     has_tails = run.drawing is None and rows.weights is None and len(rows) <= MOST_ROWS
-    for_tails = seconds_for_tails(seconds) if has_tails else 0.0
+    for_tails = seconds_for_tails(clock.seconds) if has_tails else 0.0
     if val_rows is None or not (stack or has_tails):
         run.run(settings, for_tails)
         return
@@ -196,12 +195,12 @@ def _train_and_mix(run: _Training, settings: dict[str, Any], stack: bool) -> Non
     if stack:
         simple = Stack(
             x, context, val, val_context, run.seed, val_noise=val_noise, sizes=density.space.sizes,
-            context_sizes=density.space.given_sizes, seconds=seconds,
+            context_sizes=density.space.given_sizes, seconds=clock.seconds,
         )  # fmt: skip
     mixing = 0.0 if simple is None else simple.mixing_seconds
     run.run(settings, mixing + for_tails)
     if has_tails:
-        inner.calibrate_tails(x, context, val, val_context, val_noise, run.seed, run.until(mixing + for_tails / 2))
+        inner.calibrate_tails(x, context, val, val_context, val_noise, run.seed, clock.until(mixing + for_tails / 2))
     if simple is not None:
         density.inner, weights = simple.mixed_with(inner)
         density.training_summary = (density.training_summary or {}) | {"stack": weights}
@@ -232,49 +231,42 @@ class _Training:
         rows: to train on; of a drawing, a sample.
         val_rows: to validate on, or None.
         report: is called with each record.
-        began: when, by `time.perf_counter`.
+        clock: of the whole fit.
         seed: of shuffling and noise.
         drawing: of rows that memory does not hold, or None.
         choice: of the flow, or None where there are no numbers.
-        seconds: for all of it, or None.
     """
 
     def __init__(
         self, density: TableDensity, rows: TrainingRows, val_rows: TrainingRows | None,
-        report: Callable[[Epoch], None], began: float, seed: int, drawing: Drawing | None, choice: Choice | None,
-        seconds: float | None,
+        report: Callable[[Epoch], None], clock: Clock, seed: int, drawing: Drawing | None, choice: Choice | None,
     ) -> None:  # fmt: skip
         few = drawing is None and len(rows) < MANY_ROWS
         self.rows = replace(rows, hidden=_HIDDEN if few else 0.0)
-        self.density, self.val_rows, self.report, self.began = density, val_rows, report, began
+        self.density, self.val_rows, self.report, self.clock = density, val_rows, report, clock
         self.seed, self.drawing, self.choice, self.inner = seed, drawing, choice, rows.inner
-        self.seconds = seconds
         # What a part does not see: the mass of cells given their states, then what the other part says.
         self.offset, self.val_offset = (
             0.0 if r is None else -r.mean(torch.from_numpy(r.rows.log_mass)) for r in (rows, val_rows)
         )  # fmt: skip
         self.summary: dict[str, Any] = {"rows": len(rows), "val_rows": 0 if val_rows is None else len(val_rows)}
 
-    def until(self, reserved: float = 0.0) -> float:
-        """When the seconds given are over but for those reserved, by `time.perf_counter`."""
-        return math.inf if self.seconds is None else self.began + self.seconds - reserved
-
     def run(self, settings: dict[str, Any], reserved: float) -> None:
         """Trains the mass function, then the flow, and writes the density's summary; some seconds are left over."""
         checkpoint = settings.pop("checkpoint", None)
-        seconds = None if self.seconds is None else max(self.seconds - reserved, 0.1)
+        seconds = self.clock.left(reserved)
         interrupted = False
         if self.inner.mass is not None:
             share = None if seconds is None else seconds * (_MASS_SHARE if self.inner.flow is not None else 1)
             interrupted = self._train_mass(self.inner.mass, settings | _asked(share, checkpoint, "mass"))
         if self.inner.flow is not None:
-            left = None if seconds is None else max(self.until(reserved) - time.perf_counter(), 0.1)
-            self._train_flow(self.inner.flow, settings | _asked(left, checkpoint, "flow"), interrupted)
+            asked = _asked(self.clock.left(reserved), checkpoint, "flow")
+            self._train_flow(self.inner.flow, settings | asked, interrupted)
         self.inner.settle()
         best = self.val_offset if self.inner.flow is None else self.summary.get("flow", {}).get("best_val_nll")
         self.summary |= {
             "best_val_nll": None if self.val_rows is None else best,
-            "seconds": time.perf_counter() - self.began,
+            "seconds": self.clock.elapsed,
             "stopped": self.summary.get("flow", self.summary.get("mass", {})).get("stopped", "done"),
         }
         self.density.training_summary = self.summary

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -17,6 +15,7 @@ from ..density import Density
 from ..flow import Flow
 from ..mixture import Ensemble
 from . import auto
+from .clock import Clock
 from .data import as_rows, check_no_table, count_rows, draws, held_out
 from .dependence import dependent_columns
 from .loop import train
@@ -149,14 +148,13 @@ class _Chosen:
     def __init__(
         self, recipe: str, rows: _Rows, members: int | None, settings: dict[str, Any], progress: Any
     ) -> None:  # fmt: skip
-        self.began, self.rows, self.members = time.perf_counter(), rows, members
-        self.settings, self.progress = settings, progress
-        self.seconds, self.seed = settings.get("seconds"), settings.get("seed", 0)
+        self.clock, self.rows, self.members = Clock(settings.get("seconds")), rows, members
+        self.settings, self.progress, self.seed = settings, progress, settings.get("seed", 0)
         self.features, self.context_dim = _widths(rows, self.seed)
         count = count_rows(rows.data)
         self.count = None if count == auto.UNLIMITED else count
         self.choice = auto.choose(
-            self.count, self.features, recipe=recipe, context_dim=self.context_dim, seconds=self.seconds,
+            self.count, self.features, recipe=recipe, context_dim=self.context_dim, seconds=self.clock.seconds,
             columns=self._dependent(),
         )  # fmt: skip
 
@@ -175,17 +173,17 @@ class _Chosen:
         reserved = 0.0 if simple is None else simple.mixing_seconds
         wanted = self.members or 1
         density = flow if wanted == 1 else Ensemble([flow, *(self._build(k) for k in range(1, wanted))])
-        for_tails = 0.0 if parts is None else seconds_for_tails(self.seconds)
+        for_tails = 0.0 if parts is None else seconds_for_tails(self.clock.seconds)
         result = self._train(density, reserved + for_tails)
-        began = time.perf_counter()
+        of_training = self.clock.elapsed
         self._calibrate(density, parts, reserved)
         if self.members is None and self.settings.get("checkpoint") is None:
-            self._use_time(result, flow, reserved, parts, time.perf_counter() - began)
+            self._use_time(result, flow, reserved, parts, self.clock.elapsed - of_training)
         if simple is not None and result.density is not None:
             result.unstacked = result.density.eval()
             result.density, result.facts["stack"] = simple.mixed_with(result.unstacked)
         if result.facts:
-            result.facts["seconds"] = self._elapsed()
+            result.facts["seconds"] = self.clock.elapsed
         return result
 
     def _train(self, density: Density, reserved: float) -> Fit:
@@ -193,13 +191,13 @@ class _Chosen:
         settings = dict(self.settings)
         if self.choice.arguments["columns"] is not None:  # `train` would take the rule for rows of all columns
             settings = with_defaults(settings, {k: v for k, v in self.choice.training.items() if k != "steps"})
-        if self.seconds is not None:  # building and simple densities count
-            settings["seconds"] = max(self.seconds - self._elapsed() - reserved, 1e-3)
+        if (left := self.clock.left(reserved)) is not None:  # building and simple densities count
+            settings["seconds"] = left
         return _exhausted(density, self.rows, settings, self.progress)
 
     def _calibrate(self, density: Density, parts: tuple[Batch, Batch] | None, reserved: float) -> None:
         """Bends the tails of trained flows, where some rows are held out."""
-        until = math.inf if self.seconds is None else self.began + self.seconds - reserved
+        until = self.clock.until(reserved)
         for member in density.eval().members if parts is not None else ():
             calibrate_tails(cast(Flow, member), *cast(tuple[Batch, Batch], parts), self.seed, until)
 
@@ -215,9 +213,10 @@ class _Chosen:
             parts: the training rows and those held out, for tails; or None.
             of_tails: seconds that those of the first took.
         """
-        if self.seconds is None or result.stopped not in ("done", "early") or not result.epochs:
+        left = self.clock.left(reserved)
+        if left is None or result.stopped not in ("done", "early") or not result.epochs:
             return
-        used, left = result.epochs[-1].seconds, self.seconds - self._elapsed() - reserved
+        used = result.epochs[-1].seconds
         if left < _WORTH * used:
             return
         count = min(max(int(left / (used + of_tails)), 1), _MOST_MEMBERS - 1)
@@ -228,11 +227,11 @@ class _Chosen:
         if further.stopped in ("done", "early"):
             result.density = Ensemble([flow, *more]).eval()
             result.facts = {"members": count + 1}
-            _tell_time(result, self.seconds, self._elapsed() + reserved)
+            _tell_time(result, self.settings["seconds"], self.clock.elapsed + reserved)
 
     def _stack(self, rows: Batch, val: Batch) -> Stack:
         """Fits simple densities."""
-        return Stack(rows.x.cpu(), _on_cpu(rows), val.x.cpu(), _on_cpu(val), self.seed, seconds=self.seconds)
+        return Stack(rows.x.cpu(), _on_cpu(rows), val.x.cpu(), _on_cpu(val), self.seed, seconds=self.clock.seconds)
 
     def _split(self, flow: Flow, usual: float) -> tuple[Batch, Batch]:
         """Rows to train on and to hold out, in float64, which are those of the training from then on.
@@ -275,9 +274,6 @@ class _Chosen:
             return None
         like = self.rows.data if isinstance(self.rows.data, Tensor) else torch.empty(0)
         return dependent_columns(as_numbers(self.rows.data, "x", like, torch.float64))
-
-    def _elapsed(self) -> float:
-        return time.perf_counter() - self.began
 
 
 def _on_cpu(rows: Batch) -> Tensor | None:
