@@ -84,6 +84,14 @@ def uneven(n: int, seed: int) -> pa.Table:
     return pa.table({"station": station, "height": rng.normal(station / 500, 1.0)})
 
 
+def uneven_heaps(n: int, seed: int) -> pa.Table:
+    """Amounts of which half are multiples of 100, all of uneven frequencies, and a number beside them."""
+    rng, places = np.random.default_rng(seed), np.random.default_rng(0)
+    hundreds, others = places.choice(400, 100, replace=False) * 100, places.choice(40_000, 100, replace=False)
+    amount = np.where(rng.random(n) < 0.5, rng.choice(hundreds, n), rng.choice(others, n))
+    return pa.table({"amount": amount, "height": rng.normal(amount / 20_000, 1.0)})
+
+
 def functions(n: int, seed: int) -> pa.Table:
     """Wages with their logarithm, and years with their square."""
     rng = np.random.default_rng(seed)
@@ -110,6 +118,8 @@ def tables() -> None:
     of_table("table_stack_v2", "A stack of simple densities and a flow", table(150, 0), table(6, 1))
     of_table("table_heaps_v2", "Wider and wider lattices", heaps(300, 0), heaps(6, 1), stack=False)
     of_table("table_uneven_v2", "Values of uneven frequency", uneven(300, 0), uneven(6, 1), stack=False)
+    heaps_of = uneven_heaps(1000, 0), uneven_heaps(6, 1)
+    of_table("table_uneven_heaps_v2", "The same on two lattices", *heaps_of, stack=False)
     of_table("table_functions_v2", "Functions of other columns", functions(300, 0), functions(6, 1), stack=False)
 
 

@@ -16,7 +16,7 @@ from .columns.number import as_number
 from .columns.related import Dependent
 from .function import functions
 from .relation import related
-from .straight import straightened
+from .straight import evened, straightened
 
 _SPREADS, _MOST = (1e-150, 1e152), 1e300  # of the values of a column: what can be squared
 
@@ -140,7 +140,7 @@ def infer_schema(
     if unknown:
         raise ValueError(f"kinds name a column {unknown[0]!r} that the table has not; it has {quoted(frame.names)}")
     columns = [infer_kind(column, asked.get(column.name, plain)) for column in frame.columns]
-    columns = related(functions(columns, frame, list(asked)), frame, list(asked))
+    columns = evened(related(functions(columns, frame, list(asked)), frame, list(asked)), frame, gaussian)
     if gaussian is None:
         columns = straightened(columns, frame)
     if not any(c.modelled for c in columns):

@@ -1,7 +1,9 @@
-"""Straight maps in place of splines where splines hide what holds between the columns of a table."""
+"""Straight maps in place of splines, even cells in place of uneven ones, where those hide what columns share."""
 
 from __future__ import annotations
 
+import math
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,10 +12,47 @@ from torch import Tensor
 
 from ..bijections.precondition import GAIN, OF_MARGINAL, SCORED_ROWS, gaussian_scores
 from ..io.frames import Frame
-from .columns import Kind
+from .columns import Kind, Uneven
 from .columns.base import Values
+from .columns.look import evened as with_even_cells
 from .columns.marginal import MarginalTransform
 from .columns.number import as_number
+from .columns.wrappers import NumberWrapper
+
+_TIMES = 2.0  # what is hidden, that uneven cells must gain
+_ROUNDS, _EXACT = 20, 1e-3  # of reweighting, by deviations of at least so many standard deviations
+_LEAST_GAP = 1e-9
+
+
+def evened(columns: Sequence[Kind], frame: Frame, gaussian: bool | None) -> list[Kind]:
+    """The columns of a schema, with even cells in place of uneven ones where these hide more than they gain.
+
+    Two prices that are mostly the same lie on a line, which the uneven cells of one bend at every value. So what uneven
+    cells gain for rows that were left out is set against how much less a line through the other columns then tells.
+
+    Args:
+        columns: of the table.
+        frame: its rows.
+        gaussian: as of `infer_schema`.
+    """
+    sample, numbers = _looked_at(columns, frame)
+    kinds = [columns[k] for k in numbers]
+    gains = [_gain_of_cells(kind, sample) for kind in kinds]
+    if not any(gains) or len(sample) <= 2 * len(numbers):
+        return list(columns)
+    even = [_with_even_cells(c, frame, gaussian) if gain else c for c, gain in zip(kinds, gains, strict=True)]
+    cells = [_numbers(kind, sample) for kind in even]
+    y, _ = _mapped(even, cells)
+    out = {column.name: column for column in columns}
+    for k, gain in enumerate(gains):
+        if gain:
+            has_number = ~np.isnan(cells[k])
+            uneven, _ = _mapped([kinds[k]], [_numbers(kinds[k], sample)])
+            others = torch.cat([y[:, :k], y[:, k + 1 :], torch.ones(len(y), 1)], 1).numpy()[has_number]
+            told, still_told = (_told(of.numpy()[has_number], others) for of in (y[:, k], uneven[:, 0]))
+            hidden = float(has_number.mean()) * (told - still_told)
+            out[kinds[k].name] = kinds[k] if gain > _TIMES * hidden else even[k]
+    return list(out.values())
 
 
 def straightened(columns: Sequence[Kind], frame: Frame) -> list[Kind]:
@@ -27,13 +66,11 @@ def straightened(columns: Sequence[Kind], frame: Frame) -> list[Kind]:
         columns: of the table.
         frame: its rows.
     """
-    sample = frame[np.linspace(0, len(frame) - 1, min(len(frame), SCORED_ROWS)).astype(np.int64)]
-    numbers = [k for k, c in enumerate(columns) if c.modelled and c.has_number and c.coded is c]
+    sample, numbers = _looked_at(columns, frame)
     bent = torch.tensor([_has_spline(columns[k]) for k in numbers], dtype=torch.bool)
     if not bool(bent.any()) or len(sample) <= 2 * len(numbers):
         return list(columns)
-    rng = np.random.default_rng(0)
-    cells = [_numbers(columns[k], sample, rng) for k in numbers]
+    cells = [_numbers(columns[k], sample) for k in numbers]
     lines = [_with_line(columns[k], w) if of else columns[k] for k, w, of in zip(numbers, cells, bent, strict=True)]
     curved, straight = _mapped([columns[k] for k in numbers], cells), _mapped(lines, cells)
     scores, alone = gaussian_scores(*curved)
@@ -48,14 +85,58 @@ def straightened(columns: Sequence[Kind], frame: Frame) -> list[Kind]:
     return [chosen.get(column.name, column) for column in columns]
 
 
+def _looked_at(columns: Sequence[Kind], frame: Frame) -> tuple[Frame, list[int]]:
+    """Some rows, and which columns are numbers that are modelled themselves."""
+    sample = frame[np.linspace(0, len(frame) - 1, min(len(frame), SCORED_ROWS)).astype(np.int64)]
+    return sample, [k for k, c in enumerate(columns) if c.modelled and c.has_number and c.coded is c]
+
+
+def _gain_of_cells(kind: Kind, frame: Frame) -> float:
+    """Nats a row that uneven cells gain."""
+    state, gain = kind.encode(frame.column(kind.name)).state, 0.0
+    while isinstance(kind, NumberWrapper):
+        gain += kind.gain * float((state == kind.level).mean()) if isinstance(kind, Uneven) else 0.0
+        kind = kind.inner
+    return gain
+
+
+def _with_even_cells(kind: Kind, frame: Frame, gaussian: bool | None) -> Kind:
+    column = frame.column(kind.name)
+    return with_even_cells(kind, as_number(kind).read(column)[~column.is_missing], gaussian)
+
+
+def _told(y: Values, others: Values) -> float:
+    """Nats a row that a line through others (N, K) tells of y (N,): by how much the entropy of the residuals is less.
+
+    The line is that of least absolute deviations, for where most rows are equal some are far off.
+    """
+    if len(y) <= 2 * others.shape[1]:
+        return 0.0
+    weights, rest = np.ones(len(y)), y
+    for _ in range(_ROUNDS):
+        slopes = np.linalg.lstsq(others * weights[:, None], y * weights)[0]
+        rest = y - others @ slopes
+        weights = 1 / np.sqrt(np.maximum(np.abs(rest), _EXACT))
+    return _entropy(y) - _entropy(rest)
+
+
+def _entropy(values: Values) -> float:
+    """The differential entropy of values (N,), by the gaps between each and the next but m (Vasicek 1976)."""
+    m = max(round(math.sqrt(len(values)) / 2), 1)
+    ends = np.pad(np.sort(values), m, mode="edge")
+    gaps = np.maximum(ends[2 * m :] - ends[: -2 * m], _LEAST_GAP)
+    return float(np.log(gaps * len(values) / (2 * m)).mean())
+
+
 def _has_spline(kind: Kind) -> bool:
     return len(kind.marginal.knots) > 2 and not as_number(kind).is_circular
 
 
-def _numbers(kind: Kind, frame: Frame, rng: np.random.Generator) -> Values:
-    """The numbers (N,) of cells, at a random place of each; NaN where there is none."""
+def _numbers(kind: Kind, frame: Frame) -> Values:
+    """The numbers (N,) of cells, at a random place of each, the same at each call; NaN where there is none."""
     cells = kind.encode(frame.column(kind.name))
-    return cells.base + cells.width * rng.uniform(size=len(frame))
+    seed = zlib.crc32(kind.name.encode())  # columns are independent of each other
+    return cells.base + cells.width * np.random.default_rng(seed).uniform(size=len(frame))
 
 
 def _with_line(kind: Kind, w: Values) -> Kind:

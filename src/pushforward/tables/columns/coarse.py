@@ -99,6 +99,13 @@ class WithCoarse(NumberWrapper):
         base, width = self._cells(level, w)
         return level, np.where(width > 0, np.round((base - self._start) / np.where(width > 0, width, 1.0)), np.nan)
 
+    def grid(self, level: int) -> tuple[float, float]:
+        """As `Number`; in older files the cells of all lattices but the widest leave gaps."""
+        if self._has_parts(level):
+            wider, _, parts = self._parts(level)
+            return self._start, wider / parts
+        return self._start, self._widths[-1] if level == self.num_values - 1 else 0.0
+
     def encode_values(self, values: NDArray[Any]) -> Cells:
         """Values (N,), none missing, as cells."""
         w = self.number.count(values)

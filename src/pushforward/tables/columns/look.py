@@ -168,15 +168,29 @@ def fitted(
     kind: Number, heaps: Heaps, values: NDArray[Any], gaussian: bool | None, atoms: tuple[float, ...] = ()
 ) -> Kind:
     """A kind, and wider lattices around it, with the map of its ordinary values (N,), which are no atoms."""
-    around = as_number(_around(kind, heaps))
-    around = around if heaps else as_number(Uneven.around(around, values, atoms))
-    cells = around.encode_values(values)
+    return _mapped(as_number(Uneven.around(as_number(_around(kind, heaps)), values, atoms)), values, gaussian)
+
+
+def evened(kind: Kind, values: NDArray[Any], gaussian: bool | None) -> Kind:
+    """A kind of numbers without uneven cells, and with the map of its values (N,), the atoms among them."""
+    atoms = kind.atoms if isinstance(kind, WithAtoms) else ()
+    number = kind.inner if isinstance(kind, WithAtoms) else kind
+    while isinstance(number, Uneven):
+        number = number.inner
+    values = values[~np.isin(values, atoms)]
+    number = _mapped(as_number(Uneven.around(as_number(number), values, atoms, even=True)), values, gaussian)
+    return replace(kind, inner=number) if isinstance(kind, WithAtoms) else number
+
+
+def _mapped(number: Number, values: NDArray[Any], gaussian: bool | None) -> Number:
+    """A kind of numbers with the map of its values (N,)."""
+    cells = number.encode_values(values)
     w = cells.base
-    if around.is_dequantized:  # a random place in each cell, the same at each call
+    if number.is_dequantized:  # a random place in each cell, the same at each call
         w = w + cells.width * np.random.default_rng(0).uniform(size=len(w))
-    gaussian = False if gaussian is None and around.is_dequantized else gaussian
-    map = MarginalTransform.of(w, *around.bounds, gaussian=gaussian)
-    return around.with_map(map.knots, map.heavy)
+    gaussian = False if gaussian is None and number.is_dequantized else gaussian
+    map = MarginalTransform.of(w, *number.bounds, gaussian=gaussian)
+    return number.with_map(map.knots, map.heavy)
 
 
 def _around(kind: Number, heaps: Heaps) -> Number:

@@ -234,6 +234,13 @@ class Number(Plain):
         place = np.full(len(values), np.nan) if self.lattice is None else self.count(values)
         return np.zeros(len(values), dtype=np.int64), place
 
+    def grid(self, level: int) -> tuple[float, float]:
+        """-> where the cell of place 0 of a lattice, by number, begins, and the distance to the next: 0 for no lattice.
+
+        The cells of a lattice follow each other without gaps.
+        """
+        return 0.0, self.cell
+
     def key(self, values: NDArray[Any]) -> Values:
         """What is the same for values (N,) that are the same cell."""
         return values.astype(np.float64) if self.lattice is None else self.count(values)
