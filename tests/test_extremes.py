@@ -86,3 +86,39 @@ def test_no_sample_is_many_ranges_away() -> None:
     drawn = density.sample(20_000, generator=0)
     for name, column in zip("abc", rows.T, strict=True):
         assert np.abs(drawn[name].to_numpy()).max() < 12 * np.ptp(column)
+
+
+@pytest.mark.parametrize("places", [1, 10], ids=["ones", "tens and ones"])
+def test_zero_at_the_end_of_a_column_is_sampled_and_nothing_beyond(places: int) -> None:
+    values = -np.abs(np.round(np.random.default_rng(0).normal(0, 30, 3000))).astype(np.int64)
+    values[::2] *= places
+    for column in (values, -values):
+        drawn = fitted({"x": column}, stack=False).sample(4000, generator=0)["x"].to_numpy()
+        assert (np.sign(drawn) * np.sign(column.sum()) >= 0).all()
+        assert 0.1 < (drawn == 0).mean() / (values == 0).mean() < 5
+
+
+def test_integers_beyond_what_float64_counts_have_no_heaps_and_no_uneven_cells() -> None:
+    rng = np.random.default_rng(0)
+    assert "often" not in pf.infer_schema({"x": rng.integers(0, 2**62, 1500)}).describe()
+    values = rng.choice(2**52 + np.unique(rng.integers(0, 10**5, 80)), 1500)
+    assert "more often" not in pf.infer_schema({"x": values}).describe()
+
+
+def test_what_lies_beside_an_atom_is_none() -> None:
+    values = np.random.default_rng(0).choice(np.unique(np.random.default_rng(1).integers(0, 10_000, 80)), 1500)
+    density = fitted({"x": values}, stack=False)
+    atom = density.schema["x"].atoms[0]
+    with pytest.warns(UserWarning, match="values it cannot have"):
+        scores = density.log_prob({"x": [atom, atom + 0.4]})
+    assert float(scores[1] - scores[0]) < -5
+
+
+@pytest.mark.parametrize(
+    "values",
+    [RNG.integers(0, 400, 500), RNG.uniform(361, 700, 500), -RNG.integers(0, 300, 500)],
+    ids=["above", "far above", "below"],
+)
+def test_angles_beyond_one_turn_are_an_error(values: Any) -> None:
+    with pytest.raises(ValueError, match="of a period of 360, values must lie within 0 and 360, or -180 and 180"):
+        fitted({"a": values}, kinds={"a": "circular:360"})

@@ -12,7 +12,7 @@ import pytest
 import pushforward as pf
 from pushforward.io.frames import read
 from pushforward.tables.columns import Integer, Kind, Lattice, Real, WithAtoms, WithCoarse, from_json
-from pushforward.tables.columns.lattice import find_coarse
+from pushforward.tables.columns.find_lattice import find_coarse
 from pushforward.tables.columns.number import as_number
 
 quiet = pytest.mark.filterwarnings("ignore::UserWarning")

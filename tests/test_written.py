@@ -84,3 +84,18 @@ def test_a_bound_is_on_a_lattice_that_was_estimated() -> None:
     shares[:3] = 0.0
     model = pf.fit_table({"a": shares, "b": shares[::-1]}, steps=3, progress="none", stack=False)
     assert torch.isfinite(model.log_prob({"a": shares, "b": shares[::-1]})).all()
+
+
+def test_large_decimals_on_a_lattice_are_decimals() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.choice(np.round(rng.uniform(0, 1e5, 300), 2), 1500)
+    drawn = pf.fit_table({"x": values}, steps=30, stack=False, progress="none").sample(2000, generator=0)
+    numbers = drawn.column("x").to_numpy()
+    assert (numbers == np.round(numbers, 2)).all()
+    assert np.isin(numbers, values).mean() > 0.9
+
+
+def test_twelfths_that_were_rounded_are_written_so() -> None:
+    values = np.round(np.random.default_rng(0).integers(0, 900, 3000) / 12, 4)
+    drawn = pf.fit_table({"x": values}, steps=30, stack=False, progress="none").sample(1000, generator=0)
+    assert np.isin(drawn.column("x").to_numpy(), values).mean() > 0.9

@@ -17,7 +17,7 @@ from .coarse import WithCoarse as WithCoarse
 from .constant import Constant as Constant
 from .date import Date as Date
 from .function import Function as Function
-from .number import Lattice as Lattice
+from .lattice import Lattice as Lattice
 from .number import Number as Number
 from .real import Bounded as Bounded
 from .real import Positive as Positive

@@ -28,6 +28,7 @@ class Circular(Number):
     tag = "circular"
     aliases = ("periodic",)
     is_circular = True
+    has_sign = False
     usage = "circular:PERIOD"
     arity = (1,)
 
@@ -45,7 +46,7 @@ class Circular(Number):
         """Only as asked for.
 
         Raises:
-            ValueError: the period is no multiple of the step of the values.
+            ValueError: the period is no multiple of the step of the values, or they lie beyond one turn.
         """
         look = Look.at(column, request, cls.tag) if request.kind == cls.tag else None
         if look is None:
@@ -55,8 +56,13 @@ class Circular(Number):
             raise ValueError(
                 f"column {column.name!r}: a period of {period:g} is no multiple of its step {lattice.step:g}"
             )
-        cut = _widest_gap(values % period, period) if lattice is None else float(lattice.origin) % period
         low = 0.0 if values.min() >= 0 else -period / 2
+        if values.min() < low or values.max() > low + period:
+            raise ValueError(
+                f"column {column.name!r} goes from {values.min():g} to {values.max():g}: of a period of {period:g}, "
+                f"values must lie within 0 and {period:g}, or {-period / 2:g} and {period / 2:g}"
+            )
+        cut = _widest_gap(values % period, period) if lattice is None else float(lattice.origin) % period
         return look.finished(cls(**look.facts, lattice=lattice, period=period, cut=cut, low=low))
 
     @property

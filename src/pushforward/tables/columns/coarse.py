@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .base import Cells, Mask, States, Values, each, fact, is_flag, is_positive
+from .lattice import Lattice
 from .marginal import MarginalTransform
-from .number import Lattice, Number
+from .number import Number
 from .wrappers import NumberWrapper
 
 _NEAR = 1e-6  # of a step: what is a whole number of them
@@ -123,7 +124,8 @@ class WithCoarse(NumberWrapper):
         plain = self.number.decode_values(np.zeros_like(level), at)  # which keeps to the bounds
         if self.number.lattice is not None:
             return plain
-        return np.where(level > 0, np.clip(self.coarse.decimal(at), *_open(self.number.bounds)), plain)
+        narrowest = replace(self.coarse, step=min(self.between, default=self.coarse.step))
+        return np.where(level > 0, np.clip(narrowest.decimal(at), *_open(self.number.bounds)), plain)
 
     def accepts(self, state: States, number: Values) -> Mask:
         """Numbers whose cell is that of a value of the state, within the bounds."""
@@ -132,7 +134,7 @@ class WithCoarse(NumberWrapper):
         at = self._values(level, np.nan_to_num(number))
         with np.errstate(invalid="ignore"):
             good = (number >= low) & (number <= high)
-        good &= self._is_within(level, at) & (self._level(at) == level)
+        good &= self._is_within(level, at) & (self._level(at) == level) & self.number.has_seen_sign(at)
         return good | (state >= self.num_values)
 
     @property

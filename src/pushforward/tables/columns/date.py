@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from ...io.frames import Column
 from ...io.times import MIXED, is_form, is_of_day, unit_of
 from .base import Cells, Kind, Mask, Request, fact, optional, unseen_share
+from .lattice import Lattice
 from .look import Look, plain
-from .number import Lattice, Number
+from .number import Number
 
 _UNITS = {"D": 86400.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}  # seconds of a tick
 _CLOCK = (86400.0, 3600.0, 60.0, 1.0, 1e-3, 1e-6)

@@ -13,9 +13,10 @@ from ...io.frames import Column
 from .atoms import WithAtoms
 from .base import Kind, Request, unseen_share
 from .coarse import WithCoarse
-from .lattice import find_atoms, find_coarse, find_finer, find_lattice, snapped
+from .find_lattice import find_atoms, find_coarse, find_finer, find_lattice, snapped
+from .lattice import Lattice
 from .marginal import MarginalTransform
-from .number import Lattice, Number, as_number
+from .number import Number, as_number
 from .uneven import Uneven
 from .written import SINGLE, digits_of, roundings
 
@@ -125,7 +126,8 @@ class Look:
             return kind, heaps
         chain = roundings(self.values)
         if kind.lattice is not None:
-            after = chain[chain.index(SINGLE) :] if SINGLE in chain else ()
+            is_told = kind.lattice.decimals is not None  # the lattice says how values are written, but for float32
+            after = chain if not is_told else chain[chain.index(SINGLE) :] if SINGLE in chain else ()
             return replace(kind, lattice=replace(kind.lattice, digits=digits_of(chain)), roundings=after), heaps
         if heaps:
             on = self.values[heaps[-1].holds(self.values)]
@@ -177,8 +179,7 @@ def evened(kind: Kind, values: NDArray[Any], gaussian: bool | None) -> Kind:
     number = kind.inner if isinstance(kind, WithAtoms) else kind
     while isinstance(number, Uneven):
         number = number.inner
-    values = values[~np.isin(values, atoms)]
-    number = _mapped(as_number(Uneven.around(as_number(number), values, atoms, even=True)), values, gaussian)
+    number = _mapped(as_number(number), values[~np.isin(values, atoms)], gaussian)
     return replace(kind, inner=number) if isinstance(kind, WithAtoms) else number
 
 

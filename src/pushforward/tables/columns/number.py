@@ -16,7 +16,6 @@ from ...io.frames import Column
 from ...io.notation import Notation, is_pattern
 from .base import (
     Cells,
-    Facts,
     Kind,
     Mask,
     Plain,
@@ -27,61 +26,15 @@ from .base import (
     fact,
     is_flag,
     is_number,
-    is_positive,
     log_logistic,
 )
 from .base import optional as _optional
-from .lattice import LARGEST, steps_from
+from .lattice import Lattice
 from .marginal import MarginalTransform
-from .written import is_rounding, rounded, spelled
+from .written import is_rounding, rounded
 
 _ON_STEP = 1e-3  # of a step, from a bound: a step and an origin that were estimated are off by some of it
 _REACH, _HEAVY_REACH = 3.0, 10.0  # extents of the data beyond which nothing is sampled
-
-
-@dataclass(frozen=True)
-class Lattice(Facts):
-    """The values origin + k step.
-
-    Attributes:
-        step: distance of neighbouring values. Dates count in the unit of their dtype.
-        origin: one of the values.
-        digits: significant ones of the values, where decimals of the step do not tell them.
-    """
-
-    step: float = fact(is_positive)
-    origin: float = fact(is_number, 0)
-    digits: int | None = fact(_optional(lambda v: type(v) is int and 1 <= v <= 17), None)
-
-    @property
-    def whole(self) -> bool:
-        """Whether all values are integers."""
-        return float(self.step).is_integer() and float(self.origin).is_integer()
-
-    def count(self, values: NDArray[Any]) -> Values:
-        """Values (N,) on the lattice -> their number of steps from the origin."""
-        return steps_from(values, self.step, self.origin)
-
-    def value(self, k: Values) -> NDArray[Any]:
-        """The inverse of `count`, for whole numbers k (N,)."""
-        if not self.whole:
-            return self.decimal(self.origin + k * self.step)
-        step, origin = int(self.step), int(self.origin)
-        ends = (-(2**63) - origin) // step + 1, (2**63 - 1 - origin) // step
-        if ((k >= max(ends[0], -LARGEST)) & (k <= min(ends[1], LARGEST))).all():
-            return origin + k.astype(np.int64) * step
-        return self.origin + k * self.step  # no int64 holds them all
-
-    def decimal(self, values: Values) -> Values:
-        """Values (N,) as the nearest decimals, which are what the data held: a step such as 0.1 is no binary number."""
-        if self.digits is not None:
-            return spelled(values, self.digits)
-        return np.round(values, min(max(6, 10 - math.ceil(math.log10(self.step))), 15))
-
-    def holds(self, values: NDArray[Any]) -> Mask:
-        """Which values (N,) are on the lattice."""
-        places = (values - self.origin) / self.step
-        return np.abs(places - np.round(places)) < 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +164,7 @@ class Number(Plain):
     def reach_of(self, cell: float) -> tuple[float, float]:
         """What was seen and three times as much to both sides, for cells of a width; ten times where a tail is heavy.
 
-        Within what the dtype can hold; nothing negative where nothing was, nor positive.
+        Within what the dtype can hold.
         """
         if self.extent is None:
             return -math.inf, math.inf
@@ -219,11 +172,16 @@ class Number(Plain):
         if self.lattice is not None:
             first, last = ((v - self.lattice.origin) / self.lattice.step for v in self.extent)
         below, above = ((last - first + cell) * (_HEAVY_REACH if heavy else _REACH) for heavy in self.heavy)
-        least, most = self.limits
-        if self.has_sign:
-            least, most = (0 if self.extent[0] >= 0 else least), (0 if self.extent[1] <= 0 else most)
-        least, most = (float(self.count(np.array([v]))[0]) for v in (least, most))
+        least, most = (float(self.count(np.array([v]))[0]) for v in self.limits)
         return max(first - below, least), min(last + above, most)
+
+    def has_seen_sign(self, w: Values) -> Mask:
+        """Which values, w (N,) as `count` gives them, are not negative where none was seen to be, nor positive."""
+        if self.extent is None or not self.has_sign:
+            return np.ones(len(w), dtype=bool)
+        zero = float(self.count(np.zeros(1))[0])
+        with np.errstate(invalid="ignore"):
+            return ((w >= zero) | (self.extent[0] < 0)) & ((w <= zero) | (self.extent[1] > 0))
 
     def count(self, values: NDArray[Any]) -> Values:
         """Values (N,) as `marginal` takes them; they are not checked."""
@@ -242,20 +200,24 @@ class Number(Plain):
         return 0.0, self.cell
 
     def key(self, values: NDArray[Any]) -> Values:
-        """What is the same for values (N,) that are the same cell."""
-        return values.astype(np.float64) if self.lattice is None else self.count(values)
+        """What is the same for values (N,) that are the same cell; NaN for what is none."""
+        if self.lattice is None:
+            return values.astype(np.float64)
+        return np.where(self._is_on_lattice(values), self.count(values), np.nan)
 
     def fits(self, values: NDArray[Any], w: Values, bounds: tuple[float | None, float | None]) -> Mask:
         """Which values (N,), and w as `count` gives them, are possible within the bounds of what `marginal` maps."""
         low, high = (-np.inf if bounds[0] is None else bounds[0]), (np.inf if bounds[1] is None else bounds[1])
         if self.lattice is None:
             return (values > low) & (values < high)
-        good = (w >= low) & (w < high)
-        if self.on_lattice_alone:
-            lattice = self.lattice
-            is_exact = values.dtype == np.int64
-            good &= (values - lattice.origin) % lattice.step == 0 if is_exact else lattice.holds(values)
-        return good
+        return (w >= low) & (w < high) & self._is_on_lattice(values)
+
+    def _is_on_lattice(self, values: NDArray[Any]) -> Mask:
+        """Which values (N,) the lattice holds; all where others are rounded to it."""
+        if self.lattice is None or not self.on_lattice_alone:
+            return np.ones(len(values), dtype=bool)
+        is_exact = values.dtype == np.int64
+        return (values - self.lattice.origin) % self.lattice.step == 0 if is_exact else self.lattice.holds(values)
 
     def read(self, column: Column) -> NDArray[Any]:
         """The values (N,) of cells, int64 or float64, of any value where missing.
@@ -321,12 +283,14 @@ class Number(Plain):
         return w if self.lattice is None else self.lattice.value(w)
 
     def accepts(self, state: States, number: Values) -> Mask:
-        """Which drawn numbers lie within `reach`."""
+        """Which drawn numbers lie within `reach`, and stand for values of a sign that was seen."""
         if not self.has_number:
             return state != 0
         low, high = self.reach
+        at = number if self.lattice is None else np.floor(number)
         with np.errstate(invalid="ignore"):
-            return (state >= self.num_numbered_states) | ((number >= low) & (number <= high))
+            good = (number >= low) & (number <= high) & self.has_seen_sign(at)
+        return (state >= self.num_numbered_states) | good
 
     @property
     def feature_names(self) -> list[tuple[str, bool]]:

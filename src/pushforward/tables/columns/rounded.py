@@ -8,8 +8,9 @@ import numpy as np
 
 from ...io.frames import Column
 from .base import Kind, Request, fact, optional
+from .lattice import Lattice
 from .look import Look, heaps_of
-from .number import Lattice, Number
+from .number import Number
 
 
 @dataclass(frozen=True, kw_only=True)

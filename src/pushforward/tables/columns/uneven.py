@@ -21,6 +21,7 @@ _DISCOUNTS = (0.0, 0.25, 0.5, 0.75, 0.9)  # rows of each value that are left to 
 _GAIN, _CHANCE, _SIGMAS = 0.02, 10.0, 1.25  # nats a row, in all, and standard errors, that unequal widths must gain
 _CLOSED = 1e-3  # of the width of other cells, that of values with a state of their own
 _FEWEST, _MOST = 20, 10_000  # distinct values
+_LARGEST = 2.0**51  # places beyond which float64 has no middle of a cell
 
 
 class _Cells(NamedTuple):
@@ -71,16 +72,13 @@ class Uneven(NumberWrapper):
     gain: float = fact(is_number, 0.0)
 
     @classmethod
-    def around(
-        cls, number: Number, values: NDArray[Any], atoms: tuple[float, ...] = (), *, even: bool = False
-    ) -> Number | Uneven:
+    def around(cls, number: Number, values: NDArray[Any], atoms: tuple[float, ...] = ()) -> Number | Uneven:
         """A kind of numbers with cells as wide as the frequencies of values (N,) say, where that gains something.
 
         Args:
             number: of each of its lattices whose cells leave no gaps, the cells are made uneven or left as they are.
             values: (N,), without atoms.
             atoms: values with a state of their own.
-            even: leave all widths equal, but for those of the atoms.
         """
         if number.is_circular:
             return number
@@ -90,12 +88,12 @@ class Uneven(NumberWrapper):
         for k in range(number.num_numbered_states):
             if number.grid(k)[1] > 0 and (level == k).any():
                 on, gaps = places[level == k], np.sort(atom_places[atom_level == k])
-                kind = cls._around(as_number(kind), k, *np.unique(on, return_counts=True), gaps, even)
+                kind = cls._around(as_number(kind), k, *np.unique(on, return_counts=True), gaps)
         return kind
 
     @classmethod
     def _around(
-        cls, number: Number, level: int, places: Values, counts: NDArray[np.int64], gaps: Values, even: bool
+        cls, number: Number, level: int, places: Values, counts: NDArray[np.int64], gaps: Values
     ) -> Number | Uneven:
         """The same for the values of one lattice.
 
@@ -105,14 +103,11 @@ class Uneven(NumberWrapper):
             places: (U,) of the values that were seen, in order.
             counts: (U,), rows of each.
             gaps: places of the atoms on the lattice, in order.
-            even: as above.
         """
-        if not _FEWEST <= len(places) <= _MOST or abs(places).max() >= 2**53:
+        if not _FEWEST <= len(places) <= _MOST or abs(places).max() > _LARGEST:
             return number
         gaps = gaps[(gaps > places[0]) & (gaps < places[-1])]
-        found = (
-            None if even else _estimated(places - np.searchsorted(gaps, places), counts)
-        )  # with no gaps where atoms are
+        found = _estimated(places - np.searchsorted(gaps, places), counts)  # with no gaps where atoms are
         if found is None:
             return cls._without_gaps(number, level, places, gaps)
         widths, gap, gain = found
