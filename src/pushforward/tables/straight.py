@@ -14,7 +14,7 @@ from ..bijections.precondition import GAIN, OF_MARGINAL, SCORED_ROWS, gaussian_s
 from ..io.frames import Frame
 from .columns import Kind, Uneven
 from .columns.base import Values
-from .columns.look import evened as with_even_cells
+from .columns.look import with_even_cells
 from .columns.marginal import MarginalTransform
 from .columns.number import as_number
 from .columns.wrappers import NumberWrapper

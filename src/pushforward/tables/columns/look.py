@@ -173,7 +173,7 @@ def fitted(
     return _mapped(as_number(Uneven.around(as_number(_around(kind, heaps)), values, atoms)), values, gaussian)
 
 
-def evened(kind: Kind, values: NDArray[Any], gaussian: bool | None) -> Kind:
+def with_even_cells(kind: Kind, values: NDArray[Any], gaussian: bool | None) -> Kind:
     """A kind of numbers without uneven cells, and with the map of its values (N,), the atoms among them."""
     atoms = kind.atoms if isinstance(kind, WithAtoms) else ()
     number = kind.inner if isinstance(kind, WithAtoms) else kind
