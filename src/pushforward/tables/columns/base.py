@@ -22,6 +22,8 @@ Values = NDArray[np.float64]
 States = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
+_SHOWN_WHOLE = 1e15  # whole numbers below are shown to the last digit
+
 
 @dataclass(frozen=True)
 class Cells:
@@ -374,7 +376,9 @@ class Kind(ABC):
 
     def show(self, value: float) -> str:
         """A value, for people."""
-        return f"{value:.6g}" if abs(value) < 1e6 and value != int(value) else f"{value:.7g}"
+        if abs(value) < _SHOWN_WHOLE and value == int(value):
+            return f"{value + 0.0:.0f}"  # a zero without a sign
+        return f"{value:.6g}" if abs(value) < 1e6 else f"{value:.7g}"
 
 
 @dataclass(frozen=True, kw_only=True)
