@@ -189,8 +189,11 @@ def _draw(ax: Any, name: str, of: list[Run], longest: float) -> None:
 
 
 def _limit(ax: Any, runs: list[Run]) -> None:
-    """The first tenth of a run is far below what one wants to see."""
-    shown = [r["value"] for r in runs] + [v for r in runs for t, v in r["curve"] if t > 0.1 * r["length"]]
-    shown = [v for v in shown if np.isfinite(v)]
-    low, high = float(np.quantile(shown, 0.05)), max(shown)
-    ax.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
+    """From the worst model's best run on: the beginning of lines and runs that failed are far below (triangles)."""
+    best = [max(r["value"] for r in runs if r["model"] == model) for model in {r["model"] for r in runs}]
+    lines = [v for r in runs for t, v in r["curve"] if t > 0.1 * r["length"] and np.isfinite(v)]
+    low, high = min(best), max(best + lines)
+    bottom = low - 0.15 * (high - low)
+    for run in (r for r in runs if not r["value"] > bottom):
+        ax.plot(run["length"], bottom, "v", color=COLORS[run["model"]], markeredgewidth=0, clip_on=False, zorder=3)
+    ax.set_ylim(bottom, high + 0.1 * (high - low))
