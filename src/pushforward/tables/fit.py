@@ -147,8 +147,8 @@ def fit_table(
     if file is None and weights is None:
         calibrate_tails(density, rows.rows, None if val_rows is None else val_rows.rows, seed, clock.until())
     density.measure_unsampled(space.contexts(frame) if given else None, seed)
-    told = {"seconds": clock.elapsed} | ({} if drawing is None else {"rows": count})
-    density.training_summary = (density.training_summary or {}) | told
+    summary = {"seconds": clock.elapsed} | ({} if drawing is None else {"rows": count})
+    density.training_summary = (density.training_summary or {}) | summary
     if drawing is not None and drawing.left_out:
         warnings.warn(f"{drawing.left_out:,} rows that do not fit the schema were left out", stacklevel=2)
     return density

@@ -19,16 +19,16 @@ from .columns.marginal import MarginalTransform
 from .columns.number import as_number
 from .columns.wrappers import NumberWrapper
 
-_TIMES = 2.0  # what is hidden, that uneven cells must gain
-_ROUNDS, _EXACT = 20, 1e-3  # of reweighting, by deviations of at least so many standard deviations
+_LOSSES = 2.0  # times what they lose of the dependence on other columns, that uneven cells must gain
+_ROUNDS, _LEAST_DEVIATION = 20, 1e-3  # of reweighting, in standard deviations
 _LEAST_GAP = 1e-9
 
 
 def evened(columns: Sequence[Kind], frame: Frame, gaussian: bool | None) -> list[Kind]:
-    """The columns of a schema, with even cells in place of uneven ones where these hide more than they gain.
+    """The columns of a schema, with even cells in place of uneven ones where these lose more than they gain.
 
     Two prices that are mostly the same lie on a line, which the uneven cells of one bend at every value. So what uneven
-    cells gain for rows that were left out is set against how much less a line through the other columns then tells.
+    cells gain for rows that were left out is compared with what they lose in a linear regression on the other columns.
 
     Args:
         columns: of the table.
@@ -49,9 +49,9 @@ def evened(columns: Sequence[Kind], frame: Frame, gaussian: bool | None) -> list
             has_number = ~np.isnan(cells[k])
             uneven, _ = _mapped([kinds[k]], [_numbers(kinds[k], sample)])
             others = torch.cat([y[:, :k], y[:, k + 1 :], torch.ones(len(y), 1)], 1).numpy()[has_number]
-            told, still_told = (_told(of.numpy()[has_number], others) for of in (y[:, k], uneven[:, 0]))
-            hidden = float(has_number.mean()) * (told - still_told)
-            out[kinds[k].name] = kinds[k] if gain > _TIMES * hidden else even[k]
+            known, left = (_dependence(of.numpy()[has_number], others) for of in (y[:, k], uneven[:, 0]))
+            loss = float(has_number.mean()) * (known - left)
+            out[kinds[k].name] = kinds[k] if gain > _LOSSES * loss else even[k]
     return list(out.values())
 
 
@@ -105,10 +105,10 @@ def _with_even_cells(kind: Kind, frame: Frame, gaussian: bool | None) -> Kind:
     return with_even_cells(kind, as_number(kind).read(column)[~column.is_missing], gaussian)
 
 
-def _told(y: Values, others: Values) -> float:
-    """Nats a row that a line through others (N, K) tells of y (N,): by how much the entropy of the residuals is less.
+def _dependence(y: Values, others: Values) -> float:
+    """The entropy of y (N,) less that of its residuals in a linear regression on others (N, K), in nats.
 
-    The line is that of least absolute deviations, for where most rows are equal some are far off.
+    The regression is that of least absolute deviations, by iterative reweighting: few rows may be far off.
     """
     if len(y) <= 2 * others.shape[1]:
         return 0.0
@@ -116,7 +116,7 @@ def _told(y: Values, others: Values) -> float:
     for _ in range(_ROUNDS):
         slopes = np.linalg.lstsq(others * weights[:, None], y * weights)[0]
         rest = y - others @ slopes
-        weights = 1 / np.sqrt(np.maximum(np.abs(rest), _EXACT))
+        weights = 1 / np.sqrt(np.maximum(np.abs(rest), _LEAST_DEVIATION))
     return _entropy(y) - _entropy(rest)
 
 

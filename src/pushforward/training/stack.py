@@ -20,7 +20,7 @@ from ..mixture import Mixture
 FEW_ROWS = 5000  # up to which rows are stacked
 STACK_FRACTION = 0.2  # of the rows, held out: they stop the flow and give the weights
 _SHARE, _MOST = 0.25, 0.375  # of the time given: when no further simple density is begun, when they are fitted once
-_MORE = 1.5  # times as long as fitting simple densities to the training rows takes fitting them to all, at most
+_MORE = 1.5  # times as long as fitting simple densities to the training rows takes fitting them to all
 _ROUNDS = 200
 _LEAST_WEIGHT = 0.005  # a smaller one is dropped; of few rows none is, for a small weight insures against a far row
 _PRIOR = 1.0  # pseudo-count of equal weights, in rows, for all densities together

@@ -126,8 +126,9 @@ class Look:
             return kind, heaps
         chain = roundings(self.values)
         if kind.lattice is not None:
-            is_told = kind.lattice.decimals is not None  # the lattice says how values are written, but for float32
-            after = chain if not is_told else chain[chain.index(SINGLE) :] if SINGLE in chain else ()
+            after = chain
+            if kind.lattice.decimals is not None:  # the lattice says how values are written, but for float32
+                after = chain[chain.index(SINGLE) :] if SINGLE in chain else ()
             return replace(kind, lattice=replace(kind.lattice, digits=digits_of(chain)), roundings=after), heaps
         if heaps:
             on = self.values[heaps[-1].holds(self.values)]

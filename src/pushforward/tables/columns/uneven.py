@@ -107,10 +107,10 @@ class Uneven(NumberWrapper):
         if not _FEWEST <= len(places) <= _MOST or abs(places).max() > _LARGEST:
             return number
         gaps = gaps[(gaps > places[0]) & (gaps < places[-1])]
-        found = _estimated(places - np.searchsorted(gaps, places), counts)  # with no gaps where atoms are
-        if found is None:
+        estimate = _estimated(places - np.searchsorted(gaps, places), counts)  # with no gaps where atoms are
+        if estimate is None:
             return cls._without_gaps(number, level, places, gaps)
-        widths, gap, gain = found
+        widths, gap, gain = estimate
         return cls(
             inner=number, places=tuple(int(k) for k in places), widths=tuple(float(f"{width:.4g}") for width in widths),
             gap=gap, level=level, gain=round(gain, 4),
@@ -189,8 +189,8 @@ class Uneven(NumberWrapper):
 
     def parts(self) -> list[str]:
         """Those of the inner kind, and that values differ in frequency."""
-        parts, told = self.number.parts(), "some values more often than others"
-        return parts if len(set(self.widths)) == 1 or told in parts else [*parts, told]
+        parts, text = self.number.parts(), "some values more often than others"
+        return parts if len(set(self.widths)) == 1 or text in parts else [*parts, text]
 
 
 def _estimated(places: Values, counts: NDArray[np.int64]) -> tuple[Values, float, float] | None:
