@@ -102,6 +102,15 @@ def test_zero_at_the_end_of_a_column_is_sampled_and_nothing_beyond(places: int) 
         assert drawn.max() == 0
 
 
+@pytest.mark.parametrize("step", [1, 10])
+def test_zero_is_not_sampled_among_counts_that_were_never_zero(step: int) -> None:
+    values = step * np.random.default_rng(0).geometric(0.03, 500)
+    density = fitted({"x": values}, stack=False)
+    drawn = density.sample(4000, generator=0)["x"].to_numpy()
+    assert drawn.min() == step
+    assert bool(density.log_prob({"x": [0]}).isfinite())
+
+
 def test_integers_beyond_what_float64_counts_have_no_heaps_and_no_uneven_cells() -> None:
     rng = np.random.default_rng(0)
     assert "often" not in pf.infer_schema({"x": rng.integers(0, 2**62, 1500)}).describe()

@@ -251,6 +251,30 @@ def test_splines_give_way_where_they_hide_what_holds_between_columns() -> None:
     assert all(len(kind.marginal.knots) > 2 for kind in splines.columns)
 
 
+def test_maps_of_what_is_no_size_are_linear_in_the_values() -> None:
+    rng = np.random.default_rng(0)
+    number = rng.choice(400, 300, replace=False) + 1
+    income = np.round(np.exp(rng.normal(10, 1, 300)))
+    schema = pf.infer_schema({"number": number, "income": income})
+    low, middle, high = schema["number"].marginal.forward(np.array([100.0, 200.0, 300.0]))[0]
+    assert high - middle == pytest.approx(middle - low, rel=1e-3)
+    assert schema["number"].marginal.forward(np.array([1e-9]))[0] < -5  # nothing lies below the bound
+    assert len(schema["income"].marginal.knots) == 2
+    area = np.round(number**2 * np.exp(0.01 * rng.normal(size=300)), 3)  # whose logarithm is linear in that of a number
+    assert all(len(c.marginal.knots) == 2 for c in pf.infer_schema({"number": number, "area": area}).columns)
+    with_user = pf.infer_schema({"number": number}, gaussian=False)
+    assert len(with_user["number"].marginal.knots) == 2
+
+
+def test_samples_of_row_numbers_end_near_the_largest() -> None:
+    rng = np.random.default_rng(0)
+    number = rng.choice(400, 300, replace=False) + 1
+    density = pf.fit_table({"number": number, "x": rng.normal(size=300)}, steps=300, progress="none")
+    drawn = density.sample(20_000, generator=0).to_pandas()["number"]
+    assert (drawn > 1.25 * number.max()).mean() < 1e-3
+    assert drawn.min() >= 1
+
+
 @pytest.mark.parametrize("end", [".000", ".000Z", ""])
 def test_dates_as_pandas_and_javascript_write_them_into_json(end: str, tmp_path: Path) -> None:
     days = [f"2024-{1 + i // 28 % 12:02}-{1 + i % 28:02}T00:00:00{end}" for i in range(300)]

@@ -16,7 +16,7 @@ from .columns.number import as_number
 from .columns.related import Dependent
 from .function import functions
 from .relation import related
-from .straight import evened, straightened
+from .straight import evened, linearized, straightened
 
 _SPREADS, _MOST = (1e-150, 1e152), 1e300  # of the values of a column: what can be squared
 
@@ -142,7 +142,7 @@ def infer_schema(
     columns = [infer_kind(column, asked.get(column.name, plain)) for column in frame.columns]
     columns = evened(related(functions(columns, frame, list(asked)), frame, list(asked)), frame, gaussian)
     if gaussian is None:
-        columns = straightened(columns, frame)
+        columns = linearized(straightened(columns, frame), frame)
     if not any(c.modelled for c in columns):
         raise ValueError("every column was left out: " + "; ".join(f"{c.name!r}: {c.note}" for c in columns))
     for kind, column in zip(columns, frame.columns, strict=True):

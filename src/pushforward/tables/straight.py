@@ -1,4 +1,7 @@
-"""Straight maps in place of splines, even cells in place of uneven ones, where those hide what columns share."""
+"""Which maps columns get together: splines or lines, logarithms or linear ones, cells even or not.
+
+Each column's own is the better by itself, but may hide what columns share: the likelihood of a Gaussian decides.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,8 @@ from .columns.wrappers import NumberWrapper
 _LOSSES = 2.0  # times what they lose of the dependence on other columns, that uneven cells must gain
 _ROUNDS, _LEAST_DEVIATION = 20, 1e-3  # of reweighting, in standard deviations
 _LEAST_GAP = 1e-9
+_OF_LINEAR = 0.1  # nats a row that a linear map must gain
+_RIDGE = 1e-12  # of a column's variance, what the others never explain
 
 
 def evened(columns: Sequence[Kind], frame: Frame, gaussian: bool | None) -> list[Kind]:
@@ -85,6 +90,51 @@ def straightened(columns: Sequence[Kind], frame: Frame) -> list[Kind]:
     return [chosen.get(column.name, column) for column in columns]
 
 
+def linearized(columns: Sequence[Kind], frame: Frame) -> list[Kind]:
+    """The columns of a schema, with maps linear in the values in place of logarithms that leave them skewed.
+
+    The map of a column with a lower bound is the logarithm of what lies above it. Ages and row numbers are nearer to a
+    Gaussian without: their logarithm ends so sharply at the largest that few rows do not tell a flow where. The
+    likelihood of a Gaussian decides for each column, given the others as they are.
+
+    Args:
+        columns: of the table.
+        frame: its rows.
+    """
+    sample, numbers = _looked_at(columns, frame)
+    kinds = [columns[k] for k in numbers]
+    cells = [_numbers(kind, sample) for kind in kinds]
+    linear = [_with_linear(kind, w) for kind, w in zip(kinds, cells, strict=True)]
+    if linear == kinds or len(sample) <= 2 * len(numbers):
+        return list(columns)
+    gains = _gains_of_others(_mapped(kinds, cells), _mapped(linear, cells))
+    chosen = {kind.name: kind for kind, gain in zip(linear, gains.tolist(), strict=True) if gain > _OF_LINEAR}
+    return [chosen.get(column.name, column) for column in columns]
+
+
+def _gains_of_others(mapped: tuple[Tensor, Tensor], others: tuple[Tensor, Tensor]) -> Tensor:
+    """What each column (C,) gains by another map while the others keep theirs, in nats a row, by a Gaussian.
+
+    Args:
+        mapped: y (N, C), log-slopes (N, C) of the maps.
+        others: likewise, of the other ones.
+    """
+    (y, alone), (z, alone_of_others) = (_standardized(*part) for part in (mapped, others))
+    precision = torch.linalg.inv(y.mT @ y / len(y) + _RIDGE * torch.eye(y.shape[1], dtype=y.dtype))
+    cross = (z.mT @ y / len(y)).fill_diagonal_(0)  # of each by its other map with all but itself
+    slopes, own = cross @ precision, precision.diagonal().reciprocal()
+    explained = (slopes * cross).sum(1) - slopes.diagonal().square() * own
+    left = (1 + _RIDGE - explained).clamp_min(_RIDGE)
+    return alone_of_others - alone + (own.log() - left.log()) / 2
+
+
+def _standardized(y: Tensor, log_slope: Tensor) -> tuple[Tensor, Tensor]:
+    """-> y (N, C) in standard deviations from its mean, and its mean log-density by a Gaussian (C,), but a constant."""
+    spread = y.std(0, correction=0)
+    spread = torch.where(spread > 0, spread, 1.0)
+    return (y - y.mean(0)) / spread, log_slope.mean(0) - spread.log()
+
+
 def _looked_at(columns: Sequence[Kind], frame: Frame) -> tuple[Frame, list[int]]:
     """Some rows, and which columns are numbers that are modelled themselves."""
     sample = frame[np.linspace(0, len(frame) - 1, min(len(frame), SCORED_ROWS)).astype(np.int64)]
@@ -143,6 +193,15 @@ def _with_line(kind: Kind, w: Values) -> Kind:
     """The kind with a line in place of its spline, and logarithms for heavy tails: numbers (N,), NaN for none."""
     map = MarginalTransform.of(w[~np.isnan(w)], kind.marginal.low, kind.marginal.high, gaussian=False)
     return as_number(kind).with_map(map.knots, map.heavy)
+
+
+def _with_linear(kind: Kind, w: Values) -> Kind:
+    """The kind with a map linear in its numbers (N,), NaN for none; itself where it has no logarithm."""
+    map = kind.marginal
+    if map.low is None or map.high is not None or len(map.knots) > 2 or as_number(kind).is_circular:
+        return kind
+    linear = MarginalTransform.linear(w[~np.isnan(w)], map.low)
+    return kind if linear is None else as_number(kind).with_map(linear.knots, linear.heavy)
 
 
 def _mapped(kinds: Sequence[Kind], numbers: Sequence[Values]) -> tuple[Tensor, Tensor]:

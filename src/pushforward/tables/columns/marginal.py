@@ -1,4 +1,4 @@
-"""The fixed map of one column to about a standard normal: log or logit at its bounds, then a monotone spline.
+"""The fixed map of one column to about a standard normal: log or logit at its bounds, then a line or monotone spline.
 
 Everything is float64: detail that float32 would lose is kept. The splines are those of `bijections.marginals`.
 """
@@ -11,6 +11,10 @@ import numpy as np
 import torch
 
 from ...bijections.marginals import QUARTILE, Knot, Knots, Values, bend, fitted_knots, line, unbend
+
+_NEAR = 0.25  # spreads from a bound up to which a linear map is a logarithm
+_LINEAR_KNOTS = 8  # between which the spline through an exponential is off by less than .001
+_LEAST_SCALE = 1e-3  # of the standard deviation, where half of the rows are nearly alike
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,26 @@ class MarginalTransform:
         """
         t, _ = _unbound(w, low, high)
         return MarginalTransform(low, high, *fitted_knots(t, gaussian))
+
+    @staticmethod
+    def linear(w: Values, low: float) -> MarginalTransform | None:
+        """A map that is linear in w, and logarithmic only near the bound; None where the values are no more than that.
+
+        Args:
+            w: training values (N,), above the bound.
+            low: lower bound.
+        """
+        above = w - low
+        lower, middle, upper = np.quantile(above, [0.25, 0.5, 0.75])
+        scale, last = float(upper - lower) / (2 * QUARTILE), float(above.max())
+        first = _NEAR * scale
+        if not (first < last / 2 and scale > _LEAST_SCALE * float(above.std())):
+            return None
+        knots = np.geomspace(first, last, _LINEAR_KNOTS)
+        y, slopes = (knots - middle) / scale, knots / scale
+        return MarginalTransform(
+            low, None, tuple(zip(np.log(knots).tolist(), y.tolist(), slopes.tolist(), strict=True))
+        )
 
     def forward(self, w: Values) -> tuple[Values, Values]:
         """w (N,) -> y (N,), log dy/dw (N,); w must lie within the bounds."""

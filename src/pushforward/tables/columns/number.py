@@ -176,12 +176,13 @@ class Number(Plain):
         return max(first - below, least), min(last + above, most)
 
     def has_seen_sign(self, w: Values) -> Mask:
-        """Which values, w (N,) as `count` gives them, are not negative where none was seen to be, nor positive."""
+        """Which values, w (N,) as `count` gives them, are negative, zero or positive as some that were seen."""
         if self.extent is None or not self.has_sign:
             return np.ones(len(w), dtype=bool)
-        zero = float(self.count(np.zeros(1))[0])
+        (smallest, largest), zero = self.extent, float(self.count(np.zeros(1))[0])
         with np.errstate(invalid="ignore"):
-            return ((w >= zero) | (self.extent[0] < 0)) & ((w <= zero) | (self.extent[1] > 0))
+            is_unseen = (w < zero) & (smallest >= 0) | (w > zero) & (largest <= 0)
+        return ~(is_unseen | (w == zero) & ((smallest > 0) | (largest < 0)))
 
     def count(self, values: NDArray[Any]) -> Values:
         """Values (N,) as `marginal` takes them; they are not checked."""
