@@ -78,6 +78,22 @@ def test_bends_are_for_columns_that_need_them() -> None:
     assert float(layer(straight)[1].std()) < 0.05  # a line but for what is folded
 
 
+@pytest.mark.parametrize("common", [True, False])
+def test_columns_that_are_scaled_in_common_are_neither_bent_nor_folded(common: bool) -> None:
+    normal = torch.randn(20_000, 32, generator=seeded(), dtype=torch.float64)
+    scale = torch.randn(20_000, 1 if common else 32, generator=seeded(1), dtype=torch.float64).mul(0.6).exp()
+    x = normal * scale
+    layer = pf.Precondition(32, bends=True)
+    layer.initialize(x)
+    assert bool(layer.is_bent.any()) is not common
+    log_det = layer(x)[1]
+    assert (float(log_det.std()) < 1e-9) is common
+    assert torch.allclose(layer.inverse(layer(x)[0])[0].double(), x, atol=1e-3)
+    few = pf.Precondition(32, bends=True)
+    few.initialize(x[:5000])
+    assert bool(few.is_bent.any())
+
+
 @pytest.mark.parametrize("recipe", ["auto", "real_nvp"])
 def test_heavy_tails_are_learned(recipe: str) -> None:
     x, test = cauchy(6000), cauchy(4000, seed=1)

@@ -16,14 +16,16 @@ from .base import Bijection, check_channels, log_det_of_sites, sum_event
 from .fold import FARTHEST, NO_END, fold, unfold
 from .marginals import MOST_KNOTS, Knots, bend, fitted_knots, line, unbend
 from .norm import VisibleRounding, moments
+from .scores import LEAST_OWN, elliptical_gain, gaussian_scores, own_shares
 
 _NORMAL_QUARTILES = 1.349  # between the quartiles of a standard normal
-_LEAST_OWN = 1e-8  # of a column's spread, what is at least left of it when the columns before it are known
 _NEAR_SINGULAR = 0.03  # of a column's spread: with less left of it, float32 would not see what is left
-_ROWS_OF_COLUMN, _WHITENED_COLUMNS, _WHITENED_ROWS = 2_000, 32, 20_000  # see `pays_to_whiten`
+_ROWS_OF_COLUMN, _WHITENED_COLUMNS, _MANY_ROWS = 2_000, 32, 20_000  # see `pays_to_whiten`
 _MOST_TAIL_KNOTS = 12
 GAIN = 0.05  # nats a row that bends must gain
 OF_MARGINAL = 0.25  # nats a row that gaussianizing one column must gain: a flow learns milder shapes better by itself
+_OF_SCALE = 0.25  # nats a row and column that a common scale must be worth, for columns to be left with their outliers
+_FARTHEST_SEEN = 32.0  # standard deviations, up to which outliers are left to float32 networks
 _BENT_ROWS, SCORED_ROWS = 2**16, 2**13  # whose quantiles are taken, and by which bends are chosen
 
 
@@ -155,10 +157,10 @@ class Precondition(Bijection):
             rows: (N, C).
             whiten: leave the columns uncorrelated; None as `pays_to_whiten` says.
         """
-        rows = rows.double()
+        rows, is_scaled = rows.double(), False
         if self.bends:
             some = torch.linspace(0, len(rows) - 1, min(len(rows), _BENT_ROWS), dtype=torch.float64).long()
-            knots = _best_bends(rows[some.to(rows.device)])
+            knots, is_scaled = _best_bends(rows[some.to(rows.device)])
             if knots is not None:
                 self.is_bent.copy_(~knots.are_lines())
                 self._bend_by(knots.where(self.is_bent, _lines(rows.shape[1]).to(rows.device)))
@@ -172,7 +174,9 @@ class Precondition(Bijection):
         self.tail_knots.copy_(straight_tails(rows.shape[1]))
         self.centre.copy_(middle + torch.linalg.solve_triangular(matrix, off[:, None], upper=False)[:, 0])
         self.matrix.copy_(matrix)
-        if self.bends and bool(self.heavy.any()):
+        if is_scaled:
+            self.fold_end.zero_()
+        elif self.bends and bool(self.heavy.any()):
             self.fold_end.copy_(((rows - self.centre) @ matrix.mT).abs().amax(0))
         self.initialized.fill_(True)
 
@@ -261,7 +265,7 @@ def are_few(rows: int, columns: int) -> bool:
 
 def whitens(rows: int, columns: int) -> bool:
     """Whether columns are made uncorrelated before a flow: it costs few rows of many columns."""
-    return columns < _WHITENED_COLUMNS or rows >= _WHITENED_ROWS
+    return columns < _WHITENED_COLUMNS or rows >= _MANY_ROWS
 
 
 def pays_to_whiten(rows: Tensor) -> bool:
@@ -275,10 +279,10 @@ def pays_to_whiten(rows: Tensor) -> bool:
     count, channels = rows.shape
     if count <= channels:
         return False
-    is_many = count >= min(_ROWS_OF_COLUMN * channels, _WHITENED_ROWS)
+    is_many = count >= min(_ROWS_OF_COLUMN * channels, _MANY_ROWS)
     if whitens(count, channels) and (is_many or are_few(count, channels)):
         return True
-    return count <= 2 * channels or bool(_own_shares(rows).min() < _NEAR_SINGULAR)
+    return count <= 2 * channels or bool(own_shares(rows).min() < _NEAR_SINGULAR)
 
 
 def whitening(rows: Tensor, only_scales: bool = False) -> Tensor:
@@ -312,7 +316,7 @@ def _whitening_of(standard: Tensor) -> Tensor:
     """
     r = torch.linalg.qr(standard / math.sqrt(len(standard)), mode="r").R
     r = r * torch.where(r.diagonal() < 0, -1.0, 1.0)[:, None]
-    factor = r.mT.tril(-1) + r.diagonal().clamp_min(_LEAST_OWN).diag()
+    factor = r.mT.tril(-1) + r.diagonal().clamp_min(LEAST_OWN).diag()
     return torch.linalg.solve_triangular(factor, torch.eye(len(r)).to(r), upper=False)
 
 
@@ -329,16 +333,11 @@ def _linked(standard: Tensor) -> list[Tensor]:
     return [(first == k).nonzero()[:, 0] for k in first.unique()]
 
 
-def _own_shares(rows: Tensor) -> Tensor:
-    """What is left (C,) of each column of rows (N, C) when those before it are known, in its spreads; 1 if constant."""
-    centred = rows - rows.mean(0)
-    spread = centred.square().mean(0).sqrt()
-    own = torch.linalg.qr(centred / spread.clamp_min(1e-300), mode="r").R.diagonal().abs() / math.sqrt(len(rows))
-    return torch.where(spread > 0, own.clamp_min(_LEAST_OWN), 1.0)
-
-
-def _best_bends(rows: Tensor) -> Knots | None:
+def _best_bends(rows: Tensor) -> tuple[Knots | None, bool]:
     """Which bends leave rows (N, C) nearest to a Gaussian: none, logarithms of heavy tails, or those and quantiles.
+
+    And whether the columns are scaled in common, as those of image patches, where one is far out when all are: bends
+    and folds would hide that from a flow, which learns it from 20,000 rows.
 
     Bends of columns that nearly determine each other would break what holds between them. What decides is the
     likelihood of the Gaussian with the covariance of the bent rows; without rows enough for one, tails alone are bent.
@@ -350,7 +349,7 @@ def _best_bends(rows: Tensor) -> Knots | None:
     )
     is_heavy = bool(heavy.heavy.any())
     if len(rows) <= 2 * rows.shape[1]:
-        return heavy if is_heavy else None
+        return heavy if is_heavy else None, False
     some = rows[:: math.ceil(len(rows) / max(SCORED_ROWS, 4 * rows.shape[1]))]
     tails, of_tails = gaussian_scores(*bend(some, heavy))
     gains = gaussian_scores(*bend(some, quantiles))[1] - of_tails > OF_MARGINAL
@@ -360,21 +359,11 @@ def _best_bends(rows: Tensor) -> Knots | None:
         score = float(gaussian_scores(*bend(some, knots))[0].sum()) if is_another else -math.inf
         if score > highest + GAIN:
             best, highest = knots, score
-    return best
-
-
-def gaussian_scores(y: Tensor, log_slope: Tensor) -> tuple[Tensor, Tensor]:
-    """How Gaussian bent rows are: the mean log-density of each column given those before it, and by itself, (C,) each.
-
-    They are those of Gaussians, up to a constant.
-
-    Args:
-        y: (N, C) float64, the bent rows.
-        log_slope: (N, C), log dy/dx.
-    """
-    spread = y.std(0, correction=0)
-    alone = log_slope.mean(0) - torch.where(spread > 0, spread, 1.0).log()
-    return alone - _own_shares(y).log(), alone
+    if len(rows) < _MANY_ROWS:
+        return best, False
+    gain, farthest = elliptical_gain(some)
+    is_scaled = float(straight.sum()) + gain > highest + _OF_SCALE * rows.shape[1] and farthest < _FARTHEST_SEEN
+    return (None, True) if is_scaled else (best, False)
 
 
 def straight_tails(channels: int) -> Tensor:
