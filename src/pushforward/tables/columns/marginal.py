@@ -57,11 +57,14 @@ class MarginalTransform:
 
     @staticmethod
     def linear(w: Values, low: float) -> MarginalTransform | None:
-        """A map that is linear in w, and logarithmic only near the bound; None where the values are no more than that.
+        """A map that is linear in w, and logarithmic only near the bound.
 
         Args:
             w: training values (N,), above the bound.
             low: lower bound.
+
+        Returns:
+            The map; None where half of the values are nearly alike, or all lie near the bound.
         """
         above = w - low
         lower, middle, upper = np.quantile(above, [0.25, 0.5, 0.75])
