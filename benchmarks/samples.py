@@ -7,7 +7,8 @@ held out. Of each model three times as many rows are drawn as are held out, and 
 
 - AUC: how well gradient-boosted trees, cross-validated, tell them from the held-out rows, a third of them at a time
   (.5: not at all); beside it that of training rows, which are real.
-- SDMetrics' column shapes and pair trends against the held-out rows (1 is best), beside those of training rows.
+- SDMetrics' column shapes and pair trends against the held-out rows (1 is best), beside those of training rows; the
+  trends again with all numbers clipped to the range of the held-out rows, for its bins go as far as a single sample.
 - seconds of learning and drawing, importing left out.
 
 A model that fails is named with its error, as is one that takes longer than --timeout. Results of other libraries are

@@ -367,6 +367,7 @@ def test_the_page_of_samples_says_where_ours_is_behind() -> None:
             "auc": auc,
             "shapes": 0.9,
             "trends": trends,
+            "trends_within": trends - (m == "pushforward") * 0.02,
             "seconds": 3.0,
             "commit": "abc",
         }
@@ -377,7 +378,8 @@ def test_the_page_of_samples_says_where_ours_is_behind() -> None:
     )
     page = samples_page.page(runs)
     assert page[0] == (
-        "AUC below every peer's on 0 of 1 sets; pair trends at most .02 behind the best peer's on 1 of 1."
+        "AUC below every peer's on 0 of 1 sets; pair trends at most .02 behind the best peer's on 1 of 1 "
+        "(0 of 1 within the range of the held-out rows)."
     )
     assert "AUC less that of real rows: penguins +0.050." in page
     assert "pushforward is of commit abc (penguins)." in page
