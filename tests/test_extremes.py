@@ -14,6 +14,8 @@ from pushforward.tables.noise import uniforms
 
 RNG = np.random.default_rng(0)
 
+COUNTS = np.random.default_rng(0).permutation(np.r_[0, np.random.default_rng(1).integers(1, 150, 499)])
+
 
 def fitted(table: Any, **options: Any) -> pf.TableDensity:
     return pf.fit_table(table, steps=20, progress="none", **options)
@@ -109,6 +111,14 @@ def test_zero_is_not_sampled_among_counts_that_were_never_zero(step: int) -> Non
     drawn = density.sample(4000, generator=0)["x"].to_numpy()
     assert drawn.min() == step
     assert bool(density.log_prob({"x": [0]}).isfinite())
+
+
+@pytest.mark.parametrize("values", [1 + 3 * COUNTS, 1 + 10 * COUNTS, -3 - 7 * COUNTS, 2 * COUNTS - 150])
+def test_values_next_to_zero_on_lattices_without_it_are_sampled(values: np.ndarray) -> None:
+    kind = pf.infer_schema({"x": values})["x"]
+    cells = kind.encode_values(values)
+    for u in (0.01, 0.99):
+        assert kind.accepts(cells.state, cells.base + u * cells.width).all()
 
 
 def test_integers_beyond_what_float64_counts_have_no_heaps_and_no_uneven_cells() -> None:

@@ -262,6 +262,9 @@ def test_maps_of_what_is_no_size_are_linear_in_the_values() -> None:
     assert len(schema["income"].marginal.knots) == 2
     area = np.round(number**2 * np.exp(0.01 * rng.normal(size=300)), 3)  # whose logarithm is linear in that of a number
     assert all(len(c.marginal.knots) == 2 for c in pf.infer_schema({"number": number, "area": area}).columns)
+    share = rng.uniform(1, 100, 300)
+    twins = pf.infer_schema({"share": share, "twin": share + 0.2 * rng.normal(size=300)})
+    assert all(len(c.marginal.knots) > 2 for c in twins.columns)
     with_user = pf.infer_schema({"number": number}, gaussian=False)
     assert len(with_user["number"].marginal.knots) == 2
 

@@ -94,6 +94,19 @@ def test_columns_that_are_scaled_in_common_are_neither_bent_nor_folded(common: b
     assert bool(few.is_bent.any())
 
 
+@pytest.mark.parametrize("case", ["narrow", "zeros", "outlier"])
+def test_what_float32_would_not_see_is_folded_though_columns_are_scaled_in_common(case: str) -> None:
+    x = torch.randn(22_000, 6, generator=seeded(), dtype=torch.float64)
+    share = torch.rand(22_000, 1, generator=seeded(1))
+    if case == "outlier":
+        x *= torch.where(share < 0.4, 0.05, 1.0)
+        x[1] = 1e4  # which a sample of the rows does not see
+    else:
+        x *= torch.where(share < 0.6, 1e-3 if case == "narrow" else 0.0, 1.0)
+    z = pf.Precondition(6, bends=True).initialize(x)
+    assert float(z.abs().max()) < 40
+
+
 @pytest.mark.parametrize("recipe", ["auto", "real_nvp"])
 def test_heavy_tails_are_learned(recipe: str) -> None:
     x, test = cauchy(6000), cauchy(4000, seed=1)

@@ -25,7 +25,7 @@ _MOST_TAIL_KNOTS = 12
 GAIN = 0.05  # nats a row that bends must gain
 OF_MARGINAL = 0.25  # nats a row that gaussianizing one column must gain: a flow learns milder shapes better by itself
 _OF_SCALE = 0.25  # nats a row and column that a common scale must be worth, for columns to be left with their outliers
-_FARTHEST_SEEN = 32.0  # standard deviations, up to which outliers are left to float32 networks
+_FARTHEST_SEEN = 200.0  # spreads, up to which outliers of such columns are left to float32 networks
 _BENT_ROWS, SCORED_ROWS = 2**16, 2**13  # whose quantiles are taken, and by which bends are chosen
 
 
@@ -157,28 +157,34 @@ class Precondition(Bijection):
             rows: (N, C).
             whiten: leave the columns uncorrelated; None as `pays_to_whiten` says.
         """
-        rows, is_scaled = rows.double(), False
+        rows, knots, is_scaled = rows.double(), None, False
         if self.bends:
             some = torch.linspace(0, len(rows) - 1, min(len(rows), _BENT_ROWS), dtype=torch.float64).long()
             knots, is_scaled = _best_bends(rows[some.to(rows.device)])
-            if knots is not None:
-                self.is_bent.copy_(~knots.are_lines())
-                self._bend_by(knots.where(self.is_bent, _lines(rows.shape[1]).to(rows.device)))
-                rows = rows.clone()
-                rows[:, self.is_bent] = bend(rows[:, self.is_bent], self._bends()[1])[0]
+        self.tail_knots.copy_(straight_tails(rows.shape[1]))
+        self.initialized.fill_(True)
+        if is_scaled and bool((self._measure_linear(rows, whiten) < _FARTHEST_SEEN).all()):
+            self.fold_end.zero_()
+            return
+        if knots is not None:
+            self.is_bent.copy_(~knots.are_lines())
+            self._bend_by(knots.where(self.is_bent, _lines(rows.shape[1]).to(rows.device)))
+            rows = rows.clone()
+            rows[:, self.is_bent] = bend(rows[:, self.is_bent], self._bends()[1])[0]
+        farthest = self._measure_linear(rows, whiten)
+        if self.bends and bool(self.heavy.any()):
+            self.fold_end.copy_(farthest)
+
+    def _measure_linear(self, rows: Tensor, whiten: bool | None) -> Tensor:
+        """Measures centre and L from bent rows (N, C); -> how far the rows lie from the centre (C,) by them."""
         whiten = pays_to_whiten(rows) if whiten is None else whiten
         matrix = whitening(rows, only_scales=not whiten)
         # The middle of the whitened columns: the middles of near-singular ones by themselves lie off their plane.
         middle = rows.mean(0)
         off = ((rows - middle) @ matrix.mT).median(0).values
-        self.tail_knots.copy_(straight_tails(rows.shape[1]))
         self.centre.copy_(middle + torch.linalg.solve_triangular(matrix, off[:, None], upper=False)[:, 0])
         self.matrix.copy_(matrix)
-        if is_scaled:
-            self.fold_end.zero_()
-        elif self.bends and bool(self.heavy.any()):
-            self.fold_end.copy_(((rows - self.centre) @ matrix.mT).abs().amax(0))
-        self.initialized.fill_(True)
+        return ((rows - self.centre) @ matrix.mT).abs().amax(0)
 
     @torch.no_grad()
     def bend_tails(self, knots: Knots) -> None:
@@ -361,9 +367,7 @@ def _best_bends(rows: Tensor) -> tuple[Knots | None, bool]:
             best, highest = knots, score
     if len(rows) < _MANY_ROWS:
         return best, False
-    gain, farthest = elliptical_gain(some)
-    is_scaled = float(straight.sum()) + gain > highest + _OF_SCALE * rows.shape[1] and farthest < _FARTHEST_SEEN
-    return (None, True) if is_scaled else (best, False)
+    return best, float(straight.sum()) + elliptical_gain(some) > highest + _OF_SCALE * rows.shape[1]
 
 
 def straight_tails(channels: int) -> Tensor:

@@ -32,17 +32,14 @@ def own_shares(rows: Tensor) -> Tensor:
     return torch.where(spread > 0, own.clamp_min(LEAST_OWN), 1.0)
 
 
-def elliptical_gain(rows: Tensor) -> tuple[float, float]:
-    """-> how much likelier rows are by an elliptical distribution than by a Gaussian, in nats a row; and the farthest.
+def elliptical_gain(rows: Tensor) -> float:
+    """How much likelier rows are by an elliptical distribution than by a Gaussian, in nats a row.
 
     Both have the covariance of the rows. In the elliptical one their distance from the mean, in standard deviations, is
     log-normal. It is the likelier one where columns are all near their means or all far off, as if scaled in common.
 
     Args:
         rows: (N, C) float64, more rows than columns.
-
-    Returns:
-        The gain, and the largest of the decorrelated numbers, in standard deviations.
     """
     count, channels = rows.shape
     centred = rows - rows.mean(0)
@@ -51,4 +48,4 @@ def elliptical_gain(rows: Tensor) -> tuple[float, float]:
     log_area = math.log(2) + channels / 2 * math.log(math.pi) - math.lgamma(channels / 2)  # of the unit sphere
     of_radius = 0.5 * math.log(2 * math.pi * math.e) + float(log_radius.std(correction=0).clamp_min(1e-300).log())
     elliptical = -of_radius - channels * float(log_radius.mean()) - log_area
-    return elliptical + channels / 2 * math.log(2 * math.pi * math.e), float(decorrelated.abs().max())
+    return elliptical + channels / 2 * math.log(2 * math.pi * math.e)

@@ -96,7 +96,8 @@ def linearized(columns: Sequence[Kind], frame: Frame) -> list[Kind]:
 
     The map of a column with a lower bound is the logarithm of what lies above it. Ages and row numbers are nearer to a
     Gaussian without: their logarithm ends so sharply at the largest that few rows do not tell a flow where. The
-    likelihood of a Gaussian decides for each column, given the others as they are.
+    likelihood of a Gaussian decides between logarithms, linear maps of the columns that gain given the others as they
+    are, and of all that gain by themselves.
 
     Args:
         columns: of the table.
@@ -108,13 +109,20 @@ def linearized(columns: Sequence[Kind], frame: Frame) -> list[Kind]:
     linear = [_with_linear(kind, w) for kind, w in zip(kinds, cells, strict=True)]
     if linear == kinds or len(sample) <= 2 * len(numbers):
         return list(columns)
-    gains = _gains_of_others(_mapped(kinds, cells), _mapped(linear, cells))
-    chosen = {kind.name: kind for kind, gain in zip(linear, gains.tolist(), strict=True) if gain > _OF_LINEAR}
+    maps, others = _mapped(kinds, cells), _mapped(linear, cells)
+    one_by_one, alone = (gains > _OF_LINEAR for gains in _gains_of_others(maps, others))
+    best, highest = torch.zeros_like(alone), float(gaussian_scores(*maps)[0].sum()) + _OF_LINEAR
+    for is_linear in (one_by_one, alone):
+        y, log_slope = (torch.where(is_linear, other, map) for other, map in zip(others, maps, strict=True))
+        score = float(gaussian_scores(y, log_slope)[0].sum())
+        if score > highest:
+            best, highest = is_linear, score
+    chosen = {kind.name: kind for kind, of in zip(linear, best, strict=True) if of}
     return [chosen.get(column.name, column) for column in columns]
 
 
-def _gains_of_others(mapped: tuple[Tensor, Tensor], others: tuple[Tensor, Tensor]) -> Tensor:
-    """What each column (C,) gains by another map while the others keep theirs, in nats a row, by a Gaussian.
+def _gains_of_others(mapped: tuple[Tensor, Tensor], others: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """What each column gains by another map while the others keep theirs, and by itself, (C,) each, in nats a row.
 
     Args:
         mapped: y (N, C), log-slopes (N, C) of the maps.
@@ -126,7 +134,7 @@ def _gains_of_others(mapped: tuple[Tensor, Tensor], others: tuple[Tensor, Tensor
     slopes, own = cross @ precision, precision.diagonal().reciprocal()
     explained = (slopes * cross).sum(1) - slopes.diagonal().square() * own
     left = (1 + _RIDGE - explained).clamp_min(_RIDGE)
-    return alone_of_others - alone + (own.log() - left.log()) / 2
+    return alone_of_others - alone + (own.log() - left.log()) / 2, alone_of_others - alone
 
 
 def _standardized(y: Tensor, log_slope: Tensor) -> tuple[Tensor, Tensor]:

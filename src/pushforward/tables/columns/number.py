@@ -179,10 +179,15 @@ class Number(Plain):
         """Which values, w (N,) as `count` gives them, are negative, zero or positive as some that were seen."""
         if self.extent is None or not self.has_sign:
             return np.ones(len(w), dtype=bool)
-        (smallest, largest), zero = self.extent, float(self.count(np.zeros(1))[0])
+        zero, width = 0.0, 0.0
+        if self.lattice is not None:
+            zero, width = -float(self.lattice.origin) / self.lattice.step, _ON_STEP
         with np.errstate(invalid="ignore"):
-            is_unseen = (w < zero) & (smallest >= 0) | (w > zero) & (largest <= 0)
-        return ~(is_unseen | (w == zero) & ((smallest > 0) | (largest < 0)))
+            is_negative, is_positive = w < zero - width, w > zero + width
+        smallest, largest = self.extent
+        if smallest > 0 or largest < 0:
+            return is_positive if smallest > 0 else is_negative
+        return (~is_negative | (smallest < 0)) & (~is_positive | (largest > 0))
 
     def count(self, values: NDArray[Any]) -> Values:
         """Values (N,) as `marginal` takes them; they are not checked."""
