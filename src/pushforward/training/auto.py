@@ -81,6 +81,7 @@ TRAINING_OF = (  # beside batch 512 without growth, lr 5e-3, weight decay 1e-5, 
     Line((2, 3),    FRESH,          ALL,        "real_nvp",                   {"batch": 256, "batch_growth": 8}),
     Line(ALL,       FEW,            ALL,        "",                           {}),
     Line((32, INF), (0, 20_000),    ALL,        "",                           {"weight_decay": 1.0}),
+    Line((32, INF), (0, 300_000),   ALL,        "real_nvp",                   {"weight_decay": 0.1}),
     Line(ALL,       (0, 20_000),    ALL,        "spline_flow",                {"weight_decay": 0.1}),
     Line(ALL,       ALL,            ALL,        "",                           {}),
 )
