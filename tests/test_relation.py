@@ -117,8 +117,10 @@ def test_it_is_worth_what_the_cells_are_worth(density: Any) -> None:
     plain = pf.fit_table(
         bills(4000, 0), kinds={"total": "quantised", "free": "integer"}, steps=300, progress="none", stack=False
     )  # fmt: skip
-    gain = float((density.log_prob(held) - plain.log_prob(held)).mean())
-    assert gain > 3  # total is one of three, not of some hundred, and so is free
+    log_prob = density.log_prob(held)
+    assert float(log_prob.mean()) > -34.5
+    gain = float((log_prob - plain.log_prob(held)).mean())
+    assert gain > 2  # total is one of three, and so is free: a flow of linear maps tells them to about ten each
     odd = {k: v[:1].copy() for k, v in held.items()} | {"total": held["total"][:1] + 1.11}
     assert float(density.log_prob(odd)) < float(density.log_prob({k: v[:1] for k, v in held.items()})) - 3
 
