@@ -162,10 +162,14 @@ class Precondition(Bijection):
             some = torch.linspace(0, len(rows) - 1, min(len(rows), _BENT_ROWS), dtype=torch.float64).long()
             knots, is_scaled = _best_bends(rows[some.to(rows.device)])
         self.tail_knots.copy_(straight_tails(rows.shape[1]))
-        self.initialized.fill_(True)
         if is_scaled and bool((self._measure_linear(rows, whiten) < _FARTHEST_SEEN).all()):
             self.fold_end.zero_()
-            return
+        else:
+            self._measure_bent(rows, knots, whiten)
+        self.initialized.fill_(True)
+
+    def _measure_bent(self, rows: Tensor, knots: Knots | None, whiten: bool | None) -> None:
+        """Takes the bends, and measures all else from rows (N, C)."""
         if knots is not None:
             self.is_bent.copy_(~knots.are_lines())
             self._bend_by(knots.where(self.is_bent, _lines(rows.shape[1]).to(rows.device)))
