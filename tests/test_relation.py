@@ -120,7 +120,7 @@ def test_it_is_worth_what_the_cells_are_worth(density: Any) -> None:
     log_prob = density.log_prob(held)
     assert float(log_prob.mean()) > -34.5
     gain = float((log_prob - plain.log_prob(held)).mean())
-    assert gain > 2  # total is one of three, and so is free: a flow of linear maps tells them to about ten each
+    assert gain > 2  # total is one of three, and so is free
     odd = {k: v[:1].copy() for k, v in held.items()} | {"total": held["total"][:1] + 1.11}
     assert float(density.log_prob(odd)) < float(density.log_prob({k: v[:1] for k, v in held.items()})) - 3
 

@@ -20,7 +20,7 @@ from .scores import LEAST_OWN, elliptical_gain, gaussian_scores, own_shares
 
 _NORMAL_QUARTILES = 1.349  # between the quartiles of a standard normal
 _NEAR_SINGULAR = 0.03  # of a column's spread: with less left of it, float32 would not see what is left
-_ROWS_OF_COLUMN, _WHITENED_COLUMNS, _MANY_ROWS = 2_000, 32, 20_000  # see `pays_to_whiten`
+_ROWS_OF_COLUMN, _WHITENED_COLUMNS, _MANY_ROWS = 2_000, 32, 20_000  # see `pays_to_whiten`, `_best_bends`
 _MOST_TAIL_KNOTS = 12
 GAIN = 0.05  # nats a row that bends must gain
 OF_MARGINAL = 0.25  # nats a row that gaussianizing one column must gain: a flow learns milder shapes better by itself

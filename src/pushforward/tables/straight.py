@@ -79,14 +79,8 @@ def straightened(columns: Sequence[Kind], frame: Frame) -> list[Kind]:
     cells = [_numbers(columns[k], sample) for k in numbers]
     lines = [_with_line(columns[k], w) if of else columns[k] for k, w, of in zip(numbers, cells, bent, strict=True)]
     curved, straight = _mapped([columns[k] for k in numbers], cells), _mapped(lines, cells)
-    scores, alone = gaussian_scores(*curved)
-    gains = alone - gaussian_scores(*straight)[1] > OF_MARGINAL
-    best, highest = torch.zeros_like(bent), float(scores.sum()) + GAIN
-    for is_line in (bent & ~gains, bent):
-        y, log_slope = (torch.where(is_line, s, c) for s, c in zip(straight, curved, strict=True))
-        score = float(gaussian_scores(y, log_slope)[0].sum())
-        if score > highest:
-            best, highest = is_line, score
+    gains = _gains_alone(straight, curved) > OF_MARGINAL
+    best = _likeliest((bent & ~gains, bent), curved, straight, GAIN)
     chosen = {columns[k].name: line for k, line, of in zip(numbers, lines, best, strict=True) if of}
     return [chosen.get(column.name, column) for column in columns]
 
@@ -110,38 +104,52 @@ def linearized(columns: Sequence[Kind], frame: Frame) -> list[Kind]:
     if linear == kinds or len(sample) <= 2 * len(numbers):
         return list(columns)
     maps, others = _mapped(kinds, cells), _mapped(linear, cells)
-    one_by_one, alone = (gains > _OF_LINEAR for gains in _gains_of_others(maps, others))
-    best, highest = torch.zeros_like(alone), float(gaussian_scores(*maps)[0].sum()) + _OF_LINEAR
-    for is_linear in (one_by_one, alone):
-        y, log_slope = (torch.where(is_linear, other, map) for other, map in zip(others, maps, strict=True))
-        score = float(gaussian_scores(y, log_slope)[0].sum())
-        if score > highest:
-            best, highest = is_linear, score
+    alone = _gains_alone(maps, others)
+    one_by_one = alone + _gains_of_shares(maps[0], others[0])
+    best = _likeliest((one_by_one > _OF_LINEAR, alone > _OF_LINEAR), maps, others, _OF_LINEAR)
     chosen = {kind.name: kind for kind, of in zip(linear, best, strict=True) if of}
     return [chosen.get(column.name, column) for column in columns]
 
 
-def _gains_of_others(mapped: tuple[Tensor, Tensor], others: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """What each column gains by another map while the others keep theirs, and by itself, (C,) each, in nats a row.
+def _likeliest(
+    choices: Sequence[Tensor], maps: tuple[Tensor, Tensor], others: tuple[Tensor, Tensor], least: float
+) -> Tensor:
+    """Which columns (C,) take their other map: that of the choices with the highest likelihood of a Gaussian, or none.
 
     Args:
-        mapped: y (N, C), log-slopes (N, C) of the maps.
-        others: likewise, of the other ones.
+        choices: (C,) each, columns.
+        maps: y (N, C), log-slopes (N, C).
+        others: likewise, of the other maps.
+        least: nats a row that a choice must gain.
     """
-    (y, alone), (z, alone_of_others) = (_standardized(*part) for part in (mapped, others))
-    precision = torch.linalg.inv(y.mT @ y / len(y) + _RIDGE * torch.eye(y.shape[1], dtype=y.dtype))
-    cross = (z.mT @ y / len(y)).fill_diagonal_(0)  # of each by its other map with all but itself
+    best, highest = torch.zeros_like(choices[0]), float(gaussian_scores(*maps)[0].sum()) + least
+    for is_other in choices:
+        y, log_slope = (torch.where(is_other, other, map) for other, map in zip(others, maps, strict=True))
+        score = float(gaussian_scores(y, log_slope)[0].sum())
+        if score > highest:
+            best, highest = is_other, score
+    return best
+
+
+def _gains_alone(maps: tuple[Tensor, Tensor], others: tuple[Tensor, Tensor]) -> Tensor:
+    """What each column (C,) gains by its other map, by itself, in nats a row."""
+    return gaussian_scores(*others)[1] - gaussian_scores(*maps)[1]
+
+
+def _gains_of_shares(y: Tensor, others: Tensor) -> Tensor:
+    """What each column (C,) gains by how much the rest tells of it, where it alone takes its other map, in nats a row.
+
+    Args:
+        y: (N, C), by the maps.
+        others: (N, C), by the other maps.
+    """
+    count = y.shape[1]
+    correlation = torch.corrcoef(torch.cat([y, others], 1).mT).nan_to_num()  # of constant columns NaN
+    precision = torch.linalg.inv(correlation[:count, :count] + _RIDGE * torch.eye(count, dtype=y.dtype))
+    cross = correlation[count:, :count].clone().fill_diagonal_(0)
     slopes, own = cross @ precision, precision.diagonal().reciprocal()
     explained = (slopes * cross).sum(1) - slopes.diagonal().square() * own
-    left = (1 + _RIDGE - explained).clamp_min(_RIDGE)
-    return alone_of_others - alone + (own.log() - left.log()) / 2, alone_of_others - alone
-
-
-def _standardized(y: Tensor, log_slope: Tensor) -> tuple[Tensor, Tensor]:
-    """-> y (N, C) in standard deviations from its mean, and its mean log-density by a Gaussian (C,), but a constant."""
-    spread = y.std(0, correction=0)
-    spread = torch.where(spread > 0, spread, 1.0)
-    return (y - y.mean(0)) / spread, log_slope.mean(0) - spread.log()
+    return (own.log() - (1 + _RIDGE - explained).clamp_min(_RIDGE).log()) / 2
 
 
 def _looked_at(columns: Sequence[Kind], frame: Frame) -> tuple[Frame, list[int]]:

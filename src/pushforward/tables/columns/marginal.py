@@ -13,8 +13,7 @@ import torch
 from ...bijections.marginals import QUARTILE, Knot, Knots, Values, bend, fitted_knots, line, unbend
 
 _NEAR = 0.25  # spreads from a bound up to which a linear map is a logarithm
-_LINEAR_KNOTS = 8  # between which the spline through an exponential is off by less than .001
-_LEAST_SCALE = 1e-3  # of the standard deviation, where half of the rows are nearly alike
+_LINEAR_KNOTS = 8  # between which a spline is within .01 spreads of the line, up to 100 times the first knot
 
 
 @dataclass(frozen=True)
@@ -64,13 +63,13 @@ class MarginalTransform:
             low: lower bound.
 
         Returns:
-            The map; None where half of the values are nearly alike, or all lie near the bound.
+            The map; None where all values lie near the bound.
         """
         above = w - low
-        lower, middle, upper = np.quantile(above, [0.25, 0.5, 0.75])
-        scale, last = float(upper - lower) / (2 * QUARTILE), float(above.max())
-        first = _NEAR * scale
-        if not (first < last / 2 and scale > _LEAST_SCALE * float(above.std())):
+        (lower, _, slope), (upper, _, _) = fitted_knots(above, False)[0]
+        middle, scale = (lower + upper) / 2, 1 / slope
+        first, last = _NEAR * scale, float(above.max())
+        if first >= last / 2:
             return None
         knots = np.geomspace(first, last, _LINEAR_KNOTS)
         y, slopes = (knots - middle) / scale, knots / scale
