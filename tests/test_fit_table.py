@@ -232,7 +232,7 @@ def test_members_are_averaged(tmp_path: Path) -> None:
     assert density.latent(table) is None
     report = pf.check(density, table, table)
     assert report["exactness"].verdict == "good"
-    with pytest.raises(ValueError, match="members must be at least 1"):
+    with pytest.raises(ValueError, match="members must be a whole number of at least 1, got"):
         pf.fit_table(table, members=0)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import pushforward as pf
 from pushforward.io.frames import read
@@ -85,7 +86,7 @@ def test_samples_keep_the_orders_and_rows_that_break_them_are_unlikely(tmp_path:
     again = pf.load(tmp_path / "m.safetensors")
     np.testing.assert_array_equal(again.log_prob(test), density.log_prob(test))
     cells = density.space.rows(read(test))
-    x, _ = density.space.tensor(cells, np.full(cells.base.shape, 0.5))
+    x, _ = density.space.tensor(cells, torch.full(cells.base.shape, 0.5, dtype=torch.float64))
     back, good = density.space.decode(x.numpy(), None, np.random.default_rng(0))
     assert good.all()
     for name, values in test.items():

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 import pushforward as pf
 from pushforward.io.frames import read
@@ -89,7 +90,7 @@ def test_samples_keep_to_it_and_cells_come_back(density: Any) -> None:
     real = bills(500, 1)
     encoded = density.space.rows(read(real))
     assert np.allclose(encoded.log_mass, math.log1p(-density.space.unseen_share))
-    x, _ = density.space.tensor(encoded, np.full(encoded.base.shape, 0.5))
+    x, _ = density.space.tensor(encoded, torch.full(encoded.base.shape, 0.5, dtype=torch.float64))
     again, good = density.space.decode(x.numpy(), None, np.random.default_rng(0))
     assert good.all()
     for name, values in real.items():

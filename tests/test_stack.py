@@ -13,6 +13,7 @@ from torch import Tensor
 
 import pushforward as pf
 from pushforward.baselines import Baseline, fit_gaussian
+from pushforward.training import Batch
 from pushforward.training.stack import Stack, mixing_weights
 
 
@@ -250,7 +251,7 @@ def test_simple_densities_that_took_long_are_not_fitted_again(seconds: float, mo
 
     monkeypatch.setattr("pushforward.training.stack.fit_baselines", slowly)
     x = 5 * torch.randn(400, 2, dtype=torch.float64, generator=seeded())
-    stack = Stack(x[:300], None, x[300:], None, 0, seconds=seconds)
+    stack = Stack(Batch(x[:300]), Batch(x[300:]), 0, seconds=seconds)
     weights = stack.mixed_with(pf.Flow(pf.Chain(pf.Standardize(2)), 2).double())[1]
     assert weights["gaussian"] > 0.5
     assert fitted == ([300] if seconds < 1 else [300, 400])

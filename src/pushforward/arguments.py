@@ -10,12 +10,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def first_floating(*tensors: Iterable[Tensor]) -> Tensor:
     """The first tensor of floating point, which tells the dtype and the device of a density; an empty one of none."""
     return next((t for t in itertools.chain(*tensors) if t.is_floating_point()), torch.empty(0))
+
+
+def like(density: nn.Module) -> Tensor:
+    """A tensor of the dtype and on the device of a density."""
+    return first_floating(density.parameters(), density.buffers())
 
 
 def as_numbers(values: Any, name: str, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:

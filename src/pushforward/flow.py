@@ -18,8 +18,7 @@ from .bijections import Bijection, Chain, OnChannels, checked, warn_of_rounding
 from .bijections.base import is_fixed
 from .chunks import in_chunks, map_rows, spans_of
 from .conditional import Conditional
-from .density import FixedStart as FixedStart
-from .density import InnerFlow, Tensors, Vectors
+from .density import FixedStart, InnerFlow, Tensors, Vectors
 from .distribution import FlowDistribution
 from .switch import PLAIN, is_eager, is_unaltered
 

@@ -196,6 +196,11 @@ class Mixture(Density):
         return x, self.log_prob(x, context)
 
 
+def averaged(flows: Sequence[Flow]) -> Flow | Mixture:
+    """The only flow, or the `Ensemble` of several."""
+    return flows[0] if len(flows) == 1 else Ensemble(flows)
+
+
 def Ensemble(flows: Sequence[Flow]) -> Mixture:  # noqa: N802  # it reads as the class that it once was
     """The mixture, in equal parts, of flows that differ in their weights alone.
 

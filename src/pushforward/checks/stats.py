@@ -79,15 +79,14 @@ def mean_and_se(values: Array) -> tuple[float, float]:
         return float(np.mean(values)), spread / math.sqrt(len(values))
 
 
-def ks_noise(n: float, tests: int = 1, alpha: float = ALPHA) -> float:
-    """The Kolmogorov-Smirnov distance that the largest of so many tests exceeds with a chance of alpha at most.
+def ks_noise(n: float, tests: int = 1) -> float:
+    """The Kolmogorov-Smirnov distance that the largest of so many tests exceeds with a chance of `ALPHA` at most.
 
     Args:
         n: rows; N M / (N + M) for two samples.
         tests: how many (Bonferroni).
-        alpha: the probability.
     """
-    return math.sqrt(-0.5 * math.log(alpha / (2 * max(tests, 1)))) / math.sqrt(n) if n > 0 else math.inf
+    return math.sqrt(-0.5 * math.log(ALPHA / (2 * max(tests, 1)))) / math.sqrt(n) if n > 0 else math.inf
 
 
 def ks_two(a: Array, b: Array) -> float:

@@ -32,9 +32,9 @@ def silence(stream: Any) -> None:
     os.close(nowhere)
 
 
-def say(label: str, text: str, more: bool = False) -> None:
+def say(label: str, text: str) -> None:
     """One line for people, on stdout."""
-    echo(f"{label:<11} {text}{' ...' if more else ''}".rstrip())
+    echo(f"{label:<11} {text}".rstrip())
 
 
 def say_answers(answers: dict[str, dict[str, str]]) -> None:

@@ -1,4 +1,4 @@
-"""How an estimator comes to its density, and what it knows then; the one place where the make of a density matters."""
+"""How an estimator comes to its density, and what it knows then: the one place where its kind of density matters."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from sklearn.utils.validation import validate_data
 from ..density import Density, Vectors
 from ..flow import Flow
 from ..io.frames import Frame
-from ..mixture import Ensemble
+from ..mixture import averaged
 from ..tables import TableDensity, fit_table, infer_schema
 from ..training import Batch, Fit, fit
 from ..training.auto import Choice, choose, steps_for
 from ..training.clock import Clock
 from ..training.data import FIRST_ROWS, needs_float64
 from ..training.dependence import dependent_columns
-from ..training.settings import LENGTHS, TrainSettings, check_settings, with_defaults
-from ..training.stack import FEW_ROWS, STACK_FRACTION, Stack
+from ..training.settings import LENGTHS, TrainSettings, check_members, check_settings, with_defaults
+from ..training.stack import STACK_FRACTION, Stack, is_stacked
 from ..training.tails import MOST_ROWS, calibrate_tails, seconds_for_tails
 from ..training.unbounded import warn_of_unbounded
 from ._columns import Cells, Columns, Numbers, as_frame, holds_numbers
@@ -63,7 +63,7 @@ def fit_numbers(
     Raises:
         ValueError: the rows, their context or weights, or a parameter do not fit.
     """
-    members = checked_members(estimator.members)
+    check_members(estimator.members)
     settings = settings_of(estimator) | settings
     table, context = tables
     columns, x = Numbers.of(table, "X", least=2 if fresh else 1)
@@ -85,12 +85,12 @@ def fit_numbers(
     rows = WeightedRows(rows.x[:, varying], rows.context, rows.weights)
     names = [columns.own_names[i] for i in varying]
     seed = seed_of(estimator.random_state)
-    choice = _choice(estimator, rows, fresh) if varying else None
-    flows = [] if choice is None else _flows(estimator, choice, rows, members, seed, fresh, names)
-    inner = None if not flows else flows[0] if len(flows) == 1 else Ensemble(flows)
-    record = None
-    if inner is not None and choice is not None:
-        record = _train(inner, choice, rows, names if fresh else None, seed, estimator, settings)
+    flows: list[Flow] = []
+    inner = record = None
+    if varying:
+        choice = _choice(estimator, rows, fresh, settings.get("seconds"))
+        flows = _flows(estimator, choice, rows, seed, fresh, names)
+        record = _train(averaged(flows), choice, rows, names if fresh else None, seed, estimator, settings)
         inner = record.density
     adopt(estimator, inner, columns, given, flows=flows, constants=constants, record=record)
 
@@ -102,7 +102,7 @@ def fit_cells(estimator: FlowDensity, X: Any, tables: Sequence[Any], sample_weig
         ValueError: as `fit_table`; a setting that mixed rows do not have; X and context share a name.
     """
     _check_settings(estimator)
-    members = checked_members(estimator.members)
+    check_members(estimator.members)
     table, context = tables
     columns, joint = Cells.of(table, "X")
     given = None
@@ -120,7 +120,7 @@ def fit_cells(estimator: FlowDensity, X: Any, tables: Sequence[Any], sample_weig
         raise ValueError("every column of the context was left out: it holds nothing to be conditional on")
     density = fit_table(
         rows, schema=schema, given=given_names, weights=None if np.ptp(weights) == 0 else weights,
-        recipe=cast(str, estimator.recipe), depth=estimator.depth, width=estimator.width, members=members,
+        recipe=cast(str, estimator.recipe), depth=estimator.depth, width=estimator.width, members=estimator.members,
         stack=estimator.stack, seed=seed_of(estimator.random_state),
         progress="auto" if estimator.verbose else "none", **settings_of(estimator),
     )  # fmt: skip
@@ -203,18 +203,7 @@ def settings_of(estimator: FlowDensity) -> dict[str, Any]:
     return given | further
 
 
-def checked_members(members: Any) -> int:
-    """The number of members of an estimator.
-
-    Raises:
-        ValueError: it is no whole number of at least 1.
-    """
-    if isinstance(members, bool) or not isinstance(members, int) or members < 1:
-        raise ValueError(f"members must be a whole number of at least 1, got {members!r}")
-    return members
-
-
-def _choice(estimator: FlowDensity, rows: WeightedRows, fresh: bool) -> Choice:
+def _choice(estimator: FlowDensity, rows: WeightedRows, fresh: bool, seconds: float | None) -> Choice:
     """Which flow for the rows, and how to train it; one that goes on looks at the columns that it looked at.
 
     Raises:
@@ -226,29 +215,30 @@ def _choice(estimator: FlowDensity, rows: WeightedRows, fresh: bool) -> Choice:
         columns = dependent_columns(torch.from_numpy(rows.x)) if plain else None
     else:
         columns = (estimator.flows_[0].recipe or {}).get("arguments", {}).get("columns")
-    return choose(len(rows), rows.x.shape[1], recipe=estimator.recipe, context_dim=context_dim, columns=columns)
+    return choose(
+        len(rows), rows.x.shape[1], recipe=estimator.recipe, context_dim=context_dim, seconds=seconds, columns=columns
+    )  # fmt: skip
 
 
 def _flows(
-    estimator: FlowDensity, choice: Choice, rows: WeightedRows, members: int, seed: int, fresh: bool,
-    names: Sequence[Any],
+    estimator: FlowDensity, choice: Choice, rows: WeightedRows, seed: int, fresh: bool, names: Sequence[Any]
 ) -> list[Flow]:  # fmt: skip
     """New flows for the rows, or copies of the old ones, so that an interrupted training leaves those as they were.
 
     Raises:
         ValueError: no such recipe, one that does not take what was given, or another number of members than before.
     """
+    members = cast(int, estimator.members)
     if not fresh:
         if len(estimator.flows_) != members:
             raise ValueError(f"members was {len(estimator.flows_)} when first fitted and is {members} now: fit afresh")
         return copy.deepcopy(estimator.flows_)
-    flows = []
-    for k in range(members):
-        features, context_dim = rows.x.shape[1], 0 if rows.context is None else rows.context.shape[1]
-        size = {"depth": estimator.depth, "width": estimator.width}
-        flow = choice.build(features, context_dim=context_dim, seed=seed + 1000 * k, **size)
+    context_dim = 0 if rows.context is None else rows.context.shape[1]
+    size = {"depth": estimator.depth, "width": estimator.width}
+    flows = choice.build_members(members, rows.x.shape[1], context_dim=context_dim, seed=seed, **size)
+    for flow in flows:
         flow.space = Vectors([str(name) for name in names])
-        flows.append(flow.to(estimator.device))
+        flow.to(estimator.device)
     return flows
 
 
@@ -266,9 +256,9 @@ def _train(
     double = needs_float64(rows.x) or (rows.context is not None and needs_float64(rows.context))
     double = double and model.fixed_start() is None  # whose maps are float64, and bring rows to where float32 serves
     model.to(torch.float64 if double and device.type != "mps" else torch.float32)
-    fraction, is_stacked = given.pop("val_fraction"), _is_stacked(estimator, rows)
-    train, val = split(rows, max(fraction, STACK_FRACTION) if is_stacked and fraction else fraction, seed)
-    simple = _simple(train, val, seed, clock.seconds) if is_stacked and val is not None else None
+    fraction, stacked = given.pop("val_fraction"), is_stacked(estimator.stack, len(rows), _no_stack(estimator, rows))
+    train, val = split(rows, max(fraction, STACK_FRACTION) if stacked and fraction else fraction, seed)
+    simple = Stack(_batch(train), _batch(val), seed, seconds=clock.seconds) if stacked and val is not None else None
     first = representative(rows, FIRST_ROWS, seed)
     for member in model.members:
         member.initialize(first.x, first.context)
@@ -288,43 +278,24 @@ def _train(
     )  # fmt: skip
     if device.type != "mps":
         model.double()
-    for member in model.eval().members if bent is not None else ():
-        batches = _batch(train, device), _batch(cast(WeightedRows, bent), device)
-        calibrate_tails(cast(Flow, member), *batches, seed, clock.until(mixing))
+    if bent is not None:
+        calibrate_tails(model, _batch(train, device), _batch(bent, device), seed, clock.until(mixing))
     if simple is not None:
-        record.unstacked = model.eval()
-        record.density, record.facts["stack"] = simple.mixed_with(model)
+        simple.mix_into(record)
+        record.facts["seconds"] = clock.elapsed
     return record
 
 
-def _is_stacked(estimator: FlowDensity, rows: WeightedRows) -> bool:
-    """Whether simple densities are mixed with the flows.
-
-    Raises:
-        ValueError: they are asked for where there can be none.
-    """
-    if estimator.stack is not None and not isinstance(estimator.stack, bool):
-        raise ValueError(f"stack must be True, False or None, got {estimator.stack!r}")
-    if estimator.stack is False:
-        return False
-    problem = None
+def _no_stack(estimator: FlowDensity, rows: WeightedRows) -> str | None:
+    """Why simple densities cannot be fitted to the rows, or None."""
     if np.ptp(rows.weights) > 0:
-        problem = "rows with weights, or some of which are repeated, cannot be stacked"
-    elif estimator.device is not None and torch.device(estimator.device).type != "cpu":
-        problem = "simple densities are for the CPU"
-    if estimator.stack and problem:
-        raise ValueError(f"stack=True: {problem}")
-    return problem is None and (bool(estimator.stack) or len(rows) <= FEW_ROWS)
+        return "they have weights, or some of them are repeated"
+    if estimator.device is not None and torch.device(estimator.device).type != "cpu":
+        return f"simple densities are for the CPU, and the device is {estimator.device}"
+    return None
 
 
-def _simple(train: WeightedRows, val: WeightedRows, seed: int, seconds: float | None) -> Stack:
-    """Simple densities of rows, in a quarter of the time."""
-    x, val_x = torch.from_numpy(train.x), torch.from_numpy(val.x)
-    context, val_context = (None if r.context is None else torch.from_numpy(r.context) for r in (train, val))
-    return Stack(x, context, val_x, val_context, seed, seconds=seconds)
-
-
-def _batch(rows: WeightedRows, device: torch.device) -> Batch:
+def _batch(rows: WeightedRows, device: torch.device | None = None) -> Batch:
     context = None if rows.context is None else torch.from_numpy(rows.context).to(device)
     return Batch(torch.from_numpy(rows.x).to(device), context)
 

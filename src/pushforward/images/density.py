@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..arguments import as_generator, first_floating
+from ..arguments import as_generator, like
 from ..density import Density, InnerFlow, Tensors
 from ..flow import Flow
 from ..io.pixels import Shape, in_layout, words_of
@@ -181,7 +181,7 @@ class ImageDensity(Density):
                 f"a temperature needs a density with a flow inside, got {temperature} of {type(self.inner).__name__}"
             )
         encoded = self.encode_contexts(contexts)
-        device = self._like().device
+        device = like(self).device
         generator = as_generator(generator, device)
         images = torch.empty(total, self.padded[0], *self.size, dtype=torch.uint8, device=device)
         more: dict[str, Any] = {} if temperature == 1 else {"temperature": temperature}
@@ -210,11 +210,11 @@ class ImageDensity(Density):
     def to_numbers(self, images: Tensor, noise: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Padded bytes and noise (N, C, H', W'), the inner density's context (N, K) -> numbers y of the same shape,
         and what to add to log q(y) for an estimate of the log-mass of the bytes (N,)."""
-        like = self._like()
-        images, noise = images.to(like.device), noise.to(like.device)
+        reference = like(self)
+        images, noise = images.to(reference.device), noise.to(reference.device)
         moved, of_noise = (noise, 0.0) if self.dequantization is None else self.dequantization(images, noise, context)
         y, log_slope = self.encoding(images, moved)
-        return y.to(like.dtype), (log_slope.flatten(1).sum(1) + of_noise).to(like.dtype)
+        return y.to(reference.dtype), (log_slope.flatten(1).sum(1) + of_noise).to(reference.dtype)
 
     def pad(self, images: Tensor) -> Tensor:
         """Bytes (N, C, H, W) -> (N, C, H', W'), with black pixels around them."""
@@ -275,12 +275,9 @@ class ImageDensity(Density):
         """Contexts (M, K) of the space -> those of the inner density."""
         if contexts is None:
             return None
-        like = self._like()
+        reference = like(self)
         encoded = F.one_hot(contexts[:, 0].to(torch.int64), self._states) if self._states else contexts
-        return encoded.to(like.device, like.dtype)
-
-    def _like(self) -> Tensor:
-        return first_floating(self.parameters(), self.buffers())
+        return encoded.to(reference.device, reference.dtype)
 
 
 def _checked_size(size: Any, padded: Shape) -> tuple[int, int]:

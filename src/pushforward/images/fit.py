@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..arguments import as_device, as_generator, first_floating
+from ..arguments import as_device, as_generator, like
 from ..density import Density, Tensors
 from ..flow import Flow
 from ..io.pixels import Shape
@@ -184,7 +184,7 @@ def _untrained(
         flow, size=(height, width), dequantization=learned, layout=data.layout,
         masses=data.masses(size, flips) if preprocessing.encoding == "equalized" else None, classes=data.classes,
     )  # fmt: skip
-    return density.to(device or _device(flow))
+    return density.to(device or like(flow).device)
 
 
 def _levels(model: Mapping[str, Any]) -> int:
@@ -272,7 +272,7 @@ class _Draws:
         if self.flips:
             mirrored = torch.rand(n, generator=generator) < 0.5
             images[mirrored] = images[mirrored].flip(-1)
-        images = self.density.pad(images).to(_device(self.density))
+        images = self.density.pad(images).to(like(self.density).device)
         return _beside(self.density, images + random_noise(images, generator), contexts)
 
 
@@ -290,12 +290,8 @@ def _validation(density: ImageDensity, data: LabelledImages, holdout: LabelledIm
 
 def _beside(density: ImageDensity, x: Tensor, contexts: Tensor | None) -> Any:
     """Rows, or (rows, contexts), on the device of a density."""
-    device = _device(density)
+    device = like(density).device
     return x.to(device) if contexts is None else (x.to(device), contexts.to(device))
-
-
-def _device(density: Density) -> torch.device:
-    return first_floating(density.parameters(), density.buffers()).device
 
 
 class Dequantized(Density):
@@ -313,7 +309,7 @@ class Dequantized(Density):
 
     def sample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Tensor:
         """Draws n rows; their noise is uniform, whatever was learned of it."""
-        device = _device(self)
+        device = like(self).device
         generator = as_generator(generator, device)
         y = self.density.inner.sample(n, context, generator=generator)
         noise = torch.rand(y.shape, generator=generator, device=device).clamp_(max=LARGEST)

@@ -125,11 +125,10 @@ class InMemory(Reader):
 
     Args:
         data: the rows.
-        named: whether its names are those of the source.
     """
 
-    def __init__(self, data: Any, named: bool = True) -> None:
-        self._data, self.names, self.named, self.rows = data, tuple(data.column_names), named, len(data)
+    def __init__(self, data: Any) -> None:
+        self._data, self.names, self.named, self.rows = data, tuple(data.column_names), True, len(data)
 
     def pieces(
         self, rows: int, order: np.random.Generator | None, columns: Sequence[str], skipped: Skipped

@@ -68,8 +68,8 @@ def _enlarged(planes: Bytes) -> Bytes:
     return planes.repeat(factor, axis=2).repeat(factor, axis=3)
 
 
-def grid(planes: Bytes, columns: int | None = None, background: int = 255) -> Bytes:
-    """Images (N, C, H, W), N at least 1, side by side: -> one image (C, rows, columns), about as wide as high.
+def grid(planes: Bytes, columns: int | None = None) -> Bytes:
+    """Images (N, C, H, W), N at least 1, side by side on white: -> one image (C, rows, columns), about as wide as high.
 
     Example:
         >>> grid(np.zeros((4, 1, 8, 8), np.uint8)).shape
@@ -81,7 +81,7 @@ def grid(planes: Bytes, columns: int | None = None, background: int = 255) -> By
     columns = int(np.ceil(np.sqrt(count))) if columns is None else columns
     rows = -(-count // columns)
     size = (rows * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP)
-    picture = np.full((channels, *size), background, np.uint8)
+    picture = np.full((channels, *size), 255, np.uint8)
     for i, image in enumerate(planes):
         top, left = _GAP + i // columns * (height + _GAP), _GAP + i % columns * (width + _GAP)
         picture[:, top : top + height, left : left + width] = image

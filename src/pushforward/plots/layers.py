@@ -12,7 +12,7 @@ import torch
 from ..bijections import Autoregressive, Bijection, Chain, Coupling, MaskedCoupling, TriangularCoupling
 from ..flow import Flow
 
-_CONDITIONED = (Autoregressive, Coupling, MaskedCoupling, TriangularCoupling)
+_CONDITIONED_LAYERS = (Autoregressive, Coupling, MaskedCoupling, TriangularCoupling)
 _SEEN = 0.03  # spreads that a layer moves points by, beside shifts and scales, for a panel of its own
 
 
@@ -46,7 +46,7 @@ def states_of(flow: Flow, z: torch.Tensor, context: Any, limit: int) -> list[Sta
     arrays = inverses(flow, z.cpu().double().numpy(), context)
     last = len(arrays) - 1
     layers = _layers(flow)
-    conditioned = [i for i, layer in enumerate(layers) if isinstance(layer, _CONDITIONED)]
+    conditioned = [i for i, layer in enumerate(layers) if isinstance(layer, _CONDITIONED_LAYERS)]
     if conditioned:
         stops = [0, *conditioned[1:], last]
         what = "layer" if any(isinstance(layer, Autoregressive) for layer in layers) else "coupling"

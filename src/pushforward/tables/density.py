@@ -17,7 +17,6 @@ from ..arguments import as_count, as_generator
 from ..density import Density, InnerFlow
 from ..io.frames import Frame, concat, read
 from ..io.registry import Builder, describe, register
-from .noise import uniforms
 from .parallel import in_order
 from .schema import Schema
 from .space import Columns, EncodedRows
@@ -133,7 +132,7 @@ class TableDensity(Density):
         context = self._context(rows)
         each = []
         for draw in range(draws if self.space.is_noisy(rows) else 1):
-            noise = uniforms(rows.states, rows.base, draw)
+            noise = rows.noise(draw)
             x, added = self.space.tensor(rows, noise)
             log_prob = self.inner.log_prob(x.to(self.device), context, **self._noise(noise))
             each.append(log_prob.double().cpu() + added)
@@ -141,10 +140,11 @@ class TableDensity(Density):
 
     @torch.no_grad()
     def latent(self, x: Any, context: Any = None) -> Tensor | None:
-        """The numbers of each row in the latent space of the inner density, z (N, C), standard normal if it is right.
+        """The numbers of each row in the latent space of the inner density, z (N, C).
 
-        Columns are those of `space.numbers`, in order; cells that hold no number come from their noise. None where
-        there is no single latent space.
+        They are distributed as the base of its flow, about standard normal, if the density is right. Columns are those
+        of `space.numbers`, in order; cells that hold no number come from their noise. None where there is no single
+        latent space.
 
         Raises:
             ValueError: as `log_prob`.
@@ -152,7 +152,7 @@ class TableDensity(Density):
         parts = []
         for frame in _pieces(self._with_given(read(x), context)):
             rows = self.space.rows(frame)
-            noise = uniforms(rows.states, rows.base, 0)
+            noise = rows.noise()
             x_rows, _ = self.space.tensor(rows, noise)
             z = cast(Any, self.inner).latent(x_rows.to(self.device), self._context(rows), **self._noise(noise))
             if z is None:
@@ -163,7 +163,7 @@ class TableDensity(Density):
     def inner_flows(self, x: Any, context: Any = None) -> list[InnerFlow]:
         """The flows of the inner density, with what they see of rows."""
         rows = self.space.rows(self._with_given(read(x), context))
-        x_rows, _ = self.space.tensor(rows, uniforms(rows.states, rows.base, 0))
+        x_rows, _ = self.space.tensor(rows, rows.noise())
         return self.inner.inner_flows(x_rows.to(self.device), self._context(rows))
 
     @torch.no_grad()
@@ -268,8 +268,8 @@ class TableDensity(Density):
         context = rows.context
         return None if context is None else context.to(self.device)
 
-    def _noise(self, noise: NDArray[np.float64]) -> dict[str, Tensor]:
-        return {"noise": torch.from_numpy(noise).to(self.device)} if self.inner.takes_noise else {}
+    def _noise(self, noise: Tensor) -> dict[str, Tensor]:
+        return {"noise": noise.to(self.device)} if self.inner.takes_noise else {}
 
     def _with_given(self, frame: Frame, context: Any) -> Frame:
         """Rows with the given columns that came beside them.

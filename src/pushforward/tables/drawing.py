@@ -19,6 +19,7 @@ from ..training.data import MAX_VAL_ROWS, held_out
 from .inner import StatesThenNumbers
 from .noise import random_noise
 from .parallel import in_order
+from .rows import numbers_of
 from .schema import Schema, infer_schema
 from .space import Columns, EncodedRows
 
@@ -110,15 +111,6 @@ def foreseeing(file: TableFile, sample: Frame, kinds: Mapping[str, Any] | None) 
             warnings.simplefilter("ignore")  # they were said of the first sample
             schema = infer_schema(sample, kinds)
     return schema, rows
-
-
-def numbers_of(
-    space: Columns, inner: StatesThenNumbers, rows: EncodedRows, noise: Tensor
-) -> tuple[Tensor, Tensor | None, Tensor]:
-    """What the flow sees of encoded rows, its context, and what to add to its log-density (N,) but for `log_mass`."""
-    x, added = space.tensor(rows, noise.numpy())
-    z, context, more = inner.flow_inputs(x, rows.context, noise)
-    return z, context, added + more - torch.from_numpy(rows.log_mass)
 
 
 class Drawing:

@@ -11,20 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..bijections.precondition import whitens
+from ..bijections.whitening import whitens
 from ..density import Density
 from ..flow import Flow
 from ..io.frames import read
 from ..io.tables import TableFile
-from ..mixture import Ensemble, Mixture
+from ..mixture import Mixture, averaged
 from ..recipes import RECIPES
-from ..training import Epoch, Fit, fit
+from ..training import Batch, Epoch, Fit, fit
 from ..training.auto import MANY_ROWS, Choice, choose
 from ..training.clock import Clock
 from ..training.data import FIRST_ROWS, held_out
 from ..training.progress import reporter
-from ..training.settings import check_settings, passes_as_steps, with_defaults
-from ..training.stack import FEW_ROWS, STACK_FRACTION, Stack
+from ..training.settings import check_members, check_settings, passes_as_steps, with_defaults
+from ..training.stack import STACK_FRACTION, Stack, is_stacked
 from ..training.tails import MOST_ROWS, seconds_for_tails
 from ..training.unbounded import warn_of_unbounded
 from .density import TableDensity
@@ -109,8 +109,7 @@ def fit_table(
     clock = Clock(training.pop("seconds", None))
     if recipe != "auto" and recipe not in RECIPES:
         raise ValueError(f"unknown recipe {recipe!r}; this pushforward knows auto, {', '.join(RECIPES)}")
-    if members < 1:
-        raise ValueError(f"members must be at least 1, got {members}")
+    check_members(members)
     check_settings(training | {"seconds": clock.seconds})
     fraction = training.pop("val_fraction", None)
     file, count = None, 0
@@ -126,9 +125,9 @@ def fit_table(
     if len(frame) < 2:
         raise ValueError(f"at least 2 rows are needed to fit a density, got {len(frame)}")
     count = count or len(frame)
-    stack = _is_stacked(stack, file, weights, val, count, fraction)
+    stacked = is_stacked(stack, count, _no_stack(file, weights, val, count, fraction))
     if fraction is None:
-        fraction = STACK_FRACTION if stack and val is None else _FRACTION
+        fraction = STACK_FRACTION if stacked and val is None else _FRACTION
     space = Columns(schema, given)
     choice = _choice(space, count, recipe, clock.seconds) if space.numbers else None
     size = {"depth": depth, "width": width, "precondition": False} | dict(model or {})
@@ -143,7 +142,7 @@ def fit_table(
         training = passes_as_steps(training, count, 512 if choice is None else choice.training["batch"])
     with reporter(progress) as report:
         run = _Training(density, rows, val_rows, report, clock, seed, drawing, choice)
-        _train_and_mix(run, training, stack)
+        _train_and_mix(run, training, stacked)
     if file is None and weights is None:
         calibrate_tails(density, rows.rows, None if val_rows is None else val_rows.rows, seed, clock.until())
     density.measure_unsampled(space.contexts(frame) if given else None, seed)
@@ -154,22 +153,15 @@ def fit_table(
     return density
 
 
-def _is_stacked(stack: bool | None, file: Any, weights: Any, val: Any, count: int, fraction: float | None) -> bool:
-    """Whether simple densities are mixed with the flow: of few rows, or where it was asked for.
-
-    Raises:
-        ValueError: it was asked for, and they cannot be fitted.
-    """
-    problem = None
+def _no_stack(file: Any, weights: Any, val: Any, count: int, fraction: float | None) -> str | None:
+    """Why simple densities cannot be fitted to the rows, or None."""
     if file is not None:
-        problem = "they are not in memory"
-    elif weights is not None:
-        problem = "they have weights"
-    elif val is None and held_out(count, STACK_FRACTION if fraction is None else fraction) == 0:
-        problem = "none are held out to find the weights"
-    if stack and problem:
-        raise ValueError(f"rows cannot be stacked: {problem}")
-    return problem is None and (count <= FEW_ROWS if stack is None else stack)
+        return "they are not in memory"
+    if weights is not None:
+        return "they have weights"
+    if val is None and held_out(count, STACK_FRACTION if fraction is None else fraction) == 0:
+        return "none are held out to find the weights"
+    return None
 
 
 def _choice(space: Columns, count: int, recipe: str, seconds: float | None) -> Choice:
@@ -194,7 +186,7 @@ def _train_and_mix(run: _Training, settings: dict[str, Any], stack: bool) -> Non
     simple = None
     if stack:
         simple = Stack(
-            x, context, val, val_context, run.seed, val_noise=val_noise, sizes=density.space.sizes,
+            Batch(x, context), Batch(val, val_context), run.seed, val_noise=val_noise, sizes=density.space.sizes,
             context_sizes=density.space.given_sizes, seconds=clock.seconds,
         )  # fmt: skip
     mixing = 0.0 if simple is None else simple.mixing_seconds
@@ -214,13 +206,14 @@ def _untrained(
     layout = (space.sizes, space.given_sizes, space.given_numbers)
     embed_mass, embed_flow = embedders(*layout, generator)
     mass = MassFunction(space.sizes, embed_mass, seed=seed) if space.sizes else None
-    flows: list[Flow] = []  # without a `Precondition` of their own: `StatesThenNumbers` has one
-    for k in range(members if choice is not None else 0):
-        assert choice is not None
-        context = 0 if embed_flow is None else embed_flow.features_out
-        flow = choice.build(len(space.numbers), context_dim=context, seed=seed + 1000 * k, **size)
-        flows.append(embedded(flow, embed_flow if k == 0 else embedders(*layout, generator)[1]))
-    return StatesThenNumbers(mass, None if not flows else flows[0] if len(flows) == 1 else Ensemble(flows))
+    if choice is None:
+        return StatesThenNumbers(mass, None)
+    context = 0 if embed_flow is None else embed_flow.features_out
+    # Without a `Precondition` of their own: `StatesThenNumbers` has one.
+    flows = choice.build_members(members, len(space.numbers), context_dim=context, seed=seed, **size)
+    for k, flow in enumerate(flows):
+        embedded(flow, embed_flow if k == 0 else embedders(*layout, generator)[1])
+    return StatesThenNumbers(mass, averaged(flows))
 
 
 class _Training:
@@ -288,13 +281,13 @@ class _Training:
             self.summary["mass"] = result.summary
             interrupted = result.stopped == "interrupted"
             if val is not None:
-                mass.interpolate(*val)
+                mass.log_mix.copy_(mass.interpolation(*val)[0])
         with torch.no_grad():
-            said = [
+            means = [
                 0.0 if r is None else r.mean(self.inner.log_mass(r.states, r.rows.context)) for r in (rows, val_rows)
             ]
-        self.offset -= said[0]
-        self.val_offset -= said[1]
+        self.offset -= means[0]
+        self.val_offset -= means[1]
         return interrupted
 
     def _train_flow(self, flow: Flow | Mixture, settings: dict[str, Any], interrupted: bool) -> None:

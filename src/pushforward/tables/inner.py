@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..arguments import as_generator
 from ..bijections import Precondition
-from ..bijections.precondition import whitening
+from ..bijections.whitening import whitening
 from ..density import Density, InnerFlow, Vectors
 from ..flow import Flow
 from ..io.registry import Builder, describe, register

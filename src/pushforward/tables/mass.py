@@ -224,10 +224,12 @@ class MassFunction(Density):
         return _mixed(log_p, log_marginal, self.log_mix).sum(1)
 
     @torch.no_grad()
-    def interpolate(self, x: Tensor, context: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
-        """Sets how much of its marginal each column's factor has, to be likeliest for rows that it did not learn from.
+    def interpolation(
+        self, x: Tensor, context: Tensor | None = None, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """How much of its marginal each column's factor should have, to be likeliest for rows not learned from.
 
-        As deleted interpolation does (Jelinek and Mercer 1980), by EM, with half a row thought in for either part.
+        As deleted interpolation does (Jelinek and Mercer 1980), by EM, with a pseudo-count of half a row for each part.
 
         Args:
             x: (N, M), states.
@@ -235,7 +237,7 @@ class MassFunction(Density):
             weights: (N,), of mean 1.
 
         Returns:
-            the log-mass of these rows with it, (N,).
+            the `log_mix` (M,) of that, and the log-mass (N,) of these rows with it.
         """
         given = (None,) * len(x) if context is None else context.split(_SCORED_ROWS)
         chunks = [self._factors(part, some) for part, some in zip(x.split(_SCORED_ROWS), given, strict=False)]
@@ -245,8 +247,8 @@ class MassFunction(Density):
         for _ in range(_ROUNDS):
             of_marginal = torch.sigmoid(log_marginal - log_p + torch.logit(mix))
             mix = ((share * of_marginal).sum(0) + 0.5) / (share.sum(0) + 1)
-        self.log_mix.copy_(torch.maximum(mix, least).log())
-        return _mixed(log_p, log_marginal, self.log_mix).sum(1)
+        log_mix = torch.maximum(mix, least).log()
+        return log_mix, _mixed(log_p, log_marginal, log_mix).sum(1)
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """log P(states | context) of states x (N, M), context (N, G) -> (N,), in nats, by chunks of rows."""
@@ -361,10 +363,7 @@ class MassFunction(Density):
 def interpolated(mass: Density, batch: Batch) -> Tensor:
     """The negative log-likelihood of a batch, if each column had as much of its marginal as suits these rows."""
     assert isinstance(mass, MassFunction)
-    before = mass.log_mix.clone()
-    log_mass = mass.interpolate(batch.x, batch.context, batch.weights)
-    mass.log_mix.copy_(before)
-    return -batch.mean(log_mass)
+    return -batch.mean(mass.interpolation(batch.x, batch.context, batch.weights)[1])
 
 
 def _mixed(log_p: Tensor, log_marginal: Tensor, log_mix: Tensor) -> Tensor:

@@ -13,11 +13,19 @@ from torch import Tensor
 from ..io.frames import Frame, read
 from ..training.data import checked_weights, held_out, normalised
 from .density import TableDensity
-from .drawing import numbers_of
 from .inner import StatesThenNumbers
 from .mass import hide
-from .noise import random_noise, uniforms
+from .noise import random_noise
 from .space import Columns, EncodedRows
+
+
+def numbers_of(
+    space: Columns, inner: StatesThenNumbers, rows: EncodedRows, noise: Tensor
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """What the flow sees of encoded rows, its context, and what to add to its log-density (N,) but for `log_mass`."""
+    x, added = space.tensor(rows, noise)
+    z, context, more = inner.flow_inputs(x, rows.context, noise)
+    return z, context, added + more - torch.from_numpy(rows.log_mass)
 
 
 @dataclass(frozen=True)
@@ -61,16 +69,12 @@ class TrainingRows:
 
     def fixed(self) -> tuple[Tensor, Tensor | None, Tensor]:
         """What the flow sees with the noise of each row; what to add to its log-density (N,)."""
-        rows = self.rows
-        return numbers_of(self.space, self.inner, rows, torch.from_numpy(uniforms(rows.states, rows.base, 0)))
+        return numbers_of(self.space, self.inner, self.rows, self.rows.noise())
 
     def tensors(self, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None, Tensor]:
         """Rows (N, M + C), their context, and the noise of each row (N, C), or fresh noise."""
-        if generator is None:
-            noise = torch.from_numpy(uniforms(self.rows.states, self.rows.base, 0))
-        else:
-            noise = random_noise(self.rows.base.shape, generator)
-        return self.space.tensor(self.rows, noise.numpy())[0], self.rows.context, noise
+        noise = self.rows.noise() if generator is None else random_noise(self.rows.base.shape, generator)
+        return self.space.tensor(self.rows, noise)[0], self.rows.context, noise
 
     @property
     def states(self) -> Tensor:

@@ -56,6 +56,10 @@ class EncodedRows:
         """The given columns as a tensor (N, G)."""
         return None if self.given is None else torch.from_numpy(self.given)
 
+    def noise(self, draw: int = 0) -> Tensor:
+        """Of each row its own numbers in the unit interval (N, C), another set for each draw; see `uniforms`."""
+        return torch.from_numpy(uniforms(self.states, self.base, draw))
+
     def take(self, index: NDArray[np.integer[Any]]) -> EncodedRows:
         """The rows with these numbers, copied; `errors` and `is_unseen` are not theirs."""
         given = None if self.given is None else self.given[index]
@@ -221,10 +225,7 @@ class Columns(Space):
     def encode(self, rows: Frame, generator: torch.Generator | int | None = None) -> Tensor:
         """N rows as states and numbers (N, M + C) float64; see `Space.encode`."""
         encoded, source = self.rows(rows), as_generator(generator)
-        if source is None:
-            noise = uniforms(encoded.states, encoded.base, 0)
-        else:
-            noise = random_noise(encoded.base.shape, source).numpy()
+        noise = encoded.noise() if source is None else random_noise(encoded.base.shape, source)
         return self.tensor(encoded, noise)[0]
 
     def encode_given(self, rows: Frame) -> Tensor | None:
@@ -234,7 +235,7 @@ class Columns(Space):
         frame = self.chosen(rows, [c.name for c in self.conditions])
         return torch.from_numpy(self._conditions({c.name: c for c in frame.columns}, len(rows)))
 
-    def tensor(self, rows: EncodedRows, noise: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
+    def tensor(self, rows: EncodedRows, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Encoded rows and noise (N, C) of the unit interval -> x (N, M + C) and the log-density to add (N,), float64.
 
         Numbers are spread over their cells by the noise and mapped by their own marginals; they are NaN where there is
@@ -242,8 +243,9 @@ class Columns(Space):
         """
         x, added = np.empty((len(rows), len(self.sizes) + len(self.numbers))), rows.log_mass.copy()
         x[:, : len(self.sizes)] = rows.states
+        spread = noise.numpy()
         for i, kind in enumerate(self.numbers):
-            x[:, len(self.sizes) + i], log_slope = _mapped(kind, rows.base[:, i], rows.width[:, i], noise[:, i])
+            x[:, len(self.sizes) + i], log_slope = _mapped(kind, rows.base[:, i], rows.width[:, i], spread[:, i])
             added += log_slope
         return torch.from_numpy(x), torch.from_numpy(added)
 

@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..bijections.precondition import GAIN, OF_MARGINAL, SCORED_ROWS
-from ..bijections.scores import gaussian_scores
+from ..bijections.scores import GAIN, OF_MARGINAL, SCORED_ROWS, gaussian_scores
 from ..io.frames import Frame
 from .columns import Kind, Uneven
 from .columns.base import Values

@@ -23,7 +23,6 @@ from .columns import Kind
 from .columns.marginal import MarginalTransform
 from .columns.number import as_number
 from .density import TableDensity
-from .noise import uniforms
 from .schema import Schema
 from .space import Columns, EncodedRows
 
@@ -91,7 +90,7 @@ def _bent_columns(space: Columns, rows: EncodedRows, drawn: Values, strength: fl
         drawn: draws of the inner density (S, M + C).
         strength: of the bends, from 0 (none) to 1 (samples leave the range of the rows as often as further rows would).
     """
-    x = space.tensor(rows, uniforms(rows.states, rows.base, 0))[0].numpy()
+    x = space.tensor(rows, rows.noise())[0].numpy()
     bent: dict[str, Kind] = {}
     m, c = 0, len(space.sizes)
     for target in space.targets:

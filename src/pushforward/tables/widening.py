@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor
 
+from ..arguments import like
 from ..bases import GaussianMixture, StandardNormal
 from ..flow import Flow
 
@@ -47,9 +48,9 @@ def widen(flow: Flow, x: Tensor, context: Tensor | None, weights: Tensor | None)
     base = GaussianMixture(
         features, len(widths), means=torch.zeros(len(widths), features), scales=(widths[:, None] * scale).float(),
         weights=parts.float(),
-    ).to(flow._like())  # fmt: skip
-    before = -(share * flow.base.log_prob(z.to(flow._like()))).mean()
-    after = -(share * base.log_prob(z.to(flow._like()))).mean()
+    ).to(like(flow))  # fmt: skip
+    before = -(share * flow.base.log_prob(z.to(like(flow)))).mean()
+    after = -(share * base.log_prob(z.to(like(flow)))).mean()
     if not bool(after < before):
         return 0.0
     flow.base = base.requires_grad_(any(p.requires_grad for p in flow.parameters()))  # what is frozen stays so

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypedDict
 
-from ..bijections.precondition import are_few
+from ..bijections.whitening import are_few
 from ..flow import Flow
 from ..recipes.build import RECIPES
 from .settings import TrainSettings, takes_dropout
@@ -26,7 +26,7 @@ INF = math.inf
 ALL = (0, INF)
 FEW = (-INF, -INF)  # stands for fewer rows than 200 sqrt(columns): a full-size flow learns them by heart
 FRESH = (UNLIMITED, INF)
-OPEN = (INF, INF)  # a length in seconds that was not given
+OPEN = (INF, INF)  # a length in seconds that was not given, which other spans that end at INF have, too
 
 
 class Line(NamedTuple):
@@ -101,6 +101,10 @@ class Choice:
     recipe: str | Callable[..., Flow]
     arguments: dict[str, Any]
     training: dict[str, Any]
+
+    def build_members(self, count: int, features: int, *, seed: int, **given: Any) -> list[Flow]:
+        """As many flows, which differ in their seeds alone; otherwise as `build`."""
+        return [self.build(features, seed=seed + 1000 * k, **given) for k in range(count)]
 
     def build(self, features: int, *, context_dim: int = 0, seed: int | None = None, **given: Any) -> Flow:
         """The flow over (features,); `given` arguments of the recipe go before the chosen ones, but None is not given.

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..arguments import as_numbers, first_floating
+from ..arguments import as_numbers, like
 from ..chunks import map_rows
 from ..density import Density, FixedStart, Tensors
 from .auto import UNLIMITED
@@ -111,11 +111,6 @@ class Stream:
     ) -> Iterator[Batch]:
         """One pass over `len(self)` fresh rows, as of `Dataset`."""
         return Dataset(self.rows(len(self), generator), self.noise).batches(size, generator, members, growth)
-
-
-def like(density: Density) -> Tensor:
-    """A tensor of the dtype and on the device of a density."""
-    return first_floating(density.parameters(), density.buffers())
 
 
 def as_rows(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..bijections import Autoregressive, Coupling, TriangularCoupling
 from ..bijections.coupling import LatticeCoupling
 
-_CONDITIONED = Autoregressive | Coupling | TriangularCoupling | LatticeCoupling
+_WITH_NET = Autoregressive | Coupling | TriangularCoupling | LatticeCoupling  # one `net`: `MaskedCoupling` has two
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def dropping(density: nn.Module, share: float, generator: torch.Generator) -> It
         is_kept = torch.rand(given.shape, generator=generator) >= share
         return (given * is_kept.to(given), *inputs[1:])
 
-    layers = [m for m in density.modules() if isinstance(m, _CONDITIONED)] if share else []
+    layers = [m for m in density.modules() if isinstance(m, _WITH_NET)] if share else []
     with ExitStack() as stack:
         for net in (layer.net for layer in layers):
             if isinstance(net, nn.Module):

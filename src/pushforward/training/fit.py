@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from ..arguments import as_numbers
 from ..density import Density
 from ..flow import Flow
-from ..mixture import Ensemble
+from ..mixture import Ensemble, averaged
 from . import auto
 from .clock import Clock
 from .data import as_rows, check_no_table, count_rows, draws, held_out
@@ -21,8 +21,8 @@ from .dependence import dependent_columns
 from .loop import train
 from .objective import Batch
 from .progress import Epoch, Fit, reporter
-from .settings import check_settings, plain_number, with_defaults
-from .stack import FEW_ROWS, STACK_FRACTION, Stack
+from .settings import check_members, check_settings, plain_number, with_defaults
+from .stack import STACK_FRACTION, Stack, is_stacked
 from .tails import MOST_ROWS, calibrate_tails, seconds_for_tails
 
 _FRACTION = 0.1  # of more rows, held out: they stop the flow
@@ -79,8 +79,8 @@ def fit(
     """
     if isinstance(density, str):
         check_settings(settings)
-        if members is not None and (isinstance(members, bool) or not isinstance(members, int) or members < 1):
-            raise ValueError(f"members must be a whole number of at least 1, or None, got {members!r}")
+        if members is not None:
+            check_members(members)
         settings = {name: plain_number(value) for name, value in settings.items()}
         rows = _Rows(*map(_detached, (data, val, context, weights)))
         return _Chosen(density, rows, members, settings, progress).fit(stack)
@@ -160,28 +160,23 @@ class _Chosen:
 
     def fit(self, stack: bool | None) -> Fit:
         """Trains the flow, further members in time left over, and mixes simple densities with them."""
-        flow, simple = self._build(0), None
-        problem = self._no_stack()
-        if stack and problem:
-            raise ValueError(f"rows cannot be stacked: {problem}")
-        is_stacked = stack or (stack is None and not problem and (self.count or 0) <= FEW_ROWS)
-        parts = None
-        if is_stacked or (not problem and (self.count or 0) <= MOST_ROWS):
-            parts = self._split(flow, STACK_FRACTION if is_stacked else _FRACTION)
-        if is_stacked and parts is not None:
-            simple = self._stack(*parts)
+        flows, problem = self._build(self.members or 1), self._no_stack()
+        stacked = is_stacked(stack, self.count or 0, problem)
+        parts = simple = None
+        if stacked or (problem is None and (self.count or 0) <= MOST_ROWS):
+            parts = self._split(flows[0], STACK_FRACTION if stacked else _FRACTION)
+        if stacked and parts is not None:
+            simple = Stack(*parts, self.seed, seconds=self.clock.seconds)
         reserved = 0.0 if simple is None else simple.mixing_seconds
-        wanted = self.members or 1
-        density = flow if wanted == 1 else Ensemble([flow, *(self._build(k) for k in range(1, wanted))])
+        density = averaged(flows)
         for_tails = 0.0 if parts is None else seconds_for_tails(self.clock.seconds)
         result = self._train(density, reserved + for_tails)
         of_training = self.clock.elapsed
         self._calibrate(density, parts, reserved)
         if self.members is None and self.settings.get("checkpoint") is None:
-            self._use_time(result, flow, reserved, parts, self.clock.elapsed - of_training)
-        if simple is not None and result.density is not None:
-            result.unstacked = result.density.eval()
-            result.density, result.facts["stack"] = simple.mixed_with(result.unstacked)
+            self._use_time(result, flows[0], reserved, parts, self.clock.elapsed - of_training)
+        if simple is not None:
+            simple.mix_into(result)
         if result.facts:
             result.facts["seconds"] = self.clock.elapsed
         return result
@@ -197,9 +192,8 @@ class _Chosen:
 
     def _calibrate(self, density: Density, parts: tuple[Batch, Batch] | None, reserved: float) -> None:
         """Bends the tails of trained flows, where some rows are held out."""
-        until = self.clock.until(reserved)
-        for member in density.eval().members if parts is not None else ():
-            calibrate_tails(cast(Flow, member), *cast(tuple[Batch, Batch], parts), self.seed, until)
+        if parts is not None:
+            calibrate_tails(density, *parts, self.seed, self.clock.until(reserved))
 
     def _use_time(
         self, result: Fit, flow: Flow, reserved: float, parts: tuple[Batch, Batch] | None, of_tails: float
@@ -220,18 +214,14 @@ class _Chosen:
         if left < _WORTH * used:
             return
         count = min(max(int(left / (used + of_tails)), 1), _MOST_MEMBERS - 1)
-        more = [self._build(k) for k in range(1, count + 1)]
-        density = more[0] if count == 1 else Ensemble(more)
+        more = self._build(count + 1)[1:]
+        density = averaged(more)
         further = self._train(density, reserved + count * of_tails)
         self._calibrate(density, parts, reserved)
         if further.stopped in ("done", "early"):
             result.density = Ensemble([flow, *more]).eval()
             result.facts = {"members": count + 1}
             _tell_time(result, self.settings["seconds"], self.clock.elapsed + reserved)
-
-    def _stack(self, rows: Batch, val: Batch) -> Stack:
-        """Fits simple densities."""
-        return Stack(rows.x.cpu(), _on_cpu(rows), val.x.cpu(), _on_cpu(val), self.seed, seconds=self.clock.seconds)
 
     def _split(self, flow: Flow, usual: float) -> tuple[Batch, Batch]:
         """Rows to train on and to hold out, in float64, which are those of the training from then on.
@@ -264,9 +254,9 @@ class _Chosen:
             return "their context is no table (N, K)"
         return None
 
-    def _build(self, k: int) -> Flow:
-        """The k-th flow."""
-        return self.choice.build(self.features, context_dim=self.context_dim, seed=self.seed + 1000 * k)
+    def _build(self, count: int) -> list[Flow]:
+        """The first of the flows, as many."""
+        return self.choice.build_members(count, self.features, context_dim=self.context_dim, seed=self.seed)
 
     def _dependent(self) -> list[int] | None:
         """The columns that a flow must look at; None for all, as where they depend on a context."""
@@ -274,10 +264,6 @@ class _Chosen:
             return None
         like = self.rows.data if isinstance(self.rows.data, Tensor) else torch.empty(0)
         return dependent_columns(as_numbers(self.rows.data, "x", like, torch.float64))
-
-
-def _on_cpu(rows: Batch) -> Tensor | None:
-    return None if rows.context is None else rows.context.cpu()
 
 
 def _widths(rows: _Rows, seed: int) -> tuple[int, int]:

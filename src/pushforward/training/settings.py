@@ -237,6 +237,16 @@ def plain_number(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def check_members(members: Any) -> None:
+    """Refuses a number of members of a density.
+
+    Raises:
+        ValueError: it is no whole number of at least 1.
+    """
+    if isinstance(members, bool) or not isinstance(members, int) or members < 1:
+        raise ValueError(f"members must be a whole number of at least 1, got {members!r}")
+
+
 def check_settings(given: Mapping[str, Any]) -> None:
     """Checks settings of `train` by name; what is not among them, or None where that is allowed, is left open.
 

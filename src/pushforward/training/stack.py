@@ -16,6 +16,8 @@ from torch import Tensor
 from ..baselines import Baseline, fit_baselines
 from ..density import Density
 from ..mixture import Mixture
+from .objective import Batch
+from .progress import Fit
 
 FEW_ROWS = 5000  # up to which rows are stacked
 STACK_FRACTION = 0.2  # of the rows, held out: they stop the flow and give the weights
@@ -26,45 +28,63 @@ _LEAST_WEIGHT = 0.005  # a smaller one is dropped; of few rows none is, for a sm
 _PRIOR = 1.0  # pseudo-count of equal weights, in rows, for all densities together
 
 
+def is_stacked(asked: bool | None, rows: int, problem: str | None) -> bool:
+    """Whether simple densities are mixed with a flow: where it was asked for, or for at most 5,000 rows.
+
+    Args:
+        asked: None leaves it open.
+        rows: how many there are.
+        problem: why simple densities cannot be fitted to them, or None.
+
+    Raises:
+        ValueError: `asked` is neither True, False nor None, or it is True and there is a problem.
+    """
+    if asked is not None and not isinstance(asked, bool):
+        raise ValueError(f"stack must be True, False or None, got {asked!r}")
+    if asked and problem:
+        raise ValueError(f"rows cannot be stacked: {problem}")
+    return problem is None and (rows <= FEW_ROWS if asked is None else asked)
+
+
 class Stack:
     """Simple densities of some rows, to be mixed with a density that is trained on the same rows.
 
     Args:
-        x: (N, M + C), M states, then C numbers, NaN where there is none.
-        context: (N, G), or None.
-        val: (V, M + C), rows that are held out.
-        val_context: (V, G), or None.
+        rows: x (N, M + C), M states, then C numbers, NaN where there is none; context (N, G), or None.
+        val: x (V, M + C) and context (V, G), rows that are held out.
         seed: of the fits.
         val_noise: (V, C) of the unit interval, for what a density fills in the held-out rows; None for nothing.
         sizes: the number of states of the M columns.
         context_sizes: the number of states of the first columns of the context.
-        seconds: that all of the fit is given, in a quarter of which simple densities are fitted; None for all of them.
+        seconds: of the whole fit, after a quarter of which no further simple density is begun; None fits all of them.
 
     Attributes:
         mixing_seconds: about what `mixed_with` takes.
     """
 
     def __init__(
-        self, x: Tensor, context: Tensor | None, val: Tensor, val_context: Tensor | None, seed: int, *,
-        val_noise: Tensor | None = None, sizes: Sequence[int] = (), context_sizes: Sequence[int] = (),
-        seconds: float | None = None,
+        self, rows: Batch, val: Batch, seed: int, *, val_noise: Tensor | None = None, sizes: Sequence[int] = (),
+        context_sizes: Sequence[int] = (), seconds: float | None = None,
     ) -> None:  # fmt: skip
         began = time.perf_counter()
-        self._val, self._val_context, self._val_noise = val, val_context, val_noise
-        self._x = torch.cat([x, val])
-        self._context = None if context is None or val_context is None else torch.cat([context, val_context])
+        self._rows, self._val, self._val_noise = _on_cpu(rows), _on_cpu(val), val_noise
         self._sizes, self._context_sizes, self._seed = sizes, context_sizes, seed
-        self._simple = self._fit(x, context, None, None if seconds is None else _SHARE * seconds)
+        self._simple = self._fit(self._rows, None, None if seconds is None else _SHARE * seconds)
         took = time.perf_counter() - began
         self._refits = seconds is None or took <= _MOST * seconds
         self.mixing_seconds = _MORE * took if self._refits else 0.0
 
-    def _fit(
-        self, x: Tensor, context: Tensor | None, names: Sequence[str] | None, seconds: float | None = None
-    ) -> dict[str, Baseline]:
+    def _fit(self, rows: Batch, names: Sequence[str] | None, seconds: float | None = None) -> dict[str, Baseline]:
         return fit_baselines(
-            x, self._sizes, context, self._seed, context_sizes=self._context_sizes, names=names, seconds=seconds
+            rows.x, self._sizes, rows.context, self._seed, context_sizes=self._context_sizes, names=names,
+            seconds=seconds,
         )  # fmt: skip
+
+    def mix_into(self, result: Fit) -> None:
+        """Puts the mixture in the place of the density that was trained, which stays as `unstacked`."""
+        assert result.density is not None
+        result.unstacked = result.density.eval()
+        result.density, result.facts["stack"] = self.mixed_with(result.unstacked)
 
     @torch.no_grad()
     def mixed_with(self, inner: Density) -> tuple[Density, dict[str, float]]:
@@ -78,12 +98,13 @@ class Stack:
             them is worth it; the weights by name.
         """
         settings = {"noise": self._val_noise} if inner.takes_noise and self._val_noise is not None else {}
-        own = inner.log_prob(self._val, self._val_context, **settings).double()
-        scores = {n: d.log_prob(self._val, self._val_context).double() for n, d in self._simple.items()}
+        val = self._val
+        own = inner.log_prob(val.x, val.context, **settings).double()
+        scores = {n: d.log_prob(val.x, val.context).double() for n, d in self._simple.items()}
         simple = [name for k, name in enumerate(scores) if not _is_among(scores[name], list(scores.values())[:k])]
         weights = mixing_weights(torch.stack([own.cpu(), *(scores[name] for name in simple)]))
         kept = {name: w for name, w in zip(simple, weights[1:].tolist(), strict=True) if w >= _LEAST_WEIGHT}
-        every = self._fit(self._x, self._context, list(kept)) if kept and self._refits else self._simple
+        every = self._fit(_joined(self._rows, val), list(kept)) if kept and self._refits else self._simple
         kept = {name: w for name, w in kept.items() if name in every}
         if not kept:
             return inner, {"flow": 1.0}
@@ -91,6 +112,17 @@ class Stack:
         total = sum(shares)
         mixture = Mixture([inner, *(every[name] for name in kept)], shares)
         return mixture, {"flow": shares[0] / total} | {name: w / total for name, w in kept.items()}
+
+
+def _on_cpu(rows: Batch) -> Batch:
+    return Batch(rows.x.cpu(), None if rows.context is None else rows.context.cpu())
+
+
+def _joined(rows: Batch, more: Batch) -> Batch:
+    context = None
+    if rows.context is not None and more.context is not None:
+        context = torch.cat([rows.context, more.context])
+    return Batch(torch.cat([rows.x, more.x]), context)
 
 
 def _is_among(scores: Tensor, others: list[Tensor]) -> bool:

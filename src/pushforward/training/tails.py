@@ -19,9 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..arguments import as_generator, first_floating
+from ..arguments import as_generator, like
 from ..bijections import Chain, Precondition
 from ..bijections.marginals import Knot, Knots
+from ..density import Density
 from ..flow import Flow
 from .objective import Batch
 
@@ -44,22 +45,25 @@ _LEAST_HALF = 1e-3  # of the distance between them, where many rows are alike
 
 
 @torch.no_grad()
-def calibrate_tails(flow: Flow, rows: Batch, held_out: Batch, seed: int, until: float = math.inf) -> None:
-    """Bends the `Precondition` that a flow begins with beyond the outermost of the rows; of others nothing.
+def calibrate_tails(density: Density, rows: Batch, held_out: Batch, seed: int, until: float = math.inf) -> None:
+    """Bends the `Precondition` that a flow begins with beyond the outermost of the rows; of other flows nothing.
 
     Args:
-        flow: trained.
+        density: a trained flow, or a mixture of flows, each of which is bent; goes into evaluation mode.
         rows: that it was trained on.
         held_out: rows that it was not trained on.
         seed: of draws.
         until: as in `as_many_as`.
     """
-    first, *others = flow.bijection if isinstance(flow.bijection, Chain) else [flow.bijection]
-    if isinstance(first, Precondition):
-        z = first(torch.cat([rows.x, held_out.x]))[0]
-        drawn = _drawn(flow, Chain(*others), rows, seed, until)
-        if drawn is not None:
-            bend_outermost(first, z, len(rows), drawn, lambda: flow.log_prob(held_out.x, held_out.context), until)
+    for flow in density.eval().members:
+        assert isinstance(flow, Flow)
+        first, *others = flow.bijection if isinstance(flow.bijection, Chain) else [flow.bijection]
+        if isinstance(first, Precondition):
+            z = first(torch.cat([rows.x, held_out.x]))[0]
+            drawn = _drawn(flow, Chain(*others), rows, seed, until)
+            if drawn is not None:
+                score = partial(flow.log_prob, held_out.x, held_out.context)
+                bend_outermost(first, z, len(rows), drawn, score, until)
 
 
 def bend_outermost(
@@ -162,14 +166,14 @@ def drawn_in_time(
 
 
 def draws_for(count: int) -> int:
-    """The number of draws from which the tails of a density are estimated, for N training rows."""
+    """The number of draws from which the tails of a density are estimated, for the rows that they are compared with."""
     return min(_MOST_DRAWN, max(_DRAWN_OF_ROW * count, _LEAST_DRAWN))
 
 
 def _drawn(flow: Flow, rest: Chain, rows: Batch, seed: int, until: float) -> Tensor | None:
     """Draws (S, C) of a flow as its first layer maps them, for contexts of the rows in turn."""
     behind = Flow(rest, flow.shape, flow.base, flow.embed, context_dim=flow.context_dim)
-    generator = as_generator(seed, first_floating(flow.parameters(), flow.buffers()).device)
+    generator = as_generator(seed, like(flow).device)
     return drawn_in_time(partial(behind.sample, generator=generator), rows.context, draws_for(len(rows)), until)
 
 

@@ -46,11 +46,6 @@ class WithAtoms(NumberWrapper):
         """The state of the first atom."""
         return self.inner.num_values if self.has_number or not self.unseen else 0
 
-    @property
-    def unit(self) -> str:
-        """A density is mixed with single values."""
-        return "density, mass of single values" if self.inner.unit.startswith("density") else self.inner.unit
-
     def encode_values(self, values: NDArray[Any]) -> Cells:
         """Values (N,), none missing, as cells."""
         cells, first = self.number.encode_values(values), self._first

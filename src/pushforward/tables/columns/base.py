@@ -278,11 +278,6 @@ class Kind(ABC):
         """Whether it can stand in a schema, without a wrapper around it."""
         return True
 
-    @property
-    def unit(self) -> str:
-        """What a factor of p(row) stands for: a "mass", a "density", or both; "none" for a column left out."""
-        return "mass"
-
     def encode(self, column: Column) -> Cells:
         """N cells -> states and numbers; the probability of the seen and the unseen is part of their log-mass.
 

@@ -204,11 +204,6 @@ class Dropped(Plain):
         """One, of which nothing is said."""
         return 1
 
-    @property
-    def unit(self) -> str:
-        """None."""
-        return "none"
-
     def encode_present(self, column: Column) -> Cells:
         """All cells alike."""
         return Cells.of_states(np.zeros(len(column), dtype=np.int64))

@@ -64,11 +64,6 @@ class WithCoarse(NumberWrapper):
         return True
 
     @property
-    def unit(self) -> str:
-        """The mass of a cell, or a density with single values."""
-        return "mass" if self.number.lattice is not None else "density, mass of single values"
-
-    @property
     def bounds(self) -> tuple[float | None, float | None]:
         """Those of the inner kind, widened to where the cells of the first and the last value end."""
         low, high = self.number.bounds

@@ -124,11 +124,6 @@ class Number(Plain):
         return self.lattice is not None
 
     @property
-    def unit(self) -> str:
-        """The mass of a cell, or a density."""
-        return "density" if self.lattice is None else "mass"
-
-    @property
     def marginal(self) -> MarginalTransform:
         """The map of values as `count` gives them to about a standard normal."""
         return MarginalTransform(*self.bounds, self.knots, self.heavy)

@@ -93,11 +93,6 @@ class Wrapper(Facts, Kind):
         """The map of the numbers."""
         return self.inner.marginal
 
-    @property
-    def unit(self) -> str:
-        """What a factor of p(row) stands for."""
-        return self.inner.unit
-
     def encode_present(self, column: Column) -> Cells:
         """As the inner kind."""
         return self.inner.encode_present(column)
