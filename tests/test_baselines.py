@@ -77,7 +77,7 @@ def test_bad_rows_for_the_gaussian(rows: list, message: str) -> None:
 
 
 def test_rows_of_another_width() -> None:
-    with pytest.raises(ValueError, match="expected 1 columns"):
+    with pytest.raises(ValueError, match=r"expected x of shape \(\.\.\., 1\), got \(1, 2\)"):
         fit_gaussian([[1.0], [2.0]]).log_prob([[1.0, 2.0]])
 
 
@@ -420,5 +420,5 @@ def test_bad_rows_for_densities_of_mixed_rows() -> None:
             fit(x, [2, 3], 0, context=x[:, :1].repeat(2, 1))
         with pytest.raises(ValueError, match="finite"):
             fit(x.masked_fill(x > 2.5, math.inf), [2, 3], 0)
-        with pytest.raises(ValueError, match="expected 4 columns and 0 of the context, got \\(3, 0\\)"):
+        with pytest.raises(ValueError, match=r"expected x of shape \(\.\.\., 4\), got \(50, 3\)"):
             fit(x, [2, 3], 0).log_prob(x[:, :3])

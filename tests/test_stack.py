@@ -230,7 +230,7 @@ def test_an_estimator_stacks_few_rows_and_keeps_the_latents_of_its_flow(tmp_path
     assert np.allclose(again.score_samples(x), model.score_samples(x))
     assert np.allclose(again.transform(x), z)
     assert model.sample(20, random_state=0).shape == (20, 4)
-    with pytest.raises(ValueError, match="rows with weights"):
+    with pytest.raises(ValueError, match="they have weights, or some of them are repeated"):
         pf.FlowDensity(stack=True).fit(x, sample_weight=np.arange(150))
 
 

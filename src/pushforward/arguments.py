@@ -39,8 +39,7 @@ def as_numbers(values: Any, name: str, like: Tensor, dtype: torch.dtype | None =
             "density.space.read(table) takes the columns by their names, and fit_table fits a density of tables"
         )
     if isinstance(values, np.ndarray) and values.dtype.kind in "fiu":
-        if np.ma.is_masked(values):
-            values = np.ma.filled(values.astype(np.float64), np.nan)
+        values = filled(values)
         values = np.ascontiguousarray(values, values.dtype.newbyteorder("="))  # the only ones that torch takes
         values = values if values.flags.writeable else values.copy()  # of others it warns
     try:
@@ -51,6 +50,11 @@ def as_numbers(values: Any, name: str, like: Tensor, dtype: torch.dtype | None =
             f"{name} must be numbers, in a tensor, an array or lists of one length, got {type(values).__name__}{got}: "
             f"{error}"
         ) from None
+
+
+def filled(values: Any) -> Any:
+    """An array with NaN in place of numbers that are masked; all else as it is."""
+    return np.ma.filled(values.astype(np.float64), np.nan) if np.ma.is_masked(values) else values
 
 
 def as_count(n: Any) -> int:

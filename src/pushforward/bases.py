@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Transform, constraints
+from torch.distributions import Distribution, Independent, Transform, VonMises, constraints
 from torch.distributions.transforms import _InverseTransform
 
 from .bijections import sum_event
@@ -190,7 +190,7 @@ class FromDistribution(Base):
         shape: the shape of one z; an integer D stands for (D,).
 
     Raises:
-        ValueError: the shapes do not agree.
+        ValueError: the shapes do not agree, or the distribution is discrete or lives on a circle.
 
     Example:
         >>> base = FromDistribution(torch.distributions.Laplace(torch.zeros(2), torch.ones(2)), 2)
@@ -210,6 +210,8 @@ class FromDistribution(Base):
                 f"the base must cover one latent of shape {self.shape}, got a distribution with batch shape {batch} "
                 f"and event shape {event}"
             )
+        if problem := _why_no_density(distribution):
+            raise ValueError(f"the base must be a density over numbers: {type(distribution).__name__} {problem}")
         self.distribution = copy.deepcopy(_copyable(distribution, {}))
         if batch + event == ():
             self.distribution = self.distribution.expand(self.shape)
@@ -236,7 +238,8 @@ class FromDistribution(Base):
             within = torch.where(is_inside, z, self.distribution.mean)
         except NotImplementedError:
             within = z
-        return torch.where(inside, self.distribution.log_prob(within), -math.inf)
+        log_prob = torch.where(inside, self.distribution.log_prob(within), -math.inf)
+        return log_prob.masked_fill(z.flatten(1).isnan().any(1), math.nan)
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draws n rows: (n, *shape)."""
@@ -255,6 +258,17 @@ class FromDistribution(Base):
             for key, value in vars(part).items():
                 vars(part)[key] = _applied(value, fn)
         return self
+
+
+def _why_no_density(distribution: Distribution) -> str:
+    """Why a distribution is no density over numbers; "" if it is one."""
+    if isinstance(distribution, VonMises):
+        return "lives on a circle, and is repeated with every turn"
+    try:
+        support = distribution.support
+    except NotImplementedError:
+        return ""
+    return "is discrete" if support is not None and support.is_discrete else ""
 
 
 def _applied(value: Any, fn: Any) -> Any:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .arguments import as_numbers, first_floating, has_dtype, possible_ranks, split_contexts
 from .bases import Base
-from .bijections import Bijection, reads_context
+from .bijections import Bijection, reads_context, warn_of_rounding
 from .chunks import map_rows
 from .density import Density, Tensors
 from .switch import is_eager
@@ -36,6 +36,7 @@ class Conditional(Density, ABC):
     context_dim: int | tuple[int, ...] | None
     _context_rank_seen = False  # whether the contexts' number of axes was found out
     _reads_context = False  # whether a layer was seen to
+    _context_rounding_seen = False  # whether contexts in float64 were looked at
 
     def note_context(self, context: Any) -> None:
         """Finds out how many axes one context has, where the embedding alone can tell."""
@@ -67,8 +68,14 @@ class Conditional(Density, ABC):
 
     def _as_numbers(self, context: Any) -> Tensor:
         """A context in the dtype of the flow, or in its own float64 where the embedding maps that first."""
-        keeps = getattr(self.embed, "takes_float64", False) and not has_dtype(context, self._like().dtype)
-        return as_numbers(context, "context", self._like(), torch.float64 if keeps else None)
+        reference = self._like()
+        is_other, keeps = not has_dtype(context, reference.dtype), getattr(self.embed, "takes_float64", False)
+        numbers = as_numbers(context, "context", reference, torch.float64 if keeps and is_other else None)
+        if not (keeps or self._context_rounding_seen) and has_dtype(context, torch.float64) and is_other and is_eager():
+            self._context_rounding_seen = True
+            if numbers.ndim > 1:
+                warn_of_rounding(context, numbers.detach().flatten(0, -2), "contexts")
+        return numbers
 
     def _embedded_contexts(
         self, context: Any, x_leading: tuple[int, ...] | None = None
@@ -88,7 +95,7 @@ class Conditional(Density, ABC):
                 failure = failure or error
                 continue
             if len(ranks) == 1 or (embedded is not None and embedded.shape[:-1] == (len(contexts),)):
-                self._note_rank(rank)
+                self.note_rank(rank)
                 self._check_reader(embedded)
                 return embedded, leading
         raise ValueError(
@@ -102,7 +109,13 @@ class Conditional(Density, ABC):
             return [self.space.context_rank]
         return possible_ranks(tuple(context.shape), x_leading)
 
-    def _note_rank(self, rank: int) -> None:
+    @property
+    def context_rank_found(self) -> int | None:
+        """How many axes one context has, where the embedding alone could tell and did; None elsewhere."""
+        return self.space.context_rank if self._context_rank_seen else None
+
+    def note_rank(self, rank: int) -> None:
+        """Takes down how many axes one context has, where that is open."""
         if self.embed is not None and self.context_dim is None and not self._context_rank_seen:
             self.space.context_rank, self._context_rank_seen = rank, True
 

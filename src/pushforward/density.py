@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from .arguments import as_leading, split_contexts
+from .arguments import as_leading, filled, split_contexts
 
 if TYPE_CHECKING:
     from .flow import Flow
@@ -281,7 +281,7 @@ class Tensors(Space):
             ValueError: they have another shape, there are none, or some are not finite.
         """
         if not isinstance(source, Tensor):
-            source = torch.as_tensor(np.asarray(source, dtype=None if hasattr(source, "dtype") else np.float64))
+            source = torch.as_tensor(np.asarray(filled(source), dtype=None if hasattr(source, "dtype") else np.float64))
         wide = torch.promote_types(source.dtype, torch.float32 if source.is_floating_point() else torch.float64)
         rows = source.detach().to(wide)
         rows = rows[:, None] if self.shape == (1,) and rows.ndim == 1 else rows

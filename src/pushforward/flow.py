@@ -95,7 +95,7 @@ class Flow(Conditional):
         """The hot path: x (B, *shape), context (B, K) -> log p(x) (B,), in nats. One batch axis, the flow's dtype."""
         embedded = self._embedded(context)
         if context is not None and embedded is not None and not self._reads_context:
-            self._note_rank(context.ndim - 1)
+            self.note_rank(context.ndim - 1)
             self._check_reader(embedded)
         return self._log_prob(x, embedded)
 
@@ -300,7 +300,7 @@ class Flow(Conditional):
         self, index: NDArray[np.int64], contexts: Any, *, generator: torch.Generator | int | None = None
     ) -> Tensor:
         """Draws a row for each of some contexts: index (N,) of contexts (M, K) -> (N, *shape)."""
-        self._note_rank(contexts.ndim - 1)
+        self.note_rank(contexts.ndim - 1)
         embedded, _ = self._embedded_contexts(contexts)
         places = torch.from_numpy(index).to(self._like().device)
         return self._draw(len(index), embedded, places, generator, False, None)[0]

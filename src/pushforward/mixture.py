@@ -44,6 +44,8 @@ class Mixture(Density):
         if not densities:
             raise ValueError("a mixture needs at least one density, got none")
         for k, density in enumerate(densities):
+            if not isinstance(density, Density):
+                raise ValueError(f"a mixture is of densities: number {k} is a {type(density).__name__}")
             if not density.space.matches(densities[0].space):
                 raise ValueError(f"the densities of a mixture must be over one space: number {k} differs from number 0")
         tensors = [id(p) for density in densities for p in density.parameters()]

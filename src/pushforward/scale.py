@@ -24,7 +24,7 @@ def look_at_scale(layer: nn.Module, x: Tensor, rows: str = "rows") -> None:
     """
     state: Any = layer
     # Compiled code must not read what changes, so that comes last.
-    if not is_eager() or len(x) < 2 or not torch.is_grad_enabled() or getattr(layer, "_scale_seen", False):
+    if not is_eager() or x.is_meta or len(x) < 2 or not torch.is_grad_enabled() or getattr(layer, "_scale_seen", False):
         return
     state._scale_seen = True
     if not state.initialized:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..arguments import like
 from ..density import Density, Vectors
 
 COUNTS = (1, 2, 3, 4, 6, 8, 11, 15, 20, 27, 36)  # of the components or classes that are tried
@@ -19,28 +21,70 @@ class Baseline(Density):
     Attributes:
         label: what it is, for people.
         context_dim: the number of columns of the context that it is conditional on.
+        takes_any_context: whether contexts may come that it does not depend on.
     """
+
+    takes_any_context = False
 
     def __init__(self, width: int, label: str, context_dim: int = 0) -> None:
         super().__init__()
         self.space, self.label, self.context_dim = Vectors(width), label, context_dim
 
-    def _rows(self, values: Any, like: Tensor) -> Tensor:
-        """Numbers (N, ...) -> (N, D)."""
-        rows = torch.as_tensor(values, dtype=like.dtype, device=like.device)
-        return rows.flatten(1) if rows.ndim > 1 else rows[:, None]
+    def log_prob(self, x: Any, context: Any = None) -> Tensor:
+        """log p(x | context), in nats, of the columns of x (*N, D) that are not NaN, context (*N, G) -> (*N,) float64.
 
-    def _contexts(self, context: Any, like: Tensor) -> Tensor | None:
+        Leading axes are broadcast. Rows of one column may come as (N,), contexts likewise.
+
+        Raises:
+            ValueError: x or the context has another width, there is no context, or the leading axes do not fit.
+        """
+        reference = like(self)
+        rows = _as_rows(x, len(self.space.names), "x", reference)
+        given = None
+        if context is not None and not self.takes_any_context:
+            given = _as_rows(context, self.context_dim, "context", reference)
+        elif self.context_dim and context is None:
+            raise ValueError(f"expected a context of {self.context_dim} columns, got none")
+        leading = rows.shape[:-1]
+        if given is not None:
+            try:
+                leading = torch.broadcast_shapes(leading, given.shape[:-1])
+            except RuntimeError:
+                shapes = f"{tuple(rows.shape)} and of the context {tuple(given.shape)}"
+                raise ValueError(f"the leading axes of x {shapes} do not broadcast") from None
+            given = given.expand(*leading, -1).reshape(-1, self.context_dim)
+        flat = rows.expand(*leading, -1).reshape(-1, rows.shape[-1])
+        return self._log_prob(flat, given).view(leading)
+
+    @abstractmethod
+    def _log_prob(self, x: Tensor, context: Tensor | None) -> Tensor:
+        """As `log_prob`: x (N, D), context (N, G) or None -> (N,)."""
+
+    def _contexts(self, context: Any, reference: Tensor) -> Tensor | None:
         """What is drawn for, (*B, G).
 
         Raises:
             ValueError: the density is conditional and there is none, or it has another width.
         """
-        contexts = None if context is None else torch.as_tensor(context).to(like)
+        contexts = None if context is None else torch.as_tensor(context).to(reference)
         if self.context_dim and (contexts is None or contexts.shape[-1:] != (self.context_dim,)):
             got = "none" if contexts is None else f"one of shape {tuple(contexts.shape)}"
             raise ValueError(f"expected a context of {self.context_dim} columns, got {got}")
         return contexts
+
+
+def _as_rows(values: Any, width: int, name: str, reference: Tensor) -> Tensor:
+    """Numbers (*N, D) in the dtype and on the device of another tensor; (N,) of one column become (N, 1).
+
+    Raises:
+        ValueError: they have another width.
+    """
+    rows = torch.as_tensor(values, dtype=reference.dtype, device=reference.device)
+    if width == 1 and rows.ndim == 1 and len(rows) != 1:
+        rows = rows[:, None]
+    if rows.ndim == 0 or rows.shape[-1] != width:
+        raise ValueError(f"expected {name} of shape (..., {width}), got {tuple(rows.shape)}")
+    return rows
 
 
 def choose(log_weights: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -29,6 +29,7 @@ class Frequencies(Baseline):
         tensor([0.1000], dtype=torch.float64)
     """
 
+    takes_any_context = True
     log_mass: Tensor
 
     def __init__(self, sizes: Sequence[int], log_mass: Tensor | None = None) -> None:
@@ -37,14 +38,12 @@ class Frequencies(Baseline):
         uniform = torch.cat([torch.full((size,), -math.log(size), dtype=torch.float64) for size in self.sizes])
         self.register_buffer("log_mass", uniform if log_mass is None else log_mass)
 
-    def log_prob(self, x: Any, context: Any = None) -> Tensor:
-        """Log-mass of states x (N, M) -> (N,), in nats."""
-        states = torch.as_tensor(x, device=self.log_mass.device)
+    def _log_prob(self, x: Tensor, context: Tensor | None) -> Tensor:
         columns = self.log_mass.split(list(self.sizes))
         known = [torch.cat([log_p, log_p.new_zeros(1)]) for log_p in columns]  # the last is of what is not there
         places = [
             torch.where(s.isnan() | (s < 0), len(log_p) - 1, s).clamp(max=len(log_p) - 1).long()
-            for log_p, s in zip(known, states.unbind(1), strict=True)
+            for log_p, s in zip(known, x.unbind(1), strict=True)
         ]
         each = [log_p[place] for log_p, place in zip(known, places, strict=True)]
         return torch.stack(each).sum(0)

@@ -49,19 +49,8 @@ class GaussianMixtureDensity(Baseline):
         self.register_buffer("means", means)
         self.register_buffer("covariances", covariances)
 
-    def log_prob(self, x: Any, context: Any = None) -> Tensor:
-        """log p(x | context) (N,), in nats, of the numbers of x (N, C) that are not NaN; context (N, G), or (1, G).
-
-        Raises:
-            ValueError: x or the context has another width.
-        """
-        rows = self._rows(x, self.means)
-        if context is not None:
-            given = self._rows(context, self.means)
-            rows = torch.cat([rows, given.expand(len(rows), -1) if len(given) == 1 else given], 1)
-        width = self.means.shape[1]
-        if rows.shape[1] != width:
-            raise ValueError(f"expected {width} columns, those of the context included, got {rows.shape[1]}")
+    def _log_prob(self, x: Tensor, context: Tensor | None) -> Tensor:
+        rows, width = x if context is None else torch.cat([x, context], 1), self.means.shape[1]
         log_prob = rows.new_zeros(len(rows))
         for present, index in patterns(rows.isnan()):
             given = present[present >= width - self.context_dim]

@@ -29,6 +29,7 @@ class Independent(Baseline):
             raise ValueError(f"only simple densities are parts of independent ones, got {', '.join(strange)}")
         super().__init__(sum(len(d.space.names) for d in densities), label, max(d.context_dim for d in densities))
         self.densities = nn.ModuleList(densities)
+        self.takes_any_context = all(density.takes_any_context for density in densities)
         self.space.sizes = tuple(size for density in densities for size in density.space.sizes)
 
     @property
@@ -36,9 +37,8 @@ class Independent(Baseline):
         """The densities, in order."""
         return cast("list[Baseline]", list(self.densities))
 
-    def log_prob(self, x: Any, context: Any = None) -> Tensor:
-        """Log-density of each row, x (N, D) -> (N,), in nats."""
-        columns = torch.as_tensor(x).flatten(1).split([len(part.space.names) for part in self.parts], 1)
+    def _log_prob(self, x: Tensor, context: Tensor | None) -> Tensor:
+        columns = x.split([len(part.space.names) for part in self.parts], 1)
         each = [part.log_prob(values, context) for part, values in zip(self.parts, columns, strict=True)]
         return torch.stack(each).sum(0)
 

@@ -59,23 +59,13 @@ class MixedRows(Baseline):
     def draw(self, which: Tensor, given: Tensor | None, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Draws a row of each of the components `which` (N,), given numbers (N, G'): states (N, M), numbers (N, C)."""
 
-    def log_prob(self, x: Any, context: Any = None) -> Tensor:
-        """log p(x | context) (N,), in nats, of the columns of x (N, M + C) that are not NaN; context (N, G), or (1, G).
-
-        Raises:
-            ValueError: x or the context has another width.
-        """
-        rows = self._rows(x, self.weights)
-        given = rows.new_zeros(len(rows), 0) if context is None else self._rows(context, self.weights)
-        widths, expected = (rows.shape[1], given.shape[1]), (len(self.space.names), self.context_dim)
-        if widths != expected:
-            raise ValueError(f"expected {expected[0]} columns and {expected[1]} of the context, got {widths}")
-        given = given.expand(len(rows), -1) if len(given) == 1 else given
-        parts, components = rows.new_zeros(len(rows)), self.scorer()
-        for span in torch.arange(len(rows)).split(max(1, _CELLS // len(self.weights))):
-            parts[span] = components(*self._joined(rows[span], given[span])).logsumexp(1)
+    def _log_prob(self, x: Tensor, context: Tensor | None) -> Tensor:
+        given = x.new_zeros(len(x), 0) if context is None else context
+        parts, components = x.new_zeros(len(x)), self.scorer()
+        for span in torch.arange(len(x)).split(max(1, _CELLS // len(self.weights))):
+            parts[span] = components(*self._joined(x[span], given[span])).logsumexp(1)
             if self.context_dim:
-                nothing = torch.full_like(rows[span], torch.nan)
+                nothing = torch.full_like(x[span], torch.nan)
                 parts[span] -= components(*self._joined(nothing, given[span])).logsumexp(1)
         return parts
 

@@ -85,7 +85,7 @@ def bend(x: Tensor, knots: Knots) -> tuple[Tensor, Tensor]:
     y = low + rise * (s * xi * xi + d0 * both) / bottom
     log_slope = 2 * (s / bottom).log() + (d1 * xi * xi + 2 * s * both + d0 * (1 - xi) ** 2).log()
     for side, sign in ((0, -1.0), (-1, 1.0)):
-        beyond = (sign * (x - x_k[:, side])).clamp_min(0.0) * d_k[:, side]
+        beyond = (sign * (x - x_k[:, side])).relu() * d_k[:, side]  # without a gradient at the knot, which `inside` has
         grown = (beyond / _SOFT).log1p()
         y = y + sign * torch.where(heavy[:, side], _SOFT * grown, beyond)
         log_slope = log_slope - torch.where(heavy[:, side], grown, 0.0)
@@ -109,7 +109,7 @@ def unbend(y: Tensor, knots: Knots, farthest: float = 300.0) -> Tensor:
     xi = 2 * c / (-b - (b * b - 4 * a * c).clamp_min(0.0).sqrt())
     x = left + xi.clamp(0, 1) * h
     for side, sign in ((0, -1.0), (-1, 1.0)):
-        beyond = (sign * (y - y_k[:, side])).clamp_min(0.0)
+        beyond = (sign * (y - y_k[:, side])).relu()
         far = torch.where(heavy[:, side], _SOFT * (beyond / _SOFT).clamp_max(farthest).expm1(), beyond)
         x = x + sign * far / d_k[:, side]
     return x

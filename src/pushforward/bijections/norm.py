@@ -17,6 +17,7 @@ from .elementwise import inverse_soft_clamp, soft_clamp
 
 _VISIBLE = 1e-4  # standard deviations, the steps of values in a dtype
 _SHOWS = 1e-3  # standard deviations, a rounding that is told
+_FAR_SHARE = 1e-4  # of the largest number of a dtype: values may lie a few spreads beyond where they lie
 _FAR = 1e5  # beyond it float32 holds steps of a hundredth and more
 
 
@@ -222,21 +223,23 @@ class BatchNorm(Bijection):
         return self(x)[0]
 
 
-def warn_of_rounding(given: Any, rounded: Tensor) -> None:
+def warn_of_rounding(given: Any, rounded: Tensor, what: str = "rows") -> None:
     """Warns where numbers lost digits that show, a thousandth of a column's standard deviation.
 
     Args:
         given: float64 numbers (N, *shape), a tensor or an array.
         rounded: the same as (N, D), in another dtype.
+        what: "rows" or "contexts".
     """
     exact = torch.as_tensor(given).detach().reshape(rounded.shape).to(rounded.device)
     lost, spread = (exact - rounded.double()).abs().amax(0), exact.std(0, correction=0)
     column = int((lost / spread.clamp_min(1e-300)).argmax()) if len(exact) > 1 else -1
     if column >= 0 and float(lost[column]) > _SHOWS * float(spread[column]) > 0:
         warnings.warn(
-            f"float64 rows are rounded to the flow's {str(rounded.dtype).removeprefix('torch.')}: column {column} by "
-            f"up to {float(lost[column]):.2g} at a standard deviation of {float(spread[column]):.2g}. Make Standardize "
-            "or Precondition the first layer, or use flow.double()",
+            f"float64 {what} are rounded to the flow's {str(rounded.dtype).removeprefix('torch.')}: column {column} by "
+            f"up to {float(lost[column]):.2g} at a standard deviation of {float(spread[column]):.2g}. "
+            + ("Make Standardize or Precondition the first layer" if what == "rows" else "Subtract their mean")
+            + ", or use flow.double()",
             stacklevel=4,
         )
 
@@ -253,7 +256,7 @@ def _per_channel(values: Tensor, x: Tensor) -> Tensor:
 
 
 class VisibleRounding:
-    """Whether a dtype holds values only to more than a ten-thousandth of their spread.
+    """Whether a dtype holds values only to more than a ten-thousandth of their spread, or not at all.
 
     It is computed once for each version of the tensors that it depends on, for it waits for their device.
     """
@@ -269,14 +272,16 @@ class VisibleRounding:
         Args:
             dtype: of the values.
             tensors: on which `scale` depends.
-            scale: -> the location (C,) of the values, and their spread (C,).
+            scale: -> where the values lie (C,), and how far they spread (C,).
         """
         if tensors[0].is_meta:
             return False
         key = (dtype, *((t.data_ptr(), None if t.is_inference() else t._version) for t in tensors))
         if key not in self._known:
             location, spread = scale()
-            self._known = {key: bool((torch.finfo(dtype).eps * location.abs() > _VISIBLE * spread).any())}
+            limits, size = torch.finfo(dtype), location.abs()
+            steps = limits.eps * size.clamp_min(limits.smallest_normal)
+            self._known = {key: bool(((steps > _VISIBLE * spread) | (size > _FAR_SHARE * limits.max)).any())}
         return self._known[key]
 
 

@@ -102,14 +102,14 @@ class Precondition(Bijection):
         return x.movedim(-1, 1).to(torch.float64 if is_rounded else z.dtype), log_det
 
     def _location(self) -> tuple[Tensor, Tensor]:
-        """Where the columns of data lie (C,), and how far they spread (C,)."""
-        centre, spread = self.centre, torch.linalg.inv(self.matrix).norm(dim=1)
+        """How far the columns of data lie from 0 (C,), and what is left of their spreads when others are known (C,)."""
+        centre, spread, own = self.centre, torch.linalg.inv(self.matrix).norm(dim=1), 1 / self.matrix.diagonal()
         columns, knots = self._bends()
         if len(columns):
             straight = unbend(centre[columns], knots)
-            centre = centre.index_copy(0, columns, straight)
-            spread = spread.index_copy(0, columns, spread[columns] * (-bend(straight, knots)[1]).exp())
-        return centre, spread
+            slope = torch.ones_like(centre).index_copy(0, columns, (-bend(straight, knots)[1]).exp())
+            centre, spread, own = centre.index_copy(0, columns, straight), spread * slope, own * slope
+        return centre.abs() + spread, own
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..arguments import as_numbers, first_floating
 from ..bijections import Bijection, checked
 
 _TOLERANCE = 1e-6  # in float64, relative to the size of the numbers
@@ -71,14 +73,14 @@ def check_bijection(bijection: Bijection, x: Tensor, context: Tensor | None = No
 
     Args:
         bijection: any, of the package or one's own.
-        x: (B, C, *S) with B >= 2, rows as they come in use.
+        x: (B, C, *S) with B >= 2, rows as they come in use; they take the dtype of the bijection, as a flow's do.
         context: (B, K), for a bijection that reads one.
 
     Returns:
         A report with `ok`, `checks` and `text()`. An error that the bijection raises is part of it.
 
     Raises:
-        ValueError: there are fewer than 2 rows, or not as many contexts.
+        ValueError: there are fewer than 2 rows, or not as many contexts; it is no bijection, or x are no numbers.
 
     Example:
         >>> from pushforward import ActNorm
@@ -88,6 +90,10 @@ def check_bijection(bijection: Bijection, x: Tensor, context: Tensor | None = No
         >>> print(report.text().splitlines()[0])
         ok     forward: shapes and dtypes   expected z (8, 3) and log_det (8,) in float32; got just that
     """
+    if not isinstance(bijection, Bijection):
+        raise ValueError(f"expected a Bijection, got a {type(bijection).__name__}")
+    x = as_numbers(x, "x", _reference(bijection, x))
+    context = None if context is None else as_numbers(context, "context", x)
     if x.ndim < 2 or len(x) < 2 or (context is not None and len(context) != len(x)):
         got = f"{tuple(x.shape)} and {None if context is None else tuple(context.shape)}"
         raise ValueError(f"expected x (B, C, *S) with B >= 2 and a context (B, K) or None, got {got}")
@@ -113,6 +119,13 @@ def check_bijection(bijection: Bijection, x: Tensor, context: Tensor | None = No
         if not checks[-1].ok and checks[-1].name.endswith(("dtypes", "evaluation")):
             break
     return BijectionReport(checks)
+
+
+def _reference(bijection: Bijection, x: Any) -> Tensor:
+    """A tensor of the dtype that a flow with this bijection has; maps that are float64 in any flow come last."""
+    others = [b for b in bijection.buffers() if b.dtype != torch.float64]
+    own = torch.empty(0) if not isinstance(x, Tensor) or not x.is_floating_point() else x
+    return first_floating(bijection.parameters(), others, bijection.buffers(), [own])
 
 
 def _apply(bijection: Bijection, x: Tensor, context: Tensor | None, inverse: bool) -> tuple[Tensor, Tensor]:

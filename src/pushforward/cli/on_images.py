@@ -19,7 +19,7 @@ from ..checks.stats import mean_and_se
 from ..images import ImageDensity, fit_images
 from ..images.independent import fit_pixels
 from ..io import frames, models
-from ..io.image_writer import folder_of
+from ..io.image_writer import check_target, folder_of
 from ..io.images import ImageData, read_images
 from ..io.tables import SUFFIXES, TableWriter, check_suffix
 from ..recipes import IMAGE_RECIPES
@@ -82,7 +82,10 @@ def fit(
         "test_rows": len(test), "parameters": sum(p.numel() for p in density.parameters()),
     }  # fmt: skip
     _say_interrupted(facts, training)
-    say("trained", f"{count(facts['steps'], 'step')}, {facts['seconds']:.1f} s; {facts['parameters']:,} parameters")
+    why = ", stopped early: validation no longer improved" if facts["stopped"] == "early" else ""
+    say(
+        "trained", f"{count(facts['steps'], 'step')}, {facts['seconds']:.1f} s{why}; {facts['parameters']:,} parameters"
+    )
     kept = {"curves": [thinned(curve) | {"of": ""} for curve in curves], "test_digest": _digest(test)}
     _save(density, out, facts | kept)  # before the verdict: whatever happens to that, the training is not lost
     verdict, log_mass = _judge(density, test, rest, by_class)
@@ -350,6 +353,7 @@ def sample(
 ) -> dict[str, Any]:
     """Writes draws as a grid, a folder or an array."""
     path = Path(out)
+    check_target(path)
     prepare_folder(path.parent if path.suffix else path)
     density: ImageDensity = models.load(model)
     classes = density.space.classes

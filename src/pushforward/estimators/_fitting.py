@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from sklearn.utils.validation import validate_data
 
+from ..arguments import as_device
 from ..density import Density, Vectors
 from ..flow import Flow
 from ..io.frames import Frame
@@ -238,7 +239,7 @@ def _flows(
     flows = choice.build_members(members, rows.x.shape[1], context_dim=context_dim, seed=seed, **size)
     for flow in flows:
         flow.space = Vectors([str(name) for name in names])
-        flow.to(estimator.device)
+        flow.to(None if estimator.device is None else as_device(estimator.device))
     return flows
 
 
@@ -290,7 +291,7 @@ def _no_stack(estimator: FlowDensity, rows: WeightedRows) -> str | None:
     """Why simple densities cannot be fitted to the rows, or None."""
     if np.ptp(rows.weights) > 0:
         return "they have weights, or some of them are repeated"
-    if estimator.device is not None and torch.device(estimator.device).type != "cpu":
+    if estimator.device is not None and as_device(estimator.device).type != "cpu":
         return f"simple densities are for the CPU, and the device is {estimator.device}"
     return None
 
@@ -329,7 +330,7 @@ def _joined(x: Frame, context: Frame) -> Frame:
 
 def _check_settings(estimator: FlowDensity) -> None:
     """Refuses what a training on mixed rows does not have."""
-    device = None if estimator.device is None else torch.device(estimator.device)
+    device = None if estimator.device is None else as_device(estimator.device)
     for name, bad, instead in (
         ("warm_start", estimator.warm_start, "mixed rows are always fitted afresh: set warm_start=False"),
         ("recipe", callable(estimator.recipe), "for mixed rows it must be the name of a recipe"),

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..density import Density, Tensors
+from ..density import Density
 from ..io import models
+from ..tables import TableDensity
 from ..training import Fit
 from ._columns import KINDS, Cells, Numbers, named_columns
 from ._constants import ConstantColumns
@@ -53,8 +54,8 @@ def read(estimator: FlowDensity, path: str | PathLike[str]) -> FlowDensity:
         ValueError: it is damaged or holds no density of rows.
     """
     density = models.load(path)
-    if not has_numbers_alone(density) and isinstance(getattr(density, "space", None), Tensors):
-        raise ValueError(f"{path} holds a density over {density.space.shape}, expected one of rows (D,)")
+    if not has_numbers_alone(density) and not isinstance(density, TableDensity):
+        raise ValueError(f"{path} holds {density.space.describe().splitlines()[0]}, expected rows of a table or (N, D)")
     facts = (density.about or {}).get("estimator")
     if not has_numbers_alone(density):
         named = density.schema.named

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 from collections.abc import Sequence
@@ -19,10 +20,11 @@ from ..io.pixels import Shape, as_bytes
 from ..training.data import held_out
 from .density import pad_to
 from .encoding import byte_masses, spans
-from .space import as_tensor, check_classes
+from .space import as_labels, as_tensor, check_classes
 
 Source = str | PathLike[str] | ImageData | Any
 MAX_VAL_IMAGES = 2000
+_DIGESTED = 1000  # images that tell whether a training goes on with the same ones
 _COUNTED = 2**26  # pixels whose bytes are counted at most
 
 
@@ -86,6 +88,14 @@ class LabelledImages:
         """The classes of some of them as the inner density sees them (n, K), or None."""
         return None if self.labels is None else torch.eye(len(self.classes))[self.labels[index]]
 
+    def digest(self) -> str:
+        """Of the bytes of at most 1,000 of them, evenly spaced, of all labels and of the names of the classes."""
+        index = torch.linspace(0, len(self) - 1, min(len(self), _DIGESTED), dtype=torch.float64).long()
+        found = hashlib.sha256(self.images(index).contiguous().numpy().tobytes())
+        found.update(b"" if self.labels is None else self.labels.numpy().tobytes())
+        found.update("\n".join(self.classes).encode())
+        return found.hexdigest()[:16]
+
     def masses(self, size: tuple[int, int], flips: bool) -> Tensor:
         """The masses of the bytes of images padded to a size, and of mirrored ones; of many images some are counted."""
         shape = (self.shape[0], *size)
@@ -122,7 +132,7 @@ def _own_classes(source: Any, rows: Tensor) -> tuple[NDArray[Any], tuple[str, ..
 
 def _as_classes(labels: Any, classes: Sequence[str] | None, count: int) -> tuple[Tensor, tuple[str, ...]]:
     """Labels (N,), numbers or names -> numbers (N,) and the names of the classes."""
-    values = np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels)
+    values = as_labels(labels)
     names = None if classes is None else check_classes(classes)
     if values.shape != (count,):
         raise ValueError(f"expected a label for each of the {count:,} images, got labels of shape {values.shape}")

@@ -25,8 +25,18 @@ _GRID = 8  # blocks of an image in each direction, whose means are its features
 
 
 def as_tensor(images: NDArray[np.uint8]) -> Tensor:
-    """An array as a tensor, in the same memory where it may be written to."""
-    return torch.from_numpy(images if images.flags.writeable else images.copy())
+    """An array as a tensor, in the same memory where it may be written to and no axis is reversed."""
+    shares = images.flags.writeable and min(images.strides, default=0) >= 0
+    return torch.from_numpy(images if shares else images.copy())
+
+
+def as_labels(values: Any) -> NDArray[Any]:
+    """Classes as an array of names or numbers: objects that are all names, as of pandas, and bytes become text."""
+    labels = np.asarray(values.cpu() if isinstance(values, Tensor) else values)
+    if labels.dtype.kind == "S":
+        return np.char.decode(labels, "utf-8")
+    is_text = labels.dtype.kind == "O" and all(isinstance(name, str) for name in labels.ravel())
+    return labels.astype(str) if is_text else labels
 
 
 def check_classes(classes: Any) -> tuple[str, ...]:
@@ -126,7 +136,7 @@ class Images(Space):
             if self.layout == "HW":
                 return source[:, None]
             return source.permute(0, 3, 1, 2) if self.layout == "HWC" else source
-        return as_tensor(as_bytes(source, self.shape)[0])
+        return as_tensor(as_bytes(source, self.shape, layout=self.layout)[0])
 
     @property
     def feature_list(self) -> list[Feature]:
@@ -225,6 +235,10 @@ class Images(Space):
         if context is None:
             return None, ()
         if not self.classes:
+            if as_labels(context).dtype.kind in "USO" or np.ndim(context) == 0:
+                raise ValueError(
+                    f"this density is of no classes, expected no context or one (*M, K), got {context!r:.60}"
+                )
             values = torch.as_tensor(context)
             return values.reshape(-1, values.shape[-1]), tuple(values.shape[:-1])
         values = self._class_numbers(context)
@@ -241,7 +255,7 @@ class Images(Space):
         if isinstance(context, Tensor):
             values = context
         else:
-            array = np.asarray(context)
+            array = as_labels(context)
             if array.dtype.kind in "US":
                 unknown = sorted({str(name) for name in array.ravel()} - places.keys())
                 if unknown:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from ..density import Density
 from ..flow import Flow
 from .density import ImageDensity
 from .noise import uniforms
+from .space import as_tensor
 
 _DISTANCES = 2**24  # pixels that are compared at a time
 
@@ -25,11 +27,12 @@ def flow_of(density: ImageDensity) -> Flow:
     Raises:
         ValueError: it is made of something else.
     """
-    if not isinstance(density.inner, Flow):
+    inner = getattr(density, "inner", density)
+    if not isinstance(inner, Flow):
         raise ValueError(
-            f"this needs a latent space: a density of images with one flow inside, got {type(density.inner).__name__}"
+            f"this needs a latent space: a density of images with one flow inside, got {type(inner).__name__}"
         )
-    return density.inner
+    return inner
 
 
 @torch.no_grad()
@@ -123,6 +126,8 @@ def _scales(bijection: Bijection, scales: Tensor) -> Tensor:
     return scales
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def inpaint(
     density: ImageDensity, images: Any, known: Tensor, context: Any = None, *, steps: int = 200, lr: float = 0.05,
     tolerance: float = 0.1, generator: torch.Generator | int | None = None,
@@ -147,6 +152,8 @@ def inpaint(
     Raises:
         ValueError: the mask has another shape, or an argument is out of range.
     """
+    if not isinstance(density, ImageDensity):
+        raise ValueError(f"expected a density of images by itself, got a {type(density).__name__}")
     if not isinstance(steps, int) or steps < 1 or not lr > 0 or not tolerance > 0:
         raise ValueError(
             f"expected at least 1 step, a rate and a tolerance above 0, got {steps!r}, {lr!r} and {tolerance!r}"
@@ -158,7 +165,7 @@ def inpaint(
     mask = mask.expand(len(planes), *planes.shape[2:])[:, None].expand_as(planes)
     padded = density.pad(torch.where(mask, planes, 0))
     encoded = density.contexts_of(len(planes), context)
-    wanted = density.to_numbers(padded, uniforms(padded, 0), encoded)[0]
+    wanted = density.to_numbers(padded, uniforms(padded, 0), encoded)[0].detach()
     kept = density.pad(mask.to(torch.uint8)).bool().to(wanted.device)
     z, as_numbers, log_prob = _start(density.inner, len(planes), encoded, as_generator(generator, wanted.device))
     z.requires_grad_()
@@ -197,7 +204,7 @@ def nearest(images: Any, train: Any, count: int = 1) -> tuple[Tensor, Tensor]:
         >>> nearest(train[1:] - 1, train)
         (tensor([[1]]), tensor([[1.]]))
     """
-    a, b = torch.as_tensor(images), torch.as_tensor(train)
+    a, b = (part if isinstance(part, Tensor) else as_tensor(np.asarray(part)) for part in (images, train))
     if a.dtype != torch.uint8 or b.dtype != torch.uint8:
         raise ValueError(f"expected images of uint8, as sample gives them, got {a.dtype} and {b.dtype}")
     if a.shape[1:] != b.shape[1:] or a.ndim < 2 or not isinstance(count, int) or not 1 <= count <= len(b):
@@ -225,10 +232,13 @@ def typicality(log_prob: Any, reference: Any) -> Tensor:
         >>> typicality(torch.tensor([0.0, 90.0]), torch.arange(-49.0, 50.0))
         tensor([1.0000, 0.0100])
     """
-    log_prob, reference = torch.as_tensor(log_prob), torch.as_tensor(reference)
-    if reference.ndim != 1 or not len(reference):
-        raise ValueError(f"expected log-masses (M,) of images held out, got shape {tuple(reference.shape)}")
-    centre = reference.quantile(0.5)
+    log_prob, reference = (
+        part if part.is_floating_point() else part.double() for part in map(torch.as_tensor, (log_prob, reference))
+    )
+    if reference.ndim != 1 or not len(reference) or bool(reference.isnan().any()):
+        raise ValueError(f"expected log-masses (M,) of images held out, none NaN, got shape {tuple(reference.shape)}")
+    ordered = reference.sort().values
+    centre = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
     far = (reference - centre).abs().sort().values
     beyond = len(far) - torch.searchsorted(far, (log_prob - centre).abs().contiguous())
     return (beyond + 1).to(reference.dtype).clamp(max=len(far) + 1) / (len(far) + 1)

@@ -21,6 +21,7 @@ from .pixels import Bytes, Shape
 
 MOST_PIXELS = 2**26  # of one image; more may be meant to fill the memory
 MANY = 2000  # files, for which starting processes pays
+_EXIF_ORIENTATION, _ON_ITS_SIDE = 0x0112, 5  # the number of the tag; from which value on width and height change places
 _AS_GREY = ("1", "L")
 _AS_COLOUR = ("RGB", "P", "CMYK", "YCbCr", "LAB", "HSV")
 _WITH_ALPHA = {"LA": "L", "La": "L", "PA": "RGB", "RGBA": "RGB", "RGBa": "RGB", "RGBX": "RGB"}
@@ -75,12 +76,15 @@ def decode(path: Path, mode: str | None = None) -> Bytes:
         OSError: it cannot be opened.
     """
 
+    from PIL import ImageOps
+
     def pixels(image: Any) -> Bytes:
         header = _header(image, mode)
         if image.mode in _WITH_ALPHA or "transparency" in image.info:
             alpha = np.asarray(image.convert("RGBA"))[:, :, 3]
             if (alpha < 255).any():
                 raise BadImageError("it has transparent pixels: give it a background first")
+        image = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
         array = np.asarray(image.convert("L" if header.shape[0] == 1 else "RGB"))
         return array[None] if header.shape[0] == 1 else np.moveaxis(array, 2, 0)
 
@@ -183,6 +187,11 @@ def _opened(path: Path, fn: Callable[[Any], Any]) -> Any:
             raise BadImageError(f"it is corrupt: {reason}") from None
 
 
+def _orientation(image: Any) -> int:
+    """How a photograph is to be turned, by its EXIF data; 1 for not at all."""
+    return image.getexif().get(_EXIF_ORIENTATION, 1) if image.format in ("JPEG", "MPO") else 1
+
+
 def _header(image: Any, mode: str | None) -> Header:
     width, height = image.size
     if width * height > MOST_PIXELS:
@@ -197,4 +206,8 @@ def _header(image: Any, mode: str | None) -> Header:
     note = "" if image.mode == wanted else words.get(image.mode, f"{image.mode} converted to {wanted}")
     if image.mode in _WITH_ALPHA:
         note = "an opaque alpha channel was left out"
+    if _orientation(image) != 1:
+        note = f"{note}, and turned upright" if note else "turned upright, as its EXIF data say"
+        if _orientation(image) >= _ON_ITS_SIDE:
+            width, height = height, width
     return Header((1 if wanted == "L" else 3, height, width), note)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import warnings
 from collections.abc import Iterator
 from os import PathLike
@@ -11,7 +12,7 @@ from typing import Any
 from ..density import Density, Vectors
 from ..flow import Flow
 from ..recipes import IMAGE_RECIPES, RECIPES
-from .registry import Builder, register
+from .registry import Builder, describe, register
 from .structure import difference, structure
 
 _ALL_RECIPES = RECIPES | IMAGE_RECIPES
@@ -32,7 +33,7 @@ def _flow_settings(flow: Flow) -> dict[str, Any]:
         )
         recipe = None
     settings = {"recipe": recipe, "names": None if names is None else list(names)}
-    return settings if recipe is not None else settings | {"structure": own}
+    return settings if recipe is not None else settings | {"structure": own, "context_rank": flow.context_rank_found}
 
 
 def _changed(flow: Flow, recipe: dict[str, Any]) -> str | None:
@@ -75,6 +76,38 @@ def check_structure(path: str | PathLike[str], header: dict[str, Any], into: Den
             changed = difference(structure(flow), expected) if isinstance(expected, dict) else None
         if changed is not None:
             raise ValueError(f"{path} was saved from another composition than that of `into`: {changed}")
+
+
+def check_settings(path: str | PathLike[str], header: dict[str, Any], into: Density) -> None:
+    """Raises ValueError where a density that is no flow, inside `into`, has other settings than that in the file."""
+    own = json.loads(json.dumps(describe(into)))
+    found = _other_setting({name: header.get(name) for name in ("kind", "settings")}, own, "the density")
+    if found is not None:
+        raise ValueError(f"{path} was saved from a density with other settings than `into`: {found}")
+
+
+def _other_setting(saved: Any, own: Any, where: str) -> str | None:
+    """The first setting that differs, in words; flows, and what an older file does not tell, are passed over."""
+    if isinstance(saved, dict) and isinstance(own, dict):
+        if saved.get("kind") == own.get("kind") == "flow":
+            return None
+        parts = [
+            (saved[key], own[key], where if key == "settings" else f"{where}, {key}") for key in saved if key in own
+        ]
+    elif isinstance(saved, list) and isinstance(own, list) and len(saved) == len(own):
+        parts = [(a, b, f"{where} {k}") for k, (a, b) in enumerate(zip(saved, own, strict=True))]
+    else:
+        return None if saved == own else f"{where} is {saved!r:.80} in the file and {own!r:.80} in `into`"
+    return next((found for part in parts if (found := _other_setting(*part)) is not None), None)
+
+
+def note_context_ranks(header: dict[str, Any], into: Density) -> None:
+    """Tells the flows inside `into` how many axes one of their contexts had, where a training found that out."""
+    flows = [module for module in into.modules() if isinstance(module, Flow)]
+    descriptions = _flow_descriptions({"kind": header.get("kind"), "settings": header.get("settings")})
+    for flow, settings in zip(flows, descriptions, strict=False):
+        if type(rank := settings.get("context_rank")) is int:
+            flow.note_rank(rank)
 
 
 def _flow_descriptions(description: Any) -> Iterator[dict[str, Any]]:

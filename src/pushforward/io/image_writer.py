@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +23,7 @@ _NOT_IN_NAMES = '%./\\:*?"<>|'  # of folders: what has a meaning in paths on one
 def write_images(
     rows: Bytes, planes: Bytes, path: Path, columns: int | None = None, names: Sequence[str] = ()
 ) -> None:  # fmt: skip
-    """Writes images, whole or not at all: .npy, .png (a grid), or a new folder with a .png each.
+    """Writes images, whole or not at all: .npy, .png (a grid), or a new or empty folder with a .png each.
 
     Args:
         rows: the array of a .npy file.
@@ -34,22 +35,38 @@ def write_images(
     Raises:
         ValueError: another suffix, or the folder is not empty.
     """
+    check_target(path)
     if path.suffix.lower() == ".npy":
         with atomic(path) as part:
             np.save(part, rows)
     elif path.suffix.lower() == ".png":
         with atomic(path) as part:
             _named(_as_picture(grid(_enlarged(planes), columns)), names).save(part, format="PNG")
-    elif path.suffix:
-        raise ValueError(f"cannot write images to {path}: expected .npy, .png for a grid, or the name of a folder")
     else:
-        path.mkdir(parents=True, exist_ok=True)
-        if any(path.iterdir()):
-            raise ValueError(f"the folder {path} is not empty")
-        digits = len(str(len(planes) - 1))
-        for i, image in enumerate(planes):
-            with atomic(path / f"{i:0{digits}d}.png") as part:
-                _as_picture(image).save(part, format="PNG")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
+            part = Path(folder, path.name)
+            part.mkdir()
+            digits = len(str(len(planes) - 1))
+            for i, image in enumerate(planes):
+                _as_picture(image).save(part / f"{i:0{digits}d}.png", format="PNG")
+            if path.exists():
+                path.rmdir()  # which is empty
+            part.rename(path)
+
+
+def check_target(path: Path) -> None:
+    """Refuses a path that images cannot be written to, before they are made.
+
+    Raises:
+        ValueError: another suffix, or a folder that is not empty.
+    """
+    if path.suffix.lower() in (".npy", ".png"):
+        return
+    if path.suffix:
+        raise ValueError(f"cannot write images to {path}: expected .npy, .png for a grid, or the name of a folder")
+    if path.is_dir() and any(path.iterdir()):
+        raise ValueError(f"the folder {path} is not empty")
 
 
 def folder_of(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 import tempfile
 import warnings
@@ -150,13 +151,16 @@ class _Options:
 
 def _pictures(folder: Path) -> Iterator[Path]:
     """The pictures of a folder and its subfolders, but for hidden ones, as of notebooks and file systems."""
-    for path in folder.rglob("*"):
-        if path.suffix.lower() in PICTURES and not any(p.startswith(".") for p in path.relative_to(folder).parts):
-            yield path
+    for root, folders, names in os.walk(folder, followlinks=True):
+        above = os.path.realpath(root)
+        paths = {name: os.path.realpath(os.path.join(root, name)) for name in folders}
+        # A link to a folder that it lies in would have no end.
+        folders[:] = [n for n, path in paths.items() if n[0] != "." and not f"{above}/".startswith(f"{path}/")]
+        yield from (Path(root, n) for n in names if Path(n).suffix.lower() in PICTURES and n[0] != ".")
 
 
 def _read_folder(folder: Path, options: _Options) -> ImageData:
-    files = sorted(p for p in _pictures(folder) if p.is_file())
+    files = sorted(_pictures(folder))
     if not files:
         raise ValueError(
             f"{folder} holds no images: expected files ending in {', '.join(PICTURES)}, or folders of them"
@@ -285,7 +289,10 @@ def _read_arrays(path: Path) -> ImageData:
     with loaded:
         key = _image_key(path, loaded)
         names = (_LABEL_KEYS.get(key), "labels", "label", "y", "targets")
-        labels = next((loaded[name] for name in names if name in loaded), None)
+        try:
+            labels = next((loaded[name] for name in names if name in loaded), None)
+        except ValueError as error:
+            raise ValueError(f"{path}: its labels are objects, save names as text, astype(str): {error}") from None
         return _checked_arrays(path, loaded[key], labels)
 
 
@@ -328,6 +335,7 @@ def _checked_arrays(path: Path, array: NDArray[Any], labels: NDArray[Any] | None
     if labels is None:
         return ImageData(in_layout(planes, layout), notes=notes)
     labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels  # as of CIFAR
+    labels = np.char.decode(labels, "utf-8") if labels.dtype.kind == "S" else labels
     if labels.dtype.kind == "f" and np.array_equal(labels, labels.round()):
         labels = labels.astype(np.int64)
     if labels.shape != (len(planes),) or labels.dtype.kind not in "iuUb":

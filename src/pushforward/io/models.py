@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..arguments import as_device
 from ..density import Density
 from . import simple  # noqa: F401  registers simple densities and mixtures
-from .flows import check_structure, is_rebuilt
+from .flows import check_settings, check_structure, is_rebuilt, note_context_ranks
 from .registry import Builder, describe
 from .tensors import FORMAT_VERSION, read_tensors, write_tensors
 from .upgrade import upgraded
@@ -79,7 +80,8 @@ def load(path: Path_, *, into: Density | None = None, device: str | torch.device
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is damaged, is no pushforward model, or does not fit `into`, by its tensors or by its parts.
+        ValueError: it is damaged, is no pushforward model, or does not fit `into`, by its tensors, its parts or their
+            settings; there is no such device.
 
     Example:
         >>> import tempfile, pathlib
@@ -108,13 +110,19 @@ def load(path: Path_, *, into: Density | None = None, device: str | torch.device
     else:
         _check_tensors(path, density.state_dict(), tensors)
         check_structure(path, header, density)
+        check_settings(path, header, density)
         density.load_state_dict(tensors)
+        note_context_ranks(header, density)
     density.training_summary, density.about = header.get("training"), header.get("about")
-    return density.to(device).eval() if into is None else density  # batch normalisation would move in training mode
+    return (
+        density.to(as_device(device)).eval() if into is None else density
+    )  # batch normalisation would move in training mode
 
 
 def _upgraded(path: Path_, only_header: bool = False) -> tuple[dict[str, Any], dict[str, Tensor]]:
     header, tensors = read_tensors(path, only_header)
+    if "setup" in header and "counters" in header:
+        raise ValueError(f"{path} is the checkpoint of a training, not a model: save(density, path) writes models")
     try:
         return upgraded(header, tensors)
     except ValueError as error:

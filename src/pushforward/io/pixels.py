@@ -13,24 +13,28 @@ Shape = tuple[int, int, int]
 LAYOUTS = ("HW", "HWC", "CHW")
 
 
-def as_bytes(values: Any, shape: Shape | None = None, name: str = "images") -> tuple[Bytes, str]:
+def as_bytes(
+    values: Any, shape: Shape | None = None, name: str = "images", layout: str | None = None
+) -> tuple[Bytes, str]:  # fmt: skip
     """Images in any layout -> bytes (N, C, H, W), where they can be in the same memory; and the layout.
 
     Args:
         values: uint8 (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3. Other whole numbers from 0 to 255, and
             numbers from 0 to 1, which stand for 255ths, are converted with a warning.
-        shape: (C, H, W) that they must have, with any C; None takes what comes.
+        shape: (C, H, W) that they must have, with any C; None takes what comes. Where a shape fits two layouts, as that
+            of colour images of 3 x 3, the one whose sides are longer is taken, or (N, H, W, C).
         name: for messages.
+        layout: of `LAYOUTS`, which is taken where it fits.
 
     Raises:
-        ValueError: another shape, there are none, or values out of range.
+        ValueError: another shape, images of several shapes, there are none, or values out of range.
 
     Example:
         >>> as_bytes(np.zeros((5, 8, 6, 3), np.uint8))[0].shape
         (5, 3, 8, 6)
     """
-    array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
-    layout = _layout(array, shape, name)
+    array = _as_array(values, name)
+    layout = _natural_layout(array, name) if shape is None else _layout_of(array, shape, name, layout)
     array = _converted(array, name)
     if layout == "HW":
         array = array[:, None]
@@ -57,26 +61,42 @@ def words_of(shape: Shape) -> str:
     return f"{kind} images of {shape[1]} x {shape[2]}"
 
 
-def _layout(array: NDArray[Any], shape: Shape | None, name: str) -> str:
-    """The layout of images, which is that of the shape where one is known."""
-    sizes = array.shape[1:]
-    if shape is not None:
-        channels, height, width = shape
-        known: dict[tuple[int, ...], str] = {(height, width, channels): "HWC", (channels, height, width): "CHW"}
-        if channels == 1:
-            known[height, width] = "HW"
-        if sizes in known and len(array):
-            return known[sizes]
-        if array.ndim == 3 and channels == 3 and sizes == (height, width):
-            raise ValueError(f"expected colour images, {name} are grey: repeat them as three channels to score them")
-        expected = " or ".join(f"(N, {', '.join(map(str, s))})" for s in known)
-        raise ValueError(f"expected {name} of shape {expected} with N >= 1, got {array.shape}")
+def _as_array(values: Any, name: str) -> NDArray[Any]:
+    """Images, a tensor, an array or a list of such, as an array."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        return np.asarray(values.float() if values.is_floating_point() else values)
+    try:
+        return np.asarray(values)
+    except ValueError:
+        shapes = sorted({np.shape(image) for image in values})
+        raise ValueError(f"{name} must be of one shape, got {', '.join(map(str, shapes[:5]))}") from None
+
+
+def _layout_of(array: NDArray[Any], shape: Shape, name: str, preferred: str | None) -> str:
+    """The layout of images of a shape (C, H, W)."""
+    channels, height, width = shape
+    known = {"HWC": (height, width, channels), "CHW": shape} | ({"HW": (height, width)} if channels == 1 else {})
+    fitting = [layout for layout, sizes in known.items() if sizes == array.shape[1:] and len(array)]
+    if fitting:
+        return preferred if preferred in fitting else fitting[0]
+    if array.ndim == 3 and channels == 3 and array.shape[1:] == (height, width):
+        raise ValueError(f"expected colour images, {name} are grey: repeat them as three channels to score them")
+    expected = " or ".join(f"(N, {', '.join(map(str, s))})" for s in dict.fromkeys(known.values()))
+    raise ValueError(f"expected {name} of shape {expected} with N >= 1, got {array.shape}")
+
+
+def _natural_layout(array: NDArray[Any], name: str) -> str:
+    """The layout of images of any shape."""
     if array.ndim == 3 and array.size:
         return "HW"
-    if array.ndim == 4 and array.size and 3 in (array.shape[3], array.shape[1]):
-        return "HWC" if array.shape[3] == 3 else "CHW"
-    if array.ndim == 4 and array.size and 1 in (array.shape[3], array.shape[1]):
-        return "HWC" if array.shape[3] == 1 else "CHW"
+    if array.ndim == 4 and array.size:
+        _, a, b, c = array.shape
+        sides = {
+            layout: min(s) for layout, channels, s in (("HWC", c, (a, b)), ("CHW", a, (b, c))) if channels in (1, 3)
+        }
+        if sides:
+            return max(sides, key=lambda layout: sides[layout])
     alpha = array.ndim == 4 and bool({2, 4} & {array.shape[3], array.shape[1]})
     hint = "; an alpha channel must be left out" if alpha else ""
     hint = "; one image needs a leading axis: image[None]" if array.ndim == 2 else hint

@@ -149,7 +149,8 @@ def as_rows(
             raise ValueError(f"expected a context for each of the {len(rows):,} rows of {name}, got {len(contexts):,}")
         _check_finite(contexts, "context", context)
     if weights is not None:
-        weights = checked_weights(as_numbers(weights, "weights", reference), len(rows))
+        exact = checked_weights(as_numbers(weights, "weights", reference, torch.float64), len(rows))
+        weights = exact.to(reference.dtype)
     return Batch(rows.contiguous(), contexts, weights)
 
 
@@ -336,7 +337,8 @@ def _check_finite(values: Tensor, name: str, given: Any) -> None:
     bad = ~torch.isfinite(values.flatten(1))
     if bool(bad.any()):
         row, column = (int(i) for i in bad.nonzero()[0])
-        value = torch.as_tensor(given, dtype=torch.float64).expand_as(values).flatten(1)[row, column].item()
+        exact = as_numbers(given, name, values, torch.float64)
+        value = exact.expand_as(values).flatten(1)[row, column].item()
         where = f"the first at row {row}, column {column}: {value}"
         if math.isfinite(value):
             raise ValueError(

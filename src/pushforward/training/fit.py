@@ -28,7 +28,7 @@ from .tails import MOST_ROWS, calibrate_tails, seconds_for_tails
 _FRACTION = 0.1  # of more rows, held out: they stop the flow
 _MOST_MEMBERS = 8  # that time left over is spent on: each costs as much again in scoring
 _WORTH = 0.75  # of the time of the first training, that must be left for a further member
-_SHOWS = 0.1  # of the seconds given, left over: told
+_NOTABLE = 0.1  # of the seconds given, that are told if they are left over
 
 
 def fit(
@@ -79,14 +79,18 @@ def fit(
     """
     if isinstance(density, str):
         check_settings(settings)
+        settings = {name: plain_number(value) for name, value in settings.items()}
+        members = plain_number(members)
         if members is not None:
             check_members(members)
-        settings = {name: plain_number(value) for name, value in settings.items()}
         rows = _Rows(*map(_detached, (data, val, context, weights)))
         return _Chosen(density, rows, members, settings, progress).fit(stack)
     if members is not None or stack is not None:
         raise ValueError("members and stack are for a flow that fit chooses by the name of a recipe")
-    return _exhausted(density, _Rows(data, val, context, weights), settings, progress)
+    result = _train_to_end(density, _Rows(data, val, context, weights), settings, progress)
+    if settings.get("seconds") is not None and result.epochs:
+        _note_time_left(result, settings["seconds"], result.epochs[-1].seconds)
+    return result
 
 
 def _detached(value: Any) -> Any:
@@ -106,7 +110,7 @@ class _Rows:
     weights: Any = None
 
 
-def _exhausted(density: Density, rows: _Rows, settings: dict[str, Any], progress: Any) -> Fit:
+def _train_to_end(density: Density, rows: _Rows, settings: dict[str, Any], progress: Any) -> Fit:
     """The whole training of a density."""
     result = Fit(density=density)
     epochs = train(density, rows.data, rows.val, context=rows.context, weights=rows.weights, **settings)
@@ -120,16 +124,13 @@ def _exhausted(density: Density, rows: _Rows, settings: dict[str, Any], progress
             result.stopped = "interrupted"
         finally:
             epochs.close()
-    seconds = settings.get("seconds")
-    if seconds is not None and result.epochs:
-        _tell_time(result, seconds, result.epochs[-1].seconds)
     return result
 
 
-def _tell_time(result: Fit, seconds: float, used: float) -> None:
+def _note_time_left(result: Fit, seconds: float, used: float) -> None:
     """Says in the summary why time was left over, where much was."""
     left = seconds - used
-    if left > _SHOWS * seconds and result.stopped in ("done", "early"):
+    if left > _NOTABLE * seconds and result.stopped in ("done", "early"):
         why = "validation no longer improved" if result.stopped == "early" else "more passes would overfit"
         result.facts["time_left"] = f"{left:.3g} of {seconds:g} s: {why}"
 
@@ -177,6 +178,8 @@ class _Chosen:
             self._use_time(result, flows[0], reserved, parts, self.clock.elapsed - of_training)
         if simple is not None:
             simple.mix_into(result)
+        if self.clock.seconds is not None and result.epochs:
+            _note_time_left(result, self.clock.seconds, self.clock.elapsed)
         if result.facts:
             result.facts["seconds"] = self.clock.elapsed
         return result
@@ -188,7 +191,7 @@ class _Chosen:
             settings = with_defaults(settings, {k: v for k, v in self.choice.training.items() if k != "steps"})
         if (left := self.clock.left(reserved)) is not None:  # building and simple densities count
             settings["seconds"] = left
-        return _exhausted(density, self.rows, settings, self.progress)
+        return _train_to_end(density, self.rows, settings, self.progress)
 
     def _calibrate(self, density: Density, parts: tuple[Batch, Batch] | None, reserved: float) -> None:
         """Bends the tails of trained flows, where some rows are held out."""
@@ -221,7 +224,6 @@ class _Chosen:
         if further.stopped in ("done", "early"):
             result.density = Ensemble([flow, *more]).eval()
             result.facts = {"members": count + 1}
-            _tell_time(result, self.settings["seconds"], self.clock.elapsed + reserved)
 
     def _split(self, flow: Flow, usual: float) -> tuple[Batch, Batch]:
         """Rows to train on and to hold out, in float64, which are those of the training from then on.

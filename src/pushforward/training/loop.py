@@ -111,7 +111,7 @@ def train(
     if first is not None:
         density.initialize(first.x, first.context)
         if check and settings.noise == 0 and first.x.ndim == 2:  # noise gives each value a width
-            warn_of_unbounded(first.x.cpu().numpy())
+            warn_of_unbounded(first.x.double().cpu().numpy())
         if start is not None:
             trained = start.rest.eval()
             rows, val_rows, first, offset, val_offset = behind(start, rows, val_rows, first)
