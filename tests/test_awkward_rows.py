@@ -51,6 +51,16 @@ def test_samples_of_numbers_beyond_float32_are_float64(scale: float, stack: bool
     assert 0.3 < float((drawn / scale).median()) < 3
 
 
+@pytest.mark.parametrize("scale", [1e160, 1e-170])
+def test_numbers_whose_squares_float64_does_not_hold_are_refused(scale: float) -> None:
+    x = scale * np.random.default_rng(0).normal(size=(300, 2))
+    fits = (lambda: pf.fit("auto", x, **QUICK), lambda: pf.FlowDensity().fit(x),
+            lambda: pf.fit(pf.real_nvp(2, seed=0).double(), x, **QUICK))  # fmt: skip
+    for fit in fits:
+        with pytest.raises(ValueError, match=r"column 0 of \w+ goes from .* does not hold the squares"):
+            fit()
+
+
 def test_samples_keep_what_columns_leave_of_each_other() -> None:
     a, noise = np.random.default_rng(0).normal(size=(2, 2000))
     flow = pf.real_nvp(2, depth=2, width=16, seed=0, precondition=True)

@@ -161,8 +161,11 @@ class Flow(Conditional):
         return [InnerFlow(self, *self._rows(x, context)[:2])]
 
     def fixed_start(self) -> FixedStart | None:
-        """The first layer, if it is fixed as a `Precondition` is, and the `embed` that is; the rest shares all else,
-        and of layers on some channels with a normal base sees these alone."""
+        """The first layer and the `embed`, where nothing of them is trained; the rest is a flow of the other layers.
+
+        If these act on some channels alone (`OnChannels`) and the base is standard normal, the rest is over those
+        channels, and the log-density of the others is a part of the log-determinant.
+        """
         if type(self.bijection) is not Chain or not len(self.bijection) or not is_unaltered(self, Flow):
             return None
         first, *others = self.bijection

@@ -20,7 +20,7 @@ from ..tables import TableDensity, fit_table, infer_schema
 from ..training import Batch, Fit, fit
 from ..training.auto import Choice, choose, steps_for
 from ..training.clock import Clock
-from ..training.data import FIRST_ROWS, needs_float64
+from ..training.data import FIRST_ROWS, check_squares, needs_float64
 from ..training.dependence import dependent_columns
 from ..training.settings import LENGTHS, TrainSettings, check_members, check_settings, with_defaults
 from ..training.stack import STACK_FRACTION, Stack, is_stacked
@@ -258,6 +258,7 @@ def _train(
     double = double and model.fixed_start() is None  # whose maps are float64, and bring rows to where float32 serves
     model.to(torch.float64 if double and device.type != "mps" else torch.float32)
     fraction, stacked = given.pop("val_fraction"), is_stacked(estimator.stack, len(rows), _no_stack(estimator, rows))
+    check_squares(torch.from_numpy(rows.x), "X")
     train, val = split(rows, max(fraction, STACK_FRACTION) if stacked and fraction else fraction, seed)
     simple = Stack(_batch(train), _batch(val), seed, seconds=clock.seconds) if stacked and val is not None else None
     first = representative(rows, FIRST_ROWS, seed)

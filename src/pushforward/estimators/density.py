@@ -60,8 +60,8 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
             100 passes up to 10,000 steps, but 400 up to 6,000, fewer for small tables.
         epochs: the length in passes over the rows.
         steps: the length in optimiser steps.
-        batch: rows of a step; None takes 512.
-        lr: the highest learning rate; None takes 5e-3, and 1e-3 in `partial_fit`.
+        batch: rows of a step; None takes what `choose` does, mostly 512.
+        lr: the highest learning rate; None takes what `choose` does, mostly 5e-3, and 1e-3 in `partial_fit`.
         val_fraction: the fraction of the distinct rows held out to keep the best weights and to stop early; not
             below 20.
         patience: stop when validation has not improved for this fraction of the run; None never stops early.

@@ -39,15 +39,20 @@ class MassFunction(Density):
 
     The columns are modelled in their own order, or in that of `set_order`.
 
-    Each factor is a softmax mixed with a little of the smoothed marginal, so no state that the schema knows has
-    probability zero. A state beyond the last of its column is not there: it is integrated out, and columns after it see
-    zeros in its place. A state s given as -1 - s is hidden: it counts, and columns after it see zeros in its place.
+    Each factor is a softmax, whose logits start from the column's smoothed frequencies, mixed with these frequencies by
+    the weight `exp(log_mix)`, so that no state that the schema knows has probability zero. Frequencies are those given
+    the column's parent, if it has one, without what `set_exclusions` rules out. A state beyond the last of its column
+    is not there: it is integrated out, and columns after it see zeros in its place. A state s given as -1 - s is
+    hidden: it counts, and columns after it see zeros in its place.
 
     Args:
         sizes: states of each of the M columns, at least 2 each.
         given: embeds what the mass is conditional on; None for nothing.
         width: hidden units of each of the two layers; None takes 32 a column, from 64 to 512.
         seed: of the initial weights; torch's global generator when None.
+
+    Raises:
+        ValueError: there are no columns, or one has fewer than 2 states.
 
     Example:
         >>> mass = MassFunction([2, 3], seed=0)

@@ -29,6 +29,7 @@ FAR = 1e4  # a column whose mean is this many standard deviations from zero lose
 FLOAT32_RANGE = (1e-30, 1e30)  # of values whose squares and ratios it holds
 LEAST_NOISY = 64  # rows of a batch with noise
 PIECE_BATCHES = 64  # batches that are gathered by one indexing
+_LARGEST = 1e150  # number whose square float64 holds, with room for a sum
 FIRST_ROWS = 2**16  # that data-dependent layers are initialised from
 FIRST_IMAGES = 512  # of rows with spatial axes, each of which has many sites
 
@@ -137,6 +138,7 @@ def as_rows(
     if len(rows) == 0:
         raise ValueError(f"{name} has no rows")
     _check_finite(rows, name, x)
+    check_squares(rows, name)
     contexts = None
     if context is not None:
         contexts = as_numbers(context, "context", reference, dtype).detach()
@@ -148,6 +150,7 @@ def as_rows(
         if len(contexts) != len(rows):
             raise ValueError(f"expected a context for each of the {len(rows):,} rows of {name}, got {len(contexts):,}")
         _check_finite(contexts, "context", context)
+        check_squares(contexts, "context")
     if weights is not None:
         exact = checked_weights(as_numbers(weights, "weights", reference, torch.float64), len(rows))
         weights = exact.to(reference.dtype)
@@ -330,6 +333,25 @@ def endless(
     """The batches of one pass after another, as of `Dataset.batches`."""
     while True:
         yield from rows.batches(size, generator, members, growth)
+
+
+def check_squares(values: Tensor, name: str) -> None:
+    """Refuses columns of values (N, ...) whose squares, and with these their variance, float64 does not hold.
+
+    Raises:
+        ValueError: a number is beyond 1e150, or numbers that differ do so by less than 1e-150.
+    """
+    if values.dtype != torch.float64:
+        return
+    flat = values.flatten(1)
+    low, high = flat.amin(0), flat.amax(0)
+    is_bad = (torch.maximum(-low, high) > _LARGEST) | ((high > low) & (high - low < 1 / _LARGEST))
+    if bool(is_bad.any()):
+        column = int(is_bad.nonzero()[0])
+        raise ValueError(
+            f"column {column} of {name} goes from {float(low[column]):g} to {float(high[column]):g}: float64 does not "
+            "hold the squares of such numbers; divide the column by a power of ten"
+        )
 
 
 def _check_finite(values: Tensor, name: str, given: Any) -> None:

@@ -66,8 +66,9 @@ def fit(
         A `Fit`: the epochs, why it stopped, a summary, and the density.
 
     Raises:
-        ValueError: as `train` and `choose`; rows that are not (N, D) for a flow that is to be chosen; members or stack
-            for a density that is given, or a stack of rows that have weights, are drawn by a function or not held out.
+        ValueError: as `train` and `choose`; rows that are not (N, D), or a context that is not (N, K), for a flow that
+            is to be chosen; members or stack for a density that is given, or a stack of rows that have weights, are
+            drawn by a function or not held out.
 
     Example:
         >>> fit("auto", torch.randn(200, 2), steps=20, progress="none").flow.shape

@@ -99,6 +99,7 @@ def train(
     Raises:
         ValueError: rows that are not finite (row and column are named), of the wrong width, fewer than 2 or with a
             constant column; a table, which `fit_table` fits; a setting out of range; a checkpoint of another run.
+        RuntimeError: between two epochs the density was moved or converted, or another training of it began.
     """
     began = time.perf_counter()
     settings = _complete(TrainSettings.of(locals()), density, data)

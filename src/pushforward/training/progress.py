@@ -35,7 +35,7 @@ class Epoch:
         stopped: on the last record, why the run ended: "done", "early" or "diverged"; else None.
         best_val_nll: the lowest validation so far, that before the first step included; None without validation.
         part: what is trained, where a model is trained in parts; "" where there are none.
-        best_step: the step after which that was, 0 before the first.
+        best_step: the step after which `best_val_nll` was measured, 0 before the first.
     """
 
     epoch: float
