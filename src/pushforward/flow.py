@@ -161,11 +161,9 @@ class Flow(Conditional):
         return [InnerFlow(self, *self._rows(x, context)[:2])]
 
     def fixed_start(self) -> FixedStart | None:
-        """The first layer and the `embed`, where nothing of them is trained; the rest is a flow of the other layers.
-
-        If these act on some channels alone (`OnChannels`) and the base is standard normal, the rest is over those
-        channels, and the log-density of the others is a part of the log-determinant.
-        """
+        """The first layer and the `embed`, where nothing of them is trained; the rest is a flow of the other layers. If
+        these act on some channels alone (`OnChannels`) and the base is standard normal, it is over those channels, and
+        the log-density of the others is a part of the log-determinant."""
         if type(self.bijection) is not Chain or not len(self.bijection) or not is_unaltered(self, Flow):
             return None
         first, *others = self.bijection

@@ -9,7 +9,6 @@ import numpy as np
 
 from ..density import Density
 from ..io import models
-from ..tables import TableDensity
 from ..training import Fit
 from ._columns import KINDS, Cells, Numbers, named_columns
 from ._constants import ConstantColumns
@@ -54,7 +53,7 @@ def read(estimator: FlowDensity, path: str | PathLike[str]) -> FlowDensity:
         ValueError: it is damaged or holds no density of rows.
     """
     density = models.load(path)
-    if not has_numbers_alone(density) and not isinstance(density, TableDensity):
+    if not has_numbers_alone(density) and not hasattr(density, "schema"):
         raise ValueError(f"{path} holds {density.space.describe().splitlines()[0]}, expected rows of a table or (N, D)")
     facts = (density.about or {}).get("estimator")
     if not has_numbers_alone(density):

@@ -1,15 +1,11 @@
 """Tails of a fitted table: samples leave the range of the data as often as further rows would, and about as far.
 
-A flow of few rows is told little of its tails, and what widens it for the sake of likelihood sends too many samples too
-far. Of N values a further one exceeds the largest with probability 1 / (N + 1), on average. The maps of single columns
-are bent beyond the outermost rows so that samples do so, too. They are bijections whatever their knots are, so that the
-density stays exact.
+As `training.tails` bends the first layer of a flow, the maps of single columns are bent beyond the outermost rows.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from functools import partial
 from typing import cast
 
@@ -18,7 +14,16 @@ import torch
 from numpy.typing import NDArray
 
 from ..density import Density
-from ..training.tails import MOST_LOST, MOST_ROWS, STRENGTHS, as_many_as, drawn_in_time, draws_for, mean_loss, one_side
+from ..training.tails import (
+    LEAST_ROWS,
+    MOST_LOST,
+    MOST_ROWS,
+    drawn_in_time,
+    draws_for,
+    harmless_bends,
+    mean_loss,
+    one_side,
+)
 from .columns import Kind
 from .columns.marginal import MarginalTransform
 from .columns.number import as_number
@@ -27,7 +32,6 @@ from .schema import Schema
 from .space import Columns, EncodedRows
 
 Values = NDArray[np.float64]
-_LEAST_ROWS = 40
 _TIED = 0.5  # of 1 / (N + 1), where several rows share the outermost cell: a further one is likely to lie there, too
 
 
@@ -56,29 +60,23 @@ def calibrate_tails(
     drawn, before = _drawn(density, whole, seed, until), [density.log_prob_of(part) for part in parts]
     if drawn is None:
         return
-    bent: dict[str, Kind] = {}
-    tried: dict[str, Kind] = {}  # the same columns, bent for the training rows
-    for strength in STRENGTHS:
+
+    def bends(strength: float) -> tuple[dict[str, Kind], dict[str, Kind]]:
         for_rows, for_all = (_bent_columns(space, part, drawn, strength) for part in (rows, whole))
+        return for_rows, for_all
 
-        def is_harmless(names: list[str], own: dict[str, Kind] = for_rows, others: dict[str, Kind] = tried) -> bool:
-            density.space = _with_columns(space, others | {name: own[name] for name in names})  # type: ignore[assignment]
-            after = (density.log_prob_of(part) for part in parts)
-            return all(mean_loss(old, new) <= MOST_LOST for old, new in zip(before, after, strict=True))
+    def bend(columns: dict[str, Kind]) -> None:
+        replaced = tuple(columns.get(column.name, column) for column in space.schema.columns)
+        density.space = Columns(Schema(replaced, space.schema.named), space.given, TableDensity)  # type: ignore[assignment]
 
-        further = [name for name in for_all if name in for_rows and name not in bent]
-        if held_out is not None:
-            further = as_many_as(further, is_harmless, until)
-        bent |= {name: for_all[name] for name in further}
-        tried = tried | {name: for_rows[name] for name in further}
-        if time.perf_counter() > until:
-            break
-    density.space = _with_columns(space, bent)  # type: ignore[assignment]
+    def is_harmless(columns: dict[str, Kind]) -> bool:
+        if held_out is None:
+            return True
+        bend(columns)
+        after = (density.log_prob_of(part) for part in parts)
+        return all(mean_loss(old, new) <= MOST_LOST for old, new in zip(before, after, strict=True))
 
-
-def _with_columns(space: Columns, replaced: dict[str, Kind]) -> Columns:
-    columns = tuple(replaced.get(column.name, column) for column in space.schema.columns)
-    return Columns(Schema(columns, space.schema.named), space.given, TableDensity)
+    bend(harmless_bends(bends, is_harmless, until))
 
 
 def _bent_columns(space: Columns, rows: EncodedRows, drawn: Values, strength: float) -> dict[str, Kind]:
@@ -104,7 +102,7 @@ def _bent_columns(space: Columns, rows: EncodedRows, drawn: Values, strength: fl
         own, others = (part[some, c] for part, some in zip((x, drawn), with_number, strict=True))
         column = c - len(space.sizes)
         is_bent = kind is target and not as_number(kind).is_circular
-        if is_bent and min(len(own), len(others)) >= _LEAST_ROWS:
+        if is_bent and min(len(own), len(others)) >= LEAST_ROWS:
             base, width = (array[with_number[0], column] for array in (rows.base, rows.width))
             bent[kind.name] = _bent(kind, own, others, base, width, strength)
         c += 1

@@ -21,13 +21,14 @@ from torch import Tensor
 
 from ..arguments import as_generator, like
 from ..bijections import Chain, Precondition
-from ..bijections.marginals import Knot, Knots
+from ..bijections.marginals import Knot, Knots, line
 from ..density import Density
 from ..flow import Flow
 from .objective import Batch
 
 Values = NDArray[np.float64]
 Item = TypeVar("Item")
+Bend = TypeVar("Bend")
 
 MOST_ROWS = 20_000  # beyond which the rows tell a flow enough of its tails
 _SHARE, _MOST_SECONDS = 0.1, 10.0  # of the seconds of a training, and how many at most
@@ -35,7 +36,7 @@ _DRAWN_OF_ROW, _LEAST_DRAWN, _MOST_DRAWN = 16, 2**12, 2**16
 _TIMED = 512  # draws, to see how long they take
 MOST_LOST = 0.02  # nats a row that draws of the right range may cost; fresh rows lose more than those that are seen
 STRENGTHS = (1.0, 0.5, 0.25)  # of a bend: the next is tried where one costs more
-_LEAST_ROWS = 40
+LEAST_ROWS = 40
 _OUTERMOST = 10  # rows on each side, beyond which the map is bent; more where draws crowd there
 _CROWDED = 1.5
 _LEAST, _LEAST_FAR = 0.05, 0.3  # of what distances are multiplied by, up to the last row and beyond it
@@ -82,29 +83,51 @@ def bend_outermost(
         score: -> the log-densities (V,) of the held-out rows by the maps as they then are.
         until: as in `as_many_as`.
     """
-    chosen = tried = Knots(*(part.clone() for part in first.tails()))  # which are views of what is to be bent
-    if count < _LEAST_ROWS or len(z) == count or not chosen.are_lines().all():
+    if count < LEAST_ROWS or len(z) == count or not first.tails().are_lines().all():
         return
     rows, draws = (part.double().cpu().numpy() for part in (z, drawn))
-    is_bent, before = torch.zeros(z.shape[1], dtype=torch.bool), score()
+    before = score()
 
-    def within(channels: list[int]) -> Tensor:
-        mask = torch.zeros_like(is_bent)
-        mask[channels] = True
-        return mask
+    def bends(strength: float) -> tuple[dict[int, list[Knot]], dict[int, list[Knot]]]:
+        return _knots(rows[:count], draws, strength), _knots(rows, draws, strength)
 
+    def bend(channels: dict[int, list[Knot]]) -> None:
+        columns = [channels.get(c, line(0.0, 1.0)) for c in range(z.shape[1])]
+        first.bend_tails(Knots.of(columns, [(False, False)] * len(columns)))
+
+    def is_harmless(channels: dict[int, list[Knot]]) -> bool:
+        bend(channels)
+        return mean_loss(before, score()) <= MOST_LOST
+
+    bend(harmless_bends(bends, is_harmless, until))
+
+
+def harmless_bends(
+    bends: Callable[[float], tuple[dict[Item, Bend], dict[Item, Bend]]],
+    is_harmless: Callable[[dict[Item, Bend]], bool],
+    until: float,
+) -> dict[Item, Bend]:
+    """Bends of as many channels or columns as are harmless together, each as strong as it may be.
+
+    Args:
+        bends: of a strength, by the training rows and by all rows: the first are tried, the second stay.
+        is_harmless: of bends by the training rows, with all others left out.
+        until: as in `as_many_as`; no weaker bends are tried after it.
+    """
+    chosen: dict[Item, Bend] = {}
+    tried: dict[Item, Bend] = {}  # the same ones, by the training rows
     for strength in STRENGTHS:
-        for_rows, for_all = (_knots(part, draws, strength) for part in (rows[:count], rows))
+        for_rows, for_all = bends(strength)
 
-        def is_harmless(channels: list[int], bent: Knots = for_rows, others: Knots = tried) -> bool:
-            first.bend_tails(bent.where(within(channels), others))
-            return mean_loss(before, score()) <= MOST_LOST
+        def are_harmless(some: list[Item], own: dict[Item, Bend] = for_rows, kept: dict[Item, Bend] = tried) -> bool:
+            return is_harmless(kept | {item: own[item] for item in some})
 
-        further = within(as_many_as((~is_bent).nonzero().flatten().tolist(), is_harmless, until))
-        tried, chosen, is_bent = for_rows.where(further, tried), for_all.where(further, chosen), is_bent | further
+        further = as_many_as([i for i in for_all if i in for_rows and i not in chosen], are_harmless, until)
+        chosen = chosen | {item: for_all[item] for item in further}
+        tried = tried | {item: for_rows[item] for item in further}
         if time.perf_counter() > until:
             break
-    first.bend_tails(chosen)
+    return chosen
 
 
 def mean_loss(before: Tensor, after: Tensor) -> float:
@@ -177,10 +200,10 @@ def _drawn(flow: Flow, rest: Chain, rows: Batch, seed: int, until: float) -> Ten
     return drawn_in_time(partial(behind.sample, generator=generator), rows.context, draws_for(len(rows)), until)
 
 
-def _knots(rows: Values, drawn: Values, strength: float) -> Knots:
+def _knots(rows: Values, drawn: Values, strength: float) -> dict[int, list[Knot]]:
     """Bends of channels, the identity up to the outermost of rows (N, C), for draws (S, C) without bends."""
-    columns = []
-    for own, others in zip(rows.T, drawn.T, strict=True):
+    columns = {}
+    for channel, (own, others) in enumerate(zip(rows.T, drawn.T, strict=True)):
         lower, upper = np.quantile(own, _MIDDLE).tolist()
         half = max((upper - lower) / 2, _LEAST_HALF)
         knots: list[Knot] = [(y, y, 1.0) for y in ((lower + upper) / 2 - half, (lower + upper) / 2 + half)]
@@ -190,8 +213,8 @@ def _knots(rows: Values, drawn: Values, strength: float) -> Knots:
                 knots, lambda y: (y, np.ones_like(y)), side, mirrored, np.sort(side * others), float(mirrored[-1]),
                 1 / (len(own) + 1), strength, most=1.0,
             )  # fmt: skip
-        columns.append(knots)
-    return Knots.of(columns, [(False, False)] * len(columns))
+        columns[channel] = knots
+    return columns
 
 
 def one_side(
