@@ -14,9 +14,9 @@ from flows import moons, small
 from pushforward.switch import PLAIN
 from pushforward.toys import TwoMoons
 from pushforward.training import Batch, TrainSettings, negative_log_likelihood
-from pushforward.training import run as run_module
+from pushforward.training import threads as threads_module
 from pushforward.training.auto import complete
-from pushforward.training.run import operations, threads_for
+from pushforward.training.threads import operations, threads_for
 
 
 class Shift(pf.Bijection):
@@ -56,7 +56,7 @@ def test_a_flow_of_convolutions_gets_more_threads_than_its_parameters_say(monkey
     flow = image_flow()
     x = torch.randn(512, 2, 16, 16)
     parameters = sum(p.numel() for p in flow.parameters())
-    assert 6 * 512 * parameters < run_module.SMALL_STEP_FLOP
+    assert 6 * 512 * parameters < threads_module.SMALL_STEP_FLOP
     assert threads_for(flow, negative_log_likelihood, Batch(x), 512) == 4
     assert threads_for(small(), negative_log_likelihood, Batch(moons()), 512) == 1
 

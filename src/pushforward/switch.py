@@ -1,4 +1,4 @@
-"""The switch between the plain and the fast forms of the maths, and whether torch runs operators one by one.
+"""The switch between the plain and the fast forms of the maths, and how torch runs operators.
 
 `PLAIN` is true where the environment variable PUSHFORWARD_PLAIN is set to anything but 0, or where the package
 `_fast` was deleted. Then every map, loss and step runs in its textbook form. A broken `_fast` is an error.
@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.autograd import forward_ad
+from torch.utils._python_dispatch import TorchDispatchMode
 
 _torch: Any = torch._C
 _in_transform = _torch._are_functorch_transforms_active
@@ -49,3 +50,12 @@ def is_unaltered(density: nn.Module, cls: type) -> bool:
         if any(hooks) or "forward" in vars(module) or hasattr(module, "parametrizations"):
             return False
     return not any(p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None) for p in density.parameters())
+
+
+class Watch(TorchDispatchMode):
+    """Sees every operator that runs within it; a class of its own has `__torch_dispatch__`."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False: torch would otherwise load its compiler, which takes seconds, to keep it away from the mode."""
+        return False

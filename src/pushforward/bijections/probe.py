@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from ..switch import Watch
 from .base import Bijection
 
 
@@ -34,18 +34,13 @@ def reads_context(bijection: Bijection, x: Tensor, context: Tensor) -> bool:
     return reads.read
 
 
-class _Reads(TorchDispatchMode):
+class _Reads(Watch):
     """Watches for operators that take a tensor, or a view of it."""
 
     def __init__(self, watched: Tensor) -> None:
         super().__init__()
         self._place = watched.untyped_storage().data_ptr()
         self.read = False
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """False: torch would otherwise load its compiler, which takes seconds, to keep it away from the mode."""
-        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs an operator."""

@@ -29,8 +29,9 @@ from .objective import Batch, Objective, negative_log_likelihood
 from .optimizer import Members
 from .precision import mixed_precision
 from .progress import Epoch
-from .run import Run, stepping, threads_for
+from .run import Run, stepping
 from .settings import TrainSettings, described
+from .threads import threads_for
 from .unbounded import warn_of_unbounded
 
 _TOO_LATE = "the time was over before the first step: the flow is not trained"
