@@ -11,12 +11,12 @@ import numpy as np
 
 from ..io.frames import Column, read
 from ..io.names import quoted
+from .choose_maps import choose_cells, choose_logarithms, choose_splines
 from .columns import Category, Kind, Request, from_json, infer_kind, request_of
 from .columns.number import as_number
 from .columns.related import Dependent
 from .function import functions
 from .relation import related
-from .straight import evened, linearized, straightened
 
 _SPREADS, _MOST = (1e-150, 1e152), 1e300  # of the values of a column: what can be squared
 
@@ -140,9 +140,9 @@ def infer_schema(
     if unknown:
         raise ValueError(f"kinds name a column {unknown[0]!r} that the table has not; it has {quoted(frame.names)}")
     columns = [infer_kind(column, asked.get(column.name, plain)) for column in frame.columns]
-    columns = evened(related(functions(columns, frame, list(asked)), frame, list(asked)), frame, gaussian)
+    columns = choose_cells(related(functions(columns, frame, list(asked)), frame, list(asked)), frame, gaussian)
     if gaussian is None:
-        columns = linearized(straightened(columns, frame), frame)
+        columns = choose_logarithms(choose_splines(columns, frame), frame)
     if not any(c.modelled for c in columns):
         raise ValueError("every column was left out: " + "; ".join(f"{c.name!r}: {c.note}" for c in columns))
     for kind, column in zip(columns, frame.columns, strict=True):

@@ -29,7 +29,7 @@ _OF_LINEAR = 0.1  # nats a row that a linear map must gain
 _RIDGE = 1e-12  # of a column's variance, what the others never explain
 
 
-def evened(columns: Sequence[Kind], frame: Frame, gaussian: bool | None) -> list[Kind]:
+def choose_cells(columns: Sequence[Kind], frame: Frame, gaussian: bool | None) -> list[Kind]:
     """The columns of a schema, with even cells in place of uneven ones where these lose more than they gain.
 
     Two prices that are mostly the same lie on a line, which the uneven cells of one bend at every value. So what uneven
@@ -54,13 +54,13 @@ def evened(columns: Sequence[Kind], frame: Frame, gaussian: bool | None) -> list
             has_number = ~np.isnan(cells[k])
             uneven, _ = _mapped([kinds[k]], [_numbers(kinds[k], sample)])
             others = torch.cat([y[:, :k], y[:, k + 1 :], torch.ones(len(y), 1)], 1).numpy()[has_number]
-            known, left = (_dependence(of.numpy()[has_number], others) for of in (y[:, k], uneven[:, 0]))
+            known, left = (_dependence(part.numpy()[has_number], others) for part in (y[:, k], uneven[:, 0]))
             loss = float(has_number.mean()) * (known - left)
             out[kinds[k].name] = kinds[k] if gain > _LOSSES * loss else even[k]
     return list(out.values())
 
 
-def straightened(columns: Sequence[Kind], frame: Frame) -> list[Kind]:
+def choose_splines(columns: Sequence[Kind], frame: Frame) -> list[Kind]:
     """The columns of a schema, with lines in place of splines where these leave the table nearer to a Gaussian.
 
     A spline through the quantiles of each of two columns that nearly determine each other breaks what holds between
@@ -76,15 +76,17 @@ def straightened(columns: Sequence[Kind], frame: Frame) -> list[Kind]:
     if not bool(bent.any()) or len(sample) <= 2 * len(numbers):
         return list(columns)
     cells = [_numbers(columns[k], sample) for k in numbers]
-    lines = [_with_line(columns[k], w) if of else columns[k] for k, w, of in zip(numbers, cells, bent, strict=True)]
+    lines = [
+        _with_line(columns[k], w) if is_bent else columns[k] for k, w, is_bent in zip(numbers, cells, bent, strict=True)
+    ]
     curved, straight = _mapped([columns[k] for k in numbers], cells), _mapped(lines, cells)
     gains = _gains_alone(straight, curved) > OF_MARGINAL
     best = _likeliest((bent & ~gains, bent), curved, straight, GAIN)
-    chosen = {columns[k].name: line for k, line, of in zip(numbers, lines, best, strict=True) if of}
+    chosen = {columns[k].name: line for k, line, is_best in zip(numbers, lines, best, strict=True) if is_best}
     return [chosen.get(column.name, column) for column in columns]
 
 
-def linearized(columns: Sequence[Kind], frame: Frame) -> list[Kind]:
+def choose_logarithms(columns: Sequence[Kind], frame: Frame) -> list[Kind]:
     """The columns of a schema, with maps linear in the values in place of logarithms that leave them skewed.
 
     The map of a column with a lower bound is the logarithm of what lies above it. Ages and row numbers are nearer to a
@@ -106,7 +108,7 @@ def linearized(columns: Sequence[Kind], frame: Frame) -> list[Kind]:
     alone = _gains_alone(maps, others)
     one_by_one = alone + _gains_of_shares(maps[0], others[0])
     best = _likeliest((one_by_one > _OF_LINEAR, alone > _OF_LINEAR), maps, others, _OF_LINEAR)
-    chosen = {kind.name: kind for kind, of in zip(linear, best, strict=True) if of}
+    chosen = {kind.name: kind for kind, is_best in zip(linear, best, strict=True) if is_best}
     return [chosen.get(column.name, column) for column in columns]
 
 
@@ -123,7 +125,7 @@ def _likeliest(
     """
     best, highest = torch.zeros_like(choices[0]), float(gaussian_scores(*maps)[0].sum()) + least
     for is_other in choices:
-        y, log_slope = (torch.where(is_other, other, map) for other, map in zip(others, maps, strict=True))
+        y, log_slope = (torch.where(is_other, other, own) for other, own in zip(others, maps, strict=True))
         score = float(gaussian_scores(y, log_slope)[0].sum())
         if score > highest:
             best, highest = is_other, score
@@ -207,16 +209,16 @@ def _numbers(kind: Kind, frame: Frame) -> Values:
 
 def _with_line(kind: Kind, w: Values) -> Kind:
     """The kind with a line in place of its spline, and logarithms for heavy tails: numbers (N,), NaN for none."""
-    map = MarginalTransform.of(w[~np.isnan(w)], kind.marginal.low, kind.marginal.high, gaussian=False)
-    return as_number(kind).with_map(map.knots, map.heavy)
+    line = MarginalTransform.of(w[~np.isnan(w)], kind.marginal.low, kind.marginal.high, gaussian=False)
+    return as_number(kind).with_map(line.knots, line.heavy)
 
 
 def _with_linear(kind: Kind, w: Values) -> Kind:
     """The kind with a map linear in its numbers (N,), NaN for none; itself where it has no logarithm."""
-    map = kind.marginal
-    if map.low is None or map.high is not None or len(map.knots) > 2 or as_number(kind).is_circular:
+    marginal = kind.marginal
+    if marginal.low is None or marginal.high is not None or len(marginal.knots) > 2 or as_number(kind).is_circular:
         return kind
-    linear = MarginalTransform.linear(w[~np.isnan(w)], map.low)
+    linear = MarginalTransform.linear(w[~np.isnan(w)], marginal.low)
     return kind if linear is None else as_number(kind).with_map(linear.knots, linear.heavy)
 
 
