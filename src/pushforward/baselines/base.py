@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Any
 
@@ -52,8 +53,8 @@ class Baseline(Density):
             except RuntimeError:
                 shapes = f"{tuple(rows.shape)} and of the context {tuple(given.shape)}"
                 raise ValueError(f"the leading axes of x {shapes} do not broadcast") from None
-            given = given.expand(*leading, -1).reshape(-1, self.context_dim)
-        flat = rows.expand(*leading, -1).reshape(-1, rows.shape[-1])
+            given = given.expand(*leading, -1).reshape(math.prod(leading), self.context_dim)
+        flat = rows.expand(*leading, -1).reshape(math.prod(leading), rows.shape[-1])
         return self._log_prob(flat, given).view(leading)
 
     @abstractmethod

@@ -26,7 +26,7 @@ from .curves import thinned
 from .on_model import first_recipe, outline
 from .options import Reading
 from .output import count, echo, finite, listed, prepare_file, say, say_answers, silence, writing
-from .reading import SOME_ROWS, digest, loaded, opened, parted, rows_of, some_of, tell_skipped, without_bad_rows
+from .reading import SOME_ROWS, digest, loaded, opened, parted, rows_of, sketch, some_of, tell_skipped, without_bad_rows
 
 QUANTILES = 1001  # of held-out log-densities, which a model keeps so that new rows can be ranked among them
 _ASKED = ("ranking", "probabilities")  # of the questions of `check`, which is as strict; that on samples takes longer
@@ -65,10 +65,11 @@ def fit(
     facts |= _training_facts(density)
     parts = ("states of cells alone", "whole rows") if len(curves) == 2 else ("",) * len(curves)
     shown = [thinned(curve) | {"of": part} for part, curve in zip(parts, curves, strict=True)]
-    kept = {"curves": shown, "test_digest": digest(test.select(density.space.names))}
+    names, some = density.space.names, some_of(rest, SOME_ROWS)
+    kept = {"curves": shown, "test_digest": digest(test.select(names)), "sketch": sketch(some.select(names))}
     _save(density, out, facts | kept)  # before the verdict: whatever happens to that, the training is not lost
     try:
-        verdict, quantiles = _judge(density, test, some_of(rest, SOME_ROWS), seed)
+        verdict, quantiles = _judge(density, test, some, seed)
     except KeyboardInterrupt:
         verdict, quantiles = {"stopped": "interrupted"}, []
         say("verdict", "interrupted before it was known; the model is kept")

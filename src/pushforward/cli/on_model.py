@@ -28,7 +28,7 @@ _WORDS = {  # for what a training recorded; of all other names the underscores b
 }  # fmt: skip
 _WORDS_OF_IMAGES = _WORDS | {"gain": "ahead of independent pixels"}
 _NATS_OF_IMAGES = ("best_val_nll",)  # which bits_per_dim tells
-_HIDDEN = ("quantiles", "curves", "answers", "why", "test_digest")  # "why": of older files
+_HIDDEN = ("quantiles", "curves", "answers", "why", "test_digest", "sketch")  # "why": of older files
 
 
 def info(model: str) -> dict[str, Any]:

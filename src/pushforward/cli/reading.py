@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from .options import Reading
 from .output import echo, say
 
 SOME_ROWS = 100_000  # of a table that memory does not hold: held out for the test, or judged by a check
+_SKETCHED, _DISTINCT = 64, 0.99  # rows that a fit is known by; share of distinct ones, without which none is
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _TEST_FRACTION = 0.1
 _SEED = 20160527  # of what is held out, whatever that of the training: so that models of one table compare
 
@@ -126,6 +130,33 @@ def digest(frame: Frame) -> str:
         else:
             total.update("\0".join(text or "" for text in column.texts).encode())
     return total.hexdigest()
+
+
+def sketch(frame: Frame) -> list[str]:
+    """Names of a few of the rows, always the same ones of the same rows; none where rows repeat each other."""
+    names = np.unique(_row_names(frame))
+    return [f"{name:x}" for name in names[:_SKETCHED].tolist()] if len(names) >= _DISTINCT * len(frame) else []
+
+
+def known_share(names: Sequence[str], frame: Frame) -> float:
+    """Which share of the rows of a `sketch` are in a frame with the same columns."""
+    return float(np.isin([int(name, 16) for name in names], _row_names(frame)).mean()) if names else 0.0
+
+
+def _row_names(frame: Frame) -> NDArray[np.uint64]:
+    """A number for each row (N,), the same for equal cells, in whichever format of file they were."""
+    names = np.zeros(len(frame), np.uint64)
+    for column in frame.columns:
+        values = next((v for v in (column.numbers, column.times) if v is not None), None)
+        if values is None:
+            codes, labels = column.as_texts()
+            cells = np.array([*(zlib.crc32(label.encode()) for label in labels), 0], np.uint64)[codes]
+        else:
+            cells = (values.astype(np.float64) + 0.0).view(np.uint64)
+        names = names * _FACTOR + np.where(column.is_missing, np.uint64(1), cells)
+        names = (names ^ (names >> np.uint64(31))) * _FACTOR  # as in SplitMix64 (Steele et al. 2014)
+        names ^= names >> np.uint64(29)
+    return names
 
 
 def tell_same(data: str, train: str | None) -> None:

@@ -312,6 +312,8 @@ class Column:
 
     def _shown(self, view: Literal["numbers", "times"], form: str | None = None) -> str:
         bad = self.stray_rows(view, form)
+        if not len(bad):  # frames say what their texts are
+            return f"{self.shown(0)} and others are {view} as text: convert the column"
         first = ", ".join(f"row {self.first_row + row + 1} {self.shown(row)}" for row in bad[:_SHOWN].tolist())
         more = f" and {len(bad) - _SHOWN:,} more" if len(bad) > _SHOWN else ""
         return f"{first}{more} (rows are counted from 1, below a header)"

@@ -34,12 +34,12 @@ _BARE, _LOWER = "\x01", "\x02"  # stand before a number whose leading zero goes,
 _PATTERNS = {
     "%Y": r"\d{4}", "%y": r"\d\d", "%m": r"\d\d", "%d": r"\d\d", "%H": r"\d\d", "%I": r"\d\d", "%M": r"\d\d",
     "%S": r"\d\d", "%-m": r"\d{1,2}", "%-d": r"\d{1,2}", "%-H": r"\d{1,2}", "%-I": r"\d{1,2}", "%3f": r"\d{3}",
-    "%f": r"\d{1,6}", "%b": "[A-Za-z]{3}", "%B": "[A-Za-z]{3,9}", "%p": "[AP]M", "%P": "[ap]m", "%z": r"[+-]\d\d:?\d\d",
+    "%f": r"\d{1,9}", "%b": "[A-Za-z]{3}", "%B": "[A-Za-z]{3,9}", "%p": "[AP]M", "%P": "[ap]m", "%z": r"[+-]\d\d:?\d\d",
 }  # fmt: skip
 _UNPADDED = {directive: directive.replace("%", "%-") for directive in ("%m", "%d", "%H", "%I")}
 _OFFSET = re.compile(r"[+-]\d\d:?\d\d$")  # at the end of a form: what all texts have
 _DIRECTIVE = re.compile(r"%-?\d?[A-Za-z]")
-_TIME = re.compile(r"\d{1,2}:\d\d(?P<second>:\d\d(?P<fraction>\.\d{1,6})?)?(?P<blank> ?)(?P<half>AM|PM|am|pm)?"
+_TIME = re.compile(r"\d{1,2}:\d\d(?P<second>:\d\d(?P<fraction>\.\d{1,9})?)?(?P<blank> ?)(?P<half>AM|PM|am|pm)?"
                    r"(?P<zone>Z|[+-]\d\d:?\d\d)?")  # fmt: skip
 _DATES = tuple(
     (re.compile(pattern + r"(?P<gap>T|,? )?"), forms)
@@ -162,7 +162,8 @@ def _read(texts: Any, form: str, strict: bool = True) -> tuple[Ticks, Mask]:
     total *= _PER_SECOND[unit_of(form)]
     if unit_of(form) != "s":
         width = 6 if unit_of(form) == "us" else 3
-        total += pc.cast(pc.utf8_rpad(text("f"), width, "0"), pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+        fraction = pc.utf8_slice_codeunits(pc.utf8_rpad(text("f"), width, "0"), 0, width)  # what is finer is cut off
+        total += pc.cast(fraction, pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
     return np.where(good, total, 0), good
 
 

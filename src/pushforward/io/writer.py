@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .atomic import atomic
-from .cells import pyarrow
+from .cells import MISSING, pyarrow
 from .frames import Column, Frame, read
 from .names import csv_line, quoted
 
@@ -173,10 +174,27 @@ class _Format(ABC):
 class _Csv(_Format):
     def __init__(self, file: BinaryIO, names: Sequence[str], delimiter: str) -> None:
         self._file, self._delimiter = file, delimiter
+        self._told: set[str] = set()
         file.write((csv_line(names, delimiter) + "\n").encode())
+
+    def _tell_of_lost(self, column: Column, texts: Any) -> None:
+        """Warns of texts that are read as missing cells, once of each column."""
+        if column.numbers is not None or column.times is not None or column.name in self._told:
+            return
+        pc = pyarrow().compute
+        lost = pc.filter(texts, pc.is_in(pc.utf8_lower(texts), value_set=pyarrow().array(MISSING))).drop_null()
+        if len(lost):
+            self._told.add(column.name)
+            warnings.warn(
+                f"column {column.name!r} has the text {lost[0].as_py()!r}, which is read as a missing cell from such a "
+                "file; write .parquet to keep it",
+                stacklevel=2,
+            )
 
     def write(self, frame: Frame) -> None:
         columns = [_as_text(column) for column in frame.columns]
+        for column, texts in zip(frame.columns, columns, strict=True):
+            self._tell_of_lost(column, texts)
         _write_rows(pyarrow().table(columns, names=frame.names), self._file, self._delimiter)
 
     def finish(self) -> None:

@@ -129,6 +129,8 @@ def fit_table(
     if fraction is None:
         fraction = STACK_FRACTION if stacked and val is None else _FRACTION
     space = Columns(schema, given)
+    if not (space.sizes or space.numbers):
+        raise ValueError(f"there is nothing to learn: no column varies of {', '.join(map(repr, schema.names))}")
     choice = _choice(space, count, recipe, clock.seconds) if space.numbers else None
     size = {"depth": depth, "width": width, "precondition": False} | dict(model or {})
     density = TableDensity(schema, given, _untrained(space, choice, members, seed, size))

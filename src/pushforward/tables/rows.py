@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..arguments import as_numbers
 from ..io.frames import Frame, read
 from ..training.data import checked_weights, held_out, normalised
 from .density import TableDensity
@@ -117,7 +118,7 @@ def split_rows(
     inner = density.inner
     assert isinstance(inner, StatesThenNumbers)
     if weights is not None:
-        weights = checked_weights(torch.as_tensor(weights, dtype=torch.float32), len(frame))
+        weights = checked_weights(as_numbers(weights, "weights", torch.empty(0), torch.float64), len(frame)).float()
     whole = TrainingRows(density.space, inner, _possible(density, frame, "the table"), weights)
     if val is not None:
         return whole, TrainingRows(density.space, inner, _possible(density, read(val), "the validation table"), None)

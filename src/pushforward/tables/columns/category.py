@@ -18,6 +18,9 @@ def _is_whole(value: object) -> bool:
     return type(value) is int
 
 
+_TRUTH = {"0": "false", "0.0": "false", "1": "true", "1.0": "true"}  # as other programs write truth values
+
+
 @dataclass(frozen=True, kw_only=True)
 class Category(Plain):
     """One of some texts.
@@ -77,7 +80,7 @@ class Category(Plain):
         """States are places in `categories`; a rare one has its share of the mass of their state."""
         codes, labels = column.as_texts()
         if self.dtype == "bool":
-            labels = [label.strip().lower() for label in labels]
+            labels = [_TRUTH.get(text := label.strip().lower(), text) for label in labels]
         known = {name: place for place, name in enumerate(self.categories)}
         places = np.array([*(known.get(label, -1) for label in labels), -1], dtype=np.int64)[codes]
         cells = Cells.of_states(np.minimum(places, self.own))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +22,7 @@ _UNITS = {"D": 86400.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}  # seconds
 _CLOCK = (86400.0, 3600.0, 60.0, 1.0, 1e-3, 1e-6)
 _STEPS = {86400.0: "a day", 3600.0: "an hour", 60.0: "a minute", 1.0: "a second"}
 _FARTHEST = 2.0**62
+_SURE = 5  # different times that lie at the same time of day
 _PLAIN_FORMS = (None, "%Y-%m-%d", MIXED)  # in which files of text hold dates and timestamps
 
 
@@ -55,7 +57,7 @@ class Date(Number):
         look = Look(column, values, request)
         extent = (plain(values.min()), plain(values.max()))
         unseen = unseen_share(0, len(column))
-        return look.finished(replace(kind, extent=extent, lattice=Lattice(kind.clock(values), 0), unseen=unseen))
+        return look.finished(replace(kind, extent=extent, lattice=Lattice(*kind.clock(values)), unseen=unseen))
 
     @classmethod
     def bare(cls, column: Column) -> Date:
@@ -94,13 +96,17 @@ class Date(Number):
         """Seconds of a unit."""
         return _UNITS[self.time_unit]
 
-    def clock(self, values: NDArray[np.int64]) -> int:
-        """The coarsest of day, hour, minute, second, ... that all times (N,) are whole numbers of, in units."""
-        for seconds in _CLOCK:
+    def clock(self, values: NDArray[np.int64]) -> tuple[int, int]:
+        """-> the coarsest of day, hour, minute, ... at whole numbers of which times (N,) lie, in units; the first one.
+
+        The first is that of midnight, or, of times enough for that to be no chance, another: noon of each day.
+        """
+        origins = [0] if len(np.unique(values)) < _SURE else [0, int(values[0])]
+        for seconds, origin in itertools.product(_CLOCK, origins):
             step = round(seconds / self.tick)
-            if step >= 1 and not (values % step).any():
-                return step
-        return 1
+            if step >= 1 and not ((values - origin) % step).any():
+                return step, origin % step
+        return 1, 0
 
     def read(self, column: Column) -> NDArray[np.int64]:
         """The times (N,) in units; what is finer is cut off."""

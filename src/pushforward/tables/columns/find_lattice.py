@@ -108,9 +108,12 @@ def find_coarse(values: NDArray[Any], step: float | None, origin: float) -> tupl
 def _decimals(values: NDArray[Any], decimals: int) -> tuple[float, float] | None:
     """The lattice of so many decimals, where half of the values or more are on it and repeat."""
     step = 10.0**-decimals
-    on = _is_on(values, step, 0.0)
-    tied = on.mean() >= 0.5 and len(np.unique(values[on])) <= _TIES * on.sum()
-    return (step, 0.0) if tied else None
+    u, counts = np.unique(values, return_counts=True)
+    few = counts <= _CROWD * len(values)  # a crowd is an atom, which makes no step
+    u, counts = u[few], counts[few]
+    on = _is_on(u, step, 0.0)
+    rows = counts[on].sum()
+    return (step, 0.0) if rows and rows >= 0.5 * counts.sum() and on.sum() <= _TIES * rows else None
 
 
 def _heaps(values: NDArray[Any], step: float, origin: float, least: float) -> tuple[list[float], float] | None:

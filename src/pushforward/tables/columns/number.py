@@ -35,6 +35,7 @@ from .written import is_rounding, rounded
 
 _ON_STEP = 1e-3  # of a step, from a bound: a step and an origin that were estimated are off by some of it
 _REACH, _HEAVY_REACH = 3.0, 10.0  # extents of the data beyond which nothing is sampled
+_SHORT_FLOATS = {"float": np.float32, "halffloat": np.float16}  # of Arrow, of numpy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,6 +228,9 @@ class Number(Plain):
             ValueError: they are no numbers, or infinite.
         """
         values = column.require_numbers(self.form)
+        if self.dtype in _SHORT_FLOATS and values.dtype == np.float64:  # texts of them have their shortest digits
+            with np.errstate(over="ignore"):
+                return values.astype(_SHORT_FLOATS[self.dtype]).astype(np.float64)
         return values.astype(np.float64) if values.dtype == np.uint64 else values
 
     def write(self, values: NDArray[Any], is_missing: Mask) -> Column:
