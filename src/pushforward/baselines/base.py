@@ -75,7 +75,9 @@ class Baseline(Density):
 
 
 def _as_rows(values: Any, width: int, name: str, reference: Tensor) -> Tensor:
-    """Numbers (*N, D) in the dtype and on the device of another tensor; (N,) of one column become (N, 1).
+    """Numbers (*N, D) in the dtype and on the device of another tensor.
+
+    (N,) of one column become (N, 1), and (N, ...) of D numbers a row, as images, (N, D).
 
     Raises:
         ValueError: they have another width.
@@ -83,6 +85,8 @@ def _as_rows(values: Any, width: int, name: str, reference: Tensor) -> Tensor:
     rows = torch.as_tensor(values, dtype=reference.dtype, device=reference.device)
     if width == 1 and rows.ndim == 1 and len(rows) != 1:
         rows = rows[:, None]
+    if rows.ndim > 2 and rows.shape[-1] != width and rows.shape[1:].numel() == width:
+        rows = rows.flatten(1)
     if rows.ndim == 0 or rows.shape[-1] != width:
         raise ValueError(f"expected {name} of shape (..., {width}), got {tuple(rows.shape)}")
     return rows
