@@ -285,6 +285,7 @@ def _train(
     if simple is not None:
         simple.mix_into(record)
         record.facts["seconds"] = clock.elapsed
+    record.note_time_left(clock.seconds, clock.elapsed)
     return record
 
 

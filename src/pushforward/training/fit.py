@@ -28,7 +28,6 @@ from .tails import MOST_ROWS, calibrate_tails, seconds_for_tails
 _FRACTION = 0.1  # of more rows, held out: they stop the flow
 _MOST_MEMBERS = 8  # that time left over is spent on: each costs as much again in scoring
 _WORTH = 0.75  # of the time of the first training, that must be left for a further member
-_NOTABLE = 0.1  # of the seconds given, that are told if they are left over
 
 
 def fit(
@@ -89,8 +88,7 @@ def fit(
     if members is not None or stack is not None:
         raise ValueError("members and stack are for a flow that fit chooses by the name of a recipe")
     result = _train_to_end(density, _Rows(data, val, context, weights), settings, progress)
-    if settings.get("seconds") is not None and result.epochs:
-        _note_time_left(result, settings["seconds"], result.epochs[-1].seconds)
+    result.note_time_left(settings.get("seconds"), result.epochs[-1].seconds if result.epochs else 0.0)
     return result
 
 
@@ -126,14 +124,6 @@ def _train_to_end(density: Density, rows: _Rows, settings: dict[str, Any], progr
         finally:
             epochs.close()
     return result
-
-
-def _note_time_left(result: Fit, seconds: float, used: float) -> None:
-    """Says in the summary why time was left over, where much was."""
-    left = seconds - used
-    if left > _NOTABLE * seconds and result.stopped in ("done", "early"):
-        why = "validation no longer improved" if result.stopped == "early" else "more passes would overfit"
-        result.facts["time_left"] = f"{left:.3g} of {seconds:g} s: {why}"
 
 
 class _Chosen:
@@ -179,8 +169,7 @@ class _Chosen:
             self._use_time(result, flows[0], reserved, parts, self.clock.elapsed - of_training)
         if simple is not None:
             simple.mix_into(result)
-        if self.clock.seconds is not None and result.epochs:
-            _note_time_left(result, self.clock.seconds, self.clock.elapsed)
+        result.note_time_left(self.clock.seconds, self.clock.elapsed)
         if result.facts:
             result.facts["seconds"] = self.clock.elapsed
         return result

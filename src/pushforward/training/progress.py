@@ -15,6 +15,7 @@ from ..flow import Flow
 
 PLAIN_LINES = 20  # about how many lines a whole run prints
 _SOON = 2.0  # seconds, an end so near is not announced
+_NOTABLE = 0.1  # of the seconds given, that are told if they are left over
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,15 @@ class Fit:
     def flow(self) -> Flow | Any:
         """What was trained, for most a flow: the same as `density`, but of a stack a part, which alone is worse."""
         return self.density if self.unstacked is None else self.unstacked
+
+    def note_time_left(self, seconds: float | None, used: float) -> None:
+        """Says in the summary why time was left over of the seconds given, where much was."""
+        self.facts.pop("time_left", None)
+        if seconds is None or not self.epochs or self.stopped not in ("done", "early"):
+            return
+        if seconds - used > _NOTABLE * seconds:
+            why = "validation no longer improved" if self.stopped == "early" else "more passes would overfit"
+            self.facts["time_left"] = f"{seconds - used:.3g} of {seconds:g} s: {why}"
 
     @property
     def summary(self) -> dict[str, Any]:
