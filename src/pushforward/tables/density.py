@@ -19,7 +19,7 @@ from ..io.frames import Frame, concat, read
 from ..io.registry import Builder, describe, register
 from .parallel import in_order
 from .schema import Schema
-from .space import Columns, EncodedRows
+from .space import Columns, EncodedRows, Known
 
 _CHUNK = 2**16  # rows that are encoded at a time
 _TRIES = 20  # at a row that may not be sampled
@@ -127,13 +127,13 @@ class TableDensity(Density):
         rows = self.space.rows(frame)
         return self.log_prob_of(rows, draws), 0 if rows.is_unseen is None else int(rows.is_unseen.sum()), rows.errors
 
-    def log_prob_of(self, rows: EncodedRows, draws: int = 1) -> Tensor:
-        """Log-density of encoded rows: -> (N,) float64."""
+    def log_prob_of(self, rows: EncodedRows, draws: int = 1, known: Known | None = None) -> Tensor:
+        """Log-density of encoded rows: -> (N,) float64; of one draw, `known` is as in `Columns.tensor`."""
         context = self._context(rows)
         each = []
         for draw in range(draws if self.space.is_noisy(rows) else 1):
             noise = rows.noise(draw)
-            x, added = self.space.tensor(rows, noise)
+            x, added = self.space.tensor(rows, noise, known if draw == 0 else None)
             log_prob = self.inner.log_prob(x.to(self.device), context, **self._noise(noise))
             each.append(log_prob.double().cpu() + added)
         return each[0] if len(each) == 1 else torch.stack(each).logsumexp(0) - math.log(len(each))

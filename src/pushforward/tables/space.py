@@ -25,6 +25,9 @@ from .schema import Schema
 
 _FARTHEST = 10.0  # of a given number
 
+Known = dict[int, tuple[Kind, NDArray[np.float64], NDArray[np.float64]]]
+"""By the identity of a kind, which it holds: its numbers (N,) as they are mapped, and the log-density to add (N,)."""
+
 
 @dataclass(frozen=True)
 class EncodedRows:
@@ -235,17 +238,26 @@ class Columns(Space):
         frame = self.chosen(rows, [c.name for c in self.conditions])
         return torch.from_numpy(self._conditions({c.name: c for c in frame.columns}, len(rows)))
 
-    def tensor(self, rows: EncodedRows, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def tensor(self, rows: EncodedRows, noise: Tensor, known: Known | None = None) -> tuple[Tensor, Tensor]:
         """Encoded rows and noise (N, C) of the unit interval -> x (N, M + C) and the log-density to add (N,), float64.
 
         Numbers are spread over their cells by the noise and mapped by their own marginals; they are NaN where there is
         none. The mass of a cell is the mean density within it, times its width.
+
+        Args:
+            rows: N of them.
+            noise: of them.
+            known: what columns of the same rows and noise were mapped to before, to which further ones are added; None
+                maps all.
         """
+        known = {} if known is None else known
         x, added = np.empty((len(rows), len(self.sizes) + len(self.numbers))), rows.log_mass.copy()
         x[:, : len(self.sizes)] = rows.states
         spread = noise.numpy()
         for i, kind in enumerate(self.numbers):
-            x[:, len(self.sizes) + i], log_slope = _mapped(kind, rows.base[:, i], rows.width[:, i], spread[:, i])
+            if id(kind) not in known:
+                known[id(kind)] = kind, *_mapped(kind, rows.base[:, i], rows.width[:, i], spread[:, i])
+            _, x[:, len(self.sizes) + i], log_slope = known[id(kind)]
             added += log_slope
         return torch.from_numpy(x), torch.from_numpy(added)
 

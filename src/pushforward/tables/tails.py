@@ -29,7 +29,7 @@ from .columns.marginal import MarginalTransform
 from .columns.number import as_number
 from .density import TableDensity
 from .schema import Schema
-from .space import Columns, EncodedRows
+from .space import Columns, EncodedRows, Known
 
 Values = NDArray[np.float64]
 _TIED = 0.5  # of 1 / (N + 1), where several rows share the outermost cell: a further one is likely to lie there, too
@@ -57,7 +57,8 @@ def calibrate_tails(
     if sum(map(len, parts)) > MOST_ROWS:
         return
     space, whole = density.space, EncodedRows.joined(parts)
-    drawn, before = _drawn(density, whole, seed, until), [density.log_prob_of(part) for part in parts]
+    drawn, known = _drawn(density, whole, seed, until), [Known() for _ in parts]
+    before = [density.log_prob_of(part, known=own) for part, own in zip(parts, known, strict=True)]
     if drawn is None:
         return
 
@@ -73,7 +74,7 @@ def calibrate_tails(
         if held_out is None:
             return True
         bend(columns)
-        after = (density.log_prob_of(part) for part in parts)
+        after = (density.log_prob_of(part, known=own) for part, own in zip(parts, known, strict=True))
         return all(mean_loss(old, new) <= MOST_LOST for old, new in zip(before, after, strict=True))
 
     bend(harmless_bends(bends, is_harmless, until))
