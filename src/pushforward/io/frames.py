@@ -5,6 +5,7 @@ Everything behind this door works on `Frame` and `Column` alone: no Arrow type, 
 
 from __future__ import annotations
 
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -224,7 +225,7 @@ class Frame:
         numeric = self.numeric_columns()
         hint = "no column is numeric"
         if numeric:
-            hint = f"numeric are {csv_line(numeric)}"
+            hint = f"choose numeric columns, as with --columns {shlex.quote(csv_line(numeric))}"
         row = next(iter(column.stray_rows("numbers").tolist()), 0)
         return (
             f"{self.source}: column {column.name!r} is not numeric: row {row + 1} holds {column.shown(row)} "

@@ -179,7 +179,7 @@ class _Csv(_Format):
 
     def _tell_of_lost(self, column: Column, texts: Any) -> None:
         """Warns of texts that are read as missing cells, once of each column."""
-        if column.numbers is not None or column.times is not None or column.name in self._told:
+        if column.holds != "texts" or column.dtype == "text" or column.name in self._told:  # "text" is that of a file
             return
         pc = pyarrow().compute
         lost = pc.filter(texts, pc.is_in(pc.utf8_lower(texts), value_set=pyarrow().array(MISSING))).drop_null()
