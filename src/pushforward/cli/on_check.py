@@ -14,7 +14,7 @@ from .options import Reading
 from .output import ThrottledProgress, echo, prepare_file, say, writing
 from .reading import SOME_ROWS, digest, known_share, loaded, opened, parted, rows_of, some_of, tell_same, tell_skipped
 
-_NOTABLE = 0.1  # share of the rows of the fit that are to be told of in a table
+_LEAST_SHARE = 0.1  # of the rows of the fit, that a table is warned of
 
 
 def check(
@@ -62,7 +62,7 @@ def _say_other(density: Density, data: str, rows: Frame) -> None:
     names = density.space.names
     known = set(names) <= set(rows.names)
     share = known_share((density.training_summary or {}).get("sketch", []), rows.select(names)) if known else 0.0
-    if share < _NOTABLE:
+    if share < _LEAST_SHARE:
         say("data", f"{data} is another table than that of the fit: all of its rows count as held out")
         return
     echo(

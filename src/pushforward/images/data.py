@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 from collections.abc import Sequence
@@ -17,7 +16,8 @@ from torch import Tensor
 
 from ..io.images import ImageData, read_images
 from ..io.pixels import Shape, as_bytes
-from ..training.data import held_out
+from ..training import Batch
+from ..training.data import digest, held_out
 from .density import pad_to
 from .encoding import byte_masses, spans
 from .space import as_labels, as_tensor, check_classes
@@ -89,12 +89,9 @@ class LabelledImages:
         return None if self.labels is None else torch.eye(len(self.classes))[self.labels[index]]
 
     def digest(self) -> str:
-        """Of the bytes of at most 1,000 of them, evenly spaced, of all labels and of the names of the classes."""
+        """A short name of at most 1,000 of them, evenly spaced, and of all labels."""
         index = torch.linspace(0, len(self) - 1, min(len(self), _DIGESTED), dtype=torch.float64).long()
-        found = hashlib.sha256(self.images(index).contiguous().numpy().tobytes())
-        found.update(b"" if self.labels is None else self.labels.numpy().tobytes())
-        found.update("\n".join(self.classes).encode())
-        return found.hexdigest()[:16]
+        return digest(Batch(self.images(index), self.labels))
 
     def masses(self, size: tuple[int, int], flips: bool) -> Tensor:
         """The masses of the bytes of images padded to a size, and of mirrored ones; of many images some are counted."""

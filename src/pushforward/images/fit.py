@@ -263,7 +263,12 @@ class _Draws:
     @property
     def same_when_resumed(self) -> dict[str, Any]:
         """What a training that goes on from a checkpoint must have in common with the one before; see `train`."""
-        return {"flips": self.flips, "images": len(self.data), "images_digest": self.data.digest()}
+        return {
+            "flips": self.flips,
+            "images": len(self.data),
+            "images_digest": self.data.digest(),
+            "classes": list(self.data.classes),
+        }
 
     def __call__(self, n: int, generator: torch.Generator) -> Any:
         """n rows, or (rows, contexts)."""

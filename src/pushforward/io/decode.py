@@ -76,9 +76,9 @@ def decode(path: Path, mode: str | None = None) -> Bytes:
         OSError: it cannot be opened.
     """
 
-    from PIL import ImageOps
-
     def pixels(image: Any) -> Bytes:
+        from PIL import ImageOps
+
         header = _header(image, mode)
         if image.mode in _WITH_ALPHA or "transparency" in image.info:
             alpha = np.asarray(image.convert("RGBA"))[:, :, 3]

@@ -78,18 +78,19 @@ def check_structure(path: str | PathLike[str], header: dict[str, Any], into: Den
             raise ValueError(f"{path} was saved from another composition than that of `into`: {changed}")
 
 
-def check_settings(path: str | PathLike[str], header: dict[str, Any], into: Density) -> None:
+def check_same_settings(path: str | PathLike[str], header: dict[str, Any], into: Density) -> None:
     """Raises ValueError where a density that is no flow, inside `into`, has other settings than that in the file."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what of `into` is no longer its recipe's is for `save` to tell
+        warnings.simplefilter("ignore")  # `save` is what warns of a flow that is no longer its recipe's
         own = json.loads(json.dumps(describe(into)))
-    found = _other_setting({name: header.get(name) for name in ("kind", "settings")}, own, "the density")
-    if found is not None:
-        raise ValueError(f"{path} was saved from a density with other settings than `into`: {found}")
+    saved = {name: header.get(name) for name in ("kind", "settings")}
+    other = _other_setting(saved, own, "the density")
+    if other is not None:
+        raise ValueError(f"{path} was saved from a density with other settings than `into`: {other}")
 
 
 def _other_setting(saved: Any, own: Any, where: str) -> str | None:
-    """The first setting that differs, in words; flows, and what an older file does not tell, are passed over."""
+    """The first setting that differs, in words; flows, and settings that one of the two lacks, are passed over."""
     if isinstance(saved, dict) and isinstance(own, dict):
         if saved.get("kind") == own.get("kind") == "flow":
             return None
@@ -100,11 +101,11 @@ def _other_setting(saved: Any, own: Any, where: str) -> str | None:
         parts = [(a, b, f"{where} {k}") for k, (a, b) in enumerate(zip(saved, own, strict=True))]
     else:
         return None if saved == own else f"{where} is {saved!r:.80} in the file and {own!r:.80} in `into`"
-    return next((found for part in parts if (found := _other_setting(*part)) is not None), None)
+    return next((other for part in parts if (other := _other_setting(*part)) is not None), None)
 
 
 def note_context_ranks(header: dict[str, Any], into: Density) -> None:
-    """Tells the flows inside `into` how many axes one of their contexts had, where a training found that out."""
+    """Sets how many axes one context of each flow inside `into` has, where the file has it."""
     flows = [module for module in into.modules() if isinstance(module, Flow)]
     descriptions = _flow_descriptions({"kind": header.get("kind"), "settings": header.get("settings")})
     for flow, settings in zip(flows, descriptions, strict=False):

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..arguments import as_device
 from ..density import Density
 from . import simple  # noqa: F401  registers simple densities and mixtures
-from .flows import check_settings, check_structure, is_rebuilt, note_context_ranks
+from .flows import check_same_settings, check_structure, is_rebuilt, note_context_ranks
 from .registry import Builder, describe
 from .tensors import FORMAT_VERSION, read_tensors, write_tensors
 from .upgrade import upgraded
@@ -110,13 +110,12 @@ def load(path: Path_, *, into: Density | None = None, device: str | torch.device
     else:
         _check_tensors(path, density.state_dict(), tensors)
         check_structure(path, header, density)
-        check_settings(path, header, density)
+        check_same_settings(path, header, density)
         density.load_state_dict(tensors)
         note_context_ranks(header, density)
     density.training_summary, density.about = header.get("training"), header.get("about")
-    return (
-        density.to(as_device(device)).eval() if into is None else density
-    )  # batch normalisation would move in training mode
+    # For evaluation, for batch normalisation would move in training mode.
+    return density.to(as_device(device)).eval() if into is None else density
 
 
 def _upgraded(path: Path_, only_header: bool = False) -> tuple[dict[str, Any], dict[str, Tensor]]:

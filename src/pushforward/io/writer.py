@@ -174,17 +174,17 @@ class _Format(ABC):
 class _Csv(_Format):
     def __init__(self, file: BinaryIO, names: Sequence[str], delimiter: str) -> None:
         self._file, self._delimiter = file, delimiter
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
         file.write((csv_line(names, delimiter) + "\n").encode())
 
-    def _tell_of_lost(self, column: Column, texts: Any) -> None:
+    def _warn_of_missing(self, column: Column, texts: Any) -> None:
         """Warns of texts that are read as missing cells, once of each column."""
-        if column.holds != "texts" or column.dtype == "text" or column.name in self._told:  # "text" is that of a file
+        if column.holds != "texts" or column.dtype == "text" or column.name in self._warned:  # "text" is that of a file
             return
         pc = pyarrow().compute
         lost = pc.filter(texts, pc.is_in(pc.utf8_lower(texts), value_set=pyarrow().array(MISSING))).drop_null()
         if len(lost):
-            self._told.add(column.name)
+            self._warned.add(column.name)
             warnings.warn(
                 f"column {column.name!r} has the text {lost[0].as_py()!r}, which is read as a missing cell from such a "
                 "file; write .parquet to keep it",
@@ -194,7 +194,7 @@ class _Csv(_Format):
     def write(self, frame: Frame) -> None:
         columns = [_as_text(column) for column in frame.columns]
         for column, texts in zip(frame.columns, columns, strict=True):
-            self._tell_of_lost(column, texts)
+            self._warn_of_missing(column, texts)
         _write_rows(pyarrow().table(columns, names=frame.names), self._file, self._delimiter)
 
     def finish(self) -> None:

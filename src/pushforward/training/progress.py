@@ -15,7 +15,7 @@ from ..flow import Flow
 
 PLAIN_LINES = 20  # about how many lines a whole run prints
 _SOON = 2.0  # seconds, an end so near is not announced
-_NOTABLE = 0.1  # of the seconds given, that are told if they are left over
+_NOTABLE = 0.1  # of the seconds given: the summary says why more were left over
 
 
 @dataclass(frozen=True)
