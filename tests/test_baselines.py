@@ -50,6 +50,16 @@ def mixed_rows(rows: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor(np.hstack([states, x])), torch.tensor(context)
 
 
+def test_sampling_holds_no_matrix_of_rows_and_components() -> None:
+    x = two_clusters(3000, 0)
+    rows = 20_000
+    with torch.profiler.profile(profile_memory=True) as profile:
+        fit_kernel(x, 0).sample(rows, generator=0)
+        fit_gaussian(torch.cat([x] * 20, 1)).sample(rows, generator=0)
+    largest = max(event.self_cpu_memory_usage for event in profile.events() if event.name == "aten::empty")
+    assert largest < 8 * rows * 100
+
+
 def test_the_gaussian_is_the_maximum_likelihood_one() -> None:
     generator = torch.Generator().manual_seed(1)
     scales = torch.tensor([1e-4, 1.0, 1e5], dtype=torch.float64)

@@ -62,6 +62,17 @@ def test_batch_normalisation_follows_the_batches_in_training_alone() -> None:
     torch.testing.assert_close(log_det_back, -log_det)
 
 
+def test_batch_normalisation_keeps_its_averages_when_initialised_again() -> None:
+    layer = pf.BatchNorm(1).train()
+    first = torch.tensor([[1.0], [3.0]])
+    layer.initialize(first)
+    before = layer.mean.clone(), layer.variance.clone()
+    z = layer.initialize(first + 9)
+    assert torch.equal(layer.mean, before[0])
+    assert torch.equal(layer.variance, before[1])
+    assert torch.allclose(z, layer.eval()(first + 9)[0])
+
+
 def test_gradients_go_through_the_share_of_the_current_batch() -> None:
     layer = pf.BatchNorm(1, step=0.5, eps=0.0)
     x = torch.tensor([[1.0], [3.0]], dtype=torch.float64, requires_grad=True)

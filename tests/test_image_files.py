@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import struct
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,14 @@ def test_arrays_and_their_labels(tmp_path: Path) -> None:
         True,
         False,
     ]
+
+
+def test_only_headers_tell_whether_an_archive_holds_images(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "many.npz", a=np.zeros((3000, 100, 100), np.uint8), b=np.zeros(5))
+    tracemalloc.start()
+    assert is_images(tmp_path / "many.npz")
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
 
 
 def idx(values: np.ndarray) -> bytes:

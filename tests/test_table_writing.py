@@ -55,6 +55,13 @@ def test_npy_in_and_out(tmp_path: Path) -> None:
     assert (tmp_path / "out.csv").read_text().startswith("x0,x1,y\n1,2.5,0.5\n")
 
 
+def test_an_empty_first_piece_is_no_second_header_of_npy(tmp_path: Path) -> None:
+    with TableWriter(tmp_path / "out.npy") as writer:
+        for rows in (0, 3, 0, 2):
+            writer.write(array(np.ones((rows, 2)), "a", "b"))
+    assert np.array_equal(np.load(tmp_path / "out.npy"), np.ones((5, 2)))
+
+
 def test_words_do_not_fit_into_npy_nor_lists_into_csv(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="column 's' is not numeric"):
         write_table(read_table(csv_file(tmp_path, "a,s\n1,x\n")), tmp_path / "out.npy")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +56,9 @@ from flows import moons, small
         ),
         (lambda x: {"data": x, "progress": "loud"}, "auto, rich, plain or none"),
         (lambda x: {"data": lambda n, g: torch.full((n, 2), math.nan)}, "not finite numbers"),
+        (lambda x: {"data": x.to_sparse()}, r"x must be a dense tensor, got one of torch.sparse_coo: give x.to_dense"),
+        (lambda x: {"data": None}, "data must be rows or a function that draws them; None is for an objective"),
+        (lambda x: {"data": x, "optimizer": torch.optim.LBFGS}, "LBFGS.step needs a closure"),
     ],
 )
 def test_wrong_input_is_told(change, message: str) -> None:  # type: ignore[no-untyped-def]
@@ -62,9 +67,19 @@ def test_wrong_input_is_told(change, message: str) -> None:  # type: ignore[no-u
         pf.fit(small(), **arguments)
 
 
+def test_two_rows_at_least_are_left_to_train_on() -> None:
+    assert pf.fit(small(), moons()[:20], val_fraction=0.99, steps=1, progress="none").summary["steps"] == 1
+
+
 def test_settings_are_checked_before_a_flow_is_chosen() -> None:
     with pytest.raises(ValueError, match="seconds must be None or a positive finite number, got -1"):
         pf.fit("auto", moons(), seconds=-1, progress="none")
+
+
+@pytest.mark.parametrize("fit", [partial(pf.fit, "auto"), pf.fit_table, pf.fit_images])
+def test_an_unknown_setting_is_told_before_anything_is_read(fit: Callable[..., object]) -> None:
+    with pytest.raises(TypeError, match=r"train has no setting 'weigth_decay': is 'weight_decay' meant\?"):
+        fit("no such file", weigth_decay=0.1)
 
 
 def test_nan_and_infinity_are_located() -> None:

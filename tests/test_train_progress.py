@@ -8,7 +8,7 @@ import pytest
 
 import pushforward as pf
 from flows import moons, small
-from pushforward.training.progress import describe
+from pushforward.training.progress import describe, reporter
 
 
 def test_the_time_that_is_left_is_told_until_the_end() -> None:
@@ -33,6 +33,17 @@ def test_rich_progress_runs(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("rich")
     pf.fit(small(), moons(), steps=60, batch=100, progress="rich")
     assert "train" in capsys.readouterr().err
+
+
+def test_a_part_of_a_training_shows_no_validation_of_the_one_before(capsys: pytest.CaptureFixture[str]) -> None:
+    epochs = list(pf.train(small(), moons(), epochs=2))
+    for kind in ("plain", "rich"):
+        with reporter(kind) as show:
+            show(replace(epochs[-1], part="first", val_nll=7.25))
+            show(replace(epochs[-1], part="second", val_nll=None))
+        shown = capsys.readouterr().err.rpartition("second")[2]
+        assert shown
+        assert "7.25" not in shown
 
 
 def test_progress_may_be_a_function() -> None:

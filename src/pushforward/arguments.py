@@ -27,10 +27,12 @@ def as_numbers(values: Any, name: str, like: Tensor, dtype: torch.dtype | None =
     """Numbers as a tensor on the device of another one, of a dtype or of the other one's.
 
     Raises:
-        ValueError: they are complex, no numbers, a table, or a tensor on another device.
+        ValueError: they are complex, no numbers, a table, or a tensor that is sparse or on another device.
     """
     if isinstance(values, Tensor) and values.device != like.device:
         raise ValueError(f"{name} is on {values.device} and the density on {like.device}: move one of them with .to()")
+    if isinstance(values, Tensor) and values.layout != torch.strided:
+        raise ValueError(f"{name} must be a dense tensor, got one of {values.layout}: give {name}.to_dense()")
     if "complex" in str(getattr(values, "dtype", "")):
         raise ValueError(f"{name} must be real numbers, got {values.dtype}: give real and imaginary parts as columns")
     if hasattr(values, "columns") or hasattr(values, "column_names") or isinstance(values, Mapping):

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from .arguments import as_leading, filled, split_contexts
+from .io.atomic import atomic
 
 if TYPE_CHECKING:
     from .flow import Flow
@@ -201,8 +202,7 @@ class Space(ABC):
 
         Args:
             rows: of this space.
-            generator: of the noise that spreads rounded cells over their width, for rows that a density is fitted to;
-                None takes the noise of each row, as in scoring, which is the same for rows that are.
+            generator: of the noise within cells, for rows that a density is fitted to; None takes that of scoring.
         """
 
     def encode_given(self, rows: Any) -> Tensor | None:
@@ -231,10 +231,7 @@ class Space(ABC):
 
     @abstractmethod
     def index_contexts(self, n: Any, context: Any) -> tuple[Any, NDArray[np.int64], int]:
-        """-> the M contexts, the one of each row that `sample(n, context)` draws, (N,), in their order, and N.
-
-        Without a context, None, no numbers and N.
-        """
+        """-> M contexts, that of each row of `sample(n, context)` (N,), and N; without a context None, none, and N."""
 
     def expand_context(self, n: Any, context: Any) -> tuple[Any, int]:
         """-> a context for each row that `sample(n, context)` draws, in their order (None for none); their number."""
@@ -322,7 +319,8 @@ class Tensors(Space):
         """
         if not str(path).endswith(".npy"):
             raise ValueError(f"cannot write {path}: expected a file ending in .npy")
-        np.save(path, rows.cpu().numpy())
+        with atomic(path) as part:
+            np.save(part, rows.detach().cpu().numpy())
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
         """Parts (N_k, *shape) -> (sum N_k, *shape)."""

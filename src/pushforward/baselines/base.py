@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from ..arguments import like
 from ..density import Density, Vectors
 
 COUNTS = (1, 2, 3, 4, 6, 8, 11, 15, 20, 27, 36)  # of the components or classes that are tried
+CELLS = 2**17  # rows x components that are held at a time, which a cache holds
 WORK = 6e9  # rows x components x squared columns of the largest mixture tried, which keeps a fit to seconds
 
 
@@ -34,7 +36,7 @@ class Baseline(Density):
     def log_prob(self, x: Any, context: Any = None) -> Tensor:
         """log p(x | context), in nats, of the columns of x (*N, D) that are not NaN, context (*N, G) -> (*N,) float64.
 
-        Leading axes are broadcast. Rows of one column may come as (N,), contexts likewise.
+        Leading axes are broadcast. Two rows of one column and more may come as (N,), contexts likewise; (1,) is a row.
 
         Raises:
             ValueError: x or the context has another width, there is no context, or the leading axes do not fit.
@@ -92,8 +94,22 @@ def _as_rows(values: Any, width: int, name: str, reference: Tensor) -> Tensor:
     return rows
 
 
-def choose(log_weights: Tensor, generator: torch.Generator | None) -> Tensor:
-    """One of K for each row, by its log-weights (N, K) -> (N,)."""
-    if len(log_weights) == 0:
-        return torch.zeros(0, dtype=torch.int64, device=log_weights.device)
-    return torch.multinomial(log_weights.softmax(1), 1, generator=generator)[:, 0]
+def draw_components(weights: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
+    """Draws `count` of K components, by weights (K,) -> (count,)."""
+    return torch.multinomial(weights, max(count, 1), replacement=True, generator=generator)[:count]
+
+
+def draw_components_given(
+    contexts: Tensor, log_weights: Callable[[Tensor], Tensor], components: int, generator: torch.Generator | None
+) -> Tensor:
+    """Draws one of K components for each context (N, G) -> (N,), in chunks.
+
+    Args:
+        contexts: (N, G).
+        log_weights: of some contexts, up to a constant of each: (N', G) -> (N', K).
+        components: K.
+        generator: the source of randomness.
+    """
+    chunks = contexts.split(max(1, CELLS // components)) if len(contexts) else ()
+    drawn = [torch.multinomial(log_weights(some).softmax(1), 1, generator=generator)[:, 0] for some in chunks]
+    return torch.cat([torch.zeros(0, dtype=torch.int64, device=contexts.device), *drawn])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..arguments import as_generator
-from .base import Baseline, choose
+from .base import Baseline, draw_components
 
 PSEUDO_COUNT = 0.5  # added to each count (Krichevsky and Trofimov 1981)
 
@@ -53,7 +53,7 @@ class Frequencies(Baseline):
         """Draws n rows: (n, M); n for each context (*B, G): (n, *B, M)."""
         generator = as_generator(generator, self.log_mass.device)
         _, count = self.space.expand_context(n, context)
-        drawn = [choose(log_p.expand(count, -1), generator) for log_p in self.log_mass.split(list(self.sizes))]
+        drawn = [draw_components(log_p.exp(), count, generator) for log_p in self.log_mass.split(list(self.sizes))]
         return self.space.unflatten_samples(torch.stack(drawn, 1).to(self.log_mass.dtype), n, context)
 
 

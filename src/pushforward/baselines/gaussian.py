@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..arguments import as_generator
-from .base import COUNTS, WORK, Baseline, choose
+from .base import COUNTS, WORK, Baseline, draw_components, draw_components_given
 
 _FACTORS = (1, 2, 3, 5, 8)
 _LEAST_NOISE = 1e-6  # of a factor analysis, as a share of each column's variance
@@ -65,13 +65,14 @@ class GaussianMixtureDensity(Baseline):
         generator = as_generator(generator, self.means.device)
         context = self._contexts(context, self.means)
         contexts, count = self.space.expand_context(n, context)
-        log_weights = self.weights.log().expand(count, -1)
-        if contexts is not None and self.context_dim:
-            own = len(self.space.names)
-            log_weights = log_weights + log_normals(contexts, self.means[:, own:], self.covariances[:, own:, own:])
+        if contexts is None or not self.context_dim:
+            contexts, component = None, draw_components(self.weights, count, generator)
         else:
-            contexts = None
-        component = choose(log_weights, generator)
+            own, log_weights = len(self.space.names), self.weights.log()
+            means, covariances = self.means[:, own:], self.covariances[:, own:, own:]
+            component = draw_components_given(
+                contexts, lambda c: log_weights + log_normals(c, means, covariances), len(self.weights), generator
+            )
         x = draw_normals(component, self.means, self.covariances, contexts, generator)
         return self.space.unflatten_samples(x, n, context)
 
@@ -130,17 +131,26 @@ def draw_normals(
     if covariances.ndim == 2:
         return (means[which] + covariances[which].sqrt() * noise[..., 0])[:, :width]
     of = which if len(covariances) > 1 else torch.zeros_like(which)
-    x = means[which] + (torch.linalg.cholesky(covariances)[of] @ noise)[..., 0]
+    x = means[which] + _products(torch.linalg.cholesky(covariances), of, noise[..., 0])
     if given is None or width == means.shape[1]:
         return x
     drawn = x[:, :width].clone()
     for columns, rows in patterns(given.isnan()):
         if len(columns):
             known = covariances[:, width + columns]
-            gain = torch.linalg.solve(known[:, :, width + columns], known[:, :, :width])[of[rows]]
+            gain = torch.linalg.solve(known[:, :, width + columns], known[:, :, :width])
             off = given[rows][:, columns] - x[rows][:, width + columns]
-            drawn[rows] += (gain.mT @ off[..., None])[..., 0]
+            drawn[rows] += _products(gain.mT, of[rows], off)
     return drawn
+
+
+def _products(matrices: Tensor, which: Tensor, x: Tensor) -> Tensor:
+    """The product (N, D) of each row x (N, D') with one of the matrices (K, D, D'), whose number is in which (N,)."""
+    products = x.new_empty(len(x), matrices.shape[1])
+    for k in which.unique().tolist():
+        rows = which == k
+        products[rows] = x[rows] @ matrices[k].mT
+    return products
 
 
 def _log_normals(rows: Tensor, means: Tensor, covariances: Tensor) -> Tensor:

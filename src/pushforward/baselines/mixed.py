@@ -11,10 +11,8 @@ import torch
 from torch import Tensor
 
 from ..arguments import as_generator
-from .base import Baseline, choose
+from .base import CELLS, Baseline, draw_components, draw_components_given
 from .frequencies import PSEUDO_COUNT
-
-_CELLS = 2**17  # rows x components that are held at a time, which a cache holds
 
 
 class MixedRows(Baseline):
@@ -62,7 +60,7 @@ class MixedRows(Baseline):
     def _log_prob(self, x: Tensor, context: Tensor | None) -> Tensor:
         given = x.new_zeros(len(x), 0) if context is None else context
         parts, components = x.new_zeros(len(x)), self.scorer()
-        for span in torch.arange(len(x)).split(max(1, _CELLS // len(self.weights))):
+        for span in torch.arange(len(x)).split(max(1, CELLS // len(self.weights))):
             parts[span] = components(*self._joined(x[span], given[span])).logsumexp(1)
             if self.context_dim:
                 nothing = torch.full_like(x[span], torch.nan)
@@ -78,13 +76,16 @@ class MixedRows(Baseline):
         if count == 0:
             return self.space.unflatten_samples(self.weights.new_zeros(0, len(self.space.names)), n, context)
         if contexts is None or not self.context_dim:
-            which, given = torch.multinomial(self.weights, count, replacement=True, generator=generator), None
+            which, given = draw_components(self.weights, count, generator), None
         else:
-            parts, components = [], self.scorer()
-            for some in contexts.split(max(1, _CELLS // len(self.weights))):
+            components = self.scorer()
+
+            def log_weights(some: Tensor) -> Tensor:
                 nothing = some.new_full((len(some), len(self.space.names)), torch.nan)
-                parts.append(choose(components(*self._joined(nothing, some)), generator))
-            which, given = torch.cat(parts), contexts[:, len(self.context_sizes) :]
+                return components(*self._joined(nothing, some))
+
+            which = draw_components_given(contexts, log_weights, len(self.weights), generator)
+            given = contexts[:, len(self.context_sizes) :]
         states, numbers = self.draw(which, given, generator)
         return self.space.unflatten_samples(torch.cat([states.to(numbers), numbers], 1), n, context)
 

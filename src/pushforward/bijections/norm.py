@@ -210,7 +210,7 @@ class BatchNorm(Bijection):
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Takes the averages from x (B, C, *S), unless already done; returns z (B, C, *S).
+        """Takes the averages from x (B, C, *S), unless already done; returns z (B, C, *S) by them.
 
         Raises:
             ValueError: a channel is constant, or there are fewer than 2 rows.
@@ -220,7 +220,7 @@ class BatchNorm(Bijection):
             self.mean.copy_(mean)
             self.variance.copy_(std.square())
             self.initialized.fill_(True)
-        return self(x)[0]
+        return (x - _per_channel(self.mean, x)) * _per_channel((self.variance + self.eps).rsqrt(), x)
 
 
 def warn_of_rounding(given: Any, rounded: Tensor, what: str = "rows") -> None:

@@ -101,7 +101,7 @@ class Evidence:
     @property
     def total(self) -> int:
         """The number of all rows, held out or not."""
-        return len(self.log_all) + (0 if self.train is None else len(self.train))
+        return len(self.log_all) + (0 if self.known is None else len(self.known))
 
     @cached_property
     def given_features(self) -> set[int]:

@@ -125,7 +125,7 @@ def fit(**options: Any) -> None:
     else:
         from . import on_fit as on
 
-        options = opt.applicable(options, *opt.OF_TABLES, here=f"{data} holds no images")
+        options = opt.applicable(options, *opt.OF_TABLES, here=f"there are no images at {data}")
         options["reading"] = opt.reading(options)
     model, training = opt.taken(options, opt.MODEL_OPTIONS), opt.taken(options, opt.TRAIN_OPTIONS)
     figures = on.fit(**options, model=model, training=training)

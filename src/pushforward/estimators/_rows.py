@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import _check_sample_weight
 
-from ..training.data import held_out
+from ..training.data import validation_count
 
 Array = NDArray[np.float64]
 
@@ -60,7 +60,7 @@ def split(rows: WeightedRows, fraction: float, seed: int) -> tuple[WeightedRows,
 
     Distinct rows are held out, so that no row to validate with has a copy among those to train on.
     """
-    count = held_out(len(rows), fraction)
+    count = validation_count(len(rows), fraction)
     if count == 0:
         return rows, None
     order = np.random.default_rng(seed).permutation(len(rows))

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..io.images import ImageData, read_images
 from ..io.pixels import Shape, as_bytes
 from ..training import Batch
-from ..training.data import digest, held_out
+from ..training.data import digest, split_numbers
 from .density import pad_to
 from .encoding import byte_masses, spans
 from .space import as_labels, as_tensor, check_classes
@@ -104,11 +104,8 @@ class LabelledImages:
 
     def split(self, fraction: float, seed: int) -> tuple[LabelledImages, LabelledImages | None]:
         """-> the training images, the validation images or None."""
-        count = min(held_out(len(self), fraction), MAX_VAL_IMAGES)
-        if not count:
-            return self, None
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-        return self._part(order[count:]), self._part(order[:count])
+        train, holdout = split_numbers(len(self), fraction, torch.Generator().manual_seed(seed), MAX_VAL_IMAGES)
+        return (self._part(train), self._part(holdout)) if len(holdout) else (self, None)
 
     def _part(self, index: Tensor) -> LabelledImages:
         return replace(self, rows=self.rows[index], labels=None if self.labels is None else self.labels[index])

@@ -21,7 +21,7 @@ from ..recipes.build import check_size
 from ..training import Epoch, fit
 from ..training.auto import steps_for
 from ..training.progress import reporter
-from ..training.settings import LENGTHS, check_settings, passes_as_steps, with_defaults
+from ..training.settings import LENGTHS, check_training, passes_as_steps, with_defaults
 from .data import LabelledImages, Source, check_labels
 from .density import ImageDensity
 from .dequantization import VariationalDequantization
@@ -103,7 +103,7 @@ def fit_images(
         torch.Size([3, 8, 8])
     """
     began = time.perf_counter()
-    check_settings(training | {"seed": seed})
+    check_training(training | {"seed": seed})
     check_labels(labels, classes, val, val_labels)
     if training.get("noise"):
         raise ValueError("noise= is for vectors and tables: images have that of dequantization=")

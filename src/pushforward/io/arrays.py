@@ -105,6 +105,22 @@ class NpzFile(Reader):
         return ValueError(f"{self._path} is damaged or no .npz file: {one_line(error)}")
 
 
+def npz_axes(path: Path) -> dict[str, tuple[int, np.dtype[Any]]]:
+    """The number of axes and the dtype of each array of an archive, by its header alone.
+
+    Raises:
+        OSError, ValueError, zipfile.BadZipFile: it cannot be read.
+    """
+    axes = {}
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.endswith(".npy"):
+                with archive.open(name) as file:
+                    shape, _, dtype = _header(file)
+                axes[name.removesuffix(".npy")] = len(shape), dtype
+    return axes
+
+
 _DAMAGE = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError)
 
 

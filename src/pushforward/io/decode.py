@@ -95,15 +95,15 @@ def decode_all(paths: Sequence[Path], mode: str | None, into: Bytes) -> dict[int
     """Decodes pictures of one shape into an array (N, C, H, W); many by as many processes as there are cores.
 
     Returns:
-        The numbers of the files that could not be decoded, and why.
+        The numbers of the files that could not be opened or decoded, and why.
     """
-    workers = os.cpu_count() or 1
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if len(paths) < MANY or workers == 1:
         bad = {}
         for i, path in enumerate(paths):
             try:
                 into[i] = decode(path, mode)
-            except BadImageError as error:
+            except (BadImageError, OSError) as error:
                 bad[i] = str(error)
         return bad
     messages: dict[int, str] = {}

@@ -9,7 +9,7 @@ import tempfile
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import npz_axes
 from .decode import BadImageError, Header, decode_all, import_pillow, read_header
 from .image_writer import folder_of
 from .pixels import Bytes, as_bytes, in_layout
@@ -86,11 +87,15 @@ def is_images(path: str | PathLike[str]) -> bool:
     if path.suffix.lower() not in ARRAYS or not path.is_file():
         return False
     try:
-        loaded: Any = np.load(path, mmap_mode="r", allow_pickle=False)
-        arrays = [loaded] if isinstance(loaded, np.ndarray) else [loaded[_image_key(path, loaded)]]
+        if zipfile.is_zipfile(path):
+            arrays = npz_axes(path)
+            ndim, dtype = arrays[_image_key(path, arrays)]
+        else:
+            loaded: Any = np.load(path, mmap_mode="r", allow_pickle=False)
+            ndim, dtype = loaded.ndim, loaded.dtype
     except (ValueError, OSError, EOFError, zipfile.BadZipFile):
         return False
-    return all(array.dtype.kind in "uifb" and array.ndim in (3, 4) for array in arrays)
+    return dtype.kind in "uifb" and ndim in (3, 4)
 
 
 def read_images(
@@ -282,12 +287,13 @@ def _read_arrays(path: Path) -> ImageData:
     """Reads .npy and .npz."""
     try:
         loaded: Any = np.load(path, mmap_mode="c", allow_pickle=False)
+        arrays = {} if isinstance(loaded, np.ndarray) else npz_axes(path)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is damaged or holds objects: {error}") from None
     if isinstance(loaded, np.ndarray):
         return _checked_arrays(path, loaded, None)
     with loaded:
-        key = _image_key(path, loaded)
+        key = _image_key(path, arrays)
         names = (_LABEL_KEYS.get(key), "labels", "label", "y", "targets")
         try:
             labels = next((loaded[name] for name in names if name in loaded), None)
@@ -312,16 +318,16 @@ def _check_array(data: ImageData, path: Path, options: _Options) -> None:
         )
 
 
-def _image_key(path: Path, loaded: Any) -> str:
-    """Which array of a .npz holds the images."""
+def _image_key(path: Path, arrays: Mapping[str, tuple[int, Any]]) -> str:
+    """Which array of a .npz holds the images, by the numbers of axes of all."""
     for key in _IMAGE_KEYS:
-        if key in loaded:
+        if key in arrays:
             return key
-    fitting = [key for key in loaded.files if loaded[key].ndim in (3, 4)]
+    fitting = [key for key, (ndim, _) in arrays.items() if ndim in (3, 4)]
     if len(fitting) != 1:
         raise ValueError(
             f"{path} must hold one array of images, called images, x_train, x or data; it has "
-            f"{', '.join(loaded.files[:_SHOWN]) or 'none'}"
+            f"{', '.join(list(arrays)[:_SHOWN]) or 'none'}"
         )
     return fitting[0]
 

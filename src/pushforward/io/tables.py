@@ -70,7 +70,7 @@ class TableFile(FrameSource):
 
     @property
     def rows(self) -> int | None:
-        """The number of rows, None where only reading them all would tell."""
+        """The number of rows before `where` leaves any out, None where only reading them all would tell."""
         return None if self._reader.rows is None else self._reader.rows - len(self._without)
 
     @property

@@ -249,12 +249,12 @@ class _Npy(_Format):
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file, self._rows, self._like = file, 0, np.empty((0, 0))
+        self._file, self._rows, self._has_header, self._like = file, 0, False, np.empty((0, 0))
 
     def write(self, frame: Frame) -> None:
         values: NDArray[Any] = frame.to("numpy")
-        if not self._rows:
-            self._like = values[:0]
+        if not self._has_header:
+            self._like, self._has_header = values[:0], True
             self._header()
         dtype = np.promote_types(self._like.dtype, values.dtype)
         if dtype != self._like.dtype:

@@ -149,16 +149,16 @@ class TableDensity(Density):
         Raises:
             ValueError: as `log_prob`.
         """
-        parts = []
-        for frame in _pieces(self._with_given(read(x), context)):
-            rows = self.space.rows(frame)
+        frame, parts = self._with_given(read(x), context), []
+        for piece in _pieces(frame) if len(frame) else [frame]:
+            rows = self.space.rows(piece)
             noise = rows.noise()
             x_rows, _ = self.space.tensor(rows, noise)
             z = cast(Any, self.inner).latent(x_rows.to(self.device), self._context(rows), **self._noise(noise))
             if z is None:
                 return None
             parts.append(z.cpu())
-        return torch.cat(parts) if parts else None
+        return torch.cat(parts)
 
     def inner_flows(self, x: Any, context: Any = None) -> list[InnerFlow]:
         """The flows of the inner density, with what they see of rows."""

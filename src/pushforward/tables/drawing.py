@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..io.frames import Frame, concat
 from ..io.tables import TableFile
-from ..training.data import MAX_VAL_ROWS, held_out
+from ..training.data import MAX_VAL_ROWS, validation_count
 from .inner import StatesThenNumbers
 from .noise import random_noise
 from .parallel import in_order
@@ -67,7 +67,7 @@ def surveyed(
     if not 0 <= fraction < 1:
         raise ValueError(f"val_fraction must be from 0 to below 1, got {fraction!r}")
     whole, known = file, file.rows
-    wanted = held_out(_counted(file, MAX_VAL_ROWS * 10), fraction) if val is None else 0
+    wanted = validation_count(_counted(file, MAX_VAL_ROWS * 10), fraction) if val is None else 0
     val_rows = 0
     if wanted:
         val, file = whole.split(wanted, seed)

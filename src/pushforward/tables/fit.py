@@ -21,9 +21,9 @@ from ..recipes import RECIPES
 from ..training import Batch, Epoch, Fit, fit
 from ..training.auto import MANY_ROWS, Choice, choose
 from ..training.clock import Clock
-from ..training.data import FIRST_ROWS, held_out
+from ..training.data import FIRST_ROWS, validation_count
 from ..training.progress import reporter
-from ..training.settings import check_members, check_settings, passes_as_steps, with_defaults
+from ..training.settings import check_members, check_training, passes_as_steps, with_defaults
 from ..training.stack import STACK_FRACTION, Stack, is_stacked
 from ..training.tails import MOST_ROWS, seconds_for_tails
 from ..training.unbounded import warn_of_unbounded
@@ -110,7 +110,7 @@ def fit_table(
     if recipe != "auto" and recipe not in RECIPES:
         raise ValueError(f"unknown recipe {recipe!r}; this pushforward knows auto, {', '.join(RECIPES)}")
     check_members(members)
-    check_settings(training | {"seconds": clock.seconds})
+    check_training(training | {"seconds": clock.seconds})
     fraction = training.pop("val_fraction", None)
     file, count = None, 0
     if isinstance(table, TableFile) and exceeds_memory(table, memory_rows):
@@ -161,7 +161,7 @@ def _no_stack(file: Any, weights: Any, val: Any, count: int, fraction: float | N
         return "they are not in memory"
     if weights is not None:
         return "they have weights"
-    if val is None and held_out(count, STACK_FRACTION if fraction is None else fraction) == 0:
+    if val is None and validation_count(count, STACK_FRACTION if fraction is None else fraction) == 0:
         return "none are held out to find the weights"
     return None
 

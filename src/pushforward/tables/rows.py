@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..arguments import as_numbers
 from ..io.frames import Frame, read
-from ..training.data import checked_weights, held_out, normalised
+from ..training.data import checked_weights, normalised, split_numbers
 from .density import TableDensity
 from .inner import StatesThenNumbers
 from .mass import hide
@@ -122,11 +122,10 @@ def split_rows(
     whole = TrainingRows(density.space, inner, _possible(density, frame, "the table"), weights)
     if val is not None:
         return whole, TrainingRows(density.space, inner, _possible(density, read(val), "the validation table"), None)
-    size = held_out(len(frame), fraction)
-    if size == 0:
+    train, holdout = split_numbers(len(frame), fraction, torch.Generator().manual_seed(seed))
+    if not len(holdout):
         return whole, None
-    order = torch.randperm(len(frame), generator=torch.Generator().manual_seed(seed)).numpy()
-    return whole.part(np.sort(order[size:])), whole.part(np.sort(order[:size]))
+    return whole.part(np.sort(train.numpy())), whole.part(np.sort(holdout.numpy()))
 
 
 def _possible(density: TableDensity, frame: Frame, what: str) -> EncodedRows:

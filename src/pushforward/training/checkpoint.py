@@ -1,4 +1,7 @@
-"""The state of a training in a folder, so that a run that was stopped goes on bit for bit (on a CPU)."""
+"""The state of a training in a folder, so that a run that was stopped goes on bit for bit (on a CPU).
+
+But for batches that were not finite: the weights to which a run goes back after many of them are then those at resume.
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from .auto import UNLIMITED
 from .objective import Batch
 
 MAX_VAL_ROWS = 20_000
-MIN_ROWS_TO_SPLIT = 20
+LEAST_ROWS, MIN_ROWS_TO_SPLIT = 2, 20  # to train on; to hold out some of
 DRAWN_VAL_ROWS = 8192
 DRAWN_FIRST_ROWS = 20_000  # that data-dependent layers are initialised from: many, as `pays_to_whiten` counts
 DRAWN_PASS_BATCHES = 128  # batches of one pass over freshly drawn rows
@@ -177,11 +177,11 @@ def split(
             val = drawn.rows(DRAWN_VAL_ROWS, generator)
         return drawn, val, drawn.rows(min(DRAWN_FIRST_ROWS, most), generator)
     rows = as_rows(density, data, context, weights, dtype=dtype)
-    if len(rows) < 2:
-        raise ValueError(f"at least 2 rows are needed to train, got {len(rows)}")
-    order = torch.randperm(len(rows), generator=generator).to(rows.x.device)
-    if val is None and (count := held_out(len(rows), fraction)):
-        val, rows = rows[order[:count]], rows[order[count:]]
+    if len(rows) < LEAST_ROWS:
+        raise ValueError(f"at least {LEAST_ROWS} rows are needed to train, got {len(rows)}")
+    train, holdout = split_numbers(len(rows), fraction if val is None else 0.0, generator)
+    if len(holdout):
+        val, rows = rows[holdout.to(rows.x.device)], rows[train.to(rows.x.device)]
         if rows.weights is not None:  # each part has weights of mean 1 again, unless it got zeros alone
             rows, val = (replace(part, weights=normalised(cast(Tensor, part.weights))) for part in (rows, val))
     first = rows if rows.weights is None else rows[rows.weights > 0]
@@ -271,9 +271,26 @@ def needs_float64(x: NDArray[np.float64]) -> bool:
     return bool((centre > FAR * spread)[varies].any() or (np.abs(x) > high).any() or (spread[varies] < low).any())
 
 
-def held_out(rows: int, fraction: float) -> int:
-    """How many of the rows to validate with: a fraction of them, at most 20,000, and none of fewer than 20."""
-    return 0 if fraction == 0 or rows < MIN_ROWS_TO_SPLIT else min(max(1, round(fraction * rows)), MAX_VAL_ROWS)
+def split_numbers(
+    rows: int, fraction: float, generator: torch.Generator, most: int = MAX_VAL_ROWS
+) -> tuple[Tensor, Tensor]:
+    """The numbers of the rows to train on (N - V,), and of those to validate with (V,), in random order.
+
+    Args:
+        rows: N.
+        fraction: of them to validate with, see `validation_count`; the others keep their order where there are none.
+        generator: the source of randomness.
+        most: rows to validate with.
+    """
+    order, count = torch.randperm(rows, generator=generator), min(validation_count(rows, fraction), most)
+    return (order[count:], order[:count]) if count else (torch.arange(rows), order[:0])
+
+
+def validation_count(rows: int, fraction: float) -> int:
+    """How many rows to validate with: a fraction, at most 20,000 and all but 2; none of fewer than 20."""
+    if fraction == 0 or rows < MIN_ROWS_TO_SPLIT:
+        return 0
+    return min(max(1, round(fraction * rows)), MAX_VAL_ROWS, rows - LEAST_ROWS)
 
 
 def checked_weights(weights: Tensor, rows: int) -> Tensor:

@@ -16,12 +16,12 @@ from ..flow import Flow
 from ..mixture import Ensemble, averaged
 from . import auto
 from .clock import Clock
-from .data import as_rows, check_no_table, count_rows, draws, held_out
+from .data import as_rows, check_no_table, count_rows, draws, split_numbers, validation_count
 from .dependence import dependent_columns
 from .loop import train
 from .objective import Batch
 from .progress import Epoch, Fit, reporter
-from .settings import check_members, check_settings, plain_number, with_defaults
+from .settings import check_members, check_training, plain_number, with_defaults
 from .stack import STACK_FRACTION, Stack, is_stacked
 from .tails import MOST_ROWS, calibrate_tails, seconds_for_tails
 
@@ -78,7 +78,7 @@ def fit(
         20
     """
     if isinstance(density, str):
-        check_settings(settings)
+        check_training(settings)
         settings = {name: plain_number(value) for name, value in settings.items()}
         members = plain_number(members)
         if members is not None:
@@ -227,9 +227,9 @@ class _Chosen:
         if given.val is not None:
             val = as_rows(flow, *(given.val if isinstance(given.val, tuple) else (given.val,)), name="val", dtype=exact)
         else:
-            order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.seed)).to(rows.x.device)
-            count = held_out(len(rows), self.settings.get("val_fraction", usual))
-            rows, val = rows[order[count:]], rows[order[:count]]
+            fraction, generator = self.settings.get("val_fraction", usual), torch.Generator().manual_seed(self.seed)
+            train, holdout = (part.to(rows.x.device) for part in split_numbers(len(rows), fraction, generator))
+            rows, val = rows[train], rows[holdout]
         self.rows = _Rows(rows.x, (val.x, val.context) if val.context is not None else val.x, rows.context)
         return rows, val
 
@@ -240,7 +240,7 @@ class _Chosen:
             return "they are drawn by a function"
         if self.rows.weights is not None or (isinstance(self.rows.val, tuple) and len(self.rows.val) > 2):
             return "they have weights"
-        if self.rows.val is None and held_out(self.count or 0, val_fraction) == 0:
+        if self.rows.val is None and validation_count(self.count or 0, val_fraction) == 0:
             return "none are held out to find the weights"
         if self.rows.context is not None and np.ndim(self.rows.context) != 2:
             return "their context is no table (N, K)"

@@ -164,6 +164,8 @@ def _complete(given: TrainSettings, density: Density, data: Any) -> TrainSetting
         raise ValueError("training needs gradients: leave torch.inference_mode() first")
     if not isinstance(density, Density):
         raise ValueError(f"the first argument must be a density, the second its rows; got {type(density).__name__}")
+    if data is None and given.objective is negative_log_likelihood:
+        raise ValueError("data must be rows or a function that draws them; None is for an objective that needs none")
     if data is None and given.steps is None and given.seconds is None:
         raise ValueError("without data, give the length of the training in steps or seconds")
     member = density.members[0]

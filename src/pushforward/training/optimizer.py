@@ -5,6 +5,7 @@ Here the fast steps are switched in: without them, each density is one `TorchSte
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -107,6 +108,10 @@ class TorchSteps:
         self._learn, self._make = learn, settings.optimizer or partial(torch.optim.AdamW, **settings.adamw)
         self.max_norm = settings.max_norm
         self.optimizer = self._make(list(self.parameters.values()))
+        closure = inspect.signature(self.optimizer.step).parameters.get("closure")
+        if closure is not None and closure.default is closure.empty:  # LBFGS
+            kind = type(self.optimizer).__name__
+            raise ValueError(f"optimizer must step by one gradient, as Adam and SGD do; {kind}.step needs a closure")
         self.highest = [group["lr"] for group in self.optimizer.param_groups]
         self.lr, self.lr_factors = self.highest[0], [1.0]
         self.average = self._copy()

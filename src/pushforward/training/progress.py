@@ -174,18 +174,28 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
+class _LastValidation:
+    """Describes epochs of one part of a training after another, with the last validation of that part."""
+
+    def __init__(self, dimensions: int | None) -> None:
+        self._dimensions, self._part, self._val_nll = dimensions, "", None
+
+    def __call__(self, epoch: Epoch) -> str:
+        if epoch.part != self._part:
+            self._part, self._val_nll = epoch.part, None
+        self._val_nll = self._val_nll if epoch.val_nll is None else epoch.val_nll
+        return describe(epoch, self._val_nll, self._dimensions)
+
+
 def _plain(dimensions: int | None) -> Callable[[Epoch], None]:
-    shown, last_val, of_part = -1, None, ""
+    shown, described = ("", -1), _LastValidation(dimensions)
 
     def show(epoch: Epoch) -> None:
-        nonlocal shown, last_val, of_part
-        if epoch.part != of_part:
-            shown, last_val, of_part = -1, None, epoch.part
-        last_val = last_val if epoch.val_nll is None else epoch.val_nll
-        part = int(epoch.progress * PLAIN_LINES)
-        if part > shown or epoch.stopped:
-            shown = part
-            sys.stderr.write(describe(epoch, last_val, dimensions) + "\n")
+        nonlocal shown
+        text, here = described(epoch), (epoch.part, int(epoch.progress * PLAIN_LINES))
+        if here[0] != shown[0] or here[1] > shown[1] or epoch.stopped:
+            shown = here
+            sys.stderr.write(text + "\n")
             sys.stderr.flush()
 
     return show
@@ -199,11 +209,9 @@ def _rich(dimensions: int | None) -> Iterator[Callable[[Epoch], None]]:
     columns = (BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.description}"))
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
         task = bar.add_task("training", total=1.0)
-        last_val = None
+        described = _LastValidation(dimensions)
 
         def show(epoch: Epoch) -> None:
-            nonlocal last_val
-            last_val = last_val if epoch.val_nll is None else epoch.val_nll
-            bar.update(task, completed=epoch.progress, description=describe(epoch, last_val, dimensions))
+            bar.update(task, completed=epoch.progress, description=described(epoch))
 
         yield show

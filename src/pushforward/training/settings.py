@@ -10,6 +10,7 @@ import math
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any
@@ -269,6 +270,20 @@ def check_settings(given: Mapping[str, Any]) -> None:
         for setting in fields(TrainSettings):
             if setting.metadata["of_adamw"] and given.get(setting.name, setting.default) != setting.default:
                 raise ValueError(f"{setting.name} is the optimizer's own: give it to the function that makes it")
+
+
+def check_training(given: Mapping[str, Any]) -> None:
+    """Checks the arguments of `train` by name, before other work that comes first.
+
+    Raises:
+        TypeError: `train` has no such setting.
+        ValueError: as `check_settings`.
+    """
+    known = [setting.name for setting in fields(TrainSettings)]
+    for name in sorted(given.keys() - set(known)):
+        near = get_close_matches(name, known, 1)
+        raise TypeError(f"train has no setting {name!r}" + (f": is {near[0]!r} meant?" if near else ""))
+    check_settings(given)
 
 
 def passes_as_steps(given: Mapping[str, Any], rows: int, batch: int) -> dict[str, Any]:
