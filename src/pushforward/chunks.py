@@ -32,14 +32,14 @@ def map_rows(
     hidden_dtype: torch.dtype | None = None,
     module: nn.Module | None = None,
 ) -> Sequence[Tensor]:
-    """fn(rows, context), whose results have a row a row; in chunks where there are many.
+    """Applies fn to rows and contexts, in chunks where there are many; each result has one entry per row.
 
     With gradients, chunks keep no graph: their backward pass evaluates them again (`torch.utils.checkpoint`). The
     gradients are the same, of any order; under a transform of `torch.func` and in forward mode all rows are worked on
     at once.
 
     Args:
-        fn: (x (B, *shape), context (B, ...) or None) -> tensors with a row a row.
+        fn: (x (B, *shape), context (B, ...) or None) -> tensors (B, ...).
         rows: x (N, *shape).
         context: (N, ...), or None.
         hidden_dtype: as of `in_chunks`.
@@ -71,7 +71,7 @@ def in_chunks(
     """The results of fn(x, context), of all chunks one after the other; no gradients.
 
     Args:
-        fn: (x (B, *shape), context) -> tensors with a row a row.
+        fn: (x (B, *shape), context) -> tensors (B, ...).
         read: a span -> its x and context; called in their order, one at a time.
         spans: which rows make a chunk, see `spans_of`.
         device: of the rows.

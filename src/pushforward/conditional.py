@@ -115,7 +115,7 @@ class Conditional(Density, ABC):
         return self.space.context_rank if self._context_rank_seen else None
 
     def note_rank(self, rank: int) -> None:
-        """Takes down how many axes one context has, where that is open."""
+        """Records how many axes one context has, where that is not yet known."""
         if self.embed is not None and self.context_dim is None and not self._context_rank_seen:
             self.space.context_rank, self._context_rank_seen = rank, True
 

@@ -16,6 +16,20 @@ if TYPE_CHECKING:
     from .flow import Flow
 
 
+def _unknown(what: str, estimate: str) -> Any:
+    """A method for what has no closed form, which says how to estimate it."""
+
+    def unknown(self: FlowDistribution, *_: Any) -> NoReturn:
+        """Not known in closed form.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(f"a flow has no closed form of its {what}: estimate it from samples, {estimate}")
+
+    return unknown
+
+
 class FlowDistribution(Distribution):
     """What `Flow.distribution` returns: the flow given contexts (*M, K), or none.
 
@@ -65,32 +79,12 @@ class FlowDistribution(Distribution):
         """As `sample`, with gradients."""
         return self._shaped(self._flow.rsample, sample_shape)
 
-    @property
-    def mean(self) -> NoReturn:  # type: ignore[override]
-        """Not known in closed form.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise _unknown("mean", "sample(n).mean(0)")
-
-    @property
-    def variance(self) -> NoReturn:  # type: ignore[override]
-        """Not known in closed form.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise _unknown("variance", "sample(n).var(0)")
-
-    @property
-    def mode(self) -> NoReturn:  # type: ignore[override]
-        """Not known in closed form.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise _unknown("mode", "the row of sample(n) with the highest log_prob")
+    mean: Any = property(_unknown("mean", "sample(n).mean(0)"))
+    variance: Any = property(_unknown("variance", "sample(n).var(0)"))
+    mode: Any = property(_unknown("mode", "the row of sample(n) with the highest log_prob"))
+    cdf = _unknown("distribution function", "the share of sample(n) below the value")
+    icdf = _unknown("quantiles", "sample(n).quantile(q, 0)")
+    entropy = _unknown("entropy", "-log_prob(sample(n)).mean()")
 
     def enumerate_support(self, expand: bool = True) -> NoReturn:
         """There is no end of its values.
@@ -100,38 +94,10 @@ class FlowDistribution(Distribution):
         """
         raise NotImplementedError("a flow is over real numbers, which cannot be enumerated")
 
-    def cdf(self, value: Tensor) -> NoReturn:
-        """Not known in closed form.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise _unknown("distribution function", "the share of sample(n) below the value")
-
-    def icdf(self, value: Tensor) -> NoReturn:
-        """Not known in closed form.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise _unknown("quantiles", "sample(n).quantile(q, 0)")
-
-    def entropy(self) -> NoReturn:
-        """Not known in closed form.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise _unknown("entropy", "-log_prob(sample(n)).mean()")
-
     def _shaped(self, draw: Any, sample_shape: int | Sequence[int]) -> Tensor:
         shape = torch.Size(as_leading(sample_shape))
         places = 1 if self._context is not None else math.prod(self.batch_shape)
         return draw(math.prod(shape) * places, self._context).view(*shape, *self.batch_shape, *self.event_shape)
-
-
-def _unknown(what: str, estimate: str) -> NotImplementedError:
-    return NotImplementedError(f"a flow has no closed form of its {what}: estimate it from samples, {estimate}")
 
 
 def _no_divergence(p: Distribution, q: Distribution) -> NoReturn:

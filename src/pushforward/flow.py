@@ -45,8 +45,8 @@ class Flow(Conditional):
         embed: a module applied to the context before the bijection sees it, (B, K) or (B, *context_dim) -> (B, K'). A
             context that many rows share is embedded once.
         context_dim: K, or the shape of one context that `embed` takes, such as (1, 64, 64); checked against each
-            context. 0 refuses any context. None takes any width K, and of another shape than a vector's what `embed`
-            turns into vectors: the number of axes is found out from the first contexts.
+            context. 0 refuses any context. None accepts any width K; of contexts that are no vectors, which `embed`
+            turns into vectors, the first call tells the number of axes.
 
     Attributes:
         kept_apart: names of its attributes that a density around it sets and keeps in files, whatever the recipe says.

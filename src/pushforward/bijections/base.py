@@ -67,9 +67,9 @@ def checked(
 
 
 class Conditioned(nn.Module):
-    """A map whose parameters are read off networks, its conditioners.
+    """A map whose parameters come from networks, its conditioners.
 
-    These are the modules that it holds, but for further maps and lists of parameters or maps.
+    These are its child modules that are neither maps themselves nor lists of maps or parameters.
     """
 
 

@@ -80,23 +80,25 @@ class Precondition(Bijection):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (B, C, *S) of any dtype -> z (B, C, *S), log_det (B,) float64."""
         look_at_scale(self, x)
-        rows, of_bends = _bent(x.double().movedim(1, -1), *self._bends())
+        rows, log_det_bends = _bent(x.double().movedim(1, -1), *self._bends())
         folded, log_slope = fold((rows - self.centre) @ self.matrix.mT, self.fold_end)
-        z, of_tails = _bent(folded, *self._tails())
-        of_matrix = log_det_of_sites(self.matrix.diagonal().log().sum(), x)
-        return z.movedim(-1, 1).to(self._dtype_of_flow.dtype), sum_event(log_slope) + of_matrix + of_bends + of_tails
+        z, log_det_tails = _bent(folded, *self._tails())
+        log_det_matrix = log_det_of_sites(self.matrix.diagonal().log().sum(), x)
+        return z.movedim(-1, 1).to(self._dtype_of_flow.dtype), sum_event(
+            log_slope
+        ) + log_det_matrix + log_det_bends + log_det_tails
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latent to data: z (B, C, *S) -> x (B, C, *S), log_det (B,) float64.
 
         x has the dtype of z, or float64 where columns lie so far from 0 that z's would round them visibly.
         """
-        rows, of_tails = _unbent(z.double().movedim(1, -1), *self._tails())
+        rows, log_det_tails = _unbent(z.double().movedim(1, -1), *self._tails())
         y = unfold(rows, self.fold_end)
         flat = torch.linalg.solve_triangular(self.matrix.mT, y.reshape(-1, y.shape[-1]), upper=True, left=False)
-        x, of_bends = _unbent(flat.view(y.shape) + self.centre, *self._bends(), FARTHEST)
-        of_matrix = log_det_of_sites(self.matrix.diagonal().log().sum(), z)
-        log_det = -sum_event(fold(y, self.fold_end)[1]) - of_matrix + of_tails + of_bends
+        x, log_det_bends = _unbent(flat.view(y.shape) + self.centre, *self._bends(), FARTHEST)
+        log_det_matrix = log_det_of_sites(self.matrix.diagonal().log().sum(), z)
+        log_det = -sum_event(fold(y, self.fold_end)[1]) - log_det_matrix + log_det_tails + log_det_bends
         tensors = (self.centre, self.matrix, *([self.knots] if self.bends else []))
         is_rounded = is_eager() and self._is_rounded(z.dtype, tensors, self._location)
         return x.movedim(-1, 1).to(torch.float64 if is_rounded else z.dtype), log_det

@@ -84,6 +84,6 @@ def elliptical_gain(rows: Tensor) -> float:
     decorrelated = torch.linalg.qr(centred / centred.square().mean(0).sqrt().clamp_min(1e-300)).Q * math.sqrt(count)
     log_radius = decorrelated.norm(dim=1).clamp_min(1e-300).log()
     log_area = math.log(2) + channels / 2 * math.log(math.pi) - math.lgamma(channels / 2)  # of the unit sphere
-    of_radius = 0.5 * math.log(2 * math.pi * math.e) + float(log_radius.std(correction=0).clamp_min(1e-300).log())
-    elliptical = -of_radius - channels * float(log_radius.mean()) - log_area
+    entropy_radius = 0.5 * math.log(2 * math.pi * math.e) + float(log_radius.std(correction=0).clamp_min(1e-300).log())
+    elliptical = -entropy_radius - channels * float(log_radius.mean()) - log_area
     return elliptical + channels / 2 * math.log(2 * math.pi * math.e)

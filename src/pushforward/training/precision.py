@@ -14,9 +14,9 @@ from .settings import TrainSettings
 
 
 def conditioners(module: nn.Module) -> list[nn.Module]:
-    """The networks that the maps within a density read their parameters off.
+    """The networks that the maps within a density take their parameters from.
 
-    These are of a bijection, and of any other `Conditioned` map, the modules that it holds and that are no maps.
+    These are the child modules of each bijection, and of any other `Conditioned` map, that are no maps themselves.
 
     Example:
         >>> from pushforward import real_nvp

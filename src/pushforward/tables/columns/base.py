@@ -326,8 +326,8 @@ class Kind(ABC):
         """
 
     def accepts(self, state: States, number: Values) -> Mask:
-        """Which drawn states (N,) and numbers (N,) may be sampled: those that `decode` gives a cell for which `encode`
-        takes back to them, and not far beyond all that was seen."""
+        """Which pairs of a drawn state (N,) and number (N,) may be sampled: True (N,) where the cell of `decode` is
+        encoded to the same pair, not far beyond all that was seen."""
         return np.ones(len(state), dtype=bool)
 
     def encode_in(self, columns: Mapping[str, Column]) -> Cells:
