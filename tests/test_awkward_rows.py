@@ -84,10 +84,59 @@ def test_the_derivative_at_the_first_knot_of_a_bend_is_one_sided() -> None:
 def test_contexts_that_float32_rounds_are_told() -> None:
     rng = np.random.default_rng(0)
     time = 1.7e9 + 100 * rng.random((500, 1))
-    flow = pf.spline_flow(1, context_dim=1, seed=0)
-    pf.fit(flow, rng.normal(size=(500, 1)), context=time, **QUICK)
-    with pytest.warns(UserWarning, match="float64 contexts are rounded to the flow's float32: column 0"):
-        flow.log_prob(np.zeros((500, 1)), time)
+    flow = pf.spline_flow(1, context_dim=1, standardize=False, seed=0)
+    for use in (
+        lambda: pf.fit(flow, rng.normal(size=(500, 1)), context=time, **QUICK),
+        lambda: flow.log_prob(np.zeros((500, 1)), time),
+    ):
+        with pytest.warns(UserWarning, match="float64 contexts are rounded to the flow's float32: column 0"):
+            use()
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.int64])
+def test_contexts_and_rows_far_from_zero_keep_their_digits(kind: type) -> None:
+    minute = np.arange(600)[:, None] % 60
+    y = minute / 60 + 0.01 * np.random.default_rng(0).normal(size=(600, 2))
+    flow = pf.real_nvp(2, context_dim=1, seed=0)
+    time = (1_700_000_000 + minute).astype(kind)
+    pf.fit(flow, 1e9 + y, context=time, steps=200, progress="none")
+    drawn = flow.sample(500, context=time[[0, 59]], generator=0) - 1e9
+    assert torch.allclose(drawn.mean((0, 2)), torch.tensor([0, 59 / 60], dtype=torch.float64), atol=0.1)
+    assert float(flow.log_prob(1e9 + y, time).detach().mean()) > 4  # -.07 for one that does not see the context
+
+
+@pytest.mark.parametrize("size", [1e-50, 1e50])
+def test_a_scale_that_the_dtype_does_not_hold_is_told(size: float) -> None:
+    x = normal(100, 1).double()
+    with pytest.raises(ValueError, match=r"column 0 of x has mean .*, beyond what float32 holds: rescale it"):
+        pf.fit(pf.real_nvp(1), size * x, **QUICK)
+    with pytest.raises(ValueError, match=r"column 0 of the context has mean .*, beyond what float32 holds"):
+        pf.fit(pf.real_nvp(1, context_dim=1), x, context=size * x, **QUICK)
+
+
+def test_rows_beyond_all_networks_have_no_density() -> None:
+    flow = pf.real_nvp(2, seed=0)
+    flow.initialize(normal(100, 2))
+    far = torch.tensor([[1e38, 0.0], [1e38, 1e38], [math.inf, 0.0], [math.nan, 1e38], [0.0, 0.0]])
+    log_prob = flow.log_prob(far)
+    assert bool(torch.isneginf(log_prob[:3]).all())
+    assert log_prob.isnan().tolist() == [False, False, False, True, False]
+    gamma = pf.Flow(pf.Chain(), 1, torch.distributions.Gamma(2.0, 1.0))
+    assert gamma.log_prob([[math.inf], [-1.0], [math.nan]]).tolist()[:2] == [-math.inf, -math.inf]
+
+
+def test_sizes_may_be_numbers_of_numpy(tmp_path: Path) -> None:
+    flow = pf.real_nvp(np.int64(2), context_dim=np.int32(3), depth=np.int64(2))
+    pf.save(flow, tmp_path / "flow.safetensors")
+    assert pf.load(tmp_path / "flow.safetensors").recipe == flow.recipe
+    assert pf.Flow(pf.ActNorm(2), np.int64(2), context_dim=np.int64(3)).context_dim == 3
+
+
+def test_a_flow_built_in_inference_mode_says_so() -> None:
+    with torch.inference_mode():
+        flow = pf.real_nvp(2)
+    with pytest.raises(ValueError, match=r"built within torch\.inference_mode\(\)"):
+        pf.fit(flow, normal(50, 2), **QUICK)
 
 
 def test_an_embedding_of_images_keeps_the_shape_of_a_context_in_its_file(tmp_path: Path) -> None:

@@ -91,3 +91,35 @@ def test_too_few_rows_are_told() -> None:
         pf.check_bijection(pf.ActNorm(2), torch.zeros(1, 2))
     with pytest.raises(ValueError, match=r"context \(B, K\) or None, got \(4, 2\) and \(3, 1\)"):
         pf.check_bijection(pf.ActNorm(2), torch.zeros(4, 2), torch.zeros(3, 1))
+
+
+class WrongAwayFromZero(pf.Bijection):
+    """An elementwise scale, the identity at first, whose log-determinant is twice what it should be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(2))
+
+    def forward(self, x: torch.Tensor, context: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        return x * self.log_scale.exp(), 2 * self.log_scale.sum().expand(len(x))
+
+    def inverse(self, z: torch.Tensor, context: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        return z * (-self.log_scale).exp(), -2 * self.log_scale.sum().expand(len(z))
+
+
+def test_an_identity_is_checked_at_other_weights() -> None:
+    layer = WrongAwayFromZero()
+    report = pf.check_bijection(layer, torch.randn(8, 2))
+    assert [c.name for c in report.checks if not c.ok] == ["forward: log-det", "inverse: log-det"]
+    assert not layer.log_scale.any()
+
+
+def test_a_number_as_log_determinant_is_told() -> None:
+    class Doubled(pf.Bijection):
+        def forward(self, x: torch.Tensor, context: torch.Tensor | None = None) -> tuple[torch.Tensor, float]:
+            return 2 * x, 1.39
+
+        def inverse(self, z: torch.Tensor, context: torch.Tensor | None = None) -> tuple[torch.Tensor, float]:
+            return z / 2, -1.39
+
+    assert "must return a pair (z, log_det) of tensors" in pf.check_bijection(Doubled(), torch.randn(8, 2)).text()

@@ -6,6 +6,7 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from numbers import Integral
 from typing import Any, cast
 
 import torch
@@ -18,6 +19,7 @@ from .bijections import sum_event
 from .bijections.elementwise import inverse_soft_clamp, soft_clamp
 
 _LOG_SCALE_CLAMP = 7.0
+_OVERFLOWS = 1e19  # a number whose square float32 does not hold
 
 
 class Base(nn.Module, ABC):
@@ -239,6 +241,8 @@ class FromDistribution(Base):
         except NotImplementedError:
             within = z
         log_prob = torch.where(inside, self.distribution.log_prob(within), -math.inf)
+        # Far out, torch's formulas take infinity from infinity.
+        log_prob = log_prob.masked_fill(log_prob.isnan(), -math.inf)
         return log_prob.masked_fill(z.flatten(1).isnan().any(1), math.nan)
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
@@ -299,6 +303,12 @@ def as_base(base: Base | Distribution | None, shape: tuple[int, ...]) -> Base:
     return base
 
 
+def vanishing(log_prob: Tensor, x: Tensor) -> Tensor:
+    """Log-densities (B,), -inf in place of NaN for rows x (B, *shape) so far out that networks overflow."""
+    size = x.flatten(1).abs().amax(1)  # NaN where a number is NaN
+    return log_prob.masked_fill(log_prob.isnan() & (size > _OVERFLOWS), -math.inf)
+
+
 def as_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
     """D or a sequence of sizes -> a tuple of sizes.
 
@@ -306,9 +316,9 @@ def as_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
         ValueError: it is empty or a size is below 1.
     """
     sizes = tuple(shape) if isinstance(shape, Iterable) else (shape,)
-    if not sizes or not all(isinstance(s, int) and not isinstance(s, bool) and s >= 1 for s in sizes):
+    if not sizes or not all(isinstance(s, Integral) and not isinstance(s, bool) and s >= 1 for s in sizes):
         raise ValueError(f"shape must be a positive integer or a sequence of them, got {shape!r}")
-    return sizes
+    return tuple(map(int, sizes))
 
 
 class _Reversed(Transform):

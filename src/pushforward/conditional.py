@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC
+from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, cast
 
 import torch
@@ -138,9 +140,21 @@ class Conditional(Density, ABC):
             )
         self._reads_context = True
 
+    def _check_can_change(self) -> None:
+        """Raises ValueError where the flow was built in inference mode, outside of which it cannot be changed."""
+        if not torch.is_inference_mode_enabled() and any(t.is_inference() for t in self.state_dict().values()):
+            raise ValueError("the flow was built within torch.inference_mode(), and cannot change: build it outside")
+
     def _like(self) -> Tensor:
         """A tensor with the dtype and device of the flow."""
         return first_floating(self.parameters(), self.base.buffers(), self.buffers())
+
+
+def as_context_dim(context_dim: int | Sequence[int] | None) -> int | tuple[int, ...] | None:
+    """The width of contexts, or their shape as a tuple of integers; None for any."""
+    if context_dim is None:
+        return None
+    return int(context_dim) if isinstance(context_dim, Integral) else tuple(map(int, cast(Sequence[int], context_dim)))
 
 
 def _in_words(shape: tuple[int, ...]) -> str:

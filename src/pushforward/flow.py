@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from .arguments import as_generator, as_leading, as_numbers, has_dtype, repeated
-from .bases import Base, StandardNormal, as_base, as_shape
+from .bases import Base, StandardNormal, as_base, as_shape, vanishing
 from .bijections import Bijection, Chain, OnChannels, checked, warn_of_rounding
 from .bijections.base import is_fixed
 from .chunks import in_chunks, map_rows, spans_of
-from .conditional import Conditional
+from .conditional import Conditional, as_context_dim
 from .density import FixedStart, InnerFlow, Tensors, Vectors
 from .distribution import FlowDistribution
 from .switch import PLAIN, is_eager, is_unaltered
@@ -84,7 +84,7 @@ class Flow(Conditional):
         self.bijection = bijection
         self.base = as_base(base, self.shape)
         self.embed = embed
-        self.context_dim = context_dim if context_dim is None or isinstance(context_dim, int) else tuple(context_dim)
+        self.context_dim = as_context_dim(context_dim)
         if isinstance(self.context_dim, tuple):
             self.space.context_rank = len(self.context_dim)
         self._rounding_seen = False
@@ -141,6 +141,7 @@ class Flow(Conditional):
         for name, values in (("x", rows), ("context", contexts)):
             if values is not None and not bool(values.isfinite().all()):
                 raise ValueError(f"{name} must hold finite numbers alone")
+        self._check_can_change()
         before = {name: value.clone() for name, value in self.state_dict().items()}
         try:
             if contexts is not None and hasattr(self.embed, "initialize"):
@@ -337,10 +338,10 @@ class Flow(Conditional):
         return x, log_prob[0] if log_prob else None
 
     def _score(self, rows: Tensor, embedded: Tensor | None, hidden_dtype: torch.dtype | None = None) -> Tensor:
-        (log_prob,) = map_rows(
-            lambda *chunk: (self._log_prob(*chunk),), rows, embedded, hidden_dtype=hidden_dtype, module=self
-        )
-        return log_prob
+        def score(x: Tensor, embedded: Tensor | None) -> Sequence[Tensor]:
+            return (vanishing(self._log_prob(x, embedded), x),)
+
+        return map_rows(score, rows, embedded, hidden_dtype=hidden_dtype, module=self)[0]
 
     def _measure_rounding(self, rows: Tensor, embedded: Tensor | None, hidden_dtype: torch.dtype) -> None:
         if not len(rows):

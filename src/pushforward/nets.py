@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .scale import HUGE_SPREAD, look_at_scale
+from .scale import HUGE_SPREAD, check_scale, look_at_scale
 from .switch import PLAIN
 
 fast: Any = None
@@ -190,6 +190,7 @@ class MaskedMLP(MLP):
 class StandardizeContext(nn.Module):
     """Shifts and scales a context to mean 0 and standard deviation 1, as measured on the training rows.
 
+    Contexts in float64 are shifted and scaled in float64, and leave in the module's dtype, as rows of `Standardize` do.
     It is the identity until `initialize` saw data, and warns once where training contexts are far from unit scale. A
     constant column, of which no training row tells what it does, becomes 0 whatever it holds.
 
@@ -203,6 +204,7 @@ class StandardizeContext(nn.Module):
         tensor([[1.]])
     """
 
+    takes_float64 = is_fixed = True
     mean: Tensor
     std: Tensor
     initialized: Tensor
@@ -220,14 +222,16 @@ class StandardizeContext(nn.Module):
             return
         values = context.double()
         is_constant = (values == values[0]).all(0)
+        std = values.std(0, correction=0)
+        check_scale(values.mean(0), std, self.std.dtype, "the context")
         self.mean.copy_(values.mean(0))
-        self.std.copy_(torch.where(is_constant, HUGE_SPREAD, values.std(0, correction=0)))
+        self.std.copy_(torch.where(is_constant, HUGE_SPREAD, std))
         self.initialized.fill_(True)
 
     def forward(self, context: Tensor) -> Tensor:
         """context (B, K) -> (B, K)."""
         look_at_scale(self, context, "contexts")
-        return (context - self.mean) / self.std
+        return ((context - self.mean) / self.std).to(self.std.dtype)
 
 
 def checked_context(context: Tensor | None, width: int) -> Tensor | None:

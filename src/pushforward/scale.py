@@ -31,6 +31,23 @@ def look_at_scale(layer: nn.Module, x: Tensor, rows: str = "rows") -> None:
         _warn_of_scale(type(layer).__name__, x, rows)
 
 
+def check_scale(mean: Tensor, std: Tensor, dtype: torch.dtype, rows: str = "x") -> None:
+    """Refuses columns whose mean or standard deviation (C,) in float64 a dtype does not hold.
+
+    Raises:
+        ValueError: it does not; the first such column is named.
+    """
+    limits = torch.finfo(dtype)
+    bad = (mean.abs() > limits.max) | (std > limits.max) | ((std > 0) & (std < limits.tiny))
+    if bool(bad.any()):
+        column = int(bad.nonzero()[0])
+        raise ValueError(
+            f"column {column} of {rows} has mean {float(mean[column]):.3g} and standard deviation "
+            f"{float(std[column]):.3g}, beyond what {str(dtype).removeprefix('torch.')} holds: rescale it, or use "
+            "flow.double()"
+        )
+
+
 @torch.no_grad()
 def _warn_of_scale(name: str, x: Tensor, rows: str) -> None:
     values = x.double().transpose(0, 1).flatten(1)

@@ -54,11 +54,15 @@ def checked(
     Raises:
         ValueError: it is no pair of such tensors. Another log-determinant would be broadcast to a wrong density.
     """
-    if type(result) is tuple and len(result) == 2 and result[0].shape == x.shape and result[1].shape == x.shape[:1]:
+    are_tensors = type(result) is tuple and len(result) == 2 and all(isinstance(part, Tensor) for part in result)
+    if are_tensors and result[0].shape == x.shape and result[1].shape == x.shape[:1]:
         return result
     name = type(layer).__name__ if place is None else f"layer {place} of the chain, {type(layer).__name__},"
-    if type(result) is not tuple or len(result) != 2:
-        raise ValueError(f"{name} must return a pair (z, log_det), got {type(result).__name__}")
+    if not are_tensors:
+        got = (
+            f"({', '.join(type(part).__name__ for part in result)})" if type(result) is tuple else type(result).__name__
+        )
+        raise ValueError(f"{name} must return a pair (z, log_det) of tensors, got {got}")
     if result[0].shape != x.shape:
         raise ValueError(f"{name} must keep the shape {tuple(x.shape)} of its input, got {tuple(result[0].shape)}")
     raise ValueError(

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..scale import look_at_scale
+from ..scale import check_scale, look_at_scale
 from ..switch import is_eager
 from .base import Bijection, check_channels, log_det_of_sites
 from .elementwise import inverse_soft_clamp, soft_clamp
@@ -41,7 +41,7 @@ class Standardize(Bijection):
         tensor([[1.]])
     """
 
-    takes_float64 = True
+    takes_float64 = is_fixed = True
     mean: Tensor
     std: Tensor
     initialized: Tensor
@@ -80,6 +80,7 @@ class Standardize(Bijection):
         """
         if not self.initialized:
             mean, std = moments(x)
+            check_scale(mean, std, self.std.dtype)
             self.mean.copy_(mean)
             self.std.copy_(std)
             self.initialized.fill_(True)

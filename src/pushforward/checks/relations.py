@@ -19,6 +19,7 @@ _LEAST = 100  # training rows
 _HOLDS = 0.999  # share of the training rows in which an order counts as one
 _CHANCE = 0.98  # share in which it holds for shuffled rows, beyond which it is no relation
 _EXACT = 1e-3  # residual of a linear relation, in spreads
+_LEAST_WEIGHT = 1e-3  # of a column in a relation of standardised columns, to be named
 _MOST_NUMBERS, _MOST_TEXTS = 30, 10
 _RARE, _EXPECTED = 0.05, 5  # share of a rare category; how often it must have been seen
 _LISTED = 4
@@ -146,8 +147,9 @@ def _linear(train: Array, names: list[str]) -> list[tuple[str, Breaks]]:
         def breaks(x: Array, v: Array = v, tolerance: float = tolerance) -> NDArray[np.bool_]:
             return abs(((x - centre) / spread) @ v) > tolerance  # False with a missing number
 
-        shown = [names[i] for i in np.argsort(-abs(v)) if abs(v[i]) > 0.1][:_LISTED]
-        candidates.append((f"the linear relation of {', '.join(shown)}", breaks))
+        shown = [names[i] for i in np.argsort(-abs(v)) if abs(v[i]) > max(_LEAST_WEIGHT, 10 * tolerance)]
+        more = f" and {len(shown) - _LISTED} more" if len(shown) > _LISTED else ""
+        candidates.append((f"the linear relation of {', '.join(shown[:_LISTED])}{more}", breaks))
     return candidates
 
 

@@ -122,8 +122,8 @@ def auc(low: Array, high: Array) -> tuple[float, float]:
 def spearman(x: Array) -> tuple[Array, Array]:
     """Rank correlations of the columns of x (N, D), and their standard errors: (D, D) both, 0 with a constant column.
 
-    The errors are those of the delta method, at least 1 / sqrt(N): where few rows differ from most, they are many times
-    as large.
+    The errors are those of the delta method, at least those of normal columns, (1 - r^2) / sqrt(N): where few rows
+    differ from most, they are many times as large.
     """
     from scipy.stats import rankdata
 
@@ -136,4 +136,4 @@ def spearman(x: Array) -> tuple[Array, Array]:
     squares, cubes = u**2, u**3
     both, uneven, fourth = squares.T @ squares / n, cubes.T @ u / n, (squares**2).mean(0)
     variance = both - r * (uneven + uneven.T) + r**2 * (fourth[:, None] + fourth[None, :] + 2 * both) / 4
-    return r, np.sqrt(np.maximum(variance, 1.0) / n)
+    return r, np.sqrt(np.maximum(variance, (1 - r**2) ** 2) / n)

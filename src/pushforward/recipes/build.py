@@ -56,6 +56,7 @@ def recipe(
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
             given = bound.arguments
+            given |= {name: value.item() for name, value in given.items() if isinstance(value, np.generic)}
             for name, size in sizes(_features(given["shape"])).items() if sizes else ():
                 if given[name] is None:
                     given[name] = size

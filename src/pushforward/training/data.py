@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..arguments import as_numbers, like
+from ..arguments import as_numbers, has_dtype, like
+from ..bijections import warn_of_rounding
 from ..chunks import map_rows
 from ..density import Density, FixedStart, Tensors
 from .auto import UNLIMITED
@@ -124,14 +125,14 @@ def as_rows(
 ) -> Batch:
     """Checks rows x (N, *shape), context (N, ...) and weights (N,), and brings them to the density's dtype and device.
 
-    Rows and contexts get another dtype where one is given.
+    Rows and contexts that come in another dtype than the density's get `dtype` where that is given.
 
     Raises:
         ValueError: wrong shape, no rows, a value that is not finite (its row and column are named), or bad weights.
     """
     check_no_table(x, name)
     reference, shape = like(density), row_shape(density)
-    rows = as_numbers(x, name, reference, dtype).detach()
+    rows = as_numbers(x, name, reference, None if has_dtype(x, reference.dtype) else dtype).detach()
     if rows.shape[1:] != shape or rows.ndim != len(shape) + 1:
         expected = ", ".join(("N", *map(str, shape)))
         raise ValueError(f"expected {name} of shape ({expected}), got {tuple(rows.shape)}")
@@ -139,9 +140,11 @@ def as_rows(
         raise ValueError(f"{name} has no rows")
     _check_finite(rows, name, x)
     check_squares(rows, name)
+    _look_at_rounding(x, rows, name, "rows")
     contexts = None
     if context is not None:
-        contexts = as_numbers(context, "context", reference, dtype).detach()
+        own = None if has_dtype(context, reference.dtype) else dtype
+        contexts = as_numbers(context, "context", reference, own).detach()
         if contexts.ndim == 0:
             raise ValueError(f"expected a context of shape (N, K), or (K,) for all rows, got the number {context!r}")
         if contexts.ndim < 2 or len(contexts) == 1:  # one for all
@@ -151,6 +154,7 @@ def as_rows(
             raise ValueError(f"expected a context for each of the {len(rows):,} rows of {name}, got {len(contexts):,}")
         _check_finite(contexts, "context", context)
         check_squares(contexts, "context")
+        _look_at_rounding(context, contexts, "context", "contexts")
     if weights is not None:
         exact = checked_weights(as_numbers(weights, "weights", reference, torch.float64), len(rows))
         weights = exact.to(reference.dtype)
@@ -269,6 +273,14 @@ def needs_float64(x: NDArray[np.float64]) -> bool:
     varies = spread > 0
     low, high = FLOAT32_RANGE
     return bool((centre > FAR * spread)[varies].any() or (np.abs(x) > high).any() or (spread[varies] < low).any())
+
+
+def _look_at_rounding(given: Any, taken: Tensor, name: str, what: str) -> None:
+    """Warns where numbers (N, ...) lost digits that show as they took the dtype of the density."""
+    if taken.dtype == torch.float32 and not has_dtype(given, torch.float32):
+        exact = as_numbers(given, name, taken, torch.float64)
+        if exact.shape == taken.shape:  # not one context for all rows
+            warn_of_rounding(exact, taken.flatten(1), what)
 
 
 def split_numbers(

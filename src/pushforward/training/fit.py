@@ -222,10 +222,11 @@ class _Chosen:
             flow: that is to be trained.
             usual: what part of them to hold out where nothing is said.
         """
-        given, exact = self.rows, torch.float64
-        rows = as_rows(flow, given.data, given.context, dtype=exact)
+        given = self.rows
+        rows = _in_float64(as_rows(flow, given.data, given.context, dtype=torch.float64))
         if given.val is not None:
-            val = as_rows(flow, *(given.val if isinstance(given.val, tuple) else (given.val,)), name="val", dtype=exact)
+            val = given.val if isinstance(given.val, tuple) else (given.val,)
+            val = _in_float64(as_rows(flow, *val, name="val", dtype=torch.float64))
         else:
             fraction, generator = self.settings.get("val_fraction", usual), torch.Generator().manual_seed(self.seed)
             train, holdout = (part.to(rows.x.device) for part in split_numbers(len(rows), fraction, generator))
@@ -256,6 +257,10 @@ class _Chosen:
             return None
         like = self.rows.data if isinstance(self.rows.data, Tensor) else torch.empty(0)
         return dependent_columns(as_numbers(self.rows.data, "x", like, torch.float64))
+
+
+def _in_float64(rows: Batch) -> Batch:
+    return Batch(rows.x.double(), None if rows.context is None else rows.context.double())
 
 
 def _widths(rows: _Rows, seed: int) -> tuple[int, int]:
