@@ -125,3 +125,15 @@ def test_messages_say_what_is_wrong() -> None:
         pf.fit_table({"a": [1.0] * 20, "b": ["u"] * 20}, **QUICK)
     with pytest.raises(ValueError, match="weights must be numbers"):
         pf.fit_table({"x": rng().normal(size=50)}, weights="x", **QUICK)
+
+
+def test_large_numbers_that_differ_are_shown_whole() -> None:
+    assert (
+        "100000000000000000 to 100000000000001393" in infer_schema({"n": 10**17 + 7 * np.arange(200)})["n"].describe()
+    )
+
+
+def test_control_characters_are_located(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b\n1,x\n2,\x1ay\n")
+    with pytest.raises(ValueError, match=r"control characters, the first in line 3 \(U\+001A\)"):
+        read_table(tmp_path / "t.csv")

@@ -51,7 +51,14 @@ def test_the_error_of_a_rank_correlation_is_what_it_varies_by(share: float) -> N
     drawn = [stats.spearman(draw(400)) for _ in range(400)]
     spread = np.std([r[0, 1] for r, _ in drawn])
     median = np.median([se[0, 1] for _, se in drawn])
-    assert 0.8 * spread < median < max(1.3 * spread, 1.01 / 400**0.5)  # at least that of independent columns
+    assert 0.8 * spread < median < 1.3 * spread
+
+
+def test_the_error_of_a_high_rank_correlation_is_small() -> None:
+    x = RNG(4).normal(size=(400, 1))
+    r, se = stats.spearman(np.hstack([x, x + 0.1 * RNG(5).normal(size=(400, 1))]))
+    assert r[0, 1] > 0.98
+    assert se[0, 1] < 0.1 / 400**0.5
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,9 @@ def test_outliers_are_ranked_among_the_rows_held_out(model: Path, data: Path, tm
     write_csv(tmp_path / "far.csv", "a,b,colour,n", [(50, 500, "red", 3), (500, 500, "red", 3)])
     good("score", model, tmp_path / "far.csv", "--out", tmp_path / "s.csv", "--outlier")
     assert tables.read_table(tmp_path / "s.csv").matrix(["percentile"])[1, 0] == 0
+    write_csv(tmp_path / "new.csv", "a,b,colour,n", [(50, 500, "red", 3), (50, 500, "mauve", 3)])
+    good("score", model, tmp_path / "new.csv", "--out", tmp_path / "s.csv", "--outlier")
+    assert tables.read_table(tmp_path / "s.csv").matrix(["unseen"])[:, 0].tolist() == [0, 1]
 
 
 def test_rows_with_new_values_are_counted_and_extreme_ones_told(model: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 import pushforward as pf
 from pushforward.io.times import MIXED, is_form, parse_times, unit_of, write_times
+from pushforward.tables import infer_schema
 
 FORMS = {  # form: texts
     "%-m/%-d/%Y": ["1/23/2023", "12/5/2023"],
@@ -155,3 +156,18 @@ def test_a_stray_text_is_named_where_dates_are_asked_for(tmp_path: Path) -> None
     frame = pf.read_table(_csv(tmp_path / "a.csv", {"day": days}))
     with pytest.raises(ValueError, match=r"column 'day' holds dates, but has cells that are none .*: row 6 'soon'"):
         pf.infer_schema(frame, {"day": "date"})
+
+
+def test_another_form_of_dates_is_told(tmp_path: Path) -> None:
+    days = [f"{d:02d}.{m:02d}.2023" for m in range(1, 13) for d in range(1, 29)]
+    density = pf.fit_table({"day": days}, steps=3, progress="none")
+    path = _csv(tmp_path / "us.csv", {"day": ["01/30/2022", "02/01/2022"]})
+    with pytest.raises(ValueError, match=r"holds dates written %m/%d/%Y, expected %d\.%m\.%Y: write them so"):
+        density.log_prob(pf.read_table(path))
+
+
+def test_dates_of_several_forms_are_no_ids(tmp_path: Path) -> None:
+    days = [f"{d:02d}/{m:02d}/2023" if d % 2 else f"2023-{m:02d}-{d:02d}" for m in range(1, 13) for d in range(1, 29)]
+    path = _csv(tmp_path / "mixed.csv", {"day": days, "x": [str(i % 7) for i in range(len(days))]})
+    with pytest.warns(UserWarning, match="its texts look like dates in several forms .* such as '27/12/2023' and"):
+        infer_schema(pf.read_table(path))

@@ -16,6 +16,7 @@ from torch import Tensor
 import pushforward as pf
 from pushforward.baselines import fit_gaussian, fit_gaussian_mixture
 from pushforward.checks import Finding, Report, check, thresholds
+from pushforward.checks.relations import linear_relations
 from pushforward.checks.stats import ALPHA, share_noise
 from pushforward.checks.thresholds import QUESTIONS, THRESHOLDS, answer, rate
 
@@ -76,6 +77,10 @@ def test_true_samples_of_a_table_pass(cities: Any) -> None:
     told = {r["what"] for r in report["relations"].figures["relations"]}
     assert "part <= whole" in told
     assert any(text.startswith("the linear relation of") and "total" in text for text in told)
+    x = RNG(1).normal(size=(500, 2)) * [500, 1]
+    words = [what for what, _ in linear_relations(np.column_stack([x, x.sum(1)]), ["large", "small", "sum"])]
+    assert all("small" in what for what in words)
+    assert len(words) == 1
     assert report["utility"].figures["columns"]["total"]["real"] > 0.8
     assert "from data" in report["utility"].why
 

@@ -79,7 +79,7 @@ def _of_numbers(e: Evidence, train: Rows, section: Section) -> None:
     """The finding on the relation of numbers that samples break most."""
     numbers, names = _numbers(e)
     known, test, samples = (numbers(rows) for rows in (train, e.test, e.samples))
-    candidates = [*_orders(known, names), *_linear(known, names)]
+    candidates = [*_orders(known, names), *linear_relations(known, names)]
     judged = []
     for words, breaks in candidates:
         share, real = float(breaks(samples).mean()), float(breaks(test).mean())
@@ -129,7 +129,7 @@ def _orders(train: Array, names: list[str]) -> list[tuple[str, Breaks]]:
     return candidates
 
 
-def _linear(train: Array, names: list[str]) -> list[tuple[str, Breaks]]:
+def linear_relations(train: Array, names: list[str]) -> list[tuple[str, Breaks]]:
     """Exact linear relations: directions in which the standardised rows have no spread to speak of."""
     whole = train[~np.isnan(train).any(1)]
     if len(whole) < max(_LEAST, 5 * len(names)) or len(names) < 2:

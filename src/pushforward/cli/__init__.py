@@ -139,15 +139,17 @@ def fit(**options: Any) -> None:
 @click.argument("data", type=click.Path())
 @click.option("--out", type=click.Path(), required=True, help="The table to write: DATA and log_density.")
 @click.option("--outlier", is_flag=True, help="Add a column percentile, too: the part of the rows held out by fit, in "
-              "percent, with a lower log-density. Rows near 0 are outliers. Images near 100 are simple, "
-              "such as a black one, and may be foreign, too.")  # fmt: skip
+              "percent, with a lower log-density. Rows near 0 are outliers. Of tables a column unseen, too: 1 for "
+              "rows with what fit never saw. Images near 100 are simple, such as a black one, and may be "
+              "foreign, too.")  # fmt: skip
 @opt.option_of("images", "--given", help="Images: the class as one of which all are scored, of a model of each class.")
 @opt.of_reading
 @_general
 def score(**options: Any) -> None:
     """Add each row's log-density under a model to a table.
 
-    A row with what the model never saw, such as a new category, is unlikely, counted and named. Of images, the table
+    A row with what the model never saw, such as a new category, is scored by the share of such rows that are to be
+    expected, so that one which is likely otherwise may be no outlier; it is counted and named. Of images, the table
     has the log-mass and the bits per dimension of each, given its class where that is a subfolder; of images without
     classes, a model of each class gives the mean over all, and the likeliest class.
     """

@@ -22,19 +22,19 @@ from .output import count, listed, plus_minus, prepare_file, say, writing
 from .reading import opened, percentiles, quantiles_of, rows_of, tell_skipped
 from .tally import Tally
 
-LOG_DENSITY, PERCENTILE = "log_density", "percentile"
+LOG_DENSITY, PERCENTILE, UNSEEN = "log_density", "percentile", "unseen"
 _EXPLAINED = 10_000  # rows of what was never seen, to tell what it is
 _DRAWN = 2**18  # rows drawn at a time
 
 
 def score(model: str, data: str, out: str, outlier: bool, reading: Reading) -> dict[str, Any]:
-    """Writes the input's columns and `log_density`, and `percentile` where asked to; memory stays flat."""
+    """Writes the input's columns and `log_density`, `percentile` and `unseen` where asked to; memory stays flat."""
     prepare_file(out, SUFFIXES)
     check_suffix(out, "write")
     density = models.load(model)
     quantiles = quantiles_of(density, model) if outlier else None
     file = opened(data, reading, density)
-    for name in (LOG_DENSITY, *([PERCENTILE] if outlier else [])):
+    for name in (LOG_DENSITY, *([PERCENTILE, UNSEEN] if outlier else [])):
         if name in file.names:
             raise ValueError(f"{data} already has a column {name!r}: rename or drop it first")
     tally, unseen = Tally(), _Unseen(density)
@@ -48,10 +48,11 @@ def score(model: str, data: str, out: str, outlier: bool, reading: Reading) -> d
         warnings.simplefilter("ignore")  # of what was never seen, which is told at the end
         for batch, rows, log_density in in_order(scored, file.batches()):
             tally.add(log_density)
-            unseen.add(rows, log_density)
+            is_unseen = unseen.add(rows, log_density)
             written = batch.with_column(LOG_DENSITY, log_density)
             if quantiles is not None:
                 written = written.with_column(PERCENTILE, percentiles(log_density, quantiles).round(3))
+                written = written.with_column(UNSEEN, is_unseen.astype(np.int8))
             writer.write(written)
     tell_skipped(file)
     tally.finish()
@@ -134,14 +135,15 @@ class _Unseen:
         self._rows: list[Any] = []
         self._kept = self.count = 0
 
-    def add(self, rows: Any, log_density: NDArray[np.float64]) -> None:
-        """Looks at more rows and their log-densities (N,)."""
+    def add(self, rows: Any, log_density: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Looks at more rows and their log-densities (N,): -> which of them hold what was never seen (N,)."""
         is_unseen = self._density.space.unseen(rows)
         self.count += int(is_unseen.sum())
         at = np.flatnonzero(is_unseen | np.isneginf(log_density))[: _EXPLAINED - self._kept]
         if len(at):
             self._rows.append(rows[at])
             self._kept += len(at)
+        return is_unseen
 
     def reasons(self) -> list[str]:
         """Why they are, in words: those of the warning that the density gives."""

@@ -201,6 +201,8 @@ class Column:
             return np.where(self.is_missing, 0, parsed[self.codes]), unit_of(known)
         if self.times is not None and self.form in (None, *ISO_FORMS):  # others may have been read another way
             return self.times, self.unit
+        if self.times is not None:
+            raise ValueError(f"column {self.name!r} holds dates written {self.form}, expected {form}: write them so")
         raise ValueError(
             f"column {self.name!r} holds dates, but has cells that are none ({form or 'YYYY-MM-DD[ hh:mm:ss]'}): "
             f"{self._shown('times', form)}"

@@ -213,8 +213,9 @@ class TextFile(Reader):
             text = codecs.getincrementaldecoder(encoding)().decode(raw, final=complete)
         except UnicodeError as error:
             raise self._unreadable(error) from None
-        if _CONTROL.search(text):
-            raise self._unreadable(ValueError("it holds control characters"))
+        if control := _CONTROL.search(text):
+            line, code = text.count("\n", 0, control.start()) + 1, ord(control[0])
+            raise self._unreadable(ValueError(f"it holds control characters, the first in line {line} (U+{code:04X})"))
         return text.replace("\r\n", "\n"), complete
 
     @contextmanager

@@ -327,7 +327,12 @@ class Number(Plain):
     def spans(self) -> list[str]:
         """The extent, and what bounds it."""
         written = f", written {self.form}" if self.form else ""
-        return [] if self.extent is None else [f"{self.show(self.extent[0])} to {self.show(self.extent[1])}{written}"]
+        if self.extent is None:
+            return []
+        low, high = map(self.show, self.extent)
+        if low == high and self.extent[0] < self.extent[1]:  # they differ in digits that are not shown
+            low, high = map(str, self.extent)
+        return [f"{low} to {high}{written}"]
 
     def steps(self) -> list[str]:
         """The step of the lattice."""
