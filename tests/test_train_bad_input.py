@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import TensorDataset
 
 import pushforward as pf
 from flows import moons, small
@@ -57,6 +58,9 @@ from flows import moons, small
         (lambda x: {"data": x, "progress": "loud"}, "auto, rich, plain or none"),
         (lambda x: {"data": lambda n, g: torch.full((n, 2), math.nan)}, "not finite numbers"),
         (lambda x: {"data": x.to_sparse()}, r"x must be a dense tensor, got one of torch.sparse_coo: give x.to_dense"),
+        (lambda x: {"data": TensorDataset(x)}, "got a TensorDataset: give its tensors, or train on a function"),
+        (lambda x: {"data": x, "context": x[:, 0]}, r"got \(1000,\), a number for each row: give c\[:, None\]"),
+        (lambda x: {"data": x, "context": {"c": x[:, 0]}}, "context must be numbers, .* give its columns of numbers"),
         (lambda x: {"data": None}, "data must be rows or a function that draws them; None is for an objective"),
         (lambda x: {"data": x, "optimizer": torch.optim.LBFGS}, "LBFGS.step needs a closure"),
     ],

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 
 def first_floating(*tensors: Iterable[Tensor]) -> Tensor:
@@ -35,11 +36,15 @@ def as_numbers(values: Any, name: str, like: Tensor, dtype: torch.dtype | None =
         raise ValueError(f"{name} must be a dense tensor, got one of {values.layout}: give {name}.to_dense()")
     if "complex" in str(getattr(values, "dtype", "")):
         raise ValueError(f"{name} must be real numbers, got {values.dtype}: give real and imaginary parts as columns")
-    if hasattr(values, "columns") or hasattr(values, "column_names") or isinstance(values, Mapping):
-        raise ValueError(
-            f"{name} must be numbers, in a tensor, an array or lists, got a {type(values).__name__}: "
-            "density.space.read(table) takes the columns by their names, and fit_table fits a density of tables"
-        )
+    advice = ""
+    if isinstance(values, Dataset | DataLoader):
+        advice = "give its tensors, or train on a function (n, generator) that draws n rows"
+    elif hasattr(values, "columns") or hasattr(values, "column_names") or isinstance(values, Mapping):
+        by_name = "density.space.read(table) takes the columns by their names, and fit_table fits a density of tables"
+        advice = "give its columns of numbers as an array" if name == "context" else by_name
+    if advice:
+        got = f"got a {type(values).__name__}: {advice}"
+        raise ValueError(f"{name} must be numbers, in a tensor, an array or lists, {got}")
     if isinstance(values, np.ndarray) and values.dtype.kind in "fiu":
         values = filled(values)
         values = np.ascontiguousarray(values, values.dtype.newbyteorder("="))  # the only ones that torch takes
@@ -47,7 +52,7 @@ def as_numbers(values: Any, name: str, like: Tensor, dtype: torch.dtype | None =
     try:
         return torch.as_tensor(values, dtype=dtype or like.dtype, device=like.device)
     except (TypeError, ValueError, RuntimeError) as error:
-        got = f" of {values.dtype}" if hasattr(values, "dtype") else ""
+        got = f" of {kind}" if (kind := getattr(values, "dtype", None)) is not None else ""
         raise ValueError(
             f"{name} must be numbers, in a tensor, an array or lists of one length, got {type(values).__name__}{got}: "
             f"{error}"

@@ -20,8 +20,9 @@ from ..tables import TableDensity, fit_table, infer_schema
 from ..training import Batch, Fit, fit
 from ..training.auto import Choice, choose, steps_for
 from ..training.clock import Clock
-from ..training.data import FIRST_ROWS, check_squares, needs_float64
+from ..training.data import FIRST_ROWS
 from ..training.dependence import dependent_columns
+from ..training.rows import check_squares, needs_float64
 from ..training.settings import LENGTHS, TrainSettings, check_members, check_settings, with_defaults
 from ..training.stack import STACK_FRACTION, Stack, is_stacked
 from ..training.tails import MOST_ROWS, calibrate_tails, seconds_for_tails

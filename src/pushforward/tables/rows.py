@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..arguments import as_numbers
 from ..io.frames import Frame, read
-from ..training.data import checked_weights, normalised, split_numbers
+from ..training.data import split_numbers
+from ..training.rows import checked_weights, normalised
 from .density import TableDensity
 from .inner import StatesThenNumbers
 from .mass import hide

@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass, replace
-from os import PathLike
 from typing import Any, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from ..arguments import as_numbers, has_dtype, like
-from ..bijections import warn_of_rounding
+from ..arguments import like
 from ..chunks import map_rows
-from ..density import Density, FixedStart, Tensors
+from ..density import Density, FixedStart
 from .auto import UNLIMITED
 from .objective import Batch
+from .rows import as_rows, normalised, row_shape
 
 MAX_VAL_ROWS = 20_000
 LEAST_ROWS, MIN_ROWS_TO_SPLIT = 2, 20  # to train on; to hold out some of
 DRAWN_VAL_ROWS = 8192
 DRAWN_FIRST_ROWS = 20_000  # that data-dependent layers are initialised from: many, as `pays_to_whiten` counts
 DRAWN_PASS_BATCHES = 128  # batches of one pass over freshly drawn rows
-FAR = 1e4  # a column whose mean is this many standard deviations from zero loses detail in float32
-FLOAT32_RANGE = (1e-30, 1e30)  # of values whose squares and ratios it holds
 LEAST_NOISY = 64  # rows of a batch with noise
 PIECE_BATCHES = 64  # batches that are gathered by one indexing
-_LARGEST = 1e150  # number whose square float64 holds, with room for a sum
 FIRST_ROWS = 2**16  # that data-dependent layers are initialised from
 FIRST_IMAGES = 512  # of rows with spatial axes, each of which has many sites
 
@@ -113,52 +108,6 @@ class Stream:
     ) -> Iterator[Batch]:
         """One pass over `len(self)` fresh rows, as of `Dataset`."""
         return Dataset(self.rows(len(self), generator), self.noise).batches(size, generator, members, growth)
-
-
-def as_rows(
-    density: Density,
-    x: Any,
-    context: Any = None,
-    weights: Any = None,
-    name: str = "x",
-    dtype: torch.dtype | None = None,
-) -> Batch:
-    """Checks rows x (N, *shape), context (N, ...) and weights (N,), and brings them to the density's dtype and device.
-
-    Rows and contexts that come in another dtype than the density's get `dtype` where that is given.
-
-    Raises:
-        ValueError: wrong shape, no rows, a value that is not finite (its row and column are named), or bad weights.
-    """
-    check_no_table(x, name)
-    reference, shape = like(density), row_shape(density)
-    rows = as_numbers(x, name, reference, None if has_dtype(x, reference.dtype) else dtype).detach()
-    if rows.shape[1:] != shape or rows.ndim != len(shape) + 1:
-        expected = ", ".join(("N", *map(str, shape)))
-        raise ValueError(f"expected {name} of shape ({expected}), got {tuple(rows.shape)}")
-    if len(rows) == 0:
-        raise ValueError(f"{name} has no rows")
-    _check_finite(rows, name, x)
-    check_squares(rows, name)
-    _look_at_rounding(x, rows, name, "rows")
-    contexts = None
-    if context is not None:
-        own = None if has_dtype(context, reference.dtype) else dtype
-        contexts = as_numbers(context, "context", reference, own).detach()
-        if contexts.ndim == 0:
-            raise ValueError(f"expected a context of shape (N, K), or (K,) for all rows, got the number {context!r}")
-        if contexts.ndim < 2 or len(contexts) == 1:  # one for all
-            contexts = contexts.reshape(1, *contexts.shape[-1:] if contexts.ndim < 2 else contexts.shape[1:])
-            contexts = contexts.expand(len(rows), *contexts.shape[1:])
-        if len(contexts) != len(rows):
-            raise ValueError(f"expected a context for each of the {len(rows):,} rows of {name}, got {len(contexts):,}")
-        _check_finite(contexts, "context", context)
-        check_squares(contexts, "context")
-        _look_at_rounding(context, contexts, "context", "contexts")
-    if weights is not None:
-        exact = checked_weights(as_numbers(weights, "weights", reference, torch.float64), len(rows))
-        weights = exact.to(reference.dtype)
-    return Batch(rows.contiguous(), contexts, weights)
 
 
 def split(
@@ -266,23 +215,6 @@ def digest(rows: Batch) -> str:
     return name.hexdigest()[:16]
 
 
-def needs_float64(x: NDArray[np.float64]) -> bool:
-    """Whether float32 would lose detail of rows (N, D): a column far from zero for its spread, or beyond its range."""
-    with np.errstate(over="ignore"):
-        spread, centre = x.std(0), np.abs(x.mean(0))
-    varies = spread > 0
-    low, high = FLOAT32_RANGE
-    return bool((centre > FAR * spread)[varies].any() or (np.abs(x) > high).any() or (spread[varies] < low).any())
-
-
-def _look_at_rounding(given: Any, taken: Tensor, name: str, what: str) -> None:
-    """Warns where numbers (N, ...) lost digits that show as they took the dtype of the density."""
-    if taken.dtype == torch.float32 and not has_dtype(given, torch.float32):
-        exact = as_numbers(given, name, taken, torch.float64)
-        if exact.shape == taken.shape:  # not one context for all rows
-            warn_of_rounding(exact, taken.flatten(1), what)
-
-
 def split_numbers(
     rows: int, fraction: float, generator: torch.Generator, most: int = MAX_VAL_ROWS
 ) -> tuple[Tensor, Tensor]:
@@ -305,55 +237,9 @@ def validation_count(rows: int, fraction: float) -> int:
     return min(max(1, round(fraction * rows)), MAX_VAL_ROWS, rows - LEAST_ROWS)
 
 
-def checked_weights(weights: Tensor, rows: int) -> Tensor:
-    """Weights (N,) of the rows -> the same with mean 1.
-
-    Raises:
-        ValueError: they have another shape, are not finite, negative, or all zero.
-    """
-    if weights.shape != (rows,):
-        raise ValueError(f"expected weights of shape ({rows},), got {tuple(weights.shape)}")
-    if not bool((torch.isfinite(weights) & (weights >= 0)).all()) or not bool((weights > 0).any()):
-        raise ValueError("weights must be finite, not negative, and not all zero")
-    return weights / weights.mean()
-
-
-def normalised(weights: Tensor) -> Tensor:
-    """Weights of a part of the rows (N,) -> the same with mean 1; ones if the part got zeros alone."""
-    mean = weights.mean()
-    return weights / mean if bool(mean > 0) else torch.ones_like(weights)
-
-
 def draws(data: Any) -> bool:
     """Whether the data are a function that draws rows."""
     return callable(data) and not isinstance(data, Tensor)
-
-
-def check_no_table(data: Any, name: str = "data") -> None:
-    """Refuses data with named columns, and files.
-
-    Raises:
-        ValueError: which names `fit_table`.
-    """
-    if isinstance(data, str | PathLike | Mapping) or hasattr(data, "columns") or hasattr(data, "column_names"):
-        raise ValueError(
-            f"{name} is a table ({type(data).__name__}), which fit_table fits; train and fit take numbers: arrays, "
-            "tensors, or a function that draws them"
-        )
-
-
-def row_shape(density: Density) -> tuple[int, ...]:
-    """The shape of one row.
-
-    Raises:
-        ValueError: the density is not over tensors.
-    """
-    if not isinstance(density.space, Tensors):
-        raise ValueError(
-            f"train takes densities over tensors, got a {type(density).__name__}; fit_table "
-            "fits tables, and fit_images images"
-        )
-    return density.space.shape
 
 
 def endless(
@@ -362,38 +248,3 @@ def endless(
     """The batches of one pass after another, as of `Dataset.batches`."""
     while True:
         yield from rows.batches(size, generator, members, growth)
-
-
-def check_squares(values: Tensor, name: str) -> None:
-    """Refuses columns of values (N, ...) whose squares, and with these their variance, float64 does not hold.
-
-    Raises:
-        ValueError: a number is beyond 1e150, or numbers that differ do so by less than 1e-150.
-    """
-    if values.dtype != torch.float64:
-        return
-    flat = values.flatten(1)
-    low, high = flat.amin(0), flat.amax(0)
-    is_bad = (torch.maximum(-low, high) > _LARGEST) | ((high > low) & (high - low < 1 / _LARGEST))
-    if bool(is_bad.any()):
-        column = int(is_bad.nonzero()[0])
-        raise ValueError(
-            f"column {column} of {name} goes from {float(low[column]):g} to {float(high[column]):g}: float64 does not "
-            "hold the squares of such numbers; divide the column by a power of ten"
-        )
-
-
-def _check_finite(values: Tensor, name: str, given: Any) -> None:
-    """Refuses values (N, ...) that are not finite; given is what they were before they took the density's dtype."""
-    bad = ~torch.isfinite(values.flatten(1))
-    if bool(bad.any()):
-        row, column = (int(i) for i in bad.nonzero()[0])
-        exact = as_numbers(given, name, values, torch.float64)
-        value = exact.expand_as(values).flatten(1)[row, column].item()
-        where = f"the first at row {row}, column {column}: {value}"
-        if math.isfinite(value):
-            raise ValueError(
-                f"{name} has values beyond the range of {values.dtype}, {where}; rescale that column, or train in "
-                "float64: flow.double()"
-            )
-        raise ValueError(f"{name} has {int(bad.sum())} values that are not finite numbers, {where}")

@@ -16,11 +16,12 @@ from ..flow import Flow
 from ..mixture import Ensemble, averaged
 from . import auto
 from .clock import Clock
-from .data import as_rows, check_no_table, count_rows, draws, split_numbers, validation_count
+from .data import count_rows, draws, split_numbers, validation_count
 from .dependence import dependent_columns
 from .loop import train
 from .objective import Batch
 from .progress import Epoch, Fit, reporter
+from .rows import as_rows, check_no_table
 from .settings import check_members, check_training, plain_number, with_defaults
 from .stack import STACK_FRACTION, Stack, is_stacked
 from .tails import MOST_ROWS, calibrate_tails, seconds_for_tails

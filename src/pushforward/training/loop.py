@@ -15,20 +15,12 @@ import torch
 from ..density import Density, FixedStart
 from . import auto
 from .checkpoint import Checkpoint
-from .data import (
-    behind,
-    count_rows,
-    digest,
-    draws,
-    endless,
-    row_shape,
-    split,
-    with_noise,
-)
+from .data import behind, count_rows, digest, draws, endless, split, with_noise
 from .objective import Batch, Objective, negative_log_likelihood
 from .optimizer import Members
 from .precision import mixed_precision
 from .progress import Epoch
+from .rows import row_shape
 from .run import Run, stepping
 from .settings import TrainSettings, described
 from .threads import threads_for

@@ -230,7 +230,7 @@ def _unique_note(column: Column) -> str:
     distinct = int((np.bincount(present, minlength=1) > 0).sum())
     if len(present) < _ID_ROWS or distinct < _ID_SHARE * len(present) or not _reads_as_texts(column):
         return ""
-    some = [column.labels[k] for k in np.unique(present[:_LOOKED_AT])]
+    some = [str(column.labels[int(k)]) for k in np.unique(present[:_LOOKED_AT])]
     if np.mean([_LIKE_DATE.match(text) is not None for text in some]) > _ID_SHARE:
         shown = " and ".join(map(repr, {re.sub(r"\w+", "", text): text for text in some}.values()))
         return f"its texts look like dates in several forms or in none that is read, such as {shown}: write them in one"
