@@ -8,10 +8,11 @@ from typing import Any
 from .. import checks
 from ..density import Density
 from ..io import models
+from ..io.atomic import writing
 from ..io.frames import Frame
 from ..io.tables import TableFile
 from .options import Reading
-from .output import ThrottledProgress, echo, prepare_file, say, writing
+from .output import ThrottledProgress, echo, prepare_file, say
 from .reading import SOME_ROWS, digest, known_share, loaded, opened, parted, rows_of, some_of, tell_same, tell_skipped
 
 _LEAST_SHARE = 0.1  # of the rows of the fit, that a table is warned of

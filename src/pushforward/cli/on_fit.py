@@ -8,11 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..checks import Section, check
 from ..density import Density
 from ..io import models
+from ..io.atomic import writing
 from ..io.database import is_query
 from ..io.frames import Frame
 from ..io.tables import TableFile
@@ -25,10 +24,21 @@ from ..training.settings import check_settings
 from .curves import thinned
 from .on_model import first_recipe, outline
 from .options import Reading
-from .output import count, echo, finite, listed, prepare_file, say, say_answers, silence, writing
-from .reading import SOME_ROWS, digest, loaded, opened, parted, rows_of, sketch, some_of, tell_skipped, without_bad_rows
+from .output import count, echo, finite, listed, prepare_file, say, say_answers, silence
+from .reading import (
+    SOME_ROWS,
+    digest,
+    loaded,
+    opened,
+    parted,
+    quantiles_to_keep,
+    rows_of,
+    sketch,
+    some_of,
+    tell_skipped,
+    without_bad_rows,
+)
 
-QUANTILES = 1001  # of held-out log-densities, which a model keeps so that new rows can be ranked among them
 _ASKED = ("ranking", "probabilities")  # of the questions of `check`, which is as strict; that on samples takes longer
 _MIN_ROWS = 25  # after the test's tenth, enough to hold some out for validation
 
@@ -226,15 +236,13 @@ def _judge(density: Density, test: Frame, train: Frame, seed: int) -> tuple[dict
     _tell(report["likelihood"])
     say_answers(report.to_json()["answers"])
     figures = report["likelihood"].figures
-    finite = report.log_density[np.isfinite(report.log_density)]
-    quantiles = np.quantile(finite, np.linspace(0, 1, QUANTILES)).round(5).tolist() if len(finite) else []
     result = {"test_log_density": figures["mean"], "test_se": figures["se"], "test_median": figures["median"]}
     for name, baseline in figures["baselines"].items():
         result |= {f"{name}_log_density": baseline["mean"], f"{name}_se": baseline["se"]}
     if figures["baselines"]:
         best = min(figures["baselines"].values(), key=lambda b: b["gain"])
         result |= {"gain": best["gain"], "gain_se": best["gain_se"]}
-    return result | {"answers": report.to_json()["answers"]}, quantiles
+    return result | {"answers": report.to_json()["answers"]}, quantiles_to_keep(report.log_density)
 
 
 def _tell(section: Section) -> None:

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from ..images import ImageDensity
 from ..io import models
+from ..io.atomic import writing
 from ..io.images import ImageData
 from .curves import histories
 from .on_images import class_by_class, labels_of, read_for
-from .output import apart_from, listed, prepare_folder, say, writing
+from .output import apart_from, listed, prepare_folder, say
 
 _SHOWN, _COLUMNS = 100, 10  # images of a picture, and of a row of it
 _CORNERS, _TOP = 4, 8  # images that are interpolated between, or whose scales are drawn anew

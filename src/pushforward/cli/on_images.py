@@ -19,6 +19,7 @@ from ..checks.stats import mean_and_se
 from ..images import ImageDensity, fit_images
 from ..images.independent import fit_pixels
 from ..io import frames, models
+from ..io.atomic import writing
 from ..io.image_writer import check_target, folder_of
 from ..io.images import ImageData, read_images
 from ..io.tables import SUFFIXES, TableWriter, check_suffix
@@ -28,7 +29,7 @@ from ..training.checkpoint import FILE
 from ..training.progress import reporter
 from ..training.settings import check_settings
 from .curves import thinned
-from .on_fit import QUANTILES, recorder
+from .on_fit import recorder
 from .output import (
     ThrottledProgress,
     count,
@@ -39,13 +40,11 @@ from .output import (
     prepare_file,
     prepare_folder,
     say,
-    writing,
 )
-from .reading import percentiles, quantiles_of, tell_same
+from .reading import SEED, TEST_FRACTION, percentiles, quantiles_of, quantiles_to_keep, tell_same
 
-_TEST_FRACTION, _MOST_TEST = 0.1, 10_000
+_MOST_TEST = 10_000
 _MIN_IMAGES = 25  # after the test's tenth, enough to hold some out for validation
-_SEED = 20160527  # of what is held out, whatever that of the training
 _SAMPLES = 64
 _SAME = 0.02  # of the bits of held-out images, by which those of samples may differ
 _IN_A_ROW = 32  # images of a class, at most, of a grid with a row for each class
@@ -90,9 +89,7 @@ def fit(
     _save(density, out, facts | kept)  # before the verdict: whatever happens to that, the training is not lost
     verdict, log_mass = _judge(density, test, rest, by_class)
     facts |= verdict
-    finite_mass = log_mass[np.isfinite(log_mass)]
-    quantiles = np.quantile(finite_mass, np.linspace(0, 1, QUANTILES)).round(5).tolist() if len(finite_mass) else []
-    _save(density, out, facts | kept | {"quantiles": quantiles})
+    _save(density, out, facts | kept | {"quantiles": quantiles_to_keep(log_mass)})
     ask = "check" if density.dimensions <= _MOST_CHECKED else "plot"
     paths = f"{shlex.quote(out)} {'--data ' if ask == 'plot' else ''}{shlex.quote(data)}"
     say("", f"May I use its samples? Ask pushforward {ask} {paths}")
@@ -149,8 +146,8 @@ def _parted(images: ImageData) -> tuple[ImageData, ImageData]:
 
 def _split(rows: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The numbers of the images that are held out, and of the others."""
-    order = np.random.default_rng(_SEED).permutation(rows)
-    holdout = min(round(_TEST_FRACTION * rows), _MOST_TEST)
+    order = np.random.default_rng(SEED).permutation(rows)
+    holdout = min(round(TEST_FRACTION * rows), _MOST_TEST)
     return np.sort(order[:holdout]), np.sort(order[holdout:])
 
 

@@ -10,10 +10,11 @@ import numpy as np
 
 from ..density import Density
 from ..io import models
+from ..io.atomic import writing
 from ..toys import TOYS
 from .curves import histories
 from .options import Reading
-from .output import apart_from, listed, prepare_folder, say, say_answers, writing
+from .output import apart_from, listed, prepare_folder, say, say_answers
 from .reading import opened, rows_of, some_of
 
 _SAMPLES = 30_000  # that pictures are made of, and as many rows at most

@@ -148,14 +148,3 @@ def prepare_folder(out: str | Path) -> Path:
             return folder
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(folder)) from None
-
-
-@contextmanager
-def writing(path: str | Path) -> Iterator[None]:
-    """Names the file in errors that do not, such as that of a full disk."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None:
-            raise OSError(error.errno, error.strerror or str(error), str(path)) from error
-        raise

@@ -25,8 +25,9 @@ from .output import echo, say
 SOME_ROWS = 100_000  # of a table that memory does not hold: held out for the test, or judged by a check
 _SKETCHED, _DISTINCT = 64, 0.99  # rows that a fit is known by; share of distinct ones, without which none is
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
-_TEST_FRACTION = 0.1
-_SEED = 20160527  # of what is held out, whatever that of the training: so that models of one table compare
+TEST_FRACTION = 0.1
+_QUANTILES = 1001
+SEED = 20160527  # of what is held out, whatever that of the training: so that models of one table compare
 
 
 def opened(path: str, how: Reading, density: Density | None = None) -> TableFile:
@@ -65,6 +66,12 @@ def rows_of(density: Density, frame: Frame) -> Any:
     if not frame.named and len(frame.names) == width and set(density.space.names) <= set(frame.names):
         frame = replace(frame, named=True)
     return density.space.read(frame)
+
+
+def quantiles_to_keep(log_density: NDArray[np.float64]) -> list[float]:
+    """Of held-out log-densities (N,), what a model keeps so that new rows can be ranked among them."""
+    finite = log_density[np.isfinite(log_density)]
+    return np.quantile(finite, np.linspace(0, 1, _QUANTILES)).round(5).tolist() if len(finite) else []
 
 
 def quantiles_of(density: Density, path: str) -> NDArray[np.float64]:
@@ -106,10 +113,10 @@ def parted(table: TableFile | Frame) -> tuple[Frame, TableFile | Frame, list[int
     numbers.
     """
     if isinstance(table, TableFile):
-        test, rest = table.split(min(SOME_ROWS, round(_TEST_FRACTION * (table.rows or 10 * SOME_ROWS))), _SEED)
+        test, rest = table.split(min(SOME_ROWS, round(TEST_FRACTION * (table.rows or 10 * SOME_ROWS))), SEED)
         return test, rest, []
-    order = np.random.default_rng(_SEED).permutation(len(table))
-    size = round(_TEST_FRACTION * len(table))
+    order = np.random.default_rng(SEED).permutation(len(table))
+    size = round(TEST_FRACTION * len(table))
     return table[order[:size]], table[order[size:]], (order[:size] + 1).tolist()
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 
-from ..baselines import Baseline, Frequencies, GaussianMixtureDensity, Independent, LatentClasses, MixedKernel
+from ..baselines import Frequencies, GaussianMixtureDensity, Independent, LatentClasses, MixedKernel
 from ..mixture import Mixture
 from .registry import Builder, describe, register
 
 
-def _build_mixture(settings: dict[str, Any], builder: Builder) -> Mixture:
+def _build_parts(settings: dict[str, Any], builder: Builder) -> list[Any]:
     parts = settings.get("densities")
     if not isinstance(parts, list) or not 1 <= len(parts) <= max(builder.tensors, 1):
         raise ValueError(f"bad list of densities for {builder.tensors} tensors")
-    return Mixture([builder.build(part) for part in parts])
+    return [builder.build(part) for part in parts]
+
+
+def _build_mixture(settings: dict[str, Any], builder: Builder) -> Mixture:
+    return Mixture(_build_parts(settings, builder))
 
 
 def _gaussian_settings(density: GaussianMixtureDensity) -> dict[str, Any]:
@@ -107,11 +111,7 @@ def _integer(settings: dict[str, Any], name: str) -> int:
 
 
 def _build_independent(settings: dict[str, Any], builder: Builder) -> Independent:
-    parts = settings.get("densities")
-    if not isinstance(parts, list) or not 1 <= len(parts) <= max(builder.tensors, 1):
-        raise ValueError(f"bad list of densities for {builder.tensors} tensors")
-    densities = [cast("Baseline", builder.build(part)) for part in parts]
-    return Independent(densities, str(settings.get("label", "")))
+    return Independent(_build_parts(settings, builder), str(settings.get("label", "")))
 
 
 register("mixture", Mixture, lambda mixture: {"densities": [describe(d) for d in mixture]}, _build_mixture)

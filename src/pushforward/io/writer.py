@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .atomic import atomic
+from .atomic import atomic, writing
 from .cells import MISSING, pyarrow
 from .frames import Column, Frame, read
 from .names import csv_line, quoted
@@ -109,7 +109,7 @@ class TableWriter:
             pieces = [self._like] if isinstance(self._like, Frame) else self._like.batches() if self._like.text else ()
             for piece in pieces:
                 self._types = _wider(self._types, piece)
-        with _named(self.path), atomic(self.path) as part, open(part, "w+b") as file:
+        with writing(self.path), atomic(self.path) as part, open(part, "w+b") as file:
             self._file = file
             try:
                 yield
@@ -341,14 +341,3 @@ def _write_rows(text: Any, file: BinaryIO, delimiter: str) -> None:
             writer.writerows(zip(*(column.to_pylist() for column in batch.columns), strict=True))
             buffer = io.BytesIO(lines.getvalue().encode())
         file.write(buffer.getbuffer())
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Names the file in errors that do not, such as that of a full disk."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None and error.errno is not None:
-            raise OSError(error.errno, error.strerror or str(error), str(path)) from error
-        raise
