@@ -43,7 +43,7 @@ ORDER = [
     ("nets", "chunks", "scale"),
     ("io",),
     ("_fast.kernels", "_fast"),
-    ("switch", "hashing"),
+    ("switch", "hashing", "parallel"),
 ]
 LAZY = {"", "_api"}  # they hand on public names when one is first used, and so import every room
 STEPS_MAY_IMPORT = {"bijections", "bases", "nets", "flow", "density", "_fast.kernels", "_fast.steps", "switch"}

@@ -17,7 +17,7 @@ from ..io import frames, models
 from ..io.atomic import writing
 from ..io.frames import Frame
 from ..io.tables import SUFFIXES, TableWriter, check_suffix
-from ..tables.parallel import in_order
+from ..parallel import in_order
 from .options import Reading
 from .output import count, listed, plus_minus, prepare_file, say
 from .reading import opened, percentiles, quantiles_of, rows_of, tell_skipped

@@ -17,7 +17,7 @@ from ..arguments import as_count, as_generator
 from ..density import Density, InnerFlow
 from ..io.frames import Frame, concat, read
 from ..io.registry import Builder, describe, register
-from .parallel import in_order
+from ..parallel import in_order
 from .schema import Schema
 from .space import Columns, EncodedRows, Known
 

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from ..io.frames import Frame, concat
 from ..io.tables import TableFile
+from ..parallel import in_order
 from ..training.data import MAX_VAL_ROWS, validation_count
 from .inner import StatesThenNumbers
 from .noise import random_noise
-from .parallel import in_order
 from .rows import numbers_of
 from .schema import Schema, infer_schema
 from .space import Columns, EncodedRows

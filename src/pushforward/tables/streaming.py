@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..io.frames import Frame
+from ..parallel import in_order
 from .density import TableDensity
-from .parallel import in_order
 
 
 class Scores:

@@ -1,4 +1,4 @@
-"""Work on pieces of a table by all threads at once, its results in order."""
+"""Work on pieces by all threads at once, its results in order."""
 
 from __future__ import annotations
 
