@@ -109,7 +109,7 @@ class Broken(pf.Bijection):
         (lambda x: (x, x.new_zeros(())), r"Broken.* log-determinant of shape \(3,\), .* got \(\)"),
         (lambda x: (x, x.sum(0)), r"Broken.* log-determinant of shape \(3,\), .* got \(2,\)"),
         (lambda x: (x[:, :1], x[:, 0]), r"Broken.* must keep the shape \(3, 2\) of its input, got \(3, 1\)"),
-        (lambda x: x, r"Broken.* must return a pair \(z, log_det\), got Tensor"),
+        (lambda x: x, r"Broken.* must return a pair \(z, log_det\) of tensors, got Tensor"),
     ],
 )
 @pytest.mark.parametrize(
