@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -91,3 +92,20 @@ def test_a_checkpoint_holds_weights_by_name(tmp_path: Path) -> None:
     for name, p in flow.fixed_start().rest.named_parameters():  # of what is trained
         assert tensors[f"member/0/weights/{name}"].shape == p.shape
         assert tensors[f"member/0/average/{name}"].shape == p.shape
+
+
+@pytest.mark.parametrize("with_val", [False, True])
+def test_a_function_of_its_own_randomness_goes_on_with_the_map_that_it_began_with(
+    tmp_path: Path, with_val: bool
+) -> None:
+    rng, val = np.random.default_rng(0), moons(seed=1) if with_val else None
+
+    def draw(n: int, generator: torch.Generator) -> torch.Tensor:
+        return 3 + torch.tensor(rng.normal(size=(n, 2)) * rng.uniform(1, 2), dtype=torch.float32)
+
+    first, second = small(), small()
+    for epoch in pf.train(first, draw, val, steps=512, batch=64, checkpoint=tmp_path):
+        if epoch.step >= 128:
+            break
+    pf.fit(second, draw, val, steps=512, batch=64, checkpoint=tmp_path, progress="none")
+    assert all(map(torch.equal, first.bijection[0].buffers(), second.bijection[0].buffers()))

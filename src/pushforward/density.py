@@ -39,8 +39,8 @@ class FixedStart(NamedTuple):
     """The maps that a density begins with and that no training changes: rows can be mapped once, before the first step.
 
     Attributes:
-        map: (x (N, *shape) float64, context (N, K) or None) -> what `rest` takes of them, and the log-determinant (N,)
-            float64. Only differences between float64 rows survive in float32.
+        map: (x (N, *shape), context (N, K) or None) -> what `rest` takes of them, and the log-determinant (N,). Rows
+            come in float64, of which only differences survive in float32, or in the dtype of the density.
         rest: the density of what the maps make, which shares its parameters with the whole.
         state: all that the map depends on.
     """

@@ -1,6 +1,6 @@
 """The state of a training in a folder, so that a run that was stopped goes on bit for bit (on a CPU).
 
-But for batches that were not finite: the weights to which a run goes back after many of them are then those at resume.
+Exception: after many batches that are not finite, a resumed run goes back to the weights at the time of the resume.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Checkpoint:
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def write(self, density: nn.Module, members: Members, generator: torch.Generator, counters: dict[str, Any]) -> None:
-        """Writes everything that the next step depends on, atomically."""
+        """Writes everything that the next step depends on, the buffers of the whole density included, atomically."""
         tensors = {f"member/{k}": t for k, t in members.state().items()}
         tensors |= {f"buffer/{k}": t for k, t in density.named_buffers()}
         tensors["generator"] = generator.get_state()

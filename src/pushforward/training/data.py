@@ -36,7 +36,7 @@ class Dataset:
 
     Attributes:
         rows: all N of them.
-        noise: (*shape), the standard deviation of what is added to x each time that it is drawn, in data units.
+        noise: (*shape), the standard deviation of what is added to x each time that it is drawn.
     """
 
     rows: Batch
@@ -151,16 +151,18 @@ def count_rows(data: Any) -> int:
     return max(shape[0], 1) if shape else 1
 
 
-def with_noise(rows: Dataset | Stream, first: Batch, level: float) -> Dataset | Stream:
-    """The same rows, to be drawn with noise of `level` times each column's spread, which is measured on `first`.
+def enough_for_noise(rows: Dataset | Stream, level: float) -> Dataset | Stream:
+    """Fewer than `LEAST_NOISY` rows, repeated to make a batch of that many, each with noise of its own, if any."""
+    if level == 0 or isinstance(rows, Stream) or len(rows) >= LEAST_NOISY:
+        return rows
+    times = math.ceil(LEAST_NOISY / len(rows))
+    return Dataset(rows.rows[torch.arange(len(rows), device=rows.rows.x.device).repeat(times)])
 
-    Fewer than `LEAST_NOISY` rows are repeated to make a batch of that many, each with noise of its own.
-    """
+
+def with_noise(rows: Dataset | Stream, first: Batch, level: float) -> Dataset | Stream:
+    """The same rows, to be drawn with noise of `level` times each column's spread, which is measured on `first`."""
     if level == 0:
         return rows
-    if isinstance(rows, Dataset) and len(rows) < LEAST_NOISY:
-        times = math.ceil(LEAST_NOISY / len(rows))
-        rows = Dataset(rows.rows[torch.arange(len(rows), device=rows.rows.x.device).repeat(times)])
     x = first.x.double()
     weights = torch.ones(len(x)).to(x) if first.weights is None else first.weights.to(x)
     shares = (weights / weights.sum()).view(-1, *[1] * (x.ndim - 1))

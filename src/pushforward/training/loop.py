@@ -15,7 +15,7 @@ import torch
 from ..density import Density, FixedStart
 from . import auto
 from .checkpoint import Checkpoint
-from .data import behind, count_rows, digest, draws, endless, split, with_noise
+from .data import behind, count_rows, digest, draws, endless, enough_for_noise, split, with_noise
 from .objective import Batch, Objective, negative_log_likelihood
 from .optimizer import Members
 from .precision import mixed_precision
@@ -101,27 +101,27 @@ def train(
     dtype = None if start is None else torch.float64
     rows, val_rows, first = split(density, data, val, context, weights, val_fraction, size, settings.seed, dtype)
     density.eval()
-    trained, offset, val_offset = density, 0.0, 0.0
     if first is not None:
         density.initialize(first.x, first.context)
         if check and settings.noise == 0 and first.x.ndim == 2:  # noise gives each value a width
             warn_of_unbounded(first.x.double().cpu().numpy())
-        if start is not None:
-            trained = start.rest.eval()
-            rows, val_rows, first, offset, val_offset = behind(start, rows, val_rows, first)
-        rows = with_noise(rows, first, settings.noise or 0.0)
+        rows = enough_for_noise(rows, settings.noise or 0.0)
+    trained, offset, val_offset = density if start is None else start.rest.eval(), 0.0, 0.0
     size = min(size, len(rows))
     settings = _with_length(settings, size, len(rows), count_rows(data))
     members = Members(trained, settings)
     try:
-        run = Run(trained, members, settings, val_rows, len(rows) // size * size, began)
         generator = torch.Generator().manual_seed(settings.seed + 1)
-        saved = None
-        if checkpoint is not None:
-            lasting = first if count_rows(data) != auto.UNLIMITED else None if val is None else val_rows
-            saved = Checkpoint(checkpoint, _setup(settings, members.optimizer_name, len(rows), lasting, data))
-        if saved is not None:
-            run.resume(saved.read(trained, members, generator))
+        lasting = first if count_rows(data) != auto.UNLIMITED else None if val is None else val_rows
+        setup = partial(_setup, settings, members.optimizer_name, len(rows), lasting, data)
+        saved = None if checkpoint is None else Checkpoint(checkpoint, setup())
+        counters = None if saved is None else saved.read(density, members, generator)
+        if first is not None:
+            if start is not None:  # which a checkpoint holds
+                rows, val_rows, first, offset, val_offset = behind(start, rows, val_rows, first)
+            rows = with_noise(rows, first, settings.noise or 0.0)
+        run = Run(trained, members, settings, val_rows, len(rows) // size * size, began)
+        run.resume(counters)
         if run.step == 0:
             run.validate()
         threads = threads_for(trained, settings.objective, first, size)
@@ -139,7 +139,7 @@ def train(
             if run.step == 0:
                 warnings.warn(f"{_TOO_LATE}; give more seconds", stacklevel=2)
             elif saved is not None and run.seen == 0:  # after a whole pass
-                saved.write(trained, members, generator, run.state())
+                saved.write(density, members, generator, run.state())
             with members.averaged(best=True):  # whoever leaves the loop here has them, and who goes on loses nothing
                 yield epoch.shifted(offset, val_offset)
     finally:
