@@ -105,10 +105,17 @@ def test_contexts_and_rows_far_from_zero_keep_their_digits(kind: type) -> None:
     assert float(flow.log_prob(1e9 + y, time).detach().mean()) > 4  # -.07 for one that does not see the context
 
 
+def test_a_mean_that_float32_rounds_by_many_spreads_is_told() -> None:
+    x = normal(100, 2).double()
+    with pytest.raises(ValueError, match=r"column 0 of x has mean 1e\+09 .*, beyond .* subtract the mean"):
+        pf.fit(pf.real_nvp(2), 1e9 + 32 + x, **QUICK)
+    assert pf.fit(pf.real_nvp(2, precondition=True), 1e9 + 32 + x, **QUICK).summary["best_val_nll"] < 4
+
+
 @pytest.mark.parametrize("size", [1e-50, 1e50])
 def test_a_scale_that_the_dtype_does_not_hold_is_told(size: float) -> None:
     x = normal(100, 1).double()
-    with pytest.raises(ValueError, match=r"column 0 of x has mean .*, beyond what float32 holds: rescale it"):
+    with pytest.raises(ValueError, match=r"column 0 of x has mean .*, beyond what float32 holds: subtract"):
         pf.fit(pf.real_nvp(1), size * x, **QUICK)
     with pytest.raises(ValueError, match=r"column 0 of the context has mean .*, beyond what float32 holds"):
         pf.fit(pf.real_nvp(1, context_dim=1), x, context=size * x, **QUICK)
@@ -121,6 +128,9 @@ def test_rows_beyond_all_networks_have_no_density() -> None:
     log_prob = flow.log_prob(far)
     assert bool(torch.isneginf(log_prob[:3]).all())
     assert log_prob.isnan().tolist() == [False, False, False, True, False]
+    for p in flow.parameters():
+        p.data.fill_(math.nan)
+    assert bool(flow.log_prob(far).isnan().all())  # that the weights are lost is not hidden
     gamma = pf.Flow(pf.Chain(), 1, torch.distributions.Gamma(2.0, 1.0))
     assert gamma.log_prob([[math.inf], [-1.0], [math.nan]]).tolist()[:2] == [-math.inf, -math.inf]
 

@@ -169,5 +169,5 @@ def test_another_form_of_dates_is_told(tmp_path: Path) -> None:
 def test_dates_of_several_forms_are_no_ids(tmp_path: Path) -> None:
     days = [f"{d:02d}/{m:02d}/2023" if d % 2 else f"2023-{m:02d}-{d:02d}" for m in range(1, 13) for d in range(1, 29)]
     path = _csv(tmp_path / "mixed.csv", {"day": days, "x": [str(i % 7) for i in range(len(days))]})
-    with pytest.warns(UserWarning, match="its texts look like dates in several forms .* such as '27/12/2023' and"):
+    with pytest.warns(UserWarning, match="its texts look like dates in several forms, such as '27/12/2023' and"):
         infer_schema(pf.read_table(path))

@@ -19,7 +19,6 @@ from .bijections import sum_event
 from .bijections.elementwise import inverse_soft_clamp, soft_clamp
 
 _LOG_SCALE_CLAMP = 7.0
-_OVERFLOWS = 1e19  # a number whose square float32 does not hold
 
 
 class Base(nn.Module, ABC):
@@ -241,8 +240,9 @@ class FromDistribution(Base):
         except NotImplementedError:
             within = z
         log_prob = torch.where(inside, self.distribution.log_prob(within), -math.inf)
-        # Far out, torch's formulas take infinity from infinity.
-        log_prob = log_prob.masked_fill(log_prob.isnan(), -math.inf)
+        # Where squares overflow, torch's formulas take infinity from infinity. NaN stays NaN.
+        is_far = z.flatten(1).abs().amax(1) > torch.finfo(z.dtype).max ** 0.5
+        log_prob = log_prob.masked_fill(log_prob.isnan() & is_far, -math.inf)
         return log_prob.masked_fill(z.flatten(1).isnan().any(1), math.nan)
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
@@ -301,12 +301,6 @@ def as_base(base: Base | Distribution | None, shape: tuple[int, ...]) -> Base:
     if base.shape != shape:
         raise ValueError(f"the base must have the flow's shape {shape}, got {base.shape}")
     return base
-
-
-def vanishing(log_prob: Tensor, x: Tensor) -> Tensor:
-    """Log-densities (B,), -inf in place of NaN for rows x (B, *shape) so far out that networks overflow."""
-    size = x.flatten(1).abs().amax(1)  # NaN where a number is NaN
-    return log_prob.masked_fill(log_prob.isnan() & (size > _OVERFLOWS), -math.inf)
 
 
 def as_shape(shape: int | Sequence[int]) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC
 from collections.abc import Sequence
 from numbers import Integral
@@ -139,6 +140,21 @@ class Conditional(Density, ABC):
                 "layers' networks a context_dim, or leave the context out"
             )
         self._reads_context = True
+
+    def _without_overflow(self, log_prob: Tensor, rows: Tensor, embedded: Tensor | None) -> Tensor:
+        """log_prob (B,), -inf in place of NaN where rows, contexts and weights are finite: then numbers overflowed.
+
+        With gradients on a GPU nothing is looked at, which would wait for it.
+        """
+        waits = log_prob.device.type != "cpu" and log_prob.requires_grad
+        if waits or log_prob.is_meta or not is_eager() or not bool(log_prob.isnan().any()):
+            return log_prob
+        if not all(bool(t.isfinite().all()) for t in (*self.parameters(), *self.buffers())):
+            return log_prob
+        is_finite = ~rows.flatten(1).isnan().any(1)
+        if embedded is not None:
+            is_finite &= ~embedded.flatten(1).isnan().any(1)
+        return log_prob.masked_fill(log_prob.isnan() & is_finite, -math.inf)
 
     def _check_can_change(self) -> None:
         """Raises ValueError where the flow was built in inference mode, outside of which it cannot be changed."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .flow import Flow
 
 
-def _unknown(what: str, estimate: str) -> Any:
+def _unknown(name: str, what: str, estimate: str) -> Any:
     """A method for what has no closed form, which says how to estimate it."""
 
     def unknown(self: FlowDistribution, *_: Any) -> NoReturn:
@@ -27,6 +27,7 @@ def _unknown(what: str, estimate: str) -> Any:
         """
         raise NotImplementedError(f"a flow has no closed form of its {what}: estimate it from samples, {estimate}")
 
+    unknown.__name__, unknown.__qualname__ = name, f"FlowDistribution.{name}"
     return unknown
 
 
@@ -79,12 +80,12 @@ class FlowDistribution(Distribution):
         """As `sample`, with gradients."""
         return self._shaped(self._flow.rsample, sample_shape)
 
-    mean: Any = property(_unknown("mean", "sample(n).mean(0)"))
-    variance: Any = property(_unknown("variance", "sample(n).var(0)"))
-    mode: Any = property(_unknown("mode", "the row of sample(n) with the highest log_prob"))
-    cdf = _unknown("distribution function", "the share of sample(n) below the value")
-    icdf = _unknown("quantiles", "sample(n).quantile(q, 0)")
-    entropy = _unknown("entropy", "-log_prob(sample(n)).mean()")
+    mean: Any = property(_unknown("mean", "mean", "sample(n).mean(0)"))
+    variance: Any = property(_unknown("variance", "variance", "sample(n).var(0)"))
+    mode: Any = property(_unknown("mode", "mode", "the row of sample(n) with the highest log_prob"))
+    cdf = _unknown("cdf", "distribution function", "the share of sample(n) below the value")
+    icdf = _unknown("icdf", "quantiles", "sample(n).quantile(q, 0)")
+    entropy = _unknown("entropy", "entropy", "-log_prob(sample(n)).mean()")
 
     def enumerate_support(self, expand: bool = True) -> NoReturn:
         """There is no end of its values.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from .arguments import as_generator, as_leading, as_numbers, has_dtype, repeated
-from .bases import Base, StandardNormal, as_base, as_shape, vanishing
+from .bases import Base, StandardNormal, as_base, as_shape
 from .bijections import Bijection, Chain, OnChannels, checked, warn_of_rounding
 from .bijections.base import is_fixed
 from .chunks import in_chunks, map_rows, spans_of
@@ -118,7 +118,7 @@ class Flow(Conditional):
         """
         hidden = _hidden_dtype(precision)
         rows, embedded, leading = self._rows(x, context, embed=True)
-        log_prob = self._score(rows, embedded, hidden)
+        log_prob = self._without_overflow(self._score(rows, embedded, hidden), rows, embedded)
         if hidden is not None:
             self._measure_rounding(rows, embedded, hidden)
         return log_prob.view(leading)
@@ -339,7 +339,7 @@ class Flow(Conditional):
 
     def _score(self, rows: Tensor, embedded: Tensor | None, hidden_dtype: torch.dtype | None = None) -> Tensor:
         def score(x: Tensor, embedded: Tensor | None) -> Sequence[Tensor]:
-            return (vanishing(self._log_prob(x, embedded), x),)
+            return (self._log_prob(x, embedded),)
 
         return map_rows(score, rows, embedded, hidden_dtype=hidden_dtype, module=self)[0]
 

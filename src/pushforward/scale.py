@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .switch import is_eager
 
 HUGE_SPREAD = 1e30  # what is divided by it vanishes
+_OFF = 3.0  # spreads by which the mean of a column may be rounded
 _UNIT = (0.1, 10.0)  # root mean squares of a column that need no scale
 
 
@@ -32,19 +33,23 @@ def look_at_scale(layer: nn.Module, x: Tensor, rows: str = "rows") -> None:
 
 
 def check_scale(mean: Tensor, std: Tensor, dtype: torch.dtype, rows: str = "x") -> None:
-    """Refuses columns whose mean or standard deviation (C,) in float64 a dtype does not hold.
+    """Refuses columns whose mean or standard deviation (C,), in float64, a dtype does not hold.
+
+    A mean is not held where it is rounded by several standard deviations.
 
     Raises:
         ValueError: it does not; the first such column is named.
     """
     limits = torch.finfo(dtype)
     bad = (mean.abs() > limits.max) | (std > limits.max) | ((std > 0) & (std < limits.tiny))
+    bad |= (std > 0) & ((mean - mean.to(dtype).double()).abs() > _OFF * std)
     if bool(bad.any()):
         column = int(bad.nonzero()[0])
+        kind = str(dtype).removeprefix("torch.")
         raise ValueError(
             f"column {column} of {rows} has mean {float(mean[column]):.3g} and standard deviation "
-            f"{float(std[column]):.3g}, beyond what {str(dtype).removeprefix('torch.')} holds: rescale it, or use "
-            "flow.double()"
+            f"{float(std[column]):.3g}, beyond what {kind} holds: subtract the mean, rescale it"
+            + (", or use flow.double()" if dtype != torch.float64 else "")
         )
 
 

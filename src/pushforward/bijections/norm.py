@@ -236,10 +236,11 @@ def warn_of_rounding(given: Any, rounded: Tensor, what: str = "rows") -> None:
     lost, spread = (exact - rounded.double()).abs().amax(0), exact.std(0, correction=0)
     column = int((lost / spread.clamp_min(1e-300)).argmax()) if len(exact) > 1 else -1
     if column >= 0 and float(lost[column]) > _SHOWS * float(spread[column]) > 0:
+        scaled = "Make Standardize or Precondition the first layer of a flow trained by likelihood"
         warnings.warn(
             f"float64 {what} are rounded to the flow's {str(rounded.dtype).removeprefix('torch.')}: column {column} by "
             f"up to {float(lost[column]):.2g} at a standard deviation of {float(spread[column]):.2g}. "
-            + ("Make Standardize or Precondition the first layer" if what == "rows" else "Subtract their mean")
+            + (scaled if what == "rows" else "Subtract their mean")
             + ", or use flow.double()",
             stacklevel=4,
         )

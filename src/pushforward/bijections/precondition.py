@@ -84,9 +84,8 @@ class Precondition(Bijection):
         folded, log_slope = fold((rows - self.centre) @ self.matrix.mT, self.fold_end)
         z, log_det_tails = _bent(folded, *self._tails())
         log_det_matrix = log_det_of_sites(self.matrix.diagonal().log().sum(), x)
-        return z.movedim(-1, 1).to(self._dtype_of_flow.dtype), sum_event(
-            log_slope
-        ) + log_det_matrix + log_det_bends + log_det_tails
+        log_det = sum_event(log_slope) + log_det_matrix + log_det_bends + log_det_tails
+        return z.movedim(-1, 1).to(self._dtype_of_flow.dtype), log_det
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latent to data: z (B, C, *S) -> x (B, C, *S), log_det (B,) float64.

@@ -19,6 +19,7 @@ from .objective import Batch
 
 FAR = 1e4  # a column whose mean is this many standard deviations from zero loses detail in float32
 FLOAT32_RANGE = (1e-30, 1e30)  # of values whose squares and ratios it holds
+_LONG, _LOOKED_AT = (torch.float64, torch.int32, torch.int64), 2**16  # with more digits than float32; rows
 _LARGEST = 1e150  # number whose square float64 holds, with room for a sum
 
 
@@ -54,7 +55,7 @@ def as_rows(
         contexts = as_numbers(context, "context", reference, own).detach()
         if contexts.ndim == 0:
             raise ValueError(f"expected a context of shape (N, K), or (K,) for all rows, got the number {context!r}")
-        if contexts.shape == (len(rows),) != (1,):
+        if contexts.shape == (len(rows),) != (1,) and getattr(density, "context_dim", None) != len(rows):
             got = f"({len(rows)},), a number for each row"
             raise ValueError(f"expected a context of shape (N, K), or (K,) for all rows, got {got}: give c[:, None]")
         if contexts.ndim < 2 or len(contexts) == 1:  # one for all
@@ -163,7 +164,6 @@ def _check_finite(values: Tensor, name: str, given: Any) -> None:
 
 def _look_at_rounding(given: Any, taken: Tensor, name: str, what: str) -> None:
     """Warns where numbers (N, ...) lost digits that show as they took the dtype of the density."""
-    if taken.dtype == torch.float32 and not has_dtype(given, torch.float32):
-        exact = as_numbers(given, name, taken, torch.float64)
-        if exact.shape == taken.shape:  # not one context for all rows
-            warn_of_rounding(exact, taken.flatten(1), what)
+    if taken.dtype == torch.float32 and any(has_dtype(given, dtype) for dtype in _LONG):
+        exact = as_numbers(given[:_LOOKED_AT], name, taken, torch.float64)
+        warn_of_rounding(exact, taken[:_LOOKED_AT].flatten(1), what)

@@ -13,7 +13,7 @@ from .base import Cells, Kind, Plain, Request, States, Values, each, fact, is_te
 _INDICATORS = 30  # of a column in `features`; other categories share one
 _ID_SHARE = 0.9  # of the cells of a text column being unique, it names rows
 _ID_ROWS, _COUNTER_ROWS = 20, 50
-_LIKE_DATE = re.compile(r"\d{1,4}[-/. ]+\w{1,9}[-/., ]+\d{1,4}(\D|$)")
+_LIKE_DATE = re.compile(r"(\d{4}([-/.])\d{1,2}\2\d{1,2}|\d{1,2}([-/.])\d{1,2}\3(19|20)\d{2})(\D|$)")
 _LOOKED_AT = 1000  # cells, to see what they are like
 
 
@@ -231,9 +231,10 @@ def _unique_note(column: Column) -> str:
     if len(present) < _ID_ROWS or distinct < _ID_SHARE * len(present) or not _reads_as_texts(column):
         return ""
     some = [str(column.labels[int(k)]) for k in np.unique(present[:_LOOKED_AT])]
-    if np.mean([_LIKE_DATE.match(text) is not None for text in some]) > _ID_SHARE:
-        shown = " and ".join(map(repr, {re.sub(r"\w+", "", text): text for text in some}.values()))
-        return f"its texts look like dates in several forms or in none that is read, such as {shown}: write them in one"
+    forms = {re.sub(r"\d", "0", text): text for text in some if _LIKE_DATE.match(text)}
+    if len(forms) > 1 and np.mean([_LIKE_DATE.match(text) is not None for text in some]) > _ID_SHARE:
+        shown = " and ".join(map(repr, list(forms.values())[:2]))
+        return f"its texts look like dates in several forms, such as {shown}: write them in one"
     return f"its text is {'unique' if distinct == len(present) else 'nearly unique'} in each row, as of an id"
 
 
