@@ -256,7 +256,7 @@ def _train(
     clock = Clock(given.get("seconds"))
     device = next(model.parameters()).device
     double = needs_float64(rows.x) or (rows.context is not None and needs_float64(rows.context))
-    double = double and model.fixed_start() is None  # whose maps are float64, and bring rows to where float32 serves
+    double = double and model.fixed_start() is None  # whose maps take float64, and bring rows to where float32 serves
     model.to(torch.float64 if double and device.type != "mps" else torch.float32)
     fraction, stacked = given.pop("val_fraction"), is_stacked(estimator.stack, len(rows), _no_stack(estimator, rows))
     check_squares(torch.from_numpy(rows.x), "X")
