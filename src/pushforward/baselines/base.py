@@ -36,7 +36,7 @@ class Baseline(Density):
     def log_prob(self, x: Any, context: Any = None) -> Tensor:
         """log p(x | context), in nats, of the columns of x (*N, D) that are not NaN, context (*N, G) -> (*N,) float64.
 
-        Leading axes are broadcast. Two rows of one column and more may come as (N,), contexts likewise; (1,) is a row.
+        Leading axes are broadcast. Two or more rows of one column may come as (N,), contexts likewise; (1,) is one row.
 
         Raises:
             ValueError: x or the context has another width, there is no context, or the leading axes do not fit.
