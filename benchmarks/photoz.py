@@ -249,7 +249,8 @@ def main() -> None:
     picture(found, densities, z, RESULTS / "photoz.png")
     kept = {name: {k: v for k, v in result.items() if k != "pit"} for name, result in found.items()}
     facts = {"train_rows": len(y), "test_rows": len(z), "sentinel_rows": int(sentinel.sum()), "val": network_val}
-    recipe = None if density.flow is None else density.flow.recipe
+    inner = density.inner_flows(train[:1])
+    recipe = inner[0].flow.recipe if inner else None
     training = {"recipe": recipe, "training": density.training_summary}
     write("photoz", {"protocol": __doc__, **facts, **training, "results": kept}, table(kept))
 
