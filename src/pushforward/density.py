@@ -231,7 +231,7 @@ class Space(ABC):
 
     @abstractmethod
     def index_contexts(self, n: Any, context: Any) -> tuple[Any, NDArray[np.int64], int]:
-        """-> M contexts, that of each row of `sample(n, context)` (N,), and N; without a context None, none, and N."""
+        """-> the M contexts, which of them each row of `sample(n, context)` has (N,), N; None, empty, N without."""
 
     def expand_context(self, n: Any, context: Any) -> tuple[Any, int]:
         """-> a context for each row that `sample(n, context)` draws, in their order (None for none); their number."""

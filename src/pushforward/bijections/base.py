@@ -59,9 +59,7 @@ def checked(
         return result
     name = type(layer).__name__ if place is None else f"layer {place} of the chain, {type(layer).__name__},"
     if not are_tensors:
-        got = (
-            f"({', '.join(type(part).__name__ for part in result)})" if type(result) is tuple else type(result).__name__
-        )
+        got = ", ".join(type(part).__name__ for part in (result if type(result) is tuple else (result,)))
         raise ValueError(f"{name} must return a pair (z, log_det) of tensors, got {got}")
     if result[0].shape != x.shape:
         raise ValueError(f"{name} must keep the shape {tuple(x.shape)} of its input, got {tuple(result[0].shape)}")

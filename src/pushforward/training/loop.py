@@ -113,8 +113,7 @@ def train(
     try:
         generator = torch.Generator().manual_seed(settings.seed + 1)
         lasting = first if count_rows(data) != auto.UNLIMITED else None if val is None else val_rows
-        setup = partial(_setup, settings, members.optimizer_name, len(rows), lasting, data)
-        saved = None if checkpoint is None else Checkpoint(checkpoint, setup())
+        saved = _checkpoint(checkpoint, settings, members.optimizer_name, len(rows), lasting, data)
         counters = None if saved is None else saved.read(density, members, generator)
         if first is not None:
             if start is not None:  # which a checkpoint holds
@@ -185,15 +184,19 @@ def _with_length(settings: TrainSettings, batch: int, rows: int, given_rows: int
     return replace(settings, batch=batch, steps=steps)
 
 
-def _setup(
-    settings: TrainSettings, optimizer_name: str, rows: int, lasting: Batch | None, data: Any
-) -> dict[str, Any]:  # fmt: skip
-    """What a checkpoint's run must have in common with the one that goes on; `lasting` are rows that do not change."""
+def _checkpoint(
+    folder: str | PathLike[str] | None, settings: TrainSettings, optimizer_name: str, rows: int,
+    lasting: Batch | None, data: Any,
+) -> Checkpoint | None:  # fmt: skip
+    """With what its run must have in common with the one that goes on; `lasting` are rows that do not change."""
+    if folder is None:
+        return None
     same = (setting.name for setting in fields(settings) if setting.metadata["same_when_resumed"])
-    return {name: getattr(settings, name) for name in same} | {
+    setup = {name: getattr(settings, name) for name in same} | {
         "rows": rows, "data": None if lasting is None else digest(lasting), "optimizer": optimizer_name,
         "objective": _identity(settings.objective), **getattr(data, "same_when_resumed", {}),
     }  # fmt: skip
+    return Checkpoint(folder, setup)
 
 
 def _identity(function: Any) -> str:

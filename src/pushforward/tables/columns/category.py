@@ -231,8 +231,9 @@ def _unique_note(column: Column) -> str:
     if len(present) < _ID_ROWS or distinct < _ID_SHARE * len(present) or not _reads_as_texts(column):
         return ""
     some = [str(column.labels[int(k)]) for k in np.unique(present[:_LOOKED_AT])]
-    forms = {re.sub(r"\d", "0", text): text for text in some if _LIKE_DATE.match(text)}
-    if len(forms) > 1 and np.mean([_LIKE_DATE.match(text) is not None for text in some]) > _ID_SHARE:
+    dates = [text for text in some if _LIKE_DATE.match(text)]
+    forms = {re.sub(r"\d", "0", text): text for text in dates}
+    if len(forms) > 1 and len(dates) > _ID_SHARE * len(some):
         shown = " and ".join(map(repr, list(forms.values())[:2]))
         return f"its texts look like dates in several forms, such as {shown}: write them in one"
     return f"its text is {'unique' if distinct == len(present) else 'nearly unique'} in each row, as of an id"
