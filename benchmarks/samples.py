@@ -12,7 +12,7 @@ held out. Of each model three times as many rows are drawn as are held out, and 
 - seconds of learning and drawing, importing left out.
 
 A model that fails is named with its error, as is one that takes longer than --timeout. Results of other libraries are
-kept, and not made again; ours give way where the code is another one.
+kept, and not made again but for failures; ours give way where the code is another one.
 
     python benchmarks/samples.py --setup        # installs the environments, from the registry that pip knows
     python benchmarks/samples.py
@@ -36,7 +36,7 @@ from samples_sets import SETS, why_absent, write_split
 ENVIRONMENTS = {
     "sdv": ["torch==2.13.0", "sdv==2.0.0"],  # brings SDMetrics
     "mostlyai": ["torch==2.13.0", "mostlyai-engine==2.7.3"],
-    "forest": ["ForestDiffusion==1.0.6"],
+    "forest": ["ForestDiffusion==1.0.6", "pandas<3"],  # whose arrays it may write to
 }
 ENVIRONMENT_OF = {
     "pushforward": "", "GaussianCopula": "sdv", "TVAE": "sdv", "CTGAN": "sdv", "TabularARGN": "mostlyai",
@@ -116,7 +116,9 @@ def measure(bench: Bench, name: str, models: list[str], seed: int, rows: int | N
 
 
 def is_current(run: Run) -> bool:
-    """Whether a result need not be made again: it is another library's, or of the code as it is committed now."""
+    """Whether a run need not be made again: a result of another library, or one of the code as it is committed now."""
+    if "error" in run:
+        return False
     return run["model"] != OURS or (run["commit"] == commit() and not commit().endswith("+"))
 
 

@@ -31,16 +31,16 @@ _WORD = rf"[{_BLANKS}][A-Za-z\u00b5\u00b0][^\s\d#;]{{0,15}}"  # any, after a bla
 _AFTER = rf"[{_BLANKS}]?(?:[%\u2030{_SIGNS}]|\u00b0[CFK]?|(?:{_UNITS}))|{_WORD}"
 _CELL = re.compile(
     rf"(?P<open>\()?(?P<sign>[+{_MINUS}])?(?P<before>{_BEFORE})?(?P<inner>[{_MINUS}])?"
-    rf"(?P<body>\d(?:[\d.,'\u2019{_BLANKS}]*\d)?|[.,]\d+)(?P<after>{_AFTER})?(?P<close>\))?"
+    rf"(?P<body>\d(?:[\d.,'\u2019{_BLANKS}]*\d)?|[.,]\d+)(?P<last>[{_MINUS}])?(?P<after>{_AFTER})?(?P<close>\))?"
 )
 _STYLES = (  # separators of thousands and decimals
     ("", "."), (",", "."), (".", ","), ("", ","), (" ", ","), (" ", "."), ("\u00a0", ","), ("\u202f", ","),
     ("'", "."), ("\u2019", "."),
 )  # fmt: skip
-_ENDINGS = {"first": "", "brackets": ";(0)", "inner": ";inner"}  # of patterns, for negative numbers
+_ENDINGS = {"first": "", "brackets": ";(0)", "inner": ";inner", "last": ";0-"}  # of patterns, for negative numbers
 _PATTERN = re.compile(
     r"(?P<before>[^0#%;]*)(?:#(?P<group>[^0#])##0|(?P<zeros>0+))(?:(?P<point>[.,])(?P<decimals>0+|#))?"
-    r"(?P<after>[^0#;]*)(?P<minus>(?:;\(0\)|;inner)?)"
+    r"(?P<after>[^0#;]*)(?P<minus>(?:;\(0\)|;inner|;0-)?)"
 )
 
 
@@ -55,7 +55,8 @@ class Notation:
         point: what separates decimals.
         decimals: how many there are; 0 for whole numbers, None where numbers have as many as they need.
         width: digits before the point, at least: 5 for 02139.
-        minus: where negative numbers have it: "first", "inner", after `before`; or they are in "brackets".
+        minus: where negative numbers have it: "first", "inner", after `before`, or "last", behind the digits, as in
+            ledgers; or they are in "brackets".
     """
 
     before: str = ""
@@ -107,14 +108,15 @@ class Notation:
         digits = rf"(?P<whole>{whole}|)(?:{point}(?P<decimals>\d*))?"
         parts = pc.extract_regex(
             pc.utf8_trim_whitespace(as_arrow(labels)),
-            rf"^(?P<open>\(?)(?P<sign>[+{_MINUS}]?){before}(?P<inner>[{_MINUS}]?){digits}{blanks}{after}(?P<close>\)?)$",
+            rf"^(?P<open>\(?)(?P<sign>[+{_MINUS}]?){before}(?P<inner>[{_MINUS}]?){digits}(?P<last>[{_MINUS}]?){blanks}{after}(?P<close>\)?)$",
         )
-        texts = {name: pc.struct_field(parts, name) for name in ("open", "sign", "inner", "whole", "decimals", "close")}
+        names = ("open", "sign", "inner", "whole", "decimals", "last", "close")
+        texts = {name: pc.struct_field(parts, name) for name in names}
         plain = pc.replace_substring(texts["whole"], self.group, "") if self.group else texts["whole"]
         has_digits = pc.greater(pc.utf8_length(pc.binary_join_element_wise(plain, texts["decimals"], "")), 0)
         good = mask_of(pc.and_(has_digits, pc.equal(pc.utf8_length(texts["open"]), pc.utf8_length(texts["close"]))))
         signs = pa.array(["(", *_MINUS])
-        negative = [mask_of(pc.is_in(texts[name], value_set=signs)) for name in ("open", "sign", "inner")]
+        negative = [mask_of(pc.is_in(texts[name], value_set=signs)) for name in ("open", "sign", "inner", "last")]
         good &= np.sum(negative, 0) <= 1
         sign = np.where(np.any(negative, 0), -1, 1)
         is_whole = not pc.any(pc.and_(pa.array(good), pc.greater(pc.utf8_length(texts["decimals"]), 0))).as_py()
@@ -143,6 +145,8 @@ class Notation:
             return self.before + body + self.after
         if self.minus == "brackets":
             return f"({self.before}{body}{self.after})"
+        if self.minus == "last":
+            return f"{self.before}{body}-{self.after}"
         return f"{self.before}-{body}{self.after}" if self.minus == "inner" else f"-{self.before}{body}{self.after}"
 
 
@@ -155,7 +159,8 @@ def find_notation(labels: Sequence[str]) -> Notation | None:
     """The notation of most of some texts; None where they are no numbers, or such as anyone reads.
 
     Units and signs of currencies are the same in all of them. What is in brackets throughout is no number unless it has
-    two decimals, nor what has as many groups of digits in each, as telephone numbers do, without a unit or decimals.
+    two decimals, nor what has as many groups of digits in each, as telephone numbers do, without a unit or decimals. Marks
+    such as 2- are none either: a minus behind the digits is one of amounts.
 
     Example:
         >>> find_notation(["1.234,50 €", "12,00 €"]).pattern
@@ -181,7 +186,11 @@ def find_notation(labels: Sequence[str]) -> Notation | None:
 
 def _cells(texts: Sequence[str]) -> list[re.Match[str]]:
     matches = (_CELL.fullmatch(text) for text in texts)
-    return [match for match in matches if match and (not match["open"]) == (not match["close"])]
+    return [match for match in matches if match and (not match["open"]) == (not match["close"]) and _has_one_sign(match)]
+
+
+def _has_one_sign(cell: re.Match[str]) -> bool:
+    return sum(bool(cell[part]) for part in ("sign", "inner", "last")) <= 1
 
 
 def _fits(body: str, group: str, point: str) -> bool:
@@ -229,9 +238,10 @@ def _detailed(notation: Notation, cells: Sequence[re.Match[str]]) -> Notation | 
     counts = {len(body.partition(point)[2]) for body in bodies}
     has_unit = bool(notation.before or notation.after)
     may_be_code = group not in ("", ",") and len(groups) == 1 and groups != {0} and counts == {0} and not has_unit
-    if may_be_code or (counts != {2} and all(cell["open"] for cell in cells)):
+    may_be_grades = any(cell["last"] for cell in cells) and groups == {0} and not has_unit
+    if may_be_code or (counts != {2} and (may_be_grades or all(cell["open"] for cell in cells))):
         return None
-    places = {"brackets": "open", "inner": "inner"}
+    places = {"brackets": "open", "inner": "inner", "last": "last"}
     minus = next((name for name, part in places.items() if any(cell[part] for cell in cells)), "first")
     return replace(
         notation, group="" if groups == {0} else group, decimals=max(counts) if len(counts) == 1 else None,
