@@ -37,7 +37,8 @@ NONE = [
     ["A123", "A456"], ["12.05.2023", "13.05.2023"], ["192.168.1.1", "10.0.0.1"], ["10-20", "20-30"], ["1st", "2nd"],
     ["555 123 456", "555 987 654"], ["$5.00", "call us"], ["$5", "€7"], ["3.5", "4"], ["+1", "-2"], ["", "x"], [],
     ["10A", "11A"], ["(1950)", "(2001)"], ["(49%)", "(7%)"], ["100.200.100.200", "192.168.100.101"],
-    ["2-", "3", "1-"], ["-3.00-", "2.00-"], ["993.178.998"] * 2, ["67 622 184", "555 123 456"], ["1,23,456", "2,34,567"],
+    ["993.178.998"] * 2, ["67 622 184", "555 123 456"], ["1,23,456", "2,34,567"], ["2-", "3", "1-"],
+    ["-3.00-", "2.00-"],
 ]  # fmt: skip
 
 
@@ -57,6 +58,21 @@ def test_a_notation_is_found_read_and_written(pattern: str) -> None:
 @pytest.mark.parametrize("texts", NONE, ids=str)
 def test_what_is_no_number_or_one_as_anyone_reads_has_none(texts: list[str]) -> None:
     assert find_notation(texts) is None
+
+
+@pytest.mark.parametrize(
+    ("texts", "pattern"),
+    [(["1.25", "-3.50"], "0.00"), (["1.5", "2.0", "1e3"], None), (["1.5", "-2.0", "0.125"], "0.#"), (["12", "7"], None),
+     (["1.1", "1.10", "1.2"], None)],
+)  # fmt: skip
+def test_decimals_that_came_as_texts_are_numbers_but_codes_and_versions_are_not(
+    texts: list[str], pattern: str | None
+) -> None:
+    notation = find_notation(texts, typed=True)
+    assert (None if notation is None else notation.pattern) == pattern
+    column = pf.infer_schema({"x": texts * 40}).columns[0]
+    assert getattr(column, "form", None) == pattern
+    assert (column.kind == "category") == (pattern is None)
 
 
 def test_a_notation_reads_what_is_written_more_plainly_and_refuses_the_rest() -> None:

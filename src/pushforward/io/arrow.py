@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .cells import Labels, all_numbers, are_missing, as_arrow, pyarrow, quick_numbers
+from .cells import Labels, all_numbers, are_missing, as_arrow, parse_numbers, pyarrow, quick_numbers
 from .notation import Notation, find_notation, padding
 from .times import ISO_FORMS, is_of_day, parse_times, unit_of, write_times
 
@@ -278,9 +278,9 @@ def _of_strings(cells: Any) -> dict[str, Any]:
     times, good, form = parse_times(labels)
     if good.all():
         return facts | {"holds": "times", "times": np.append(times, 0)[codes], "unit": unit_of(form), "form": form}
-    notation = find_notation(labels)  # digits alone were meant as texts
+    notation = find_notation(labels, typed=True)
     if notation is not None:
-        numbers, good = notation.parse(labels)
+        numbers, good = (parse_numbers if notation.is_plain else notation.parse)(labels)  # 1e-5 is plain, too
         if good.all():
             values = np.where(codes < 0, numbers.dtype.type(0), np.append(numbers, numbers[:1])[codes])
             facts |= {"holds": "numbers", "numbers": values, "form": notation.pattern}

@@ -95,6 +95,11 @@ class Notation:
         decimals = "" if self.decimals == 0 else self.point + ("#" if self.decimals is None else "0" * self.decimals)
         return self.before + whole + decimals + self.after + _ENDINGS[self.minus]
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether anyone reads it: nothing but digits and a point."""
+        return self == Notation(decimals=self.decimals)
+
     def parse(self, labels: Sequence[str]) -> tuple[Numbers, NDArray[np.bool_]]:
         """Texts (L,) -> numbers (L,), 0 where they are none; which of them are numbers (L,).
 
@@ -155,12 +160,17 @@ def is_pattern(value: Any) -> bool:
     return isinstance(value, str) and _PATTERN.fullmatch(value) is not None
 
 
-def find_notation(labels: Sequence[str]) -> Notation | None:
+def find_notation(labels: Sequence[str], *, typed: bool = False) -> Notation | None:
     """The notation of most of some texts; None where they are no numbers, or such as anyone reads.
 
     Units and signs of currencies are the same in all of them. What is in brackets throughout is no number unless it has
-    two decimals, nor what has as many groups of digits in each, as telephone numbers do, without a unit or decimals. Marks
-    such as 2- are none either: a minus behind the digits is one of amounts.
+    two decimals, nor what has as many groups of digits in each, as telephone numbers do, without a unit or decimals.
+    Marks such as 2- are none either: a minus behind the digits is one of amounts.
+
+    Args:
+        labels: distinct texts.
+        typed: whether they came as texts, not as the cells of a file, which all are: 0.25 then has a notation, too, but
+            not 25, which may be a code, nor 1.1 beside 1.10, which are versions.
 
     Example:
         >>> find_notation(["1.234,50 €", "12,00 €"]).pattern
@@ -180,13 +190,22 @@ def find_notation(labels: Sequence[str]) -> Notation | None:
     if len(fitting[style]) < _MOST * min(len(texts), _MOST_LOOKED_AT):
         return None
     notation = _detailed(Notation(before, after, *style), fitting[style])
-    is_plain = notation is not None and notation == Notation(decimals=notation.decimals)
-    return None if is_plain else notation
+    if notation is None or not notation.is_plain:
+        return notation
+    return notation if typed and _are_decimals(cells, notation) else None
+
+
+def _are_decimals(cells: Sequence[re.Match[str]], notation: Notation) -> bool:
+    """Whether plain numbers (n,), of distinct texts, have decimals, and none of them two ways to be written."""
+    distinct = {(cell["sign"] or cell["last"], float(cell["body"])) for cell in cells}
+    return notation.decimals != 0 and len(distinct) == len(cells)
 
 
 def _cells(texts: Sequence[str]) -> list[re.Match[str]]:
     matches = (_CELL.fullmatch(text) for text in texts)
-    return [match for match in matches if match and (not match["open"]) == (not match["close"]) and _has_one_sign(match)]
+    return [
+        match for match in matches if match and (not match["open"]) == (not match["close"]) and _has_one_sign(match)
+    ]
 
 
 def _has_one_sign(cell: re.Match[str]) -> bool:
