@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import pushforward as pf
-from pushforward.cli.reading import percentiles
+from pushforward.cli.reading import percentiles, quantiles_to_keep
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -73,4 +73,8 @@ def test_jumps_and_narrow_parts_make_no_false_alarm_of_an_integral() -> None:
 
 def test_percentiles_of_rows_as_likely_as_each_other() -> None:
     kept = np.array([-3.3] * 2 + [-1.0] * 8 + [-0.5] * 11)
-    assert percentiles(np.array([-4.0, -3.3, -1.0, -0.5, 0.0]), kept).tolist() == [0, 0, 10, 50, 50]
+    assert percentiles(np.array([-4.0, -3.3, -1.0, -0.5, 0.0]), kept).tolist() == [0, 2.5, 27.5, 75, 100]
+    alike = np.full(4, -0.123456789)  # of which a model keeps fewer digits
+    assert percentiles(alike, np.array(quantiles_to_keep(alike))).tolist() == [50] * 4
+    two = np.array([-2.0, -1.0, -1.0, -1.0])
+    assert percentiles(two[:2], np.array(quantiles_to_keep(two))) == pytest.approx([12.5, 62.5], abs=0.1)

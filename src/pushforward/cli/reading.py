@@ -26,7 +26,7 @@ SOME_ROWS = 100_000  # of a table that memory does not hold: held out for the te
 _SKETCHED, _DISTINCT = 64, 0.99  # rows that a fit is known by; share of distinct ones, without which none is
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 TEST_FRACTION = 0.1
-_QUANTILES = 1001
+_QUANTILES, _DIGITS = 1001, 5
 SEED = 20160527  # of what is held out, whatever that of the training: so that models of one table compare
 
 
@@ -71,7 +71,9 @@ def rows_of(density: Density, frame: Frame) -> Any:
 def quantiles_to_keep(log_density: NDArray[np.float64]) -> list[float]:
     """Of held-out log-densities (N,), what a model keeps so that new rows can be ranked among them."""
     finite = log_density[np.isfinite(log_density)]
-    return np.quantile(finite, np.linspace(0, 1, _QUANTILES)).round(5).tolist() if len(finite) else []
+    if not len(finite):
+        return []
+    return np.quantile(finite, np.linspace(0, 1, _QUANTILES), method="inverted_cdf").round(_DIGITS).tolist()
 
 
 def quantiles_of(density: Density, path: str) -> NDArray[np.float64]:
@@ -91,14 +93,16 @@ def quantiles_of(density: Density, path: str) -> NDArray[np.float64]:
 
 
 def percentiles(log_density: NDArray[np.float64], quantiles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """For each log-density (N,) what part of the held-out rows has a lower one, in percent.
+    """For each log-density (N,) what part of the held-out rows has a lower one, in percent; half of equal ones count.
 
     Example:
         >>> percentiles(np.array([-1.0, -0.5, 0.0]), np.array([-2.0, -1.0, -0.5, -0.5, -0.5])).tolist()
-        [25.0, 50.0, 50.0]
+        [25.0, 75.0, 100.0]
     """
-    values, first = np.unique(quantiles, return_index=True)  # of rows as likely as each other none is lower
-    return np.interp(log_density, values, 100 * first / (len(quantiles) - 1))
+    values, most = log_density.round(_DIGITS), len(quantiles) - 1
+    first, last = np.searchsorted(quantiles, values), np.searchsorted(quantiles, values, "right") - 1
+    place = np.where(first <= last, (first + last) / 2, np.interp(values, quantiles, np.arange(most + 1)))
+    return 100 * place / most
 
 
 def loaded(file: TableFile) -> TableFile | Frame:
