@@ -83,7 +83,7 @@ def test_every_setting_takes_effect_and_a_checkpoint_keeps_it(name: str, tmp_pat
     assert torch.equal(densities[0], densities[2])
     assert not torch.allclose(densities[0], densities[1], rtol=1e-4, atol=1e-4)
     pf.fit(small(), x, val, **settings, checkpoint=tmp_path)
-    with pytest.raises(ValueError, match=rf"other settings: {{'{name}': [^,]*}}, now {{'{name}': [^,]*}}$"):
+    with pytest.raises(ValueError, match=rf"other settings: {name}= was [^,]*, now [^,]*\. Give the same"):
         pf.fit(small(), x, val, **settings | {name: ANOTHER[name]}, checkpoint=tmp_path)
 
 

@@ -17,6 +17,8 @@ from ..io.tensors import read_tensors, write_tensors
 from .optimizer import Members
 
 FILE = "training.safetensors"
+_DIGESTS = ("data", "images_digest")  # of what a run is of, which say nothing to people
+_WORDS = {"rows": "the number of rows", "images": "the number of images", "classes": "the list of classes"}
 VERSION = 2  # of the file; in the first, weights had no names
 
 
@@ -55,8 +57,16 @@ class Checkpoint:
         before = header.get("setup") or {}
         if before != self.setup:
             differ = [name for name in self.setup | before if before.get(name) != self.setup.get(name)]
-            then, now = ({name: setup.get(name) for name in differ} for setup in (before, self.setup))
-            raise ValueError(f"{self.path} is of a run with other settings: {then}, now {now}")
+            told = [
+                f"{_WORDS.get(name, f'{name}=')} was {before.get(name)!r}, now {self.setup.get(name)!r}"
+                for name in differ
+                if name not in _DIGESTS
+            ]
+            told += ["other data"] if set(differ) & set(_DIGESTS) else []
+            raise ValueError(
+                f"{self.path} is of a run with other settings: {'; '.join(told)}. Give the same, or another folder as "
+                "checkpoint="
+            )
         buffers = dict(density.named_buffers())
         own = {f"member/{k}": t for k, t in members.state().items()} | {f"buffer/{k}": b for k, b in buffers.items()}
         if _shapes(tensors) != _shapes(own):
