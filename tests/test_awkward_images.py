@@ -92,6 +92,7 @@ def test_inpainting_needs_no_gradients_of_its_caller() -> None:
 
 def test_typicality_of_whole_numbers_and_of_a_reference_with_nan() -> None:
     torch.testing.assert_close(pf.images.typicality([1, 2], [1, 2, 3]), torch.tensor([0.75, 1.0], dtype=torch.float64))
+    assert pf.images.typicality([float("nan"), 2.0], [1.0, 2.0, 3.0]).isnan().tolist() == [True, False]
     with pytest.raises(ValueError, match="none NaN"):
         pf.images.typicality([0.0], [float("nan"), 1.0])
 
@@ -141,6 +142,25 @@ def test_folders_that_are_links_are_read(tmp_path: Path) -> None:
     os.symlink(tmp_path / "nowhere.png", root / "cat" / "9.png")
     with pytest.raises((OSError, ValueError), match=r"9\.png"):
         read_images(root)
+    data = read_images(root, skip_bad=True)
+    assert (len(data), [Path(name).name for name in data.skipped]) == (6, ["9.png"])
+
+
+def test_folders_that_link_to_each_other_are_read_once(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        pillow.fromarray(grey(1)[0]).save(tmp_path / name / "0.png")
+    for name, others in (("a", "bc"), ("b", "ac"), ("c", "ab")):
+        for other in others:
+            os.symlink(f"../{other}", tmp_path / name / f"to_{other}")
+    os.symlink(tmp_path, tmp_path / "c" / "up")
+    data = read_images(tmp_path)
+    assert data.paths == [str(tmp_path / name / "0.png") for name in "abc"]
+    assert data.classes == ("a", "b", "c")
+    (tmp_path / "alone").mkdir()
+    os.symlink("../a", tmp_path / "alone" / "link")
+    os.symlink("alone", tmp_path / "itself")
+    assert len(read_images(tmp_path / "itself")) == 3  # by the links, which lead on to the others
 
 
 def test_photographs_are_turned_upright(tmp_path: Path) -> None:

@@ -138,21 +138,23 @@ def test_what_is_converted_or_of_another_size_is_told(fitted: tuple[Path, dict[s
     assert "1 of 1 images: RGB converted to L" in result.output
     Image.fromarray(np.full((8, 9), 200, np.uint8)).save(tmp_path / "wide.png")
     message = bad("score", fitted[0], tmp_path / "wide.png", "--out", tmp_path / "s.csv")
-    assert "wide.png is 9 x 8 pixels (width x height), the images that are expected are 8 x 8" in message
+    assert "wide.png is 8 x 9 (height x width), the images that are expected are 8 x 8" in message
 
 
 def test_a_checkpoint_is_of_one_model_and_its_images(pictures: Path, tmp_path: Path) -> None:
     out = ("--out", tmp_path / "m.safetensors")
     kept = ("--steps", 130, "--checkpoint", tmp_path / "kept")  # a pass is 128 steps
     good("fit", pictures, *out, *SMALL, "--by-class", *kept)
-    assert "other settings: {'data'" in bad("fit", pictures, *out, *SMALL, *kept)  # rows with classes
+    message = bad("fit", pictures, *out, *SMALL, *kept)
+    assert "other settings: the list of classes was ['left', 'right'], now []; other data. Give" in message
+    assert "another folder as --checkpoint" in message
     fewer = tmp_path / "fewer"
     for path in sorted(pictures.rglob("*.png"))[:60]:
         (fewer / path.parent.name).mkdir(parents=True, exist_ok=True)
         (fewer / path.parent.name / path.name).write_bytes(path.read_bytes())
-    assert "other settings: {'data'" in bad("fit", fewer, *out, *SMALL, "--by-class", *kept)
+    assert "; other data. Give the same" in bad("fit", fewer, *out, *SMALL, "--by-class", *kept)
     result = run("fit", pictures, *out, *SMALL, "--by-class", *kept)
-    assert "resumed" in result.stdout
+    assert "resuming" in result.stdout
 
 
 def test_an_interruption_before_the_first_validation_writes_nothing(
@@ -304,7 +306,9 @@ def test_options_that_do_not_fit(pictures: Path, tmp_path: Path) -> None:
     out = ("--out", tmp_path / "m.safetensors")
     assert "--kinds is an option for tables" in bad("fit", pictures, *out, "--kinds", "a=real")
     assert "--recipe real_nvp is for tables" in bad("fit", pictures, *out, "--recipe", "real_nvp")
-    assert "takes no bins" in bad("fit", pictures, *out, "--recipe", "glow", "--bins", 4)
+    assert "takes no --bins, as --recipe patch_flow would" in bad(
+        "fit", pictures, *out, "--recipe", "glow", "--bins", 4
+    )
     assert "has no classes" in bad("fit", pictures / "left", *out, "--by-class")
     (tmp_path / "t.csv").write_text("a,b\n1,2\n" * 30)
     assert "--encoding is an option for tables" in bad("fit", pictures, *out, "--encoding", "latin-1")
@@ -357,7 +361,9 @@ def test_arrays_are_not_converted(fitted: tuple[Path, dict[str, Any]], tmp_path:
     assert "holds colour images, expected grey ones" in bad("fit", tmp_path / "colour.npy", *out, "--mode", "L")
     assert "expected grey ones" in bad("score", fitted[0], tmp_path / "colour.npy", "--out", tmp_path / "s.csv")
     np.save(tmp_path / "wide.npy", np.zeros((4, 8, 9), np.uint8))
-    assert "of 8 x 9, expected 8 x 8" in bad("score", fitted[0], tmp_path / "wide.npy", "--out", tmp_path / "s.csv")
+    assert "of 8 x 9 (height x width), expected 8 x 8" in bad(
+        "score", fitted[0], tmp_path / "wide.npy", "--out", tmp_path / "s.csv"
+    )
     good("fit", tmp_path / "grey.npy", *out, "--mode", "L", *SMALL[:-4], "--steps", 2, "--progress", "none")
 
 
@@ -379,7 +385,7 @@ def test_messages_name_options(pictures: Path, tmp_path: Path) -> None:
         with Image.open(source) as image:
             image.resize((7, 7)).save(tmp_path / source.name)
     message = bad("fit", tmp_path, "--out", tmp_path / "m.safetensors", *SMALL)
-    assert "pad them (--pad, which sets size= of ImageDensity)" in message
+    assert "pad them, as by --pad" in message
     with Image.open(tmp_path / "0.png") as image:
         image.convert("RGB").save(tmp_path / "0.png")
     message = bad("fit", tmp_path, "--out", tmp_path / "m.safetensors", *SMALL)
@@ -396,11 +402,14 @@ def test_a_plot_of_classes_takes_data_without_them(fitted: tuple[Path, dict[str,
     assert not (tmp_path / "none").exists()
 
 
-def test_a_grid_has_a_row_for_each_class(fitted: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    good("sample", fitted[0], "-n", 10, "--given", "all", "--out", tmp_path / "grid.png")
+@pytest.mark.parametrize(("count", "columns", "rows"), [(6, 3, 2), (10, 3, 4), (64, 8, 8), (200, 15, 14)])
+def test_a_grid_has_rows_for_each_class(
+    fitted: tuple[Path, dict[str, Any]], tmp_path: Path, count: int, columns: int, rows: int
+) -> None:
+    good("sample", fitted[0], "-n", count, "--given", "all", "--out", tmp_path / "grid.png")
     with Image.open(tmp_path / "grid.png") as image:
-        assert image.size[0] > 5 * 66 + 2  # with the names of the classes to the left
-        assert image.size[1] == 2 * 66 + 2
+        assert columns * 66 + 2 < image.size[0] < (columns + 1.5) * 66  # with the names of the classes to the left
+        assert image.size[1] == rows * 66 + 2
 
 
 def test_long_work_is_told_and_short_is_not(capsys: pytest.CaptureFixture[str]) -> None:

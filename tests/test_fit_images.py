@@ -18,7 +18,7 @@ from pushforward.images.data import LabelledImages
 from pushforward.images.fit import Dequantized, _Draws, _Preprocessing, _untrained
 from pushforward.images.independent import fit_pixels
 from pushforward.images.noise import uniforms
-from pushforward.io.images import ImageData
+from pushforward.io.pixels import ImageData
 
 SMALL: dict[str, Any] = {"recipe": "patch_flow", "model": {"depths": [2, 1], "widths": [8, 8]}, "progress": "none"}
 
@@ -199,9 +199,11 @@ def test_a_resumed_training_draws_the_same_images(tmp_path: Path) -> None:
     how = SMALL | {"model": {"depths": [1], "widths": [4]}, "steps": 130, "batch": 2, "checkpoint": tmp_path}
     val = images[:20]
     pf.fit_images(images, val=val, **how)
-    with pytest.raises(ValueError, match=r"other settings: {'flips': False}, now {'flips': True}"):
+    with pytest.raises(
+        ValueError, match=r"other settings: flips= was False, now True\. Give the same, or another folder"
+    ):
         pf.fit_images(images, val=val, **how, flips=True)
-    with pytest.raises(ValueError, match=r"other settings: {'images': 100, .*now {'images': 60, "):
+    with pytest.raises(ValueError, match="other settings: the number of images was 100, now 60; other data"):
         pf.fit_images(images[:60], val=val, **how)
 
 
@@ -245,7 +247,7 @@ def test_noise_of_vectors_is_refused_and_gradients_may_go_unclipped(monkeypatch:
 def test_images_that_cannot_be_halved_are_padded_on_request() -> None:
     images, _ = halves(40)
     odd = images[:, :7, :7]
-    with pytest.raises(ValueError, match="images of 7 x 7 cannot be halved 1 times; 8 x 8 can"):
+    with pytest.raises(ValueError, match="images of 7 x 7 cannot be halved once; 8 x 8 can"):
         pf.fit_images(odd, steps=2, progress="none")
     density = pf.fit_images(odd, pad=True, **SMALL, steps=2)
     assert density.sample(2).shape == (2, 7, 7)
@@ -274,14 +276,14 @@ def test_bad_input() -> None:
         ({"labels": labels[:5]}, "a label for each of the 20 images"),
         ({"labels": labels - 1}, "whole numbers from 0"),
         ({"labels": labels + 0.5}, "names or whole numbers"),
-        ({"labels": labels, "classes": ["a"]}, "the label 1 has no name: there are 1 classes"),
+        ({"labels": labels, "classes": ["a"]}, "the label 1 has no name: names are given of 1 class$"),
         ({"labels": ["a"] * 20, "classes": ["b"]}, "the label 'a' is none of the classes 'b'"),
         ({"labels": True}, "come without classes"),
         ({"labels": [None] * 20}, "names or whole numbers from 0, got object"),
         ({"labels": labels, "classes": "ab"}, "classes must be a list of names, got 'ab'"),
         ({"labels": labels, "classes": 2}, "classes must be a list of names, got 2"),
         ({"labels": labels, "classes": ["a", "a"]}, "names of classes must differ"),
-        ({"labels": labels, "classes": []}, "the label 1 has no name: there are 0 classes"),
+        ({"labels": labels, "classes": []}, "the label 1 has no name: names are given of 0 classes"),
         ({"classes": ["a", "b"]}, "classes= names the classes of labels="),
         ({"val_labels": labels}, "val_labels= goes with val= and labels="),
         ({"val": images, "val_labels": labels}, "val_labels= goes with val= and labels="),

@@ -16,6 +16,7 @@ from PIL import Image
 from pushforward.io import decode
 from pushforward.io.image_writer import grid, write_images
 from pushforward.io.images import is_images, read_images
+from pushforward.io.tables import open_table
 
 
 def pixels(*shape: int, seed: int = 0) -> np.ndarray:
@@ -67,14 +68,14 @@ def test_one_subfolder_is_a_class_where_its_name_is_known(tmp_path: Path) -> Non
     assert read_images(tmp_path, classes=("dog",)).labels is None
     data = read_images(tmp_path, classes=("cat", "dog"))
     assert (data.classes, data.labels.tolist()) == (("cat",), [0, 0, 0])  # type: ignore[union-attr]
-    with pytest.raises(ValueError, match=r"is 8 x 6 pixels .*, the images that are expected are 8 x 8"):
+    with pytest.raises(ValueError, match=r"is 6 x 8 .*, the images that are expected are 8 x 8"):
         read_images(tmp_path, size=(8, 8))
 
 
 def test_pictures_that_differ_are_named(tmp_path: Path) -> None:
     folder_of(tmp_path)
     save(tmp_path / "other.png", pixels(7, 8))
-    with pytest.raises(ValueError, match=r"other\.png is 8 x 7 pixels \(width x height\), most images here are 8 x 6"):
+    with pytest.raises(ValueError, match=r"other\.png is 7 x 8 \(height x width\), most images here are 6 x 8"):
         read_images(tmp_path)
     save(tmp_path / "other.png", pixels(6, 8, 3))
     with pytest.raises(ValueError, match=r"other\.png is in colour, 4 others are grey: read all of them as grey"):
@@ -138,8 +139,15 @@ def test_16_bits_and_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_empty_and_missing_sources(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"holds no images: expected files ending in \.png"):
+    with pytest.raises(ValueError, match=r"holds no images: expected files ending in \.png.*; it holds no files"):
         read_images(tmp_path)
+    folder_of(tmp_path / "others", 2)
+    for path in list((tmp_path / "others").iterdir()):
+        path.rename(path.with_suffix(".bmp"))
+    with pytest.raises(ValueError, match=r"it holds 2 \.bmp"):
+        read_images(tmp_path)
+    with pytest.raises(ValueError, match=r"Parquet files \(\.parquet\), or images \(\.png, .*it holds 2 \.bmp"):
+        open_table(tmp_path)
     with pytest.raises(FileNotFoundError):
         read_images(tmp_path / "nothing.npy")
     (tmp_path / "a.txt").write_text("x")
@@ -196,8 +204,11 @@ def test_arrays_and_their_labels(tmp_path: Path) -> None:
     assert data.labels is not None
     assert data.labels.tolist() == [0, 1, 0, 0, 1]
     np.savez(tmp_path / "c.npz", first=images, second=images)
-    with pytest.raises(ValueError, match="must hold one array of images"):
+    with pytest.raises(ValueError, match="must hold one array of images, called images"):
         read_images(tmp_path / "c.npz")
+    assert is_images(tmp_path / "c.npz")  # so that the command line says so, too
+    np.savez(tmp_path / "i.npz", X=images[:, 0], first=images)
+    assert not is_images(tmp_path / "i.npz")
     np.savez(tmp_path / "d.npz", images=images, labels=np.zeros(4, int))
     with pytest.raises(ValueError, match="expected 5 labels"):
         read_images(tmp_path / "d.npz")
@@ -210,8 +221,9 @@ def test_arrays_and_their_labels(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="an alpha channel must be left out"):
         read_images(tmp_path / "g.npy")
     (tmp_path / "h.npy").write_bytes(b"damaged")
-    with pytest.raises(ValueError, match=r"h\.npy is damaged"):
-        read_images(tmp_path / "h.npy")
+    for read in (read_images, open_table):
+        with pytest.raises(ValueError, match=r"h\.npy is damaged(?!.*pickle)"):
+            read(tmp_path / "h.npy")
     assert [
         is_images(tmp_path / f"{name}.np{end}") for name, end in (("a", "y"), ("b", "z"), ("e", "y"), ("f", "y"))
     ] == [
@@ -248,6 +260,12 @@ def test_idx_files_with_the_labels_beside_them(tmp_path: Path, packed: bool) -> 
     assert data.labels.tolist() == [0, 1, 0, 0, 1]
     path.write_bytes(pack(idx(images)[:-3]))
     with pytest.raises(ValueError, match="is cut off: it says 5 x 6 x 8"):
+        read_images(path)
+    path.write_bytes(pack(idx(images) + b"xx"))
+    with pytest.raises(ValueError, match="is too long: it says 5 x 6 x 8 and holds 242 bytes"):
+        read_images(path)
+    path.write_bytes(pack(idx(images)[:9]))
+    with pytest.raises(ValueError, match=r"ubyte\S* is cut off: it holds 9 bytes, its header alone has 16"):
         read_images(path)
     path.write_bytes(b"\x1f\x8bxx" if packed else b"other")
     with pytest.raises(ValueError, match=r"is damaged|is no idx file"):

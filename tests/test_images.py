@@ -114,10 +114,10 @@ def test_other_values_are_converted_or_refused() -> None:
     with pytest.warns(UserWarning, match="taken as bytes"):
         assert torch.equal(density.log_prob(images.numpy().astype(np.int64)), expected)
     for bad, message in (
-        (images.numpy() / 100, "must be from 0 to 1, got"),
+        (images.numpy() / 100, "numbers from 0 to 1, got float64, 0 to 2"),
         (images.numpy().astype(np.int64) - 300, "expected images of dtype uint8, got int64"),
         (images.numpy().astype(np.uint16) * 200, "images of 16 bits are not supported"),
-        (images.numpy() + np.nan, "must be from 0 to 1, got nan"),
+        (images.numpy() + np.nan, "numbers from 0 to 1, got float64, some that are NaN"),
         (images[:, :7], r"expected images of shape \(N, 8, 8, 1\) or \(N, 1, 8, 8\) or \(N, 8, 8\)"),
         (images[0], "expected images of shape"),
     ):

@@ -51,10 +51,10 @@ from .images import ImageDensity as ImageDensity
 from .images import Images as Images
 from .images import VariationalDequantization as VariationalDequantization
 from .images import fit_images as fit_images
-from .io.images import ImageData as ImageData
 from .io.images import read_images as read_images
 from .io.models import load as load
 from .io.models import save as save
+from .io.pixels import ImageData as ImageData
 from .io.tables import open_table as open_table
 from .io.tables import read_table as read_table
 from .io.tables import write_table as write_table

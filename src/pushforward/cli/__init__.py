@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from ..io.names import shown
 from . import options as opt
 from .output import echo, finite, shown_warnings
 
@@ -20,7 +21,7 @@ INTERRUPTED = 130  # the exit code of a process that Ctrl-C ended
 
 class _Failure(click.ClickException):
     def show(self, file: Any = None) -> None:
-        echo(f"error: {self.message}", err=True)
+        echo(f"error: {shown(self.message)}", err=True)
 
 
 class _Group(click.Group):

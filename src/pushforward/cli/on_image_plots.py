@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,10 @@ from numpy.typing import NDArray
 from ..images import ImageDensity
 from ..io import models
 from ..io.atomic import writing
-from ..io.images import ImageData
+from ..io.pixels import ImageData
 from .curves import histories
 from .on_images import class_by_class, labels_of, read_for
-from .output import apart_from, listed, prepare_folder, say
+from .output import apart_from, prepare_folder, say
 
 _SHOWN, _COLUMNS = 100, 10  # images of a picture, and of a row of it
 _CORNERS, _TOP = 4, 8  # images that are interpolated between, or whose scales are drawn anew
@@ -31,9 +32,9 @@ def plot(model: str, data: str | None, out: str, skip_bad_rows: bool = False) ->
     each = max(_TOP, _SHOWN // max(1, len(classes)))
     each -= each % _COLUMNS if each > _COLUMNS else 0  # so that each class begins a row
     columns = min(each, _COLUMNS)
-    drawn = density.sample(each, list(classes) if classes else None, generator=0)
-    rows = density.space.flatten_samples(class_by_class(density, drawn))[:_SHOWN]
-    in_order = f": {listed(list(classes), 5)}" if classes else ""
+    some = list(classes[: _SHOWN // each])
+    drawn = density.sample(each, some or None, generator=0)
+    rows = density.space.flatten_samples(class_by_class(density, drawn))
     pictures: list[str] = []
 
     def keep(picture: Any, name: str) -> None:
@@ -41,14 +42,14 @@ def plot(model: str, data: str | None, out: str, skip_bad_rows: bool = False) ->
             plots.save_figure(picture, folder / name)
         pictures.append(str(folder / name))
 
-    keep(plots.images(rows, columns=columns, title=f"samples{in_order}"), "samples.png")
-    labels = np.repeat(classes, each)[:_SHOWN].tolist() if classes else None
+    keep(plots.images(rows, columns=columns, title="samples", groups=dict.fromkeys(some, each)), "samples.png")
+    labels = np.repeat(some, each).tolist() if classes else None
     real = rows
     if images is not None:
         source = _some_of_each(images, each)
         shown = density.space.read(source.images)
-        of = f": {listed(list(source.classes), 5)}" if source.classes else ""
-        keep(plots.images(shown, columns=columns, title=f"data{of}"), "data.png")
+        groups = Counter(source.classes[i] for i in source.labels) if source.labels is not None else {}
+        keep(plots.images(shown, columns=columns, title="data", groups=groups), "data.png")
         if classes and source.labels is None:
             say("data", f"{data} has no classes, which this model needs: samples are drawn in its place")
         else:

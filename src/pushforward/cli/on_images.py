@@ -21,7 +21,9 @@ from ..images.independent import fit_pixels
 from ..io import frames, models
 from ..io.atomic import writing
 from ..io.image_writer import check_target, folder_of
-from ..io.images import ImageData, read_images
+from ..io.images import read_images
+from ..io.names import shown
+from ..io.pixels import ImageData, as_bytes, size_text
 from ..io.tables import SUFFIXES, TableWriter, check_suffix
 from ..recipes import IMAGE_RECIPES
 from ..training import Epoch
@@ -40,6 +42,7 @@ from .output import (
     prepare_file,
     prepare_folder,
     say,
+    warn,
 )
 from .reading import SEED, TEST_FRACTION, percentiles, quantiles_of, quantiles_to_keep, tell_same
 
@@ -47,7 +50,7 @@ _MOST_TEST = 10_000
 _MIN_IMAGES = 25  # after the test's tenth, enough to hold some out for validation
 _SAMPLES = 64
 _SAME = 0.02  # of the bits of held-out images, by which those of samples may differ
-_IN_A_ROW = 32  # images of a class, at most, of a grid with a row for each class
+_LEAST = 1e-4  # bits per dimension that are shown, and the least that make a difference
 _COUNTED = 50_000  # training images whose bytes are counted
 _MOST_CHECKED = 1024  # bytes of an image: a check takes Jacobians and fits simple densities to all of them
 
@@ -98,10 +101,10 @@ def fit(
 
 
 def _say_resumed(training: dict[str, Any]) -> None:
-    """Tells where a training that was stopped goes on from."""
+    """Tells where a training that was stopped is to go on from, if its settings are the same."""
     folder = training.get("checkpoint")
     if folder is not None and (Path(folder) / FILE).exists():
-        say("resumed", f"from {folder}")
+        say("resuming", f"from {folder}")
 
 
 def _say_interrupted(facts: dict[str, Any], training: dict[str, Any]) -> None:
@@ -122,10 +125,10 @@ def _say_interrupted(facts: dict[str, Any], training: dict[str, Any]) -> None:
 def _read(data: str, mode: str | None, skip_bad: bool) -> ImageData:
     """Reads images, and says what they are."""
     images = read_images(data, mode=mode, skip_bad=skip_bad)
-    shape = " x ".join(map(str, images.images.shape[1:]))
-    number = len(images.classes)
+    channels, *size = as_bytes(images.images[:1])[0].shape[1:]
+    kind, number = "grey" if channels == 1 else "colour", len(images.classes)
     classes = f", {number:,} class{'' if number == 1 else 'es'}" if number else ""
-    say("data", f"{data}: {count(len(images), 'image')} of {shape}{classes}")
+    say("data", f"{data}: {count(len(images), f'{kind} image')} of {size_text(size)}{classes}")
     if images.classes:
         sizes = np.bincount(np.asarray(images.labels), minlength=len(images.classes))
         say("classes", listed([f"{name} ({n:,})" for name, n in zip(images.classes, sizes.tolist(), strict=True)]))
@@ -181,8 +184,8 @@ def _judge(
     figures["gain"], figures["gain_se"] = mean_and_se(gain)
     say("held out", f"model               {plus_minus(figures['test_bits'], figures['test_se'])} bits per dimension")
     say("", f"independent pixels  {plus_minus(*mean_and_se(simple))}")
-    better = figures["gain"] > 2 * figures["gain_se"]
-    figures["verdict"] = "good" if better else "bad" if figures["gain"] < -2 * figures["gain_se"] else "doubtful"
+    is_known = abs(figures["gain"]) > max(2 * figures["gain_se"], _LEAST)
+    figures["verdict"] = ("good" if figures["gain"] > 0 else "bad") if is_known else "doubtful"
     figures["why"] = (
         f"{plus_minus(abs(figures['gain']), figures['gain_se'])} bits per dimension "
         f"{'better' if figures['gain'] > 0 else 'worse'} than independent pixels"
@@ -190,7 +193,7 @@ def _judge(
     say("verdict", f"{figures['verdict']} likelihood: {figures['why']}; it says nothing about samples")
     figures["sample_bits"], sample_se = mean_and_se(_bits_of_samples(density, test.labels if by_class else None))
     how, excess = "about as many", figures["sample_bits"] - figures["test_bits"]
-    if abs(excess) > max(_SAME * figures["test_bits"], 3 * math.hypot(figures["test_se"], sample_se)):
+    if abs(excess) > max(_LEAST, _SAME * figures["test_bits"], 3 * math.hypot(figures["test_se"], sample_se)):
         how = "more: they are blurred or noisy" if excess > 0 else "fewer: they are simpler than images"
     say("samples", f"have {figures['sample_bits']:.4f} bits per dimension, held-out images {figures['test_bits']:.4f}, "
         f"{how}")  # fmt: skip
@@ -205,7 +208,7 @@ def _bits_of_samples(density: ImageDensity, labels: NDArray[np.int64] | None) ->
 
 
 def _as_bits(density: ImageDensity, log_mass: NDArray[np.float64]) -> NDArray[np.float64]:
-    return -log_mass / (density.dimensions * math.log(2))
+    return (0 - log_mass) / (density.dimensions * math.log(2))
 
 
 def score(
@@ -226,7 +229,9 @@ def score(
     if of_fit is not None and "test_bits" in (facts := density.training_summary or {}):
         say("data", f"{data} are the images of the fit, which are likelier than new ones: the {len(of_fit[0]):,} held "
             f"out then have {facts['test_bits']:.4f} bits per dimension")  # fmt: skip
-    columns: dict[str, Any] = {"file": images.paths} if images.paths else {"image": np.arange(len(images))}
+    columns: dict[str, Any] = (
+        {"file": [*map(shown, images.paths)]} if images.paths else {"image": np.arange(len(images))}
+    )
     if images.labels is not None:
         columns["class"] = [images.classes[i] for i in images.labels]
     if given is not None:
@@ -272,7 +277,7 @@ def read_for(density: ImageDensity, data: str, skip_bad: bool) -> ImageData:
 
 def _tell(images: ImageData) -> None:
     for note in images.notes:
-        echo(f"warning: {note}", err=True)
+        warn(note)
     if images.skipped:
         files = count(len(images.skipped), "file")
         say("left out", f"{files} corrupt or of another size or mode: {listed(images.skipped, 3)}")
@@ -364,16 +369,16 @@ def sample(
     drawn = density.sample(each, context, generator=seed, temperature=1.0 if temperature is None else temperature)
     by_class = class_by_class(density, drawn)
     images = density.space.flatten_samples(by_class)
-    has_row_each = isinstance(context, list) and path.suffix.lower() == ".png" and each <= _IN_A_ROW
+    has_rows = isinstance(context, list) and path.suffix.lower() == ".png"
     with writing(out):
         if isinstance(context, list) and not path.suffix:
             for i, name in enumerate(context):
                 density.space.write(by_class[i], path / folder_of(name))
         else:
-            density.space.write(images, path, each if has_row_each else None, classes if has_row_each else ())
+            density.space.write(images, path, names=classes if has_rows else ())
     of = f" of {given}" if given else ""
     if isinstance(context, list):
-        of = f", {each:,} of each class, {'a row each' if has_row_each else 'in this order'}: {listed(context)}"
+        of = f", {each:,} of each class, {'in rows of its own' if has_rows else 'in this order'}: {listed(context)}"
     say("sampled", f"{len(images):,} image{'' if len(images) == 1 else 's'}{of}; seed {seed}")
     say("written", out)
     return {"rows": len(images), "seed": seed, "out": out}

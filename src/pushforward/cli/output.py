@@ -16,6 +16,8 @@ from typing import Any
 
 import click
 
+from ..io.names import shown
+
 
 def echo(text: str, *, err: bool = False) -> None:
     """Prints; when the reader of the pipe has left, nothing more is shown and the work goes on."""
@@ -34,7 +36,12 @@ def silence(stream: Any) -> None:
 
 def say(label: str, text: str) -> None:
     """One line for people, on stdout."""
-    echo(f"{label:<11} {text}".rstrip())
+    echo(f"{label:<11} {shown(text)}".rstrip())
+
+
+def warn(text: str) -> None:
+    """One line on stderr, of what may be wrong."""
+    echo(f"warning: {shown(text)}", err=True)
 
 
 def say_answers(answers: dict[str, dict[str, str]]) -> None:
@@ -98,7 +105,7 @@ def shown_warnings() -> Iterator[None]:
         text = " ".join(str(message).split())
         if text not in seen:
             seen.add(text)
-            echo(f"warning: {text}", err=True)
+            warn(text)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

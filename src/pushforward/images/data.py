@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..io.images import ImageData, read_images
-from ..io.pixels import Shape, as_bytes
+from ..io.images import read_images
+from ..io.pixels import ImageData, Shape, as_bytes, as_labels
 from ..training import Batch
 from ..training.data import digest, split_numbers
 from .density import pad_to
 from .encoding import byte_masses, spans
-from .space import as_labels, as_tensor, check_classes
+from .space import as_tensor, check_classes, count_of
 
 Source = str | PathLike[str] | ImageData | Any
 MAX_VAL_IMAGES = 2000
@@ -143,5 +143,5 @@ def _as_classes(labels: Any, classes: Sequence[str] | None, count: int) -> tuple
     values = values.astype(np.int64)
     names = tuple(map(str, range(int(values.max(initial=-1)) + 1))) if names is None else names
     if values.max(initial=-1) >= len(names):
-        raise ValueError(f"the label {values.max()} has no name: there are {len(names)} classes")
+        raise ValueError(f"the label {values.max()} has no name: names are given of {count_of(names)}")
     return torch.from_numpy(values), names

@@ -21,7 +21,7 @@ from ..recipes.build import check_size
 from .dequantization import VariationalDequantization
 from .encoding import ALPHA, BYTES, ByteEncoding, spans
 from .noise import uniforms
-from .space import Images
+from .space import Images, count_of
 
 KIND = "images"  # in model files
 
@@ -35,9 +35,9 @@ class ImageDensity(Density):
         log P(image) >= E_u log q(y) + sum log |dy/du|,
 
     a bound of which the noise is one sample: `log_prob` takes a noise that is a function of the image, so that it
-    repeats, and `draws` of several average q, which tightens the bound. Of one draw, an image may seem to have a mass
-    above 1. Divided by -D log 2 these are bits per dimension, equal to (NLL + D log 256) / (D log 2) with the negative
-    log-likelihood NLL of x = (b + u) / 256.
+    repeats, and `draws` of several average q, which tightens the bound. A mass that seems above 1 is taken as 1.
+    Divided by -D log 2 these are bits per dimension, equal to (NLL + D log 256) / (D log 2) with the negative log-
+    likelihood NLL of x = (b + u) / 256.
 
     Samples are the bytes that numbers belong to. With a logit the inner density can give numbers up to
     alpha / (1 - 2 alpha) beyond [0, 1): these are moved to its end, a mass that `log_prob` does not count. With masses
@@ -105,7 +105,7 @@ class ImageDensity(Density):
         """In a line; `inner` shows its layers."""
         recipe = getattr(self.inner, "recipe", None)
         name = recipe["name"] if recipe else type(self.inner).__name__
-        of = f" of {len(self.space.classes)} classes" if self.space.classes else ""
+        of = f" of {count_of(self.space.classes)}" if self.space.classes else ""
         count = sum(p.numel() for p in self.parameters())
         return f"ImageDensity({words_of(self.space.shape)}{of}, {name}, {count:,} parameters)"
 
@@ -140,7 +140,8 @@ class ImageDensity(Density):
             raise ValueError(f"draws must be a whole number of at least 1, got {draws!r}")
         images, contexts = self._rows(x, context)
         pieces = spans(len(images), self.padded)
-        return torch.cat([self._score(images[s], None if contexts is None else contexts[s], draws) for s in pieces])
+        scores = [self._score(images[s], None if contexts is None else contexts[s], draws) for s in pieces]
+        return torch.cat(scores).clamp(max=0)
 
     @torch.no_grad()
     def bits_per_dim(self, x: Any, context: Any = None, *, draws: int = 1) -> Tensor:
@@ -149,7 +150,7 @@ class ImageDensity(Density):
         It is how many bits a byte of an image takes to store with this model: 8 where the model knows nothing. As the
         mass is estimated with noise within bytes, it is an upper bound, up to chance.
         """
-        return -self.log_prob(x, context, draws=draws) / (self.dimensions * math.log(2))
+        return (0 - self.log_prob(x, context, draws=draws)) / (self.dimensions * math.log(2))
 
     @torch.no_grad()
     def sample(

@@ -209,7 +209,9 @@ def _made(recipe: Any, shape: Shape, model: dict[str, Any], own: dict[str, Any])
     parameters = inspect.signature(make).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         for argument in sorted((model | own).keys() - parameters.keys()):
-            raise ValueError(f"the recipe {name} takes no {argument}")
+            takers = [n for n, other in IMAGE_RECIPES.items() if argument in inspect.signature(other).parameters]
+            hint = f"=, as recipe={' or '.join(takers)} would" if isinstance(recipe, str) and takers else ""
+            raise ValueError(f"the recipe {name} takes no {argument}{hint}")
     flow = make(shape, **model, **own)
     width = own["context_dim"]
     if not isinstance(flow, Flow) or flow.shape != shape or flow.context_dim not in (None, width):

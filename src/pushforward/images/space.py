@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..arguments import as_count
 from ..density import Density, Feature, Space
-from ..io.pixels import LAYOUTS, Shape, as_bytes, in_layout, words_of
+from ..io.pixels import LAYOUTS, Shape, as_bytes, as_labels, in_layout, words_of
 from .encoding import ByteEncoding
 from .independent import fit_pixels
 from .noise import random_noise, uniforms
@@ -30,13 +30,9 @@ def as_tensor(images: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(images if shares else images.copy())
 
 
-def as_labels(values: Any) -> NDArray[Any]:
-    """Classes as an array of names or numbers: objects that are all names, as of pandas, and bytes become text."""
-    labels = np.asarray(values.cpu() if isinstance(values, Tensor) else values)
-    if labels.dtype.kind == "S":
-        return np.char.decode(labels, "utf-8")
-    is_text = labels.dtype.kind == "O" and all(isinstance(name, str) for name in labels.ravel())
-    return labels.astype(str) if is_text else labels
+def count_of(classes: Sequence[str]) -> str:
+    """How many classes there are."""
+    return f"{len(classes)} class{'' if len(classes) == 1 else 'es'}"
 
 
 def check_classes(classes: Any) -> tuple[str, ...]:
@@ -115,7 +111,7 @@ class Images(Space):
     def describe(self) -> str:
         """What the images are, with the classes."""
         words = words_of(self.shape)
-        return f"{words}\n{len(self.classes)} classes: {', '.join(self.classes)}" if self.classes else words
+        return f"{words}\n{count_of(self.classes)}: {', '.join(self.classes)}" if self.classes else words
 
     def read(self, source: Any) -> Tensor:
         """Images in any layout, or a file or a folder of some -> bytes in the layout of the space, (N, *row_shape).
@@ -206,7 +202,7 @@ class Images(Space):
             rows: the images.
             path: where to.
             columns: images of a row of a grid; about as many as there are rows when None.
-            names: of the rows of a grid, written to the left of them.
+            names: of groups of as many images each, which begin a row of a grid each, with the name to the left.
 
         Raises:
             ValueError: another suffix.

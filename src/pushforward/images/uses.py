@@ -226,7 +226,10 @@ def typicality(log_prob: Any, reference: Any) -> Tensor:
 
     The share of the held-out images, itself counted, whose log-mass is as far from their median or farther. A density
     may give foreign images a higher likelihood than its own (Nalisnick et al. 2019, arXiv 1810.09136): these are too
-    likely, which the likelihood alone does not tell.
+    likely, which the likelihood alone does not tell. Of NaN it is NaN.
+
+    Raises:
+        ValueError: there are no log-masses of images held out, or some of those are NaN.
 
     Example:
         >>> typicality(torch.tensor([0.0, 90.0]), torch.arange(-49.0, 50.0))
@@ -241,4 +244,5 @@ def typicality(log_prob: Any, reference: Any) -> Tensor:
     centre = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
     far = (reference - centre).abs().sort().values
     beyond = len(far) - torch.searchsorted(far, (log_prob - centre).abs().contiguous())
-    return (beyond + 1).to(reference.dtype).clamp(max=len(far) + 1) / (len(far) + 1)
+    shares = (beyond + 1).to(reference.dtype).clamp(max=len(far) + 1) / (len(far) + 1)
+    return shares.masked_fill(log_prob.isnan(), math.nan)

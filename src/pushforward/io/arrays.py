@@ -48,10 +48,9 @@ class NpyFile(Reader):
                 archive = file.read(2) == b"PK"
             # An array without elements cannot be mapped.
             values = None if archive else np.load(path, mmap_mode="r" if path.stat().st_size > 256 else None)
-        except (ValueError, EOFError, MemoryError) as error:
+        except (ValueError, EOFError, MemoryError):  # whose message may advise to trust the file
             raise ValueError(
-                f"{path} is damaged or no .npy file of plain numbers (object arrays are refused: they can run code): "
-                f"{one_line(error)}"
+                f"{path} is damaged or no .npy file of plain numbers (object arrays are refused: they can run code)"
             ) from None
         if values is None:
             raise ValueError(f"{path} is an archive of arrays: rename it to .npz")

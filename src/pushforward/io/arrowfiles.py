@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from .cells import pyarrow
+from .names import contents
 from .reader import Reader, Skipped, one_line
 
 PARQUET = (".parquet", ".pq")
@@ -148,7 +149,9 @@ def parquet_files(folder: Path) -> list[Path]:
         folders[:] = [f for f in folders if not f.startswith((".", "_"))]
         files += [Path(root, n) for n in names if Path(n).suffix.lower() in PARQUET and not n.startswith((".", "_"))]
     if not files:
-        raise ValueError(f"{folder} is a folder without Parquet files (.parquet), or images")
+        raise ValueError(
+            f"{folder} is a folder without Parquet files (.parquet), or images (.png, .jpg, .jpeg): {contents(folder)}"
+        )
     return sorted(files)
 
 

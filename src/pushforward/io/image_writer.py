@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,6 +13,7 @@ import numpy as np
 
 from .atomic import atomic
 from .decode import import_pillow
+from .names import shown
 from .pixels import Bytes
 
 _LEAST_SIDE = 64  # pixels of an image of a grid, to which small ones are enlarged by a whole number
@@ -30,7 +32,7 @@ def write_images(
         planes: the same as (N, C, H, W).
         path: where to.
         columns: of a grid; None as `grid`.
-        names: of the rows of a grid, written to the left of them.
+        names: of groups of as many images each, which begin a row of a grid each, with the name to the left.
 
     Raises:
         ValueError: another suffix, or the folder is not empty.
@@ -41,7 +43,9 @@ def write_images(
             np.save(part, rows)
     elif path.suffix.lower() == ".png":
         with atomic(path) as part:
-            _named(_as_picture(grid(_enlarged(planes), columns)), names).save(part, format="PNG")
+            sizes = [len(planes) // len(names)] * len(names) if names else [len(planes)]
+            picture = _as_picture(grid(_enlarged(planes), columns, sizes))
+            _named(picture, names, rows_of_groups(sizes, columns)).save(part, format="PNG")
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
@@ -85,8 +89,16 @@ def _enlarged(planes: Bytes) -> Bytes:
     return planes.repeat(factor, axis=2).repeat(factor, axis=3)
 
 
-def grid(planes: Bytes, columns: int | None = None) -> Bytes:
+def grid(planes: Bytes, columns: int | None = None, sizes: Sequence[int] = ()) -> Bytes:
     """Images (N, C, H, W), N at least 1, side by side on white: -> one image (C, rows, columns), about as wide as high.
+
+    Args:
+        planes: the images.
+        columns: of the grid; None for about as many as rows.
+        sizes: of groups of images, each of which begins a row; their sum is N. Empty for one group.
+
+    Raises:
+        ValueError: there are no images.
 
     Example:
         >>> grid(np.zeros((4, 1, 8, 8), np.uint8)).shape
@@ -95,31 +107,53 @@ def grid(planes: Bytes, columns: int | None = None) -> Bytes:
     count, channels, height, width = planes.shape
     if count < 1:
         raise ValueError("a grid needs at least 1 image")
-    columns = int(np.ceil(np.sqrt(count))) if columns is None else columns
-    rows = -(-count // columns)
-    size = (rows * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP)
+    sizes = sizes or [count]
+    columns = _columns(sizes) if columns is None else columns
+    rows = rows_of_groups(sizes, columns)
+    size = (sum(rows) * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP)
     picture = np.full((channels, *size), 255, np.uint8)
-    for i, image in enumerate(planes):
-        top, left = _GAP + i // columns * (height + _GAP), _GAP + i % columns * (width + _GAP)
+    firsts = np.cumsum([0, *rows])
+    places = [(first + i // columns, i % columns) for first, n in zip(firsts, sizes, strict=False) for i in range(n)]
+    for image, (row, column) in zip(planes, places, strict=True):
+        top, left = _GAP + row * (height + _GAP), _GAP + column * (width + _GAP)
         picture[:, top : top + height, left : left + width] = image
     return picture
 
 
-def _named(picture: Any, names: Sequence[str]) -> Any:
-    """A grid of Pillow with the names of its rows to the left of them, each at most as long as fits a few images."""
+def rows_of_groups(sizes: Sequence[int], columns: int | None = None) -> list[int]:
+    """How many rows of a grid each group of images takes; columns as in `grid`."""
+    columns = _columns(sizes) if columns is None else columns
+    return [-(-size // columns) for size in sizes]
+
+
+def _columns(sizes: Sequence[int]) -> int:
+    """Of a grid about as wide as high, and no wider than its rows are filled."""
+    most = max(sizes)
+    rows = -(-most // math.ceil(math.sqrt(sum(sizes))))
+    return -(-most // rows)
+
+
+def short_name(name: str) -> str:
+    """A name as fits beside a row of a grid."""
+    name = shown(name)
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+
+
+def _named(picture: Any, names: Sequence[str], rows: Sequence[int]) -> Any:
+    """A grid of Pillow with names of groups of so many rows to the left, at most as long as fits a few images."""
     if not names:
         return picture
     from PIL import Image, ImageDraw
 
-    step = (picture.height - _GAP) / len(names)
+    step = (picture.height - _GAP) / sum(rows)
     font = _font(max(_FONT[0], min(_FONT[1], step / 3)))
-    short = [name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…" for name in names]
+    short = [short_name(name) for name in names]
     margin = round(max(font.getlength(name) for name in short)) + 4 * _GAP
     wide = Image.new(picture.mode, (margin + picture.width, picture.height), "white")
     wide.paste(picture, (margin, 0))
     draw = ImageDraw.Draw(wide)
-    for i, name in enumerate(short):
-        draw.text((margin - 2 * _GAP, _GAP + (i + 0.5) * step), name, fill="black", font=font, anchor="rm")
+    for name, middle in zip(short, np.cumsum(rows) - np.array(rows) / 2, strict=True):
+        draw.text((margin - 2 * _GAP, _GAP + middle * step), name, fill="black", font=font, anchor="rm")
     return wide
 
 

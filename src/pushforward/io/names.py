@@ -1,13 +1,40 @@
-"""Names of columns: checked, and shown in messages."""
+"""Names, of columns and files: checked, and shown in messages."""
 
 from __future__ import annotations
 
 import csv
 import io
+import os
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 _PANDAS_INDEX = "__index_level_"  # what pandas adds to a Parquet file for a frame whose rows were picked
+
+
+_KINDS = 3  # of files in a folder that are told
+_UNSHOWN = ("Cc", "Zl", "Zp")  # categories of Unicode: control characters, ends of lines and of paragraphs
+
+
+def shown(name: str) -> str:
+    r"""A name, as of a file, on one line that can be shown and written anywhere.
+
+    Line breaks and other control characters are escaped, and so are bytes of names of files that are no UTF-8.
+
+    Example:
+        >>> shown("caf\udce9"), shown("new\nline")
+        ('caf\\xe9', 'new\\nline')
+    """
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in _UNSHOWN else c for c in text)
+
+
+def contents(folder: Path) -> str:
+    """What a folder and its subfolders hold, for messages: the commonest endings of names."""
+    endings = Counter(Path(name).suffix.lower() for _, _, names in os.walk(folder) for name in names)
+    kinds = [f"{n:,} {ending or 'without an ending'}" for ending, n in endings.most_common(_KINDS)]
+    return f"it holds {', '.join(kinds)}" if kinds else "it holds no files"
 
 
 def csv_line(cells: Sequence[str], delimiter: str = ",") -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,45 @@ from numpy.typing import NDArray
 Bytes = NDArray[np.uint8]
 Shape = tuple[int, int, int]
 LAYOUTS = ("HW", "HWC", "CHW")
+
+
+@dataclass
+class ImageData:
+    """Images of one shape, with their classes where the source has some.
+
+    Attributes:
+        images: uint8 (N, H, W), (N, H, W, C) or (N, C, H, W); in memory or mapped from a temporary file.
+        labels: (N,), numbers of classes; None for none.
+        classes: their names.
+        paths: the files that the images came from, where each came from one.
+        skipped: corrupt files that were left out.
+        notes: conversions, in words.
+        rows: the numbers of the images that are meant; None for all.
+    """
+
+    images: Bytes
+    labels: NDArray[np.int64] | None = None
+    classes: tuple[str, ...] = ()
+    paths: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    rows: NDArray[np.intp] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images if self.rows is None else self.rows)
+
+    def part(self, index: NDArray[np.intp]) -> ImageData:
+        """Some of the images, which stay where they are: in a file that memory does not hold."""
+        rows = index if self.rows is None else self.rows[index]
+        return ImageData(self.images, self.labels, self.classes, self.paths, rows=rows)
+
+    def taken(self) -> ImageData:
+        """The images that are meant, in memory by themselves."""
+        if self.rows is None:
+            return self
+        labels = None if self.labels is None else self.labels[self.rows]
+        paths = [self.paths[i] for i in self.rows] if self.paths else []
+        return ImageData(self.images[self.rows], labels, self.classes, paths)
 
 
 def as_bytes(
@@ -43,6 +84,18 @@ def as_bytes(
     return array, layout
 
 
+def as_labels(values: Any) -> NDArray[Any]:
+    """Classes as an array of names or numbers: objects that are all names, as of pandas, and bytes become text, floats
+    without a fraction whole numbers."""
+    labels = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    if labels.dtype.kind == "S":
+        return np.char.decode(labels, "utf-8")
+    if labels.dtype.kind == "f" and np.array_equal(labels, labels.round()) and np.isfinite(labels).all():
+        return labels.astype(np.int64)
+    is_text = labels.dtype.kind == "O" and all(isinstance(name, str) for name in labels.ravel())
+    return labels.astype(str) if is_text else labels
+
+
 def in_layout(images: Any, layout: str) -> Any:
     """Images (N, C, H, W), an array or a tensor -> (N, H, W) for "HW", (N, H, W, C) for "HWC", the same for "CHW"."""
     if layout == "HW":
@@ -58,7 +111,18 @@ def words_of(shape: Shape) -> str:
         'grey images of 28 x 28'
     """
     kind = {1: "grey", 3: "colour"}.get(shape[0], f"{shape[0]}-channel")
-    return f"{kind} images of {shape[1]} x {shape[2]}"
+    return f"{kind} images of {size_text(shape[1:])}"
+
+
+def size_text(size: Sequence[int]) -> str:
+    """The size (H, W) of an image, for people, as arrays have it, where programs for pictures tell the width first.
+
+    Example:
+        >>> size_text((9, 7)), size_text((8, 8))
+        ('9 x 7 (height x width)', '8 x 8')
+    """
+    height, width = size
+    return f"{height} x {width}" + ("" if height == width else " (height x width)")
 
 
 def _as_array(values: Any, name: str) -> NDArray[Any]:
@@ -110,20 +174,19 @@ def _converted(array: NDArray[Any], name: str) -> Bytes:
     if array.dtype == np.uint8:
         return array
     if array.dtype == bool:
-        warnings.warn(f"{name} are truth values: taken as black and white", stacklevel=4)
+        warnings.warn(f"{name}: truth values are taken as black and white", stacklevel=4)
         return array.astype(np.uint8) * np.uint8(255)
     if array.dtype.kind not in "iuf":
         raise ValueError(f"expected {name} of dtype uint8, got {array.dtype}")
     low, high = array.min(), array.max()
     if array.dtype.kind == "f":
         if not (low >= 0 and high <= 1):
-            raise ValueError(
-                f"{name} of dtype {array.dtype} must be from 0 to 1, got {low:g} to {high:g}; or give uint8"
-            )
-        warnings.warn(f"{name} of dtype {array.dtype} are rounded to bytes, 255 times their value", stacklevel=4)
+            got = "some that are NaN" if np.isnan(low) else f"{low:g} to {high:g}"
+            raise ValueError(f"{name}: expected bytes (uint8), or numbers from 0 to 1, got {array.dtype}, {got}")
+        warnings.warn(f"{name}: numbers ({array.dtype}) are rounded to bytes, 255 times their value", stacklevel=4)
         return np.rint(array * 255).astype(np.uint8)
     if low < 0 or high > 255:
         hint = ": images of 16 bits are not supported" if high > 255 else ""
         raise ValueError(f"expected {name} of dtype uint8, got {array.dtype} from {low} to {high}{hint}")
-    warnings.warn(f"{name} of dtype {array.dtype} are within 0 and 255: taken as bytes", stacklevel=4)
+    warnings.warn(f"{name}: whole numbers ({array.dtype}) from 0 to 255 are taken as bytes", stacklevel=4)
     return array.astype(np.uint8)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,34 +12,53 @@ from matplotlib.axes import Axes
 
 from ..images import ImageDensity
 from ..images.uses import flow_of, interpolate, latent_scales, redraw_scales
-from ..io.image_writer import grid
+from ..io.image_writer import grid, rows_of_groups, short_name
 from ..io.pixels import as_bytes
 from . import style
 
-_INCHES = 0.45  # of an image
+_INCHES, _LEAST_INCHES = 0.45, 2.0  # of the height of an image; of the width of a picture
+_LETTERS = 13  # of a title, in an inch
 
 
-def images(images: Any, *, columns: int | None = None, title: str = "", ax: Axes | None = None) -> Axes:
+def images(
+    images: Any, *, columns: int | None = None, title: str = "", groups: Mapping[str, int] | None = None,
+    ax: Axes | None = None,
+) -> Axes:  # fmt: skip
     """Images side by side.
 
     Args:
         images: uint8 (N, H, W), (N, H, W, C) or (N, C, H, W).
         columns: images of a row; about as many as there are rows when None.
         title: above the picture.
+        groups: how many images belong together, by the name that is written to the left of them; each group begins a
+            row. Their sum is N.
         ax: axes to draw into.
 
     Raises:
-        ValueError: there are none, or they have another shape; see `io.pixels.as_bytes`.
+        ValueError: there are none, or they have another shape, see `io.pixels.as_bytes`; the groups have other images.
     """
     planes, _ = as_bytes(images)
-    columns = int(np.ceil(np.sqrt(len(planes)))) if columns is None else min(columns, len(planes))
-    rows = -(-len(planes) // columns)
-    ax = style.figure_of(ax, (max(2.0, _INCHES * columns), max(1.0, _INCHES * rows) + (0.3 if title else 0.0)))
-    picture = np.moveaxis(grid(planes, columns), 0, 2)
+    sizes = list((groups or {"": len(planes)}).values())
+    if sum(sizes) != len(planes):
+        raise ValueError(f"the groups have {sum(sizes):,} images, expected {len(planes):,}, as there are")
+    columns = None if columns is None else min(columns, max(sizes))
+    rows, names = np.array(rows_of_groups(sizes, columns)), [short_name(name) for name in groups or ()]
+    picture = np.moveaxis(grid(planes, columns, sizes), 0, 2)
+    height, width = picture.shape[:2]
+    inches = max(_LEAST_INCHES, _INCHES * rows.sum() * width / height)
+    lines = textwrap.wrap(title, int(inches * _LETTERS))
+    margin = max(map(len, names), default=0) / _LETTERS
+    ax = style.figure_of(ax, (inches + margin, inches * height / width + 0.1 + 0.2 * len(lines)))
     ax.imshow(picture[:, :, 0] if len(planes[0]) == 1 else picture, cmap="gray", vmin=0, vmax=255)
     ax.set_axis_off()
+    if names:
+        ax.set_axis_on()
+        ax.set_frame_on(False)
+        ax.set_xticks([])
+        ax.set_yticks((rows.cumsum() - rows / 2) * height / rows.sum(), names, fontsize=10, parse_math=False)
+        ax.tick_params(length=0)
     if title:
-        ax.set_title(title, fontsize=10, loc="left")
+        ax.set_title("\n".join(lines), fontsize=10, loc="left")
     return ax
 
 

@@ -26,6 +26,7 @@ from ..bijections import (
 )
 from ..convnets import ConvNet, LearnedBound, ResidualConvNet
 from ..flow import Flow
+from ..io.pixels import size_text
 from .build import IMAGE_RECIPES, check_size, generator_of, recipe
 
 Shape = tuple[int, int, int]
@@ -243,9 +244,11 @@ def check_levels(shape: Sequence[int], levels: int) -> Shape:
     channels, height, width = check_shape(shape)
     padded = padded_size((height, width), levels)
     if padded != (height, width):
+        times = {1: "once", 2: "twice"}.get(levels, f"{levels} times")
+        fewer = ", or take fewer levels" if levels > 1 else ""
         raise ValueError(
-            f"images of {height} x {width} cannot be halved {levels} times; {padded[0]} x {padded[1]} can: pad them "
-            f"(pad=True, which sets size= of ImageDensity), or take fewer levels"
+            f"images of {size_text((height, width))} cannot be halved {times}; {size_text(padded)} can: pad them, as "
+            f"by pad=True{fewer}"
         )
     return channels, height, width
 
