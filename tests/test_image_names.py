@@ -62,15 +62,15 @@ def test_pictures_show_any_name(tmp_path: Path) -> None:
         plots.images(planes, groups={"a": 1, "b": 2})
 
 
-def test_titles_are_as_wide_as_the_picture() -> None:
-    narrow = plots.images(np.zeros((8, 9, 7), np.uint8), columns=8, title="top: as they are; below: finer scales drawn")
-    narrow.figure.canvas.draw()  # type: ignore[union-attr]
-    box, (width, height) = narrow.title.get_window_extent(), narrow.figure.get_size_inches() * narrow.figure.dpi  # type: ignore[union-attr]
-    assert (width, height) > (0, 0)
-    left = narrow._left_title.get_window_extent()  # type: ignore[attr-defined]
-    assert box.width == 0
-    assert left.x1 <= width
-    assert left.y1 <= height
+def test_a_title_is_no_wider_than_the_picture() -> None:
+    title = "top: as they are; below: finer scales drawn anew"
+    ax = plots.images(np.zeros((24, 9, 7), np.uint8), columns=8, title=title)
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.canvas.draw()
+    box = ax._left_title.get_window_extent()  # type: ignore[attr-defined]
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+    assert box.y1 <= figure.bbox.height
 
 
 def test_a_plot_labels_as_many_images_as_there_are(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_plot_labels_as_many_images_as_there_are(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", images=images, labels=np.array(["a"] * 3 + ["b"] * 12))
     good("plot", tmp_path / "m.safetensors", "--data", tmp_path / "d.npz", "--out", tmp_path / "plots")
     with Image.open(tmp_path / "plots" / "data.png") as picture:
-        assert picture.size[0] > 2 * picture.size[1]  # a row of a, two of b
+        assert picture.size[1] > 200  # a row of a, two of b: more than 15 images fill in rows of 10
 
 
 def test_images_that_are_all_alike_have_no_mass_above_1(tmp_path: Path) -> None:

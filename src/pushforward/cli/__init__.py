@@ -140,9 +140,9 @@ def fit(**options: Any) -> None:
 @click.argument("data", type=click.Path())
 @click.option("--out", type=click.Path(), required=True, help="The table to write: DATA and log_density.")
 @click.option("--outlier", is_flag=True, help="Add a column percentile, too: the part of the rows held out by fit, in "
-              "percent, with a lower log-density. Rows near 0 are outliers. Of tables a column unseen, too: 1 for "
-              "rows with what fit never saw. Images near 100 are simple, such as a black one, and may be "
-              "foreign, too.")  # fmt: skip
+              "percent, with a lower log-density, and half of those with the same. Rows near 0 are outliers. Of tables "
+              "a column unseen, too: 1 for rows with what fit never saw. Images near 100 are simple, such as a black "
+              "one, and may be foreign, too.")  # fmt: skip
 @opt.option_of("images", "--given", help="Images: the class as one of which all are scored, of a model of each class.")
 @opt.of_reading
 @_general
