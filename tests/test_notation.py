@@ -68,7 +68,7 @@ def test_what_is_no_number_or_one_as_anyone_reads_has_none(texts: list[str]) -> 
 def test_decimals_that_came_as_texts_are_numbers_but_codes_and_versions_are_not(
     texts: list[str], pattern: str | None
 ) -> None:
-    notation = find_notation(texts, typed=True)
+    notation = find_notation(texts, plain="decimals")
     assert (None if notation is None else notation.pattern) == pattern
     column = pf.infer_schema({"x": texts * 40}).columns[0]
     assert getattr(column, "form", None) == pattern

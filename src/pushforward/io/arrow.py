@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .cells import Labels, all_numbers, are_missing, as_arrow, parse_numbers, pyarrow, quick_numbers
+from .cells import Labels, all_numbers, are_markers, are_missing, as_arrow, parse_numbers, pyarrow, quick_numbers
 from .notation import Notation, find_notation, padding
 from .times import ISO_FORMS, is_of_day, parse_times, unit_of, write_times
 
@@ -226,17 +226,29 @@ def _of_file(cells: Any, like: Column | None) -> dict[str, Any]:
 
 def _of_distinct(cells: Any, like: Column | None) -> dict[str, Any]:
     """The same of cells that were dictionary-encoded: the distinct ones are parsed."""
-    pa = pyarrow()
     labels, codes = Labels(cells.dictionary), _codes(cells)
     nothing = are_missing(labels) if len(labels) else np.zeros(0, bool)
+    facts = {"dtype": "text", "labels": labels, "cells": cells}
+    found = facts | _of_codes(codes, labels, nothing, like)
+    if found["holds"] == "texts" and (like is None or like.holds != "texts"):
+        markers = are_markers(labels) & ~nothing
+        if markers.any():
+            again = facts | _of_codes(codes, labels, nothing | markers, like)
+            found = again if again["holds"] in ("numbers", "times") else found
+    return found
+
+
+def _of_codes(
+    codes: NDArray[np.int32], labels: Labels, nothing: NDArray[np.bool_], like: Column | None
+) -> dict[str, Any]:
+    """Places (N,) among texts (L,), some of which hold nothing (L,), as what the others are."""
     is_missing = np.append(nothing, True)[codes]
-    codes[is_missing] = -1
-    facts: dict[str, Any] = {"holds": "texts", "dtype": "text", "is_missing": is_missing, "codes": codes,
-                             "labels": labels, "cells": cells}  # fmt: skip
+    codes = np.where(is_missing, -1, codes).astype(np.int32)
+    facts: dict[str, Any] = {"holds": "texts", "is_missing": is_missing, "codes": codes}
     used = np.bincount(codes[~is_missing], minlength=len(labels)) > 0
     if not used.any():
         return facts | {"holds": "nothing"}
-    chosen = Labels(labels.arrow.filter(pa.array(used)))
+    chosen = Labels(labels.arrow.filter(pyarrow().array(used)))
     at = np.where(is_missing, 0, (np.cumsum(used) - 1)[codes])
     as_texts = like is not None and like.holds == "texts"
     numbers, form = _numbers_in(chosen, like)
@@ -270,21 +282,33 @@ def _numbers_in(labels: Labels, like: Column | None) -> tuple[NDArray[Any] | Non
 
 
 def _of_strings(cells: Any) -> dict[str, Any]:
+    """Texts; times or numbers where all are, and in decimals, with a unit, or beside marks of missing cells."""
     coded = _encoded(cells)
     labels, codes = Labels(coded.dictionary.cast(pyarrow().string())), _codes(coded)
     facts: dict[str, Any] = {"holds": "texts", "codes": codes, "labels": labels}
-    if not len(labels):
+    markers = are_markers(labels) if len(labels) else np.zeros(0, bool)
+    if markers.all():
         return facts
-    times, good, form = parse_times(labels)
+    at = np.append(np.cumsum(~markers) - 1, 0)[codes]
+    is_missing = np.append(markers, True)[codes]
+    meant = Labels(labels.arrow.filter(pyarrow().array(~markers)))
+    there = {"is_missing": is_missing, "codes": np.where(is_missing, -1, codes).astype(np.int32)}
+    times, good, form = parse_times(meant)
     if good.all():
-        return facts | {"holds": "times", "times": np.append(times, 0)[codes], "unit": unit_of(form), "form": form}
-    notation = find_notation(labels, typed=True)
+        ticks = np.where(is_missing, 0, times[at])
+        return facts | there | {"holds": "times", "times": ticks, "unit": unit_of(form), "form": form}
+    notation = find_notation(meant, plain="all" if markers.any() else "decimals")
     if notation is not None:
-        numbers, good = (parse_numbers if notation.is_plain else notation.parse)(labels)  # 1e-5 is plain, too
-        if good.all():
-            values = np.where(codes < 0, numbers.dtype.type(0), np.append(numbers, numbers[:1])[codes])
-            facts |= {"holds": "numbers", "numbers": values, "form": notation.pattern}
+        numbers, good = (parse_numbers if notation.is_plain else notation.parse)(meant)  # 1e-5 is plain, too
+        if good.all() and not (notation.is_plain and _are_codes(meant)):
+            values = np.where(is_missing, numbers.dtype.type(0), numbers[at])
+            facts |= there | {"holds": "numbers", "numbers": values, "form": notation.pattern}
     return facts
+
+
+def _are_codes(labels: Labels) -> bool:
+    """Whether some of the numbers have leading zeros."""
+    return pyarrow().compute.any(pyarrow().compute.match_substring_regex(labels.arrow, r"^\s*[+-]?0\d")).as_py()
 
 
 def _of_dictionary(cells: Any) -> dict[str, Any]:

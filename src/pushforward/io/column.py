@@ -19,6 +19,7 @@ Rows: TypeAlias = slice | NDArray[np.integer] | NDArray[np.bool_]
 _ARROW_NAMES = {"float64": "double", "float32": "float", "float16": "halffloat"}  # of numpy's dtypes
 _NUMPY_NAMES = {arrow: name for name, arrow in _ARROW_NAMES.items()}
 _SHOWN = 3  # bad cells named in a message
+_MANY = 20  # distinct numbers, beside which one word is no category
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +212,8 @@ class Column:
     def mostly(self) -> Literal["numbers", "times"] | None:
         """What at least nine in ten of the cells of a column of texts are, but not all: then the others are strays.
 
-        Texts of a frame may be dates as of ISO 8601; those of a file plain numbers, too. Of other forms all must be.
+        Texts of a frame may be dates as of ISO 8601; those of a file plain numbers, too, of which fewer will do if there
+        are many and the others are one word, as for cells that are missing. Of other forms all must be.
         """
         present = int((~self.is_missing).sum())
         if self.holds != "texts" or self.codes is None or self.dtype.startswith("dictionary"):
@@ -219,8 +221,12 @@ class Column:
         _, are_times, form = parse_times(self.labels, mixed=self.dtype == "text")
         if form in ISO_FORMS and len(self._strays(are_times)) * 10 < present:
             return "times"
-        if self.dtype == "text" and len(self._strays(parse_numbers(self.labels)[1])) * 10 < present:
-            return "numbers"
+        if self.dtype == "text":
+            are_numbers = parse_numbers(self.labels)[1]
+            strays = self._strays(are_numbers)
+            is_one_word = len(np.unique(self.codes[strays])) == 1 and int(are_numbers.sum()) >= _MANY
+            if len(strays) * 10 < present or is_one_word:
+                return "numbers"
         return None
 
     def stray_rows(

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,7 +160,7 @@ def is_pattern(value: Any) -> bool:
     return isinstance(value, str) and _PATTERN.fullmatch(value) is not None
 
 
-def find_notation(labels: Sequence[str], *, typed: bool = False) -> Notation | None:
+def find_notation(labels: Sequence[str], *, plain: Literal["none", "decimals", "all"] = "none") -> Notation | None:
     """The notation of most of some texts; None where they are no numbers, or such as anyone reads.
 
     Units and signs of currencies are the same in all of them. What is in brackets throughout is no number unless it has
@@ -169,8 +169,8 @@ def find_notation(labels: Sequence[str], *, typed: bool = False) -> Notation | N
 
     Args:
         labels: distinct texts.
-        typed: whether they came as texts, not as the cells of a file, which all are: 0.25 then has a notation, too, but
-            not 25, which may be a code, nor 1.1 beside 1.10, which are versions.
+        plain: which numbers that anyone reads have a notation, too: "decimals" for 0.25, but not 25, which may be a
+            code, nor 1.1 beside 1.10, which are versions.
 
     Example:
         >>> find_notation(["1.234,50 €", "12,00 €"]).pattern
@@ -192,7 +192,7 @@ def find_notation(labels: Sequence[str], *, typed: bool = False) -> Notation | N
     notation = _detailed(Notation(before, after, *style), fitting[style])
     if notation is None or not notation.is_plain:
         return notation
-    return notation if typed and _are_decimals(cells, notation) else None
+    return notation if plain == "all" or (plain == "decimals" and _are_decimals(cells, notation)) else None
 
 
 def _are_decimals(cells: Sequence[re.Match[str]], notation: Notation) -> bool:
