@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -110,3 +111,20 @@ def test_columns_over_which_a_density_has_no_bound_are_named_once() -> None:
     small(steps=1, noise=0.1).fit(frame)
     heavy = np.where(np.arange(400) == 7, 300.0, 1.0)  # a row that counts often is no column of ties
     small(steps=1).fit(x, sample_weight=heavy)
+
+
+def test_decimals_of_a_frame_are_drawn_as_decimals_and_lazy_frames_are_read_in_silence() -> None:
+    pl = pytest.importorskip("polars", reason="the kinds of frames")
+    prices = pl.DataFrame({"price": np.random.default_rng(0).integers(1, 90_000, 60) / 100, "x": normal_rows(60)[:, 0]})
+    prices = prices.with_columns(pl.col("price").cast(pl.Decimal(8, 2)))
+    model = small(steps=1).fit(prices)
+    assert model.sample(3).schema == prices.schema
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isfinite(model.score_samples(prices.lazy())).all()
+
+
+def test_a_mixed_frame_without_rows_is_told() -> None:
+    pd = pytest.importorskip("pandas", reason="the kinds of frames")
+    with pytest.raises(ValueError, match="the table has no rows"):
+        small().fit(pd.DataFrame({"a": pd.Series([], dtype=str), "b": pd.Series([], dtype=float)}))

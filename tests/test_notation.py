@@ -231,3 +231,38 @@ def test_json_of_several_types_is_read_as_texts(tmp_path: Path) -> None:
     path.write_text("\n".join(json.dumps({"x": "oops" if i == 5 else i, "y": i % 7}) for i in range(60)))
     with pytest.raises(ValueError, match="column 'x' is numeric, but holds text: row 6 'oops'"):
         pf.infer_schema(pf.read_table(path))
+
+
+@pytest.mark.parametrize("marker", ["?", "-", ".", "#N/A", "n.a."])
+def test_marks_of_missing_cells_among_numbers_and_dates_are_missing_cells(marker: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = {
+        "count": [str(v) for v in rng.integers(0, 900, 120)],
+        "size": [f"{v:.4f}" for v in rng.normal(size=120)],
+        "day": [str(np.datetime64("2020-01-01") + k) for k in range(120)],
+        "word": ["a", marker, "b"] * 40,
+    }
+    for name in ("count", "size", "day"):
+        rows[name] = [marker if k % 5 == 0 else cell for k, cell in enumerate(rows[name])]
+    path = _csv(rows, tmp_path / "a.csv")
+    for table in (pf.read_table(path), rows):
+        schema = pf.infer_schema(table)
+        assert [kind.kind for kind in schema.columns] == ["integer", "real", "date", "category"]
+        assert [kind.missing for kind in schema.columns] == [True, True, True, False]
+        density = pf.fit_table(table, schema=schema, steps=2, progress="none", stack=False)
+        whole = {name: [cell.replace(marker, "7") for cell in rows[name]] for name in ("count", "size")}
+        whole |= {"day": ["2020-02-02"] * 120, "word": ["a"] * 120}
+        assert density.log_prob(whole if table is rows else pf.read_table(_csv(whole, path))).isfinite().all()
+
+
+def test_one_other_word_among_many_numbers_is_told(tmp_path: Path) -> None:
+    cells = ["unknown" if k % 3 == 0 else str(k * 7) for k in range(120)]
+    table = pf.read_table(_csv({"x": cells, "y": ["1", "2"] * 60}, tmp_path / "a.csv"))
+    with pytest.raises(ValueError, match=r"'x' is numeric, but holds text: row 1 'unknown'.*or say that it is a cat"):
+        pf.infer_schema(table)
+    assert pf.infer_schema(table, kinds={"x": "category"})["x"].kind == "category"
+
+
+def test_codes_with_leading_zeros_beside_a_mark_stay_texts() -> None:
+    codes = ["?" if k % 7 == 0 else f"{k:04d}" for k in range(150)] * 2
+    assert pf.infer_schema({"code": codes, "y": [1, 2] * 150})["code"].kind == "category"

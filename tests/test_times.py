@@ -171,3 +171,34 @@ def test_dates_of_several_forms_are_no_ids(tmp_path: Path) -> None:
     path = _csv(tmp_path / "mixed.csv", {"day": days, "x": [str(i % 7) for i in range(len(days))]})
     with pytest.warns(UserWarning, match="its texts look like dates in several forms, such as '27/12/2023' and"):
         infer_schema(pf.read_table(path))
+
+
+def test_compact_dates_are_dates_and_other_numbers_of_eight_digits_are_not(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    days = np.datetime64("2019-12-01") + np.arange(100)
+    compact = [str(day).replace("-", "") for day in days]
+    for times in (1, 20):  # cells that repeat are read another way
+        columns = {"day": compact * times, "code": [str(v) for v in rng.integers(20_000_101, 20_001_231, 100 * times)]}
+        path = _csv(tmp_path / "a.csv", columns)
+        table = pf.read_table(path)
+        schema = pf.infer_schema(table)
+        assert (schema["day"].kind, schema["day"].form) == ("date", "%Y%m%d")
+        assert schema["code"].kind == "integer"
+    density = pf.fit_table(table, steps=2, progress="none", stack=False)
+    drawn = density.sample(50, generator=0)
+    assert all(np.datetime64(f"{d[:4]}-{d[4:6]}-{d[6:]}") for d in drawn["day"].to_pylist())
+    pf.write_table(drawn, tmp_path / "drawn.csv")
+    assert density.log_prob(pf.read_table(tmp_path / "drawn.csv")).isfinite().all()
+
+
+def test_times_with_and_without_a_zone_are_not_mixed() -> None:
+    moments = pa.array(np.arange(100) * 3_600_007, pa.timestamp("ms"))
+    zoned = moments.cast(pa.timestamp("ms", tz="UTC"))
+    frames = [pa.table({"when": cells}) for cells in (moments, zoned)]
+    for own, other in (frames, frames[::-1]):
+        density = pf.fit_table(own, steps=2, progress="none", stack=False)
+        with pytest.raises(ValueError, match=r"column 'when' holds timestamp.*with and without a time zone"):
+            density.log_prob(other)
+    tokyo = pa.table({"when": moments.cast(pa.timestamp("ms", tz="Asia/Tokyo"))})  # the same moments
+    density = pf.fit_table(frames[1], steps=2, progress="none", stack=False)
+    assert density.log_prob(tokyo).equal(density.log_prob(frames[1]))

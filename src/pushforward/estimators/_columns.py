@@ -26,16 +26,18 @@ def as_frame(table: Any) -> Frame | None:
     """
     if hasattr(table, "to_frame"):
         return replace(frames.read(table.to_frame()), named=False)
-    is_frame = isinstance(table, Frame) or hasattr(table, "columns") or hasattr(table, "schema")
+    kind = type(table)  # of which lazy frames tell their columns at no cost
+    is_frame = isinstance(table, Frame) or hasattr(kind, "columns") or hasattr(kind, "schema")
     return frames.read(table) if is_frame else None
 
 
 def holds_numbers(frame: Frame) -> bool:
-    """Whether each cell is a continuous number, be it infinite: no truth value, and of no integer type."""
+    """Whether each cell is a continuous number, be it infinite: no truth value, and of no integer or decimal type."""
     return not any(
         column.holds != "numbers" or column.form or column.is_missing.any() or column.plain().dtype.kind != "f"
+        or column.dtype.startswith("decimal")
         for column in frame.columns
-    )
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

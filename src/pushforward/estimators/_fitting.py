@@ -111,6 +111,8 @@ def fit_cells(estimator: FlowDensity, X: Any, tables: Sequence[Any], sample_weig
     if context is not None:
         given, contexts = Cells.of(context, "context")
         joint = _joined(joint, contexts)
+    if not len(joint):
+        raise ValueError("the table has no rows")
     weights = read_weights(sample_weight, len(joint))
     if not weights.all():  # a weight of zero leaves the row out, its categories and its extremes too
         joint, weights = joint[np.flatnonzero(weights)], weights[weights > 0]

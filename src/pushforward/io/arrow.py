@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .cells import Labels, all_numbers, are_markers, are_missing, as_arrow, parse_numbers, pyarrow, quick_numbers
 from .notation import Notation, find_notation, padding
-from .times import ISO_FORMS, is_of_day, parse_times, unit_of, write_times
+from .times import ISO_FORMS, are_compact_dates, is_of_day, parse_times, unit_of, write_times
 
 if TYPE_CHECKING:
     from .column import Column
@@ -213,7 +213,7 @@ def _of_file(cells: Any, like: Column | None) -> dict[str, Any]:
     """The cells of a text file: numbers, truth values, times or texts, whichever all of them are."""
     is_plain = like is None or (like.holds == "numbers" and like.form is None)
     quick = quick_numbers(cells) if is_plain else None
-    if quick is not None:
+    if quick is not None and not (like is None and are_compact_dates(quick[0][~quick[1]])):
         facts = {"holds": "numbers", "dtype": "text", "numbers": quick[0], "is_missing": quick[1], "cells": cells}
         if like is None and (padded := padding(cells, quick[0])):
             facts["form"] = padded.pattern
@@ -252,7 +252,7 @@ def _of_codes(
     at = np.where(is_missing, 0, (np.cumsum(used) - 1)[codes])
     as_texts = like is not None and like.holds == "texts"
     numbers, form = _numbers_in(chosen, like)
-    if numbers is not None:
+    if numbers is not None and not (like is None and are_compact_dates(numbers)):
         facts |= {"holds": "numbers", "numbers": np.where(is_missing, numbers.dtype.type(0), numbers[at]), "form": form}
         if not as_texts and {label.strip().lower() for label in chosen[:9]} <= {"true", "false"}:
             truths = np.where(is_missing, -1, facts["numbers"]).astype(np.int32)

@@ -212,8 +212,8 @@ class Column:
     def mostly(self) -> Literal["numbers", "times"] | None:
         """What at least nine in ten of the cells of a column of texts are, but not all: then the others are strays.
 
-        Texts of a frame may be dates as of ISO 8601; those of a file plain numbers, too, of which fewer will do if there
-        are many and the others are one word, as for cells that are missing. Of other forms all must be.
+        Texts of a frame may be dates as of ISO 8601; those of a file plain numbers, too. Fewer of these will do if they
+        are many and all others one word, as for cells that are missing. Of other forms all must be.
         """
         present = int((~self.is_missing).sum())
         if self.holds != "texts" or self.codes is None or self.dtype.startswith("dictionary"):

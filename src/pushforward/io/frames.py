@@ -290,8 +290,9 @@ def read(source: Any) -> Frame:
 
 def is_named(source: Any) -> bool:
     """Whether something that is no frame of ours has columns with names, as data frames and dictionaries have."""
+    kind = type(source)  # of which lazy frames tell their columns at no cost
     return isinstance(source, Mapping) or (
-        not isinstance(source, (np.ndarray, torch.Tensor)) and (hasattr(source, "columns") or hasattr(source, "schema"))
+        not isinstance(source, (np.ndarray, torch.Tensor)) and (hasattr(kind, "columns") or hasattr(kind, "schema"))
     )
 
 
@@ -369,7 +370,7 @@ def _of_native(source: Any) -> Frame:
     pa = pyarrow()
     import narwhals as nw
 
-    if hasattr(source, "columns"):
+    if nw.dependencies.is_pandas_like_dataframe(source):
         check_unique([str(name) for name in source.columns], "the table")
     try:
         frame = nw.from_native(source)

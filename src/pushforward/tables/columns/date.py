@@ -113,7 +113,17 @@ class Date(Number):
         return self._read(column)[0]
 
     def _read(self, column: Column) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """-> times (N,) in units; what was cut off (N,), in ticks of the column."""
+        """-> times (N,) in units; what was cut off (N,), in ticks of the column.
+
+        Raises:
+            ValueError: only one of the column and this kind has a time zone.
+        """
+        zones = ["tz=" in dtype for dtype in (self.dtype, column.dtype) if dtype.startswith("timestamp")]
+        if len(set(zones)) > 1:
+            raise ValueError(
+                f"column {self.name!r} holds {column.dtype}, expected {self.dtype}: times with and without a time zone "
+                f"cannot be compared; {'say which zone these are of' if zones[0] else 'drop that of these'}"
+            )
         ticks, unit = column.require_times(None if column.codes is None else self.form)
         ratio = _UNITS[unit] / self.tick
         if ratio >= 1:
@@ -152,6 +162,8 @@ class Date(Number):
 
     def show(self, value: float) -> str:
         """A time, for people."""
+        if self.dtype.startswith("duration"):
+            return str(datetime.timedelta(seconds=value * self.tick))
         if not (self.dtype.startswith(("timestamp", "date")) or self.form):
             return super().show(value)
         try:
