@@ -201,6 +201,7 @@ def test_options_of_a_recipe_and_lengths_are_checked(data: Path, tmp_path: Path)
     assert "no column 'z'; it has 'name', 'a'" in bad("fit", data, *out, "--given", "a", "--columns", "a,z")
     assert "unknown kind 'salad'; expected one of" in bad("fit", data, *out, "--kinds", "a=salad")
     assert "got 'a'" in bad("fit", data, *out, "--kinds", "a")
+    assert "two kinds of 'a': real and integer" in bad("fit", data, *out, "--kinds", "a=real,a=integer")
     assert run("fit", data).exit_code == 2
     assert run("fit", data, *out, "--recipe", "salad").exit_code == 2
     assert run("nonsense").exit_code == 2

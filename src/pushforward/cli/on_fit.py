@@ -156,7 +156,8 @@ def _asked_kinds(table: TableFile, columns: str | None, drop: str | None, kinds:
         name, equals, kind = pair.rpartition("=")
         if not equals or not name or not kind:
             raise ValueError(f"--kinds must be column=kind pairs, as age=integer,price=positive, got {pair!r}")
-        asked[name.strip()] = kind.strip()
+        if asked.setdefault(name.strip(), kind.strip()) != kind.strip():
+            raise ValueError(f"--kinds says two kinds of {name.strip()!r}: {asked[name.strip()]} and {kind.strip()}")
     wanted = table.default_columns if columns is None else split_names(columns, "--columns")
     left = [] if drop is None else split_names(drop, "--drop")
     for name in (*wanted, *left, *asked):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -78,6 +79,9 @@ class NpzFile(Reader):
         if not chosen:
             holds = f"the arrays {quoted(arrays)}" if arrays else "no array"
             raise ValueError(f"{path} holds {holds}: expected a single one, or one called {', '.join(_CHOSEN)}")
+        if len(arrays) > 1:
+            others = quoted([name for name in arrays if name != chosen[0]])
+            warnings.warn(f"{path}: the array {chosen[0]!r} is read, and not {others}", stacklevel=2)
         self.rows, width = _shape(path, self._dtype, shape)
         self.names = made_up(width)
 

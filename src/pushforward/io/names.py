@@ -57,7 +57,10 @@ def check_unique(names: Sequence[str], where: str) -> None:
     """
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise ValueError(f"{where}: more than one {columns_text(twice[:1])}")
+        places = ", ".join(str(k) for k, name in enumerate(names, 1) if name == twice[0])
+        raise ValueError(
+            f"{where}: more than one {columns_text(twice[:1])}, at places {places}: give each its own name"
+        )
 
 
 def columns_text(names: Sequence[str]) -> str:
