@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 import pushforward as pf
+from pushforward.io.frames import read
 from pushforward.io.notation import Notation, find_notation, is_pattern
 from pushforward.tables.bad_rows import drop_bad_rows
 
@@ -60,19 +61,27 @@ def test_what_is_no_number_or_one_as_anyone_reads_has_none(texts: list[str]) -> 
     assert find_notation(texts) is None
 
 
-@pytest.mark.parametrize(
-    ("texts", "pattern"),
-    [(["1.25", "-3.50"], "0.00"), (["1.5", "2.0", "1e3"], None), (["1.5", "-2.0", "0.125"], "0.#"), (["12", "7"], None),
-     (["1.1", "1.10", "1.2"], None)],
-)  # fmt: skip
-def test_decimals_that_came_as_texts_are_numbers_but_codes_and_versions_are_not(
-    texts: list[str], pattern: str | None
-) -> None:
-    notation = find_notation(texts, plain="decimals")
-    assert (None if notation is None else notation.pattern) == pattern
+TEXTS_OF_FRAMES = [
+    (["1.25", "-3.50"], "0.00"), (["1.5", "2.0", "0.125"], "0.#"), (["1.5", "2.0", "1e3"], None), (["12", "7"], None),
+    (["1.1", "1.10", "1.2"], None), (["3.9", "3.10", "3.11"], None), (["250.00", "401.9", "428.0"], None),
+    (["12", "", "7"], None), (["12", "?", "7"], "0"), (["0012", "?", "0007"], None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("texts", "pattern"), TEXTS_OF_FRAMES)
+def test_texts_of_frames_are_numbers_where_they_are_no_codes_or_versions(texts: list[str], pattern: str | None) -> None:
     column = pf.infer_schema({"x": texts * 40}).columns[0]
     assert getattr(column, "form", None) == pattern
     assert (column.kind == "category") == (pattern is None)
+
+
+def test_numbers_as_texts_of_a_frame_are_read_by_what_the_model_knows() -> None:
+    texts = [f"{k / 64:.4f}" for k in range(1, 90)]
+    density = pf.fit_table({"x": texts, "y": [k % 7 for k in range(89)]}, steps=2, progress="none", stack=False)
+    for cells in (["1e-1", "0.5"], ["1.10", "1.1"], ["1"], ["0.5", "?"][:1]):
+        assert density.log_prob({"x": cells, "y": [3] * len(cells)}).isfinite().all()
+    with pytest.raises(ValueError, match="column 'x' is numeric, but holds text: row 2 'high'"):
+        density.log_prob({"x": ["1.5", "high"], "y": [1, 2]})
 
 
 def test_a_notation_reads_what_is_written_more_plainly_and_refuses_the_rest() -> None:
@@ -233,36 +242,66 @@ def test_json_of_several_types_is_read_as_texts(tmp_path: Path) -> None:
         pf.infer_schema(pf.read_table(path))
 
 
-@pytest.mark.parametrize("marker", ["?", "-", ".", "#N/A", "n.a."])
-def test_marks_of_missing_cells_among_numbers_and_dates_are_missing_cells(marker: str, tmp_path: Path) -> None:
+def _marked(mark: str) -> dict[str, list[str]]:
     rng = np.random.default_rng(0)
     rows = {
         "count": [str(v) for v in rng.integers(0, 900, 120)],
         "size": [f"{v:.4f}" for v in rng.normal(size=120)],
         "day": [str(np.datetime64("2020-01-01") + k) for k in range(120)],
-        "word": ["a", marker, "b"] * 40,
     }
-    for name in ("count", "size", "day"):
-        rows[name] = [marker if k % 5 == 0 else cell for k, cell in enumerate(rows[name])]
-    path = _csv(rows, tmp_path / "a.csv")
-    for table in (pf.read_table(path), rows):
+    for name in rows:
+        rows[name] = [mark if k % 5 == 0 else cell for k, cell in enumerate(rows[name])]
+    return rows | {"word": ["1", mark, "2", "a", mark] * 24}
+
+
+@pytest.mark.parametrize("mark", ["?", "-", ".", "#N/A", "n.a."])
+def test_marks_of_missing_cells_among_numbers_and_dates_are_missing_cells(mark: str, tmp_path: Path) -> None:
+    rows = _marked(mark)
+    for table in (pf.read_table(_csv(rows, tmp_path / "a.csv")), rows):
         schema = pf.infer_schema(table)
         assert [kind.kind for kind in schema.columns] == ["integer", "real", "date", "category"]
         assert [kind.missing for kind in schema.columns] == [True, True, True, False]
         density = pf.fit_table(table, schema=schema, steps=2, progress="none", stack=False)
-        whole = {name: [cell.replace(marker, "7") for cell in rows[name]] for name in ("count", "size")}
-        whole |= {"day": ["2020-02-02"] * 120, "word": ["a"] * 120}
-        assert density.log_prob(whole if table is rows else pf.read_table(_csv(whole, path))).isfinite().all()
+        expected = density.log_prob(table)
+        assert expected.isfinite().all()
+        assert not density.space.unseen(read(table)).any()
+        # What a mark means is known of the column, and not told by the rows that come with it.
+        for k in (0, 1, 5):
+            one = {name: [cells[k]] for name, cells in rows.items()}
+            if table is not rows:
+                one = pf.read_table(_csv(one, tmp_path / "one.csv"))
+            assert density.log_prob(one).tolist() == pytest.approx([float(expected[k])], abs=1e-5)
+    file = pf.open_table(tmp_path / "a.csv")
+    pieces = [density.log_prob(piece) for piece in file.batches(7)]
+    assert len(pieces) > 10
+    assert np.allclose(np.concatenate(pieces), expected, atol=1e-5)
 
 
-def test_one_other_word_among_many_numbers_is_told(tmp_path: Path) -> None:
-    cells = ["unknown" if k % 3 == 0 else str(k * 7) for k in range(120)]
+def test_a_mark_among_categories_is_one_of_them(tmp_path: Path) -> None:
+    rows = {"x": ["1", "2", "-"] * 40, "y": [str(k % 7) for k in range(120)]}
+    path = _csv(rows, tmp_path / "a.csv")
+    for table in (rows, pf.read_table(path)):
+        density = pf.fit_table(table, kinds={"x": "category"}, steps=2, progress="none", stack=False)
+        assert set(density.schema["x"].categories) == {"1", "2", "-"}
+        assert set(density.sample(60, generator=0)["x"].to_pylist()) == {"1", "2", "-"}
+        assert not density.space.unseen(read(table)).any()
+
+
+def test_other_words_beside_numbers_and_marks_are_told(tmp_path: Path) -> None:
+    cells = ["?" if k % 3 == 0 else "many" if k == 50 else str(k * 7) for k in range(120)]
     table = pf.read_table(_csv({"x": cells, "y": ["1", "2"] * 60}, tmp_path / "a.csv"))
-    with pytest.raises(ValueError, match=r"'x' is numeric, but holds text: row 1 'unknown'.*or say that it is a cat"):
+    with pytest.raises(ValueError, match=r"'x' is numeric, but holds text: row 51 'many' \(.*or say that it is a cat"):
         pf.infer_schema(table)
-    assert pf.infer_schema(table, kinds={"x": "category"})["x"].kind == "category"
+    rows, report = drop_bad_rows(table)
+    assert (len(rows), report.count) == (119, 1)
+    assert pf.infer_schema(rows)["x"].kind == "integer"
 
 
-def test_codes_with_leading_zeros_beside_a_mark_stay_texts() -> None:
-    codes = ["?" if k % 7 == 0 else f"{k:04d}" for k in range(150)] * 2
-    assert pf.infer_schema({"code": codes, "y": [1, 2] * 150})["code"].kind == "category"
+def test_ledgers_with_decimal_commas_have_the_minus_behind(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    lines = [f"{abs(v):,.2f}{'-' if v < 0 else ''}".translate({44: ".", 46: ","}) for v in 900 * rng.normal(size=120)]
+    path = tmp_path / "a.csv"
+    path.write_text("x;y\n" + "".join(f"{line};{k % 7}\n" for k, line in enumerate(lines)))
+    column = pf.read_table(path).column("x")
+    assert column.form == "0.00;0-"
+    assert column.require_numbers().min() < 0 < column.require_numbers().max()

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 import pushforward as pf
+from pushforward.io.frames import read
 from pushforward.io.times import MIXED, is_form, parse_times, unit_of, write_times
 from pushforward.tables import infer_schema
 
@@ -189,6 +190,13 @@ def test_compact_dates_are_dates_and_other_numbers_of_eight_digits_are_not(tmp_p
     assert all(np.datetime64(f"{d[:4]}-{d[4:6]}-{d[6:]}") for d in drawn["day"].to_pylist())
     pf.write_table(drawn, tmp_path / "drawn.csv")
     assert density.log_prob(pf.read_table(tmp_path / "drawn.csv")).isfinite().all()
+    numbers = {name: [int(cell) for cell in cells] for name, cells in columns.items()}  # as of a Parquet file
+    expected = density.log_prob(table)
+    assert density.log_prob(numbers).equal(expected)
+    assert np.allclose(np.concatenate([density.log_prob(b) for b in pf.open_table(path).batches(9)]), expected)
+    assert pf.infer_schema(numbers)["day"].kind == "integer"
+    whole = pf.fit_table(numbers, steps=2, progress="none", stack=False)
+    assert whole.log_prob(table).equal(whole.log_prob(numbers))
 
 
 def test_times_with_and_without_a_zone_are_not_mixed() -> None:
@@ -199,6 +207,8 @@ def test_times_with_and_without_a_zone_are_not_mixed() -> None:
         density = pf.fit_table(own, steps=2, progress="none", stack=False)
         with pytest.raises(ValueError, match=r"column 'when' holds timestamp.*with and without a time zone"):
             density.log_prob(other)
+    nothing = pa.table({"when": pa.nulls(3, pa.timestamp("ms"))})
+    assert density.space.unseen(read(nothing)).all()
     tokyo = pa.table({"when": moments.cast(pa.timestamp("ms", tz="Asia/Tokyo"))})  # the same moments
     density = pf.fit_table(frames[1], steps=2, progress="none", stack=False)
     assert density.log_prob(tokyo).equal(density.log_prob(frames[1]))

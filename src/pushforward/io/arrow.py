@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .cells import Labels, all_numbers, are_markers, are_missing, as_arrow, parse_numbers, pyarrow, quick_numbers
+from .cells import Labels, all_numbers, are_marks, are_missing, as_arrow, parse_numbers, pyarrow, quick_numbers, some_of
 from .notation import Notation, find_notation, padding
-from .times import ISO_FORMS, are_compact_dates, is_of_day, parse_times, unit_of, write_times
+from .times import ISO_FORMS, is_of_day, parse_times, unit_of, write_times
 
 if TYPE_CHECKING:
     from .column import Column
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _FIRST, _LAST = -62135596800, 253402300799  # the years 1 to 9999 in seconds since 1970: what calendars know
 _SECONDS = {"D": 86400.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _DAY = 86400
+_LOOKED_AT, _SAME = 2000, 0.95  # texts, and the share of them that numbers are written back as
 
 
 def views_of(cells: Any, text: bool, like: Column | None = None) -> dict[str, Any]:
@@ -213,7 +214,7 @@ def _of_file(cells: Any, like: Column | None) -> dict[str, Any]:
     """The cells of a text file: numbers, truth values, times or texts, whichever all of them are."""
     is_plain = like is None or (like.holds == "numbers" and like.form is None)
     quick = quick_numbers(cells) if is_plain else None
-    if quick is not None and not (like is None and are_compact_dates(quick[0][~quick[1]])):
+    if quick is not None:
         facts = {"holds": "numbers", "dtype": "text", "numbers": quick[0], "is_missing": quick[1], "cells": cells}
         if like is None and (padded := padding(cells, quick[0])):
             facts["form"] = padded.pattern
@@ -228,23 +229,16 @@ def _of_distinct(cells: Any, like: Column | None) -> dict[str, Any]:
     """The same of cells that were dictionary-encoded: the distinct ones are parsed."""
     labels, codes = Labels(cells.dictionary), _codes(cells)
     nothing = are_missing(labels) if len(labels) else np.zeros(0, bool)
-    facts = {"dtype": "text", "labels": labels, "cells": cells}
-    found = facts | _of_codes(codes, labels, nothing, like)
-    if found["holds"] == "texts" and (like is None or like.holds != "texts"):
-        markers = are_markers(labels) & ~nothing
-        if markers.any():
-            again = facts | _of_codes(codes, labels, nothing | markers, like)
-            found = again if again["holds"] in ("numbers", "times") else found
-    return found
+    is_missing = np.append(nothing, True)[codes]
+    return {"dtype": "text", "cells": cells} | _of_codes(codes, labels, is_missing, like)
 
 
 def _of_codes(
-    codes: NDArray[np.int32], labels: Labels, nothing: NDArray[np.bool_], like: Column | None
+    codes: NDArray[np.int32], labels: Labels, is_missing: NDArray[np.bool_], like: Column | None = None
 ) -> dict[str, Any]:
-    """Places (N,) among texts (L,), some of which hold nothing (L,), as what the others are."""
-    is_missing = np.append(nothing, True)[codes]
+    """Places (N,) in texts (L,), some of which are missing (N,): numbers, truth values, times or texts."""
     codes = np.where(is_missing, -1, codes).astype(np.int32)
-    facts: dict[str, Any] = {"holds": "texts", "is_missing": is_missing, "codes": codes}
+    facts: dict[str, Any] = {"holds": "texts", "is_missing": is_missing, "codes": codes, "labels": labels}
     used = np.bincount(codes[~is_missing], minlength=len(labels)) > 0
     if not used.any():
         return facts | {"holds": "nothing"}
@@ -252,7 +246,7 @@ def _of_codes(
     at = np.where(is_missing, 0, (np.cumsum(used) - 1)[codes])
     as_texts = like is not None and like.holds == "texts"
     numbers, form = _numbers_in(chosen, like)
-    if numbers is not None and not (like is None and are_compact_dates(numbers)):
+    if numbers is not None:
         facts |= {"holds": "numbers", "numbers": np.where(is_missing, numbers.dtype.type(0), numbers[at]), "form": form}
         if not as_texts and {label.strip().lower() for label in chosen[:9]} <= {"true", "false"}:
             truths = np.where(is_missing, -1, facts["numbers"]).astype(np.int32)
@@ -265,6 +259,41 @@ def _of_codes(
             ticks = np.where(is_missing, 0, (times // _DAY if days else times)[at])
             facts |= {"holds": "times", "times": ticks, "unit": "D" if days else unit_of(form), "form": form}
     return facts | ({"holds": "texts"} if as_texts else {})
+
+
+def values_of_texts(column: Column, known: bool) -> dict[str, Any]:
+    """What a column of texts knows as numbers or times, see `Column.parsed`; nothing where its texts may be words."""
+    assert column.codes is not None
+    labels = column.labels if isinstance(column.labels, Labels) else Labels(as_arrow(column.labels))
+    marks = are_marks(labels)
+    if column.dtype == "text" and not marks.any():  # they were parsed when they were read
+        return {}
+    is_missing = column.is_missing | np.append(marks, False)[column.codes]
+    facts = _of_codes(column.codes, labels, is_missing)
+    if facts["holds"] == "truths" or (facts["holds"] in ("texts", "nothing") and not known):
+        return {}
+    if column.dtype != "text" and facts["holds"] == "numbers" and not known:
+        used = np.unique(facts["codes"][~is_missing])
+        meant = Labels(labels.arrow.take(pyarrow().array(used)))
+        notation = find_notation(meant, plain=True)
+        if notation is None or not _are_meant_as_numbers(meant, notation, marks & ~are_missing(labels)):
+            return {}
+        facts["form"] = notation.pattern
+    return facts
+
+
+def _are_meant_as_numbers(labels: Labels, notation: Notation, marks: NDArray[np.bool_]) -> bool:
+    """Whether numbers that a frame holds as texts are no codes: decimals, or beside a mark, and one way to write each.
+
+    Args:
+        labels: the texts of numbers.
+        notation: of them.
+        marks: which texts of the column mark missing cells, but for those that say so.
+    """
+    some = some_of(labels.arrow, _LOOKED_AT)
+    written = notation.write(parse_numbers(some)[0] if notation.is_plain else notation.parse(some)[0]).to_pylist()
+    same = [text.strip() in (plain, f"{plain}.0") for text, plain in zip(some, written, strict=True)]
+    return (notation.decimals != 0 or bool(marks.any())) and sum(same) >= _SAME * len(same)
 
 
 def _numbers_in(labels: Labels, like: Column | None) -> tuple[NDArray[Any] | None, str | None]:
@@ -282,33 +311,21 @@ def _numbers_in(labels: Labels, like: Column | None) -> tuple[NDArray[Any] | Non
 
 
 def _of_strings(cells: Any) -> dict[str, Any]:
-    """Texts; times or numbers where all are, and in decimals, with a unit, or beside marks of missing cells."""
     coded = _encoded(cells)
     labels, codes = Labels(coded.dictionary.cast(pyarrow().string())), _codes(coded)
     facts: dict[str, Any] = {"holds": "texts", "codes": codes, "labels": labels}
-    markers = are_markers(labels) if len(labels) else np.zeros(0, bool)
-    if markers.all():
+    if not len(labels):
         return facts
-    at = np.append(np.cumsum(~markers) - 1, 0)[codes]
-    is_missing = np.append(markers, True)[codes]
-    meant = Labels(labels.arrow.filter(pyarrow().array(~markers)))
-    there = {"is_missing": is_missing, "codes": np.where(is_missing, -1, codes).astype(np.int32)}
-    times, good, form = parse_times(meant)
+    times, good, form = parse_times(labels)
     if good.all():
-        ticks = np.where(is_missing, 0, times[at])
-        return facts | there | {"holds": "times", "times": ticks, "unit": unit_of(form), "form": form}
-    notation = find_notation(meant, plain="all" if markers.any() else "decimals")
+        return facts | {"holds": "times", "times": np.append(times, 0)[codes], "unit": unit_of(form), "form": form}
+    notation = find_notation(labels)  # plain numbers may be codes: see `Column.parsed`
     if notation is not None:
-        numbers, good = (parse_numbers if notation.is_plain else notation.parse)(meant)  # 1e-5 is plain, too
-        if good.all() and not (notation.is_plain and _are_codes(meant)):
-            values = np.where(is_missing, numbers.dtype.type(0), numbers[at])
-            facts |= there | {"holds": "numbers", "numbers": values, "form": notation.pattern}
+        numbers, good = notation.parse(labels)
+        if good.all():
+            values = np.where(codes < 0, numbers.dtype.type(0), np.append(numbers, numbers[:1])[codes])
+            facts |= {"holds": "numbers", "numbers": values, "form": notation.pattern}
     return facts
-
-
-def _are_codes(labels: Labels) -> bool:
-    """Whether some of the numbers have leading zeros."""
-    return pyarrow().compute.any(pyarrow().compute.match_substring_regex(labels.arrow, r"^\s*[+-]?0\d")).as_py()
 
 
 def _of_dictionary(cells: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Numbers: TypeAlias = NDArray[np.int64] | NDArray[np.uint64] | NDArray[np.float64]
 MISSING = ("", "na", "n/a", "nan", "null")  # cells of a file that hold nothing, in lower case, without blanks
-MARKERS = (  # that hold nothing among numbers and times, though they may mean something among words
+MARKS = (  # that hold nothing in columns of numbers or times, though they may mean something among words
     *MISSING, "-", "--", "---", "\u2013", "\u2014", "?", ".", "..", "...", "*", "n.a.", "n.a", "<na>", "(null)", "\\n",
     "missing", "#n/a", "#null!", "#value!", "#div/0!", "#num!", "#ref!", "#name?",
 )  # fmt: skip
@@ -80,16 +80,16 @@ def are_missing(labels: Sequence[str]) -> NDArray[np.bool_]:
     return mask_of(_missing(pyarrow().compute.utf8_trim_whitespace(as_arrow(labels))))
 
 
-def are_markers(labels: Sequence[str]) -> NDArray[np.bool_]:
+def are_marks(labels: Sequence[str]) -> NDArray[np.bool_]:
     """Which texts (L,) hold nothing where the others are numbers or times.
 
     Example:
-        >>> are_markers(["12.5", "?", "#N/A"])
+        >>> are_marks(["12.5", "?", "#N/A"])
         array([False,  True,  True])
     """
     pc = pyarrow().compute
     texts = pc.utf8_lower(pc.utf8_trim_whitespace(as_arrow(labels)))
-    return mask_of(pc.is_in(texts, value_set=pyarrow().array(MARKERS)))
+    return mask_of(pc.is_in(texts, value_set=pyarrow().array(MARKS)))
 
 
 def quick_numbers(cells: Any) -> tuple[Numbers, NDArray[np.bool_]] | None:

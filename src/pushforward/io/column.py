@@ -9,17 +9,16 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrow import array_of_type, arrow_array, like_type, plain_type, views_of
-from .cells import Numbers, parse_numbers, pyarrow
+from .arrow import array_of_type, arrow_array, like_type, plain_type, values_of_texts, views_of
+from .cells import Numbers, are_marks, parse_numbers, pyarrow
 from .notation import Notation, find_notation
-from .times import ISO_FORMS, parse_times, unit_of
+from .times import COMPACT, ISO_FORMS, compact_dates, parse_times, unit_of
 
 Holds = Literal["numbers", "times", "texts", "truths", "nothing", "other"]
 Rows: TypeAlias = slice | NDArray[np.integer] | NDArray[np.bool_]
 _ARROW_NAMES = {"float64": "double", "float32": "float", "float16": "halffloat"}  # of numpy's dtypes
 _NUMPY_NAMES = {arrow: name for name, arrow in _ARROW_NAMES.items()}
 _SHOWN = 3  # bad cells named in a message
-_MANY = 20  # distinct numbers, beside which one word is no category
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,22 +211,46 @@ class Column:
     def mostly(self) -> Literal["numbers", "times"] | None:
         """What at least nine in ten of the cells of a column of texts are, but not all: then the others are strays.
 
-        Texts of a frame may be dates as of ISO 8601; those of a file plain numbers, too. Fewer of these will do if they
-        are many and all others one word, as for cells that are missing. Of other forms all must be.
+        Texts of a frame may be dates as of ISO 8601; those of a file plain numbers, too. Of other forms all must be.
+        Marks of missing cells are none of both.
         """
-        present = int((~self.is_missing).sum())
         if self.holds != "texts" or self.codes is None or self.dtype.startswith("dictionary"):
             return None
+        present = len(self._strays(np.zeros(len(self.labels), bool)))
         _, are_times, form = parse_times(self.labels, mixed=self.dtype == "text")
         if form in ISO_FORMS and len(self._strays(are_times)) * 10 < present:
             return "times"
-        if self.dtype == "text":
-            are_numbers = parse_numbers(self.labels)[1]
-            strays = self._strays(are_numbers)
-            is_one_word = len(np.unique(self.codes[strays])) == 1 and int(are_numbers.sum()) >= _MANY
-            if len(strays) * 10 < present or is_one_word:
-                return "numbers"
+        if self.dtype == "text" and len(self._strays(parse_numbers(self.labels)[1])) * 10 < present:
+            return "numbers"
         return None
+
+    def parsed(self, known: bool = False) -> Column:
+        """A column of texts as the numbers or times that they are, with marks of missing cells such as "?" among them.
+
+        Where they may be words or codes it stays as it is: with other texts beside them, or, in a frame, as digits.
+
+        Args:
+            known: whether the column is one of numbers or times, so that other texts are mistakes.
+        """
+        if self.holds != "texts" or self.codes is None or self.dtype.startswith("dictionary"):
+            return self
+        return replace(self, **values_of_texts(self, known))
+
+    def as_compact_dates(self, least: int = 0) -> Column:
+        """Numbers such as 20240229 as the dates that they are; itself where one is none.
+
+        Args:
+            least: distinct ones that it takes.
+        """
+        if self.holds != "numbers" or self.numbers is None:
+            return self
+        there = self.numbers[~self.is_missing]
+        ticks = compact_dates(there) if len(np.unique(there)) >= least else None
+        if ticks is None:
+            return self
+        times = np.zeros(len(self), np.int64)
+        times[~self.is_missing] = ticks
+        return replace(self, holds="times", numbers=None, times=times, unit="s", form=COMPACT)
 
     def stray_rows(
         self, view: Literal["numbers", "times", "texts"] | None = None, form: str | None = None
@@ -260,7 +283,8 @@ class Column:
         return self.numbers is not None and (form is None or self.form in (None, form))
 
     def _strays(self, good: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """The rows of the cells whose labels are not good (L,)."""
+        """The rows of the cells whose labels are not good (L,), and no marks of missing cells."""
+        good = good | are_marks(self.labels)
         return np.flatnonzero(~self.is_missing & ~np.append(good, True)[self.codes])
 
     def shown(self, row: int) -> str:

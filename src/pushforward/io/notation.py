@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,7 +160,7 @@ def is_pattern(value: Any) -> bool:
     return isinstance(value, str) and _PATTERN.fullmatch(value) is not None
 
 
-def find_notation(labels: Sequence[str], *, plain: Literal["none", "decimals", "all"] = "none") -> Notation | None:
+def find_notation(labels: Sequence[str], *, plain: bool = False) -> Notation | None:
     """The notation of most of some texts; None where they are no numbers, or such as anyone reads.
 
     Units and signs of currencies are the same in all of them. What is in brackets throughout is no number unless it has
@@ -169,8 +169,7 @@ def find_notation(labels: Sequence[str], *, plain: Literal["none", "decimals", "
 
     Args:
         labels: distinct texts.
-        plain: which numbers that anyone reads have a notation, too: "decimals" for 0.25, but not 25, which may be a
-            code, nor 1.1 beside 1.10, which are versions.
+        plain: whether numbers that anyone reads have a notation, too.
 
     Example:
         >>> find_notation(["1.234,50 €", "12,00 €"]).pattern
@@ -190,15 +189,7 @@ def find_notation(labels: Sequence[str], *, plain: Literal["none", "decimals", "
     if len(fitting[style]) < _MOST * min(len(texts), _MOST_LOOKED_AT):
         return None
     notation = _detailed(Notation(before, after, *style), fitting[style])
-    if notation is None or not notation.is_plain:
-        return notation
-    return notation if plain == "all" or (plain == "decimals" and _are_decimals(cells, notation)) else None
-
-
-def _are_decimals(cells: Sequence[re.Match[str]], notation: Notation) -> bool:
-    """Whether plain numbers (n,), of distinct texts, have decimals, and none of them two ways to be written."""
-    distinct = {(cell["sign"] or cell["last"], float(cell["body"])) for cell in cells}
-    return notation.decimals != 0 and len(distinct) == len(cells)
+    return None if notation is None or (notation.is_plain and not plain) else notation
 
 
 def _cells(texts: Sequence[str]) -> list[re.Match[str]]:

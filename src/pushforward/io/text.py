@@ -32,9 +32,9 @@ _VALIDATED = 2**26  # bytes that must be UTF-8, or another encoding is taken
 _LOOKED_AT = 2000  # rows, at most
 _BLOCK = 2**22  # bytes read at a time; a row must fit
 _FREE_TEXT = (".csv", ".tsv", ".tab")  # where blanks are rather part of a cell than between cells
-_COMMA_NUMBER = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
-_GROUPED = r"^\s*[+-]?\d{1,3}(?:[.\s\x{a0}\x{202f}]\d{3})+,\d+\s*$"  # such as 1.234,5
-_DECIMAL = (r"^(\s*[+-]?\d*),(\d+(?:[eE][+-]?\d+)?\s*)$", r"\1.\2")
+_COMMA_NUMBER = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+|-)?")
+_GROUPED = r"^\s*[+-]?\d{1,3}(?:[.\s\x{a0}\x{202f}]\d{3})+,\d+-?\s*$"  # such as 1.234,5
+_DECIMAL = (r"^(\s*[+-]?\d*),(\d+(?:[eE][+-]?\d+|-)?\s*)$", r"\1.\2")
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f]")  # characters that no text has
 _BINARY = {
     b"PAR1": "a Parquet file (.parquet)",

@@ -30,7 +30,6 @@ _MONTHS = ("January", "February", "March", "April", "May", "June", "July", "Augu
 _DAY = 86_400  # seconds
 _PER_SECOND = {"s": 1, "ms": 1000, "us": 1_000_000}
 _LOOKED_AT = 20  # texts, for forms that they may have
-_MANY = 20  # distinct numbers, of which chance makes no dates
 _BARE, _LOWER = "\x01", "\x02"  # stand before a number whose leading zero goes, and before AM or PM in lower case
 
 _PATTERNS = {
@@ -47,7 +46,6 @@ _DATES = tuple(
     (re.compile(pattern + r"(?P<gap>T|,? )?"), forms)
     for pattern, forms in {
         r"\d{4}(?P<s>[-/.])\d{1,2}(?P=s)\d{1,2}": ("%Y{s}%-m{s}%-d",),
-        r"(?:19|20)\d{6}": (COMPACT,),
         r"\d{1,2}(?P<s>[-/])\d{1,2}(?P=s)\d{4}": ("%-m{s}%-d{s}%Y", "%-d{s}%-m{s}%Y"),
         r"\d{1,2}/\d{1,2}/\d\d": ("%-m/%-d/%y", "%-d/%-m/%y"),
         r"\d\d-\d\d-\d\d": ("%m-%d-%y", "%d-%m-%y"),
@@ -109,16 +107,17 @@ def parse_times(labels: Sequence[str], form: str | None = None, *, mixed: bool =
     return ticks, good, best if form else _detailed(texts, best)
 
 
-def are_compact_dates(numbers: NDArray[Any]) -> bool:
-    """Whether distinct numbers (L,) are dates such as 20240229: many, each in the calendar, of 1900 to 2099.
+def compact_dates(numbers: NDArray[Any]) -> Ticks | None:
+    """Numbers (N,) such as 20240229 -> ticks (N,) of the form `COMPACT`; None where one is no date of 1900 to 2099.
 
     Example:
-        >>> are_compact_dates(20240101 + np.arange(31)), are_compact_dates(20240101 + np.arange(32))
-        (True, False)
+        >>> compact_dates(np.array([19700102])), compact_dates(np.array([19700102, 19700132]))
+        (array([86400]), None)
     """
-    if numbers.dtype != np.int64 or len(numbers) < _MANY or numbers.min() < 1900_01_01 or numbers.max() > 2099_12_31:
-        return False
-    return bool(_days(numbers // 10_000, numbers // 100 % 100, numbers % 100)[1].all())
+    if numbers.dtype != np.int64 or not len(numbers) or numbers.min() < 1900_01_01 or numbers.max() > 2099_12_31:
+        return None
+    days, good = _days(numbers // 10_000, numbers // 100 % 100, numbers % 100)
+    return days * _DAY if good.all() else None
 
 
 def write_times(ticks: Any, form: str) -> Any:

@@ -12,7 +12,7 @@ from ..io.frames import Column, Frame, read
 from ..io.reader import Skipped
 from ..io.tables import TableFile
 from ..io.times import is_form
-from .columns import Kind, request_of
+from .columns import OF_TEXTS, Kind, request_of
 from .schema import Schema
 
 
@@ -109,7 +109,7 @@ def _view(kind: Kind | None, asked: Any) -> tuple[Literal["numbers", "times", "t
     tag = kind.kind if kind is not None else None if asked is None else request_of(asked).kind
     if tag is None:
         return None, None
-    if tag in ("category", "dropped", "empty"):
+    if tag in OF_TEXTS:
         return "texts", None
     form = getattr(kind, "form", None)
     dated = tag == "date" or is_form(form) or (kind is not None and kind.dtype.startswith(("timestamp", "date")))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from ..io.frames import Column, read
 from ..io.names import quoted
 from .choose_maps import choose_cells, choose_logarithms, choose_splines
-from .columns import Category, Kind, Request, from_json, infer_kind, request_of
+from .columns import Category, Kind, Request, from_json, infer_kind, read_as, request_of
 from .columns.number import as_number
 from .columns.related import Dependent
 from .function import functions
@@ -139,6 +139,7 @@ def infer_schema(
     unknown = [name for name in asked if name not in frame.names]
     if unknown:
         raise ValueError(f"kinds name a column {unknown[0]!r} that the table has not; it has {quoted(frame.names)}")
+    frame = replace(frame, columns=tuple(read_as(c, asked.get(c.name, plain).kind) for c in frame.columns))
     columns = [infer_kind(column, asked.get(column.name, plain)) for column in frame.columns]
     columns = choose_cells(related(functions(columns, frame, list(asked)), frame, list(asked)), frame, gaussian)
     if gaussian is None:

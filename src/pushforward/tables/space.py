@@ -19,7 +19,7 @@ from ..density import Density, Feature, Space
 from ..io.frames import Column, Frame, concat, read
 from ..io.names import columns_text, quoted
 from ..io.tables import write_table
-from .columns import Category, Kind
+from .columns import Category, Kind, read_as
 from .noise import random_noise, uniforms
 from .schema import Schema
 
@@ -161,7 +161,8 @@ class Columns(Space):
         absent = [name for name in names if name not in columns]
         if absent:
             raise ValueError(f"{frame.source} lacks {columns_text(absent)} of the model; it has {quoted(frame.names)}")
-        chosen = [columns[name] for name in names]
+        kinds = [self.schema[name] for name in names]
+        chosen = [read_as(columns[kind.name], kind.kind, getattr(kind, "form", None)) for kind in kinds]
         return Frame(tuple(chosen), frame.named, frame.source, frame.kind).rename(names)
 
     @property

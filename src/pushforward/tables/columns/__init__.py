@@ -22,8 +22,10 @@ from .number import Number as Number
 from .real import Bounded as Bounded
 from .real import Positive as Positive
 from .real import Real as Real
+from .registry import OF_TEXTS as OF_TEXTS
 from .registry import from_json as from_json
 from .registry import infer_kind as infer_kind
+from .registry import read_as as read_as
 from .registry import register as register
 from .registry import request_of as request_of
 from .related import Related as Related

@@ -119,7 +119,7 @@ class Date(Number):
             ValueError: only one of the column and this kind has a time zone.
         """
         zones = ["tz=" in dtype for dtype in (self.dtype, column.dtype) if dtype.startswith("timestamp")]
-        if len(set(zones)) > 1:
+        if len(set(zones)) > 1 and not column.is_missing.all():
             raise ValueError(
                 f"column {self.name!r} holds {column.dtype}, expected {self.dtype}: times with and without a time zone "
                 f"cannot be compared; {'say which zone these are of' if zones[0] else 'drop that of these'}"
@@ -162,8 +162,6 @@ class Date(Number):
 
     def show(self, value: float) -> str:
         """A time, for people."""
-        if self.dtype.startswith("duration"):
-            return str(datetime.timedelta(seconds=value * self.tick))
         if not (self.dtype.startswith(("timestamp", "date")) or self.form):
             return super().show(value)
         try:

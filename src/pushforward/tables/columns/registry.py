@@ -9,9 +9,12 @@ from typing import Any, cast
 import numpy as np
 
 from ...io.frames import Column
+from ...io.times import COMPACT
 from .base import Facts, Kind, Request
 
 KINDS: dict[str, type[Kind]] = {}
+OF_TEXTS = ("category", "dropped", "empty")  # the tags of kinds that read the texts of columns as they are
+_MANY = 20  # distinct numbers such as 20240229, of which chance makes no dates
 
 
 def register(cls: type[Kind], *, before: str | None = None) -> type[Kind]:
@@ -27,6 +30,22 @@ def register(cls: type[Kind], *, before: str | None = None) -> type[Kind]:
     KINDS.clear()
     KINDS.update({tag: known[tag] for tag in order})
     return cls
+
+
+def read_as(column: Column, kind: str | None, form: str | None = None) -> Column:
+    """A column of texts as what a kind reads: numbers or dates, among which "?" and the like mark missing cells.
+
+    Args:
+        column: of any table; a column of words, or of other types, is given back as it is.
+        kind: its tag; None for what the texts look like.
+        form: how it writes its texts.
+    """
+    if kind in OF_TEXTS:
+        return column
+    column = column.parsed(known=kind is not None)
+    if kind in (None, "date") and (column.dtype == "text" or form == COMPACT):
+        return column.as_compact_dates(_MANY if kind is None else 0)
+    return column
 
 
 def infer_kind(column: Column, request: Request) -> Kind:
