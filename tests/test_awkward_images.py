@@ -157,6 +157,7 @@ def test_folders_that_link_to_each_other_are_read_once(tmp_path: Path) -> None:
     data = read_images(tmp_path)
     assert data.paths == [str(tmp_path / name / "0.png") for name in "abc"]
     assert data.classes == ("a", "b", "c")
+    assert "links to folders that are read by another name are left out" in data.notes[-1]
     (tmp_path / "alone").mkdir()
     os.symlink("../a", tmp_path / "alone" / "link")
     os.symlink("alone", tmp_path / "itself")

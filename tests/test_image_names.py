@@ -16,6 +16,7 @@ from commands import good, run
 from pushforward import plots
 from pushforward.io.image_writer import folder_of, write_images
 from pushforward.io.images import read_images
+from pushforward.io.names import shown
 from pushforward.io.tables import read_table
 
 SMALL = ("--recipe", "glow", "--depth", 1, "--width", 4, "--steps", 2, "--progress", "none")
@@ -110,3 +111,8 @@ def test_labels_that_are_whole_floats_are_classes() -> None:
     assert pf.fit_images(images, np.arange(30) % 2.0, **how).space.classes == ("0", "1")
     with pytest.raises(ValueError, match="whole numbers from 0"):
         pf.fit_images(images, np.where(np.arange(30) > 3, np.nan, 1.0), **how)
+
+
+def test_names_are_shown_whatever_they_hold() -> None:
+    assert shown("a\ud800\n") == r"a\ud800\n"
+    assert shown("ünï") == "ünï"

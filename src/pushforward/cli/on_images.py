@@ -280,7 +280,7 @@ def _tell(images: ImageData) -> None:
         warn(note)
     if images.skipped:
         files = count(len(images.skipped), "file")
-        say("left out", f"{files} corrupt or of another size or mode: {listed(images.skipped, 3)}")
+        say("left out", f"{files} that cannot be read, or of another size or mode: {listed(images.skipped, 3)}")
 
 
 @torch.no_grad()

@@ -21,6 +21,7 @@ from .pixels import Bytes, ImageData, as_bytes, in_layout, size_text
 
 PICTURES = (".png", ".jpg", ".jpeg")
 IN_MEMORY = 2**31  # bytes of decoded images; more are put into a temporary file that is mapped into memory
+_SHOWN = 5  # links in a message
 _PARTS_OF_DATA = {"train", "test", "val", "validation"}
 
 
@@ -96,13 +97,20 @@ class _Options:
     classes: Sequence[str]
 
 
-def _pictures(folder: Path) -> Iterator[Path]:
+def _pictures(folder: Path, left_out: list[str] | None = None) -> Iterator[Path]:
     """The pictures of a folder and its subfolders, but for hidden ones, as of notebooks and file systems.
 
-    Each folder is read once, however many links lead to it, and by its own name where it has one here.
+    Each folder is read once, however many links lead to it, by the name of the folder itself if it lies in here, else
+    by that of the first link.
+
+    Args:
+        folder: to be read.
+        left_out: gets the links to folders that were read before.
     """
     starts, seen = [str(folder)], set()
     for start in starts:  # links that are found are put behind
+        if left_out is not None and os.path.realpath(start) in seen:
+            left_out.append(start)
         for root, folders, names in os.walk(start):
             real = os.path.realpath(root)
             folders[:] = [] if real in seen else sorted(n for n in folders if n[0] != ".")
@@ -115,13 +123,17 @@ def _pictures(folder: Path) -> Iterator[Path]:
 
 
 def _read_folder(folder: Path, options: _Options) -> ImageData:
-    files = sorted(_pictures(folder))
+    links: list[str] = []
+    files = sorted(_pictures(folder, links))
     if not files:
         raise ValueError(
             f"{folder} holds no images: expected files ending in {', '.join(PICTURES)}, or folders of them; "
             f"{contents(folder)}"
         )
-    return _read_pictures(files, folder, options)
+    data = _read_pictures(files, folder, options)
+    if links:
+        data.notes.append(f"links to folders that are read by another name are left out: {', '.join(links[:_SHOWN])}")
+    return data
 
 
 def _read_pictures(files: Sequence[Path], folder: Path, options: _Options) -> ImageData:

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _PANDAS_INDEX = "__index_level_"  # what pandas adds to a Parquet file for a frame whose rows were picked
-
-
 _KINDS = 3  # of files in a folder that are told
 _UNSHOWN = ("Cc", "Zl", "Zp")  # categories of Unicode: control characters, ends of lines and of paragraphs
 
@@ -26,7 +24,12 @@ def shown(name: str) -> str:
         >>> shown("caf\udce9"), shown("new\nline")
         ('caf\\xe9', 'new\\nline')
     """
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    if name.isprintable():
+        return name
+    try:
+        text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # halves of pairs that stand for no bytes
+        text = name.encode("utf-8", "backslashreplace").decode()
     return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in _UNSHOWN else c for c in text)
 
 
