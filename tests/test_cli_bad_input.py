@@ -61,7 +61,7 @@ def test_tables_that_are_none(tmp_path: Path, text: str, message: str) -> None:
 
 
 CELLS = [
-    ({(4, 0): "abc", (7, 0): "?"}, "column 'size' is numeric, but holds text: row 5 'abc', row 8 '?'"),
+    ({(4, 0): "abc", (7, 0): "+-"}, "column 'size' is numeric, but holds text: row 5 'abc', row 8 '+-'"),
     ({(4, 0): "inf"}, "column 'size' holds inf in row 5"),
     ({(4, 2): "2024-02-30"}, "column 'day' holds dates, but has cells that are none"),
     ({(4, 2): "yesterday"}, "row 5 'yesterday'"),

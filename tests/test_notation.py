@@ -64,7 +64,8 @@ def test_what_is_no_number_or_one_as_anyone_reads_has_none(texts: list[str]) -> 
 TEXTS_OF_FRAMES = [
     (["1.25", "-3.50"], "0.00"), (["1.5", "2.0", "0.125"], "0.#"), (["1.5", "2.0", "1e3"], None), (["12", "7"], None),
     (["1.1", "1.10", "1.2"], None), (["3.9", "3.10", "3.11"], None), (["250.00", "401.9", "428.0"], None),
-    (["12", "", "7"], None), (["12", "?", "7"], "0"), (["0012", "?", "0007"], None),
+    (["12", "", "7"], None), (["12", "?", "7"], "0"), (["0012", "?", "0007"], None), (["$5", "", "$7"], "$0"),
+    (["1.25", "None", "-3.50"], "0.00"), (["true", "?", "false"], None),
 ]  # fmt: skip
 
 
@@ -285,6 +286,12 @@ def test_a_mark_among_categories_is_one_of_them(tmp_path: Path) -> None:
         assert set(density.schema["x"].categories) == {"1", "2", "-"}
         assert set(density.sample(60, generator=0)["x"].to_pylist()) == {"1", "2", "-"}
         assert not density.space.unseen(read(table)).any()
+
+
+def test_truth_values_beside_a_mark_are_categories(tmp_path: Path) -> None:
+    rows = {"x": ["TRUE", "?", "FALSE"] * 40, "y": [str(k % 7) for k in range(120)]}
+    schema = pf.infer_schema(pf.read_table(_csv(rows, tmp_path / "a.csv")))
+    assert sorted(schema["x"].categories) == ["?", "FALSE", "TRUE"]
 
 
 def test_other_words_beside_numbers_and_marks_are_told(tmp_path: Path) -> None:

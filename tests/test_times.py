@@ -13,6 +13,7 @@ import pushforward as pf
 from pushforward.io.frames import read
 from pushforward.io.times import MIXED, is_form, parse_times, unit_of, write_times
 from pushforward.tables import infer_schema
+from pushforward.tables.bad_rows import drop_bad_rows
 
 FORMS = {  # form: texts
     "%-m/%-d/%Y": ["1/23/2023", "12/5/2023"],
@@ -194,9 +195,30 @@ def test_compact_dates_are_dates_and_other_numbers_of_eight_digits_are_not(tmp_p
     expected = density.log_prob(table)
     assert density.log_prob(numbers).equal(expected)
     assert np.allclose(np.concatenate([density.log_prob(b) for b in pf.open_table(path).batches(9)]), expected)
+    assert density.log_prob({name: np.array(cells, float) for name, cells in numbers.items()}).equal(expected)
     assert pf.infer_schema(numbers)["day"].kind == "integer"
     whole = pf.fit_table(numbers, steps=2, progress="none", stack=False)
     assert whole.log_prob(table).equal(whole.log_prob(numbers))
+
+
+@pytest.mark.parametrize("times", [1, 20])
+def test_rows_of_no_compact_date_are_skipped_alone(times: int, tmp_path: Path) -> None:
+    compact = [str(np.datetime64("2019-12-01") + k).replace("-", "") for k in range(1500 // times)] * times
+    cells = {"day": compact, "y": [str(k % 7) for k in range(len(compact))]}
+    path = _csv(tmp_path / "a.csv", cells)
+    table = pf.read_table(path)
+    schema = pf.infer_schema(table)
+    cells["day"][4] = "20240230"
+    odd = pf.read_table(_csv(tmp_path / "b.csv", cells))
+    for rows, bad in ((table, 0), (odd, 1)):
+        for known in ({"schema": schema}, {"kinds": {"day": "date"}}):
+            left, report = drop_bad_rows(rows, **known)
+            assert (len(left), report.count) == (len(compact) - bad, bad)
+
+
+def test_dates_are_asked_for_among_texts_of_a_frame() -> None:
+    schema = pf.infer_schema({"day": ["20200101", "20200102", "?"] * 9, "y": [*range(9)] * 3}, kinds={"day": "date"})
+    assert (schema["day"].form, schema["day"].missing) == ("%Y%m%d", True)
 
 
 def test_times_with_and_without_a_zone_are_not_mixed() -> None:
@@ -205,7 +227,7 @@ def test_times_with_and_without_a_zone_are_not_mixed() -> None:
     frames = [pa.table({"when": cells}) for cells in (moments, zoned)]
     for own, other in (frames, frames[::-1]):
         density = pf.fit_table(own, steps=2, progress="none", stack=False)
-        with pytest.raises(ValueError, match=r"column 'when' holds timestamp.*with and without a time zone"):
+        with pytest.raises(ValueError, match=r"column 'when' holds timestamp.*with a zone and times without"):
             density.log_prob(other)
     nothing = pa.table({"when": pa.nulls(3, pa.timestamp("ms"))})
     assert density.space.unseen(read(nothing)).all()

@@ -378,7 +378,9 @@ def sample(
             density.space.write(images, path, names=classes if has_rows else ())
     of = f" of {given}" if given else ""
     if isinstance(context, list):
-        of = f", {each:,} of each class, {'each in rows of its own' if has_rows else 'in this order'}: {listed(context)}"
+        of = (
+            f", {each:,} of each class, {'each in rows of its own' if has_rows else 'in this order'}: {listed(context)}"
+        )
     say("sampled", f"{len(images):,} image{'' if len(images) == 1 else 's'}{of}; seed {seed}")
     say("written", out)
     return {"rows": len(images), "seed": seed, "out": out}

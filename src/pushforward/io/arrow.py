@@ -269,6 +269,8 @@ def values_of_texts(column: Column, known: bool) -> dict[str, Any]:
     if column.dtype == "text" and not marks.any():  # they were parsed when they were read
         return {}
     is_missing = column.is_missing | np.append(marks, False)[column.codes]
+    if column.dtype != "text" and not known and not _may_be_numbers(labels, marks):
+        return {}
     facts = _of_codes(column.codes, labels, is_missing)
     if facts["holds"] == "truths" or (facts["holds"] in ("texts", "nothing") and not known):
         return {}
@@ -276,24 +278,29 @@ def values_of_texts(column: Column, known: bool) -> dict[str, Any]:
         used = np.unique(facts["codes"][~is_missing])
         meant = Labels(labels.arrow.take(pyarrow().array(used)))
         notation = find_notation(meant, plain=True)
-        if notation is None or not _are_meant_as_numbers(meant, notation, marks & ~are_missing(labels)):
+        if notation is None or (notation.is_plain and not _is_written_back(meant, notation)):
             return {}
         facts["form"] = notation.pattern
     return facts
 
 
-def _are_meant_as_numbers(labels: Labels, notation: Notation, marks: NDArray[np.bool_]) -> bool:
-    """Whether numbers that a frame holds as texts are no codes: decimals, or beside a mark, and one way to write each.
+def _may_be_numbers(labels: Labels, marks: NDArray[np.bool_]) -> bool:
+    """Whether some texts of a frame, apart from marks (L,), may be numbers and are no codes, or times beside marks."""
+    some = Labels(labels.arrow.filter(pyarrow().array(~marks)).slice(0, _LOOKED_AT))
+    notation = find_notation(some, plain=True)
+    if notation is None:
+        return bool(marks.any())
+    if notation.is_plain and notation.decimals == 0:
+        return bool((marks & ~are_missing(labels)).any())  # beside an empty cell digits may be codes
+    return True
 
-    Args:
-        labels: the texts of numbers.
-        notation: of them.
-        marks: which texts of the column mark missing cells, but for those that say so.
-    """
+
+def _is_written_back(labels: Labels, notation: Notation) -> bool:
+    """Whether plain numbers are written as their texts are, but for a zero behind the point: 1.10 may be a version."""
     some = some_of(labels.arrow, _LOOKED_AT)
-    written = notation.write(parse_numbers(some)[0] if notation.is_plain else notation.parse(some)[0]).to_pylist()
+    written = notation.write(parse_numbers(some)[0]).to_pylist()
     same = [text.strip() in (plain, f"{plain}.0") for text, plain in zip(some, written, strict=True)]
-    return (notation.decimals != 0 or bool(marks.any())) and sum(same) >= _SAME * len(same)
+    return sum(same) >= _SAME * len(same)
 
 
 def _numbers_in(labels: Labels, like: Column | None) -> tuple[NDArray[Any] | None, str | None]:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 Numbers: TypeAlias = NDArray[np.int64] | NDArray[np.uint64] | NDArray[np.float64]
 MISSING = ("", "na", "n/a", "nan", "null")  # cells of a file that hold nothing, in lower case, without blanks
 MARKS = (  # that hold nothing in columns of numbers or times, though they may mean something among words
-    *MISSING, "-", "--", "---", "\u2013", "\u2014", "?", ".", "..", "...", "*", "n.a.", "n.a", "<na>", "(null)", "\\n",
-    "missing", "#n/a", "#null!", "#value!", "#div/0!", "#num!", "#ref!", "#name?",
+    *MISSING, "none", "-", "--", "---", "\u2013", "\u2014", "?", ".", "..", "...", "*", "n.a.", "n.a", "<na>", "(null)",
+    "\\n", "missing", "#n/a", "#null!", "#value!", "#div/0!", "#num!", "#ref!", "#name?",
 )  # fmt: skip
 _PLAIN = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"  # numbers that Arrow reads, but for the sign in front
 _PERHAPS = r"^[+-]?([\d_]+\.?[\d_]*([eE][+-]?[\d_]+)?|\.[\d_]+([eE][+-]?[\d_]+)?|[iI][nN][fF]([iI][nN][iI][tT][yY])?)$"

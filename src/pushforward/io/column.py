@@ -218,9 +218,9 @@ class Column:
             return None
         present = len(self._strays(np.zeros(len(self.labels), bool)))
         _, are_times, form = parse_times(self.labels, mixed=self.dtype == "text")
-        if form in ISO_FORMS and len(self._strays(are_times)) * 10 < present:
+        if form in ISO_FORMS and 0 < len(self._strays(are_times)) * 10 < present:
             return "times"
-        if self.dtype == "text" and len(self._strays(parse_numbers(self.labels)[1])) * 10 < present:
+        if self.dtype == "text" and 0 < len(self._strays(parse_numbers(self.labels)[1])) * 10 < present:
             return "numbers"
         return None
 
@@ -267,6 +267,10 @@ class Column:
         if view == "times":
             if self.times is not None:
                 return np.empty(0, np.int64)
+            if self.numbers is not None:  # compact dates, some of which are in no calendar
+                codes, labels = self.as_texts()
+                column, good = replace(self, codes=codes, labels=labels), parse_times(labels, form or COMPACT)[1]
+                return column._strays(good)
             good = parse_times(self.labels, form, mixed=self.dtype == "text" and form is None)[1]
         elif self._has_numbers(form):
             return self._infinite

@@ -107,6 +107,13 @@ def parse_times(labels: Sequence[str], form: str | None = None, *, mixed: bool =
     return ticks, good, best if form else _detailed(texts, best)
 
 
+def has_zone(form: str) -> bool | None:
+    """Whether times of a form have a time zone; None where they are dates or times of day, or of mixed forms."""
+    if ":%M" not in form or is_of_day(form) or form == MIXED:
+        return None
+    return form.endswith(("Z", "%z")) or _OFFSET.search(form) is not None
+
+
 def compact_dates(numbers: NDArray[Any]) -> Ticks | None:
     """Numbers (N,) such as 20240229 -> ticks (N,) of the form `COMPACT`; None where one is no date of 1900 to 2099.
 
@@ -114,7 +121,10 @@ def compact_dates(numbers: NDArray[Any]) -> Ticks | None:
         >>> compact_dates(np.array([19700102])), compact_dates(np.array([19700102, 19700132]))
         (array([86400]), None)
     """
-    if numbers.dtype != np.int64 or not len(numbers) or numbers.min() < 1900_01_01 or numbers.max() > 2099_12_31:
+    if not len(numbers) or not (1900_01_01 <= numbers.min() <= numbers.max() <= 2099_12_31):
+        return None
+    numbers, given = numbers.astype(np.int64), numbers
+    if (numbers != given).any():
         return None
     days, good = _days(numbers // 10_000, numbers // 100 % 100, numbers % 100)
     return days * _DAY if good.all() else None

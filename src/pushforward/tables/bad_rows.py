@@ -12,7 +12,7 @@ from ..io.frames import Column, Frame, read
 from ..io.reader import Skipped
 from ..io.tables import TableFile
 from ..io.times import is_form
-from .columns import OF_TEXTS, Kind, request_of
+from .columns import OF_TEXTS, Kind, read_as, request_of
 from .schema import Schema
 
 
@@ -84,8 +84,9 @@ def _good(
     why: dict[int, str] = {}
     for column, kind in zip(frame.columns, _kinds(frame, schema), strict=True):
         asked = (kinds or {}).get(column.name)
-        known = schema is not None
-        for row in _bad(column, *_view(kind, asked), known).tolist():
+        tag, view, form = _view(kind, asked)
+        column = column if tag is None else read_as(column, tag, form)
+        for row in _bad(column, view, form, schema is not None).tolist():
             why.setdefault(row, f"holds {column.shown(row)} in column {column.name!r}")
     good = np.ones(len(frame), dtype=bool)
     good[list(why)] = False
@@ -104,16 +105,18 @@ def _kinds(frame: Frame, schema: Schema | None) -> list[Kind | None]:
     return [known.get(name) for name in frame.names]
 
 
-def _view(kind: Kind | None, asked: Any) -> tuple[Literal["numbers", "times", "texts"] | None, str | None]:
-    """What the cells of a column must be, None where that is not known; how they are written."""
+def _view(
+    kind: Kind | None, asked: Any
+) -> tuple[str | None, Literal["numbers", "times", "texts"] | None, str | None]:  # fmt: skip
+    """The tag of a column's kind, and what its cells must be, None where that is not known; how they are written."""
     tag = kind.kind if kind is not None else None if asked is None else request_of(asked).kind
     if tag is None:
-        return None, None
+        return None, None, None
     if tag in OF_TEXTS:
-        return "texts", None
+        return tag, "texts", None
     form = getattr(kind, "form", None)
     dated = tag == "date" or is_form(form) or (kind is not None and kind.dtype.startswith(("timestamp", "date")))
-    return ("times" if dated else "numbers"), form
+    return tag, ("times" if dated else "numbers"), form
 
 
 def _bad(

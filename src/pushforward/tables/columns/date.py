@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...io.frames import Column
-from ...io.times import MIXED, is_form, is_of_day, unit_of
+from ...io.times import MIXED, has_zone, is_form, is_of_day, unit_of
 from .base import Cells, Kind, Mask, Request, fact, optional, unseen_share
 from .lattice import Lattice
 from .look import Look, plain
@@ -118,11 +118,12 @@ class Date(Number):
         Raises:
             ValueError: only one of the column and this kind has a time zone.
         """
-        zones = ["tz=" in dtype for dtype in (self.dtype, column.dtype) if dtype.startswith("timestamp")]
-        if len(set(zones)) > 1 and not column.is_missing.all():
+        zones = [_has_zone(self.dtype, self.form), _has_zone(column.dtype, column.form)]
+        if set(zones) == {True, False} and not column.is_missing.all():
+            advice = "say which zone these are of" if zones[0] else "drop that of these"
             raise ValueError(
-                f"column {self.name!r} holds {column.dtype}, expected {self.dtype}: times with and without a time zone "
-                f"cannot be compared; {'say which zone these are of' if zones[0] else 'drop that of these'}"
+                f"column {self.name!r} holds {column.dtype}, expected {self.form or self.dtype}: times with a zone and "
+                f"times without one cannot be compared; {advice}"
             )
         ticks, unit = column.require_times(None if column.codes is None else self.form)
         ratio = _UNITS[unit] / self.tick
@@ -171,3 +172,10 @@ class Date(Number):
         if self.form is not None and is_of_day(self.form):
             return when.strftime("%H:%M:%S")
         return when.strftime("%Y-%m-%d" if when.time() == datetime.time() else "%Y-%m-%d %H:%M:%S")
+
+
+def _has_zone(dtype: str, form: str | None) -> bool | None:
+    """Whether times of a dtype, or texts of a form, have a time zone; None where it is not known."""
+    if dtype.startswith("timestamp"):
+        return "tz=" in dtype
+    return None if dtype == "text" or form is None else has_zone(form)

@@ -33,17 +33,18 @@ def register(cls: type[Kind], *, before: str | None = None) -> type[Kind]:
 
 
 def read_as(column: Column, kind: str | None, form: str | None = None) -> Column:
-    """A column of texts as what a kind reads: numbers or dates, among which "?" and the like mark missing cells.
+    """A column as what a kind reads: texts as numbers or dates, among which "?" and the like mark missing cells.
 
     Args:
-        column: of any table; a column of words, or of other types, is given back as it is.
-        kind: its tag; None for what the texts look like.
-        form: how it writes its texts.
+        column: of any table; one of words is given back as it is.
+        kind: its tag; None for what the cells look like.
+        form: how the kind writes its cells: numbers may be compact dates then.
     """
     if kind in OF_TEXTS:
         return column
     column = column.parsed(known=kind is not None)
-    if kind in (None, "date") and (column.dtype == "text" or form == COMPACT):
+    of_texts = column.dtype == "text" or column.codes is not None
+    if form == COMPACT or (of_texts and kind in (None, "date")):
         return column.as_compact_dates(_MANY if kind is None else 0)
     return column
 
