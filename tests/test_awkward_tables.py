@@ -119,8 +119,10 @@ def test_texts_that_a_file_cannot_tell_from_missing_cells_are_told(tmp_path: Pat
 def test_messages_say_what_is_wrong() -> None:
     density = pf.fit_table({"i": np.arange(50) ** 2, "x": rng().normal(size=50)}, **QUICK)
     assert isinstance(density, TableDensity)
-    with pytest.raises(ValueError, match="'5' and others are numbers as text: convert the column"):
-        density.log_prob({"i": ["5", "6"], "x": [0.0, 1.0]})
+    with pytest.raises(ValueError, match="'25' and others are numbers as text: convert the column"):
+        density.log_prob(pa.table({"i": pa.array(["25", "36"]).dictionary_encode(), "x": [0.0, 1.0]}))
+    texts = density.log_prob({"i": ["25", "36"], "x": [0.0, 1.0]})
+    assert texts.equal(density.log_prob({"i": [25, 36], "x": [0.0, 1.0]}))
     with pytest.raises(ValueError, match="there is nothing to learn: no column varies of 'a', 'b'"):
         pf.fit_table({"a": [1.0] * 20, "b": ["u"] * 20}, **QUICK)
     with pytest.raises(ValueError, match="weights must be numbers"):
