@@ -111,6 +111,7 @@ def infer_schema(
     fixed step are quantised; numbers over a decade or more above zero are positive; text in ISO form and Arrow's times
     are dates; the rest is real. Values that hold a large share of a column become point masses (atoms); a number with
     at most 32 values, each frequent, has atoms alone. Unique strings and row numbers are left out, with a warning.
+    Strings such as "?", "-" or "#N/A" are missing cells where all others of their column are numbers or dates.
 
     Of 1,000 rows and more, a rounded number may turn out to be a sum or difference of others before it but for a few
     values, as a total is of its parts and taxes: then what it is more than the sum is modelled in its place. A number
