@@ -113,7 +113,8 @@ class Notation:
         digits = rf"(?P<whole>{whole}|)(?:{point}(?P<decimals>\d*))?"
         parts = pc.extract_regex(
             pc.utf8_trim_whitespace(as_arrow(labels)),
-            rf"^(?P<open>\(?)(?P<sign>[+{_MINUS}]?){before}(?P<inner>[{_MINUS}]?){digits}(?P<last>[{_MINUS}]?){blanks}{after}(?P<close>\)?)$",
+            rf"^(?P<open>\(?)(?P<sign>[+{_MINUS}]?){before}(?P<inner>[{_MINUS}]?){digits}"
+            rf"(?P<last>[{_MINUS}]?){blanks}{after}(?P<close>\)?)$",
         )
         names = ("open", "sign", "inner", "whole", "decimals", "last", "close")
         texts = {name: pc.struct_field(parts, name) for name in names}
