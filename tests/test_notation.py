@@ -79,7 +79,7 @@ def test_texts_of_frames_are_numbers_where_they_are_no_codes_or_versions(texts: 
 def test_numbers_as_texts_of_a_frame_are_read_by_what_the_model_knows() -> None:
     texts = [f"{k / 64:.4f}" for k in range(1, 90)]
     density = pf.fit_table({"x": texts, "y": [k % 7 for k in range(89)]}, steps=2, progress="none", stack=False)
-    for cells in (["1e-1", "0.5"], ["1.10", "1.1"], ["1"], ["0.5", "?"][:1]):
+    for cells in (["1e-1", "0.5"], ["1.10", "1.1"], ["1"]):
         assert density.log_prob({"x": cells, "y": [3] * len(cells)}).isfinite().all()
     with pytest.raises(ValueError, match="column 'x' is numeric, but holds text: row 2 'high'"):
         density.log_prob({"x": ["1.5", "high"], "y": [1, 2]})

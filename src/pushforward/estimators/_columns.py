@@ -26,7 +26,7 @@ def as_frame(table: Any) -> Frame | None:
     """
     if hasattr(table, "to_frame"):
         return replace(frames.read(table.to_frame()), named=False)
-    kind = type(table)  # of which lazy frames tell their columns at no cost
+    kind = type(table)  # for a lazy frame evaluates these attributes, with a warning
     is_frame = isinstance(table, Frame) or hasattr(kind, "columns") or hasattr(kind, "schema")
     return frames.read(table) if is_frame else None
 

@@ -290,7 +290,7 @@ def read(source: Any) -> Frame:
 
 def is_named(source: Any) -> bool:
     """Whether something that is no frame of ours has columns with names, as data frames and dictionaries have."""
-    kind = type(source)  # of which lazy frames tell their columns at no cost
+    kind = type(source)  # for a lazy frame evaluates these attributes, with a warning
     return isinstance(source, Mapping) or (
         not isinstance(source, (np.ndarray, torch.Tensor)) and (hasattr(kind, "columns") or hasattr(kind, "schema"))
     )

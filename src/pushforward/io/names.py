@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _PANDAS_INDEX = "__index_level_"  # what pandas adds to a Parquet file for a frame whose rows were picked
-_KINDS = 3  # of files in a folder that are told
+_KINDS = 3  # of files in a folder, in a message
 _UNSHOWN = ("Cc", "Zl", "Zp")  # categories of Unicode: control characters, ends of lines and of paragraphs
 
 

@@ -85,8 +85,10 @@ def as_bytes(
 
 
 def as_labels(values: Any) -> NDArray[Any]:
-    """Classes as an array of names or numbers: objects that are all names, as of pandas, and bytes become text, floats
-    without a fraction whole numbers."""
+    """Classes as an array of names or whole numbers.
+
+    Objects that are all names, as of pandas, and bytes become text; floats without a fraction become integers.
+    """
     labels = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
     if labels.dtype.kind == "S":
         return np.char.decode(labels, "utf-8")

@@ -57,15 +57,15 @@ class Checkpoint:
         before = header.get("setup") or {}
         if before != self.setup:
             differ = [name for name in self.setup | before if before.get(name) != self.setup.get(name)]
-            told = [
+            changes = [
                 f"{_WORDS.get(name, f'{name}=')} was {before.get(name)!r}, now {self.setup.get(name)!r}"
                 for name in differ
                 if name not in _DIGESTS
             ]
-            told += ["other data"] if set(differ) & set(_DIGESTS) else []
+            changes += ["other data"] if set(differ) & set(_DIGESTS) else []
             raise ValueError(
-                f"{self.path} is of a run with other settings: {'; '.join(told)}. Give the same, or another folder as "
-                "checkpoint="
+                f"{self.path} is of a run with other settings: {'; '.join(changes)}. Give the same, or another folder "
+                "as checkpoint="
             )
         buffers = dict(density.named_buffers())
         own = {f"member/{k}": t for k, t in members.state().items()} | {f"buffer/{k}": b for k, b in buffers.items()}
