@@ -69,6 +69,25 @@ def autoregressive(channels: int, flip: bool = False, context_dim: int = 0) -> p
     return pf.Autoregressive(net, spline, channels, flip)
 
 
+def groups(*sizes: int, spline: bool = False, context_dim: int = 0) -> pf.GroupAutoregressive:
+    """Over vectors."""
+    elementwise = pf.RationalQuadratic(bins=5, bound=3.0) if spline else pf.Affine()
+    starts = np.cumsum(sizes).tolist()
+    nets = [
+        mlp(given, elementwise.num_params * size, context_dim) for given, size in zip(starts, sizes[1:], strict=False)
+    ]
+    return pf.GroupAutoregressive(nets, elementwise, sizes)
+
+
+def image_groups(context_dim: int = 0) -> pf.GroupAutoregressive:
+    """The last layer of a network sees the neighbours of a pixel, through sigmoids."""
+    nets = [
+        pf.ConvNet(given, 2, width=6, positions=(2, 3), sizes=(1, 3), squash=True, context_dim=context_dim)
+        for given in (1, 2)
+    ]
+    return pf.GroupAutoregressive(nets, pf.Affine(), [1, 1, 1])
+
+
 def image_triangular() -> pf.TriangularCoupling:
     spline = pf.RationalQuadratic(bins=3)
     return pf.TriangularCoupling(PointwiseNet(1, 2 * spline.num_params), spline, 3)
@@ -192,6 +211,12 @@ BIJECTIONS = [
     Case("Autoregressive/D=1", lambda: autoregressive(1), (1,), rounding=1e-13),
     Case("Autoregressive/context", lambda: autoregressive(3, context_dim=2), (3,), context_dim=2, rounding=1e-13),
     Case("Autoregressive/affine", lambda: pf.Autoregressive(pf.MaskedMLP(4, 8, width=8), pf.Affine(), 4)),
+    Case("GroupAutoregressive", lambda: groups(1, 1, 2)),
+    Case("GroupAutoregressive/two groups", lambda: groups(3, 2), (5,)),
+    Case("GroupAutoregressive/spline", lambda: groups(2, 1, 1, spline=True), rounding=1e-13),
+    Case("GroupAutoregressive/context", lambda: groups(1, 1, 1, context_dim=3), (3,), 3),
+    Case("GroupAutoregressive/image", image_groups, (3, 2, 3)),
+    Case("GroupAutoregressive/image context", lambda: image_groups(3), (3, 2, 3), 3),
     Case("TriangularCoupling", lambda: spline_coupling("TriangularCoupling", 4), rounding=1e-13),
     Case("TriangularCoupling/flipped", lambda: spline_coupling("TriangularCoupling", 5, True), (5,), rounding=1e-13),
     Case("TriangularCoupling/D=2", lambda: spline_coupling("TriangularCoupling", 2), (2,), rounding=1e-13),
@@ -250,6 +275,7 @@ REARRANGEMENTS: list[tuple[pf.Rearrangement, tuple[int, ...]]] = [
     (pf.Squeeze(), (3, 4, 2)),
     (pf.Checkerboard(), (1, 3, 4)),
     (pf.Checkerboard(), (3, 2, 2)),
+    (pf.Flatten((3, 2, 4)), (3, 2, 4)),
 ]
 
 ELEMENTWISE: list[pf.Elementwise] = [

@@ -34,6 +34,19 @@ def test_a_bias_for_each_position_tells_the_middle_from_the_rim() -> None:
         net(torch.zeros(1, 1, 8, 8))
 
 
+def test_sigmoids_tell_apart_what_is_on_either_side_of_a_threshold() -> None:
+    layer = pf.LearnedSigmoids((2, 3, 4), thresholds=[-1.0, 1.0], slope=50.0)
+    h = torch.tensor([-2.0, 0.0, 2.0]).view(3, 1, 1, 1).expand(3, 2, 3, 4)
+    seen = layer(h)
+    assert seen.shape == (3, 4, 3, 4)
+    torch.testing.assert_close(seen[:, 0, 0, 0], torch.tensor([0.0, 2.0, 2.0]))
+    torch.testing.assert_close(seen[:, 2, 0, 0], torch.tensor([0.0, 0.0, 2.0]))
+    with pytest.raises(ValueError, match="squash= needs the positions"):
+        pf.ConvNet(1, 1, squash=True)
+    with pytest.raises(ValueError, match="sizes of kernels must be odd"):
+        pf.ConvNet(1, 1, sizes=(3, 2))
+
+
 def test_a_seed_gives_the_same_network() -> None:
     first, second = (pf.ResidualConvNet(2, 4, generator=torch.Generator().manual_seed(3)) for _ in range(2))
     assert all(torch.equal(p, q) for p, q in zip(first.parameters(), second.parameters(), strict=True))

@@ -17,6 +17,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "real_nvp_image": {"width": 6, "blocks": 1},
     "glow": {"depth": 2, "width": 6},
     "patch_flow": {"depths": [2, 1], "widths": [6, 6]},
+    "multiscale_spline_flow": {"widths": [6, 6], "coarse_width": 12, "bins": 3},
 }
 VARIANTS = [
     *((name, {}) for name in SMALL),
@@ -26,6 +27,7 @@ VARIANTS = [
     ("glow", {"levels": 3}),
     ("patch_flow", {"bins": 3}),
     ("patch_flow", {"bins": 3, "mixing": "split"}),
+    ("multiscale_spline_flow", {"widths": [6, 6, 6]}),
 ]
 variants = pytest.mark.parametrize(("name", "more"), VARIANTS, ids=lambda v: v if isinstance(v, str) else str(v))
 
@@ -44,7 +46,9 @@ def build(name: str, shape: tuple[int, int, int], **more: Any) -> pf.Flow:
 
 @variants
 def test_the_log_det_is_that_of_the_jacobian_and_the_inverse_undoes_the_map(name: str, more: dict[str, Any]) -> None:
-    shape = (1, 8, 8) if more.get("levels") == 3 else (2, 8, 8)  # two levels on 8 x 8 x 2
+    shape = (
+        (1, 8, 8) if 3 in (more.get("levels"), len(more.get("widths", ()))) else (2, 8, 8)
+    )  # two levels on 8 x 8 x 2
     flow = build(name, shape, **more)
     x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     z, log_det = flow.f(x)
@@ -94,7 +98,9 @@ def test_packed_and_full_checkerboards_move_the_same_pixels() -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_sizes_that_cannot_be_halved_name_the_padding_that_fits(name: str) -> None:
-    levels = {"depths": [1, 1, 1], "widths": [6, 6, 6]} if name == "patch_flow" else {"levels": 3}
+    levels: dict[str, Any] = {"levels": 3}
+    if "widths" in SMALL[name]:
+        levels = {"widths": [6, 6, 6]} | ({"depths": [1, 1, 1]} if name == "patch_flow" else {})
     with pytest.raises(ValueError, match="28 x 28 cannot be halved 3 times; 32 x 32 can"):
         IMAGE_RECIPES[name]((1, 28, 28), **levels)
     with pytest.raises(ValueError, match=r"must be \(C, H, W\)"):
@@ -115,6 +121,12 @@ def test_arguments_are_checked() -> None:
         for entry in (0, -1, 2.5, "a"):
             with pytest.raises(ValueError, match=f"{name[:-1]} must be a whole number from 1 to .*, got {entry!r}"):
                 pf.patch_flow((1, 8, 8), **{name: [entry, 1]})  # type: ignore[arg-type]
+    for bad in (3, None):
+        with pytest.raises(ValueError, match="widths must be a list of whole numbers, one for each scale, got"):
+            pf.multiscale_spline_flow((1, 8, 8), widths=bad)  # type: ignore[arg-type]
+    for name, value in (("widths", [0, 1]), ("coarse_width", 0), ("bins", 1)):
+        with pytest.raises(ValueError, match=f"{name.removesuffix('ths')}|bins must be at least 2"):
+            pf.multiscale_spline_flow((1, 8, 8), **{name: value})  # type: ignore[arg-type]
     for recipe in IMAGE_RECIPES.values():
         with pytest.raises(ValueError, match="seed must be a whole number or None, got 'a'"):
             recipe((1, 8, 8), seed="a")
@@ -122,6 +134,21 @@ def test_arguments_are_checked() -> None:
         pf.patch_flow((1, 8, 8), mixing="lu")
     with pytest.raises(ValueError, match="depth must be a whole number"):
         pf.glow((1, 8, 8), depth=0)
+
+
+def test_a_flow_from_coarse_to_fine_sees_no_pixel_that_comes_later() -> None:
+    flow = build("multiscale_spline_flow", (1, 8, 8))
+    x = torch.randn(1, 1, 8, 8, dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(lambda row: flow.f(row[None])[0].flatten(), x[0]).view(64, 64) != 0
+    order = torch.zeros(1, 1, 8, 8)  # when a pixel comes
+    order[..., 1::2, 1::2], order[..., ::2, 1::2], order[..., 1::2, ::2] = 4, 5, 6
+    order[..., 2::4, 2::4], order[..., ::4, 2::4], order[..., 2::4, ::4] = 1, 2, 3
+    order = order.flatten() * 64 + torch.arange(64) * (order.flatten() == 0)  # the coarsest, number by number
+    is_later = order[None] > order[:, None]
+    is_other = (order[None] == order[:, None]) & ~torch.eye(64, dtype=torch.bool)
+    assert not (jacobian & (is_later | is_other)).any()
+    assert jacobian.diagonal().all()
+    assert jacobian[9].sum() > 4  # the pixel in row 1 and column 1, by the coarser lattice
 
 
 @pytest.mark.parametrize(("channels", "levels"), [(4, 1), (12, 1), (16, 2), (48, 2)])

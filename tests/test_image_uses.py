@@ -54,6 +54,12 @@ def test_scales_are_those_of_the_recursion() -> None:
     scales = latent_scales(flow.bijection, flow.shape)
     assert scales.unique(return_counts=True)[1].tolist() == [32, 16, 16]
     assert int(latent_scales(pf.patch_flow((1, 8, 8), seed=0).bijection, (1, 8, 8)).max()) == 0
+    splines = pf.multiscale_spline_flow((3, 8, 8), widths=[4, 4], coarse_width=4, seed=0)
+    scales = latent_scales(splines.bijection, (3, 8, 8))
+    assert scales.unique(return_counts=True)[1].tolist() == [3 * 48, 3 * 12, 3 * 4]
+    assert (scales[:, ::2, ::2] > 0).all()
+    assert (scales[:, 1::2] == 0).all()
+    assert (scales[:, ::4, ::4] == 2).all()
     paper = pf.real_nvp_image((1, 8, 8), levels=2, width=4, blocks=0, seed=0)
     assert latent_scales(paper.bijection, (1, 8, 8)).unique(return_counts=True)[1].tolist() == [32, 32]
 

@@ -16,6 +16,8 @@ from .bijections import Checkerboard as Checkerboard
 from .bijections import Coupling as Coupling
 from .bijections import CubicRational as CubicRational
 from .bijections import Elementwise as Elementwise
+from .bijections import Flatten as Flatten
+from .bijections import GroupAutoregressive as GroupAutoregressive
 from .bijections import Inverse as Inverse
 from .bijections import InvertibleConv as InvertibleConv
 from .bijections import LatticeCoupling as LatticeCoupling
@@ -40,6 +42,7 @@ from .checks import check as check
 from .checks import check_bijection as check_bijection
 from .convnets import ConvNet as ConvNet
 from .convnets import LearnedBound as LearnedBound
+from .convnets import LearnedSigmoids as LearnedSigmoids
 from .convnets import ResidualConvNet as ResidualConvNet
 from .density import Density as Density
 from .density import Space as Space
@@ -65,6 +68,7 @@ from .nets import MaskedMLP as MaskedMLP
 from .nets import StandardizeContext as StandardizeContext
 from .recipes import autoregressive_spline_flow as autoregressive_spline_flow
 from .recipes import glow as glow
+from .recipes import multiscale_spline_flow as multiscale_spline_flow
 from .recipes import patch_flow as patch_flow
 from .recipes import real_nvp as real_nvp
 from .recipes import real_nvp_from_networks as real_nvp_from_networks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +11,37 @@ from torch import Tensor, nn
 
 from .nets import checked_context
 
+_THRESHOLDS, _SLOPE = (0.3, 0.9, 1.5, 2.2), 7.0  # of a `LearnedSigmoids`, measured on MNIST
+
+
+class LearnedSigmoids(nn.Module):
+    """Each number as several sigmoids of it, 2 sigmoid(exp(a) (h - t)), with learned slopes and thresholds.
+
+    As the first layer of a conditioner of pixels they tell bytes from the noise within them: a byte that most images
+    have at a pixel is a wide interval of numbers there, all of which mean the same.
+
+    Args:
+        shape: (C, *S) of one h, of whose elements each has thresholds and slopes of its own.
+        thresholds: t at the start, in spreads of the numbers.
+        slope: exp(a) at the start.
+
+    Example:
+        >>> LearnedSigmoids((1, 2, 2), [0.0, 1.0])(torch.zeros(1, 1, 2, 2)).shape
+        torch.Size([1, 2, 2, 2])
+    """
+
+    def __init__(self, shape: Sequence[int], thresholds: Sequence[float] = _THRESHOLDS, slope: float = _SLOPE) -> None:
+        super().__init__()
+        self.thresholds = nn.Parameter(torch.stack([torch.full(tuple(shape), float(t)) for t in thresholds]))
+        self.log_slopes = nn.Parameter(torch.full_like(self.thresholds, math.log(slope)))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """h (B, C, *S) -> (B, T C, *S) for T thresholds, from 0 to 2."""
+        return (2 * torch.sigmoid((h[:, None] - self.thresholds) * self.log_slopes.exp())).flatten(1, 2)
+
 
 class ConvNet(nn.Module):
-    """A small convolutional conditioner: 3 x 3, 1 x 1 and 3 x 3 convolutions with ReLU between them, as in Glow.
+    """A small convolutional conditioner: by default 3 x 3, 1 x 1 and 3 x 3 convolutions with ReLU between, as in Glow.
 
     Each layer may have a bias for each position of the lattice, by which it tells the middle of an image from its rim.
     The last layer starts at zero: a coupling is the identity then.
@@ -22,11 +51,13 @@ class ConvNet(nn.Module):
         channels_out: C_out, at least 1.
         width: channels of the hidden layers.
         positions: (H, W) of the lattice, for biases (C, H, W); None for one bias a channel and lattices of any size.
-        context_dim: K, the width of the context, which is added to both hidden layers by linear maps; 0 ignores any.
+        sizes: of the square kernels of each layer, odd numbers.
+        squash: whether the input passes `LearnedSigmoids` first; this needs positions.
+        context_dim: K, the width of the context, which is added to all hidden layers by linear maps; 0 ignores any.
         generator: the source of the initial weights; torch's global one when None.
 
     Raises:
-        ValueError: a size is out of range.
+        ValueError: a size is out of range; squash without positions.
 
     Example:
         >>> ConvNet(2, 4, width=8, positions=(3, 5))(torch.zeros(1, 2, 3, 5)).shape
@@ -40,16 +71,25 @@ class ConvNet(nn.Module):
         *,
         width: int = 32,
         positions: tuple[int, int] | None = None,
+        sizes: Sequence[int] = (3, 1, 3),
+        squash: bool = False,
         context_dim: int = 0,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         _check_conv(channels_in, channels_out, width, context_dim)
+        if not sizes or any(size < 1 or size % 2 == 0 for size in sizes):
+            raise ValueError(f"sizes of kernels must be odd numbers, one for each layer, got {sizes}")
+        if squash and positions is None:
+            raise ValueError("squash= needs the positions of the lattice")
         self.context_dim = context_dim
-        shapes = [(width, channels_in, 3, 3), (width, width, 1, 1), (channels_out, width, 3, 3)]
+        self.squash = LearnedSigmoids((channels_in, *positions)) if squash and positions else None
+        inputs = channels_in if self.squash is None else channels_in * len(self.squash.thresholds)
+        channels = [inputs, *[width] * (len(sizes) - 1), channels_out]
+        shapes = [(after, before, k, k) for before, after, k in zip(channels, channels[1:], sizes, strict=False)]
         self.weights = nn.ParameterList(torch.empty(shape) for shape in shapes)
         self.biases = nn.ParameterList(torch.zeros(shape[0], *(positions or (1, 1))) for shape in shapes)
-        self.of_context = nn.ParameterList(torch.empty(width, context_dim) for _ in range(2 if context_dim else 0))
+        self.of_context = nn.ParameterList(torch.empty(width, context_dim) for _ in sizes[1:] if context_dim)
         with torch.no_grad():
             for weight in (*list(self.weights)[:-1], *self.of_context):
                 _uniform(weight, generator)
@@ -63,6 +103,8 @@ class ConvNet(nn.Module):
         """
         context = checked_context(context, self.context_dim)
         last = len(self.weights) - 1
+        if self.squash is not None:
+            h = self.squash(h)
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             h = F.conv2d(h, weight, padding=weight.shape[-1] // 2) + bias
             if i < last:

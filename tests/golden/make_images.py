@@ -29,6 +29,10 @@ MODELS = {
         lambda: pf.patch_flow((2, 4, 8), depths=(3, 2), widths=(4, 5), bins=3, mixing="split", seed=5),
         "Couplings of patches by splines, in splits of their pixels",
     ),
+    "multiscale_spline_flow_v2": (
+        lambda: pf.multiscale_spline_flow((2, 4, 8), widths=(4, 5), coarse_width=12, bins=3, context_dim=2, seed=6),
+        "Splines from coarse to fine, with a context",
+    ),
     "real_nvp_image_v2": (
         lambda: pf.real_nvp_image(SHAPE, width=4, blocks=1, checkerboards=2, seed=3),
         "The architecture of the Real NVP paper, packed checkerboards",

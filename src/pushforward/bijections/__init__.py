@@ -3,6 +3,7 @@
 from .analytic import CubicRational as CubicRational
 from .analytic import SinhArcsinh as SinhArcsinh
 from .autoregressive import Autoregressive as Autoregressive
+from .autoregressive import GroupAutoregressive as GroupAutoregressive
 from .base import Bijection as Bijection
 from .base import Chain as Chain
 from .base import Inverse as Inverse
@@ -27,6 +28,7 @@ from .precondition import Precondition as Precondition
 from .precondition import PreconditionContext as PreconditionContext
 from .probe import reads_context as reads_context
 from .rearrange import Checkerboard as Checkerboard
+from .rearrange import Flatten as Flatten
 from .rearrange import Rearrangement as Rearrangement
 from .rearrange import Squeeze as Squeeze
 from .spline import RationalQuadratic as RationalQuadratic

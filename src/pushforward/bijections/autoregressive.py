@@ -1,4 +1,4 @@
-"""Autoregressive layers: each channel is moved by a map whose parameters are read off the channels before it.
+"""Autoregressive layers: channels are moved by maps whose parameters are read off the channels before them.
 
 Kingma et al. 2016 (inverse autoregressive flow, arXiv 1606.04934) and Papamakarios et al. 2017 (masked autoregressive
 flow, arXiv 1705.07057), of which this is the latter: the latent numbers of a row follow from it all at once, and a
@@ -7,11 +7,12 @@ row from latent numbers channel by channel.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..switch import PLAIN
 from .base import Bijection, check_channels, sum_event
@@ -95,6 +96,70 @@ class Autoregressive(Bijection):
 
     def _ordered(self, x: Tensor) -> Tensor:
         return x.flip(1) if self.flip else x
+
+
+class GroupAutoregressive(Bijection):
+    """Moves each group of channels, given those before it: z_g = h(x_g; net_g(x_1, ..., x_g-1, context)).
+
+    The first group passes unchanged: a `Coupling` is the case of two groups. All networks see the data themselves, and
+    latent numbers follow from them all at once; the inverse goes group by group and takes as much arithmetic.
+
+    Args:
+        nets: of all groups but the first: (channels before the group (B, C_given, *S), context) -> (B, P * C_g, *S), P
+            blocks of C_g channels.
+        elementwise: the map h, with P parameters an element.
+        sizes: how many channels each group has, one more than there are nets.
+
+    Raises:
+        ValueError: there are no nets, or not one for each group but the first, or a group is empty; in use, when x has
+            another number of channels, or a net returns another number.
+
+    Example:
+        >>> from pushforward import MLP, Affine
+        >>> layer = GroupAutoregressive([MLP(1, 4), MLP(3, 2)], Affine(), sizes=[1, 2, 1])
+        >>> z, log_det = layer(torch.randn(5, 4))
+        >>> z.shape, log_det.shape
+        (torch.Size([5, 4]), torch.Size([5]))
+    """
+
+    def __init__(self, nets: Sequence[nn.Module], elementwise: Elementwise, sizes: Sequence[int]) -> None:
+        super().__init__()
+        if not nets or len(sizes) != len(nets) + 1 or min(sizes) < 1:
+            raise ValueError(
+                f"expected nets and one more sizes of groups, each at least 1, got {len(nets)} and {sizes}"
+            )
+        self.nets = nn.ModuleList(nets)
+        self.elementwise = elementwise
+        self.sizes = list(sizes)
+        self._starts = list(accumulate(sizes))[:-1]  # of all groups but the first
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Data to latent: x (B, C, *S), context (B, K) -> z (B, C, *S), log_det (B,)."""
+        self._check(x)
+        params = [self._params(i, x, context) for i in range(len(self.nets))]
+        first = self.sizes[0]
+        moved, log_slope = self.elementwise.forward(x[:, first:], torch.cat(params, 2))
+        return torch.cat([x[:, :first], moved], 1), sum_event(log_slope)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Latent to data, group by group: z (B, C, *S), context (B, K) -> x (B, C, *S), log_det (B,)."""
+        self._check(z)
+        x, *latents = z.split(self.sizes, 1)
+        log_slopes = []
+        for i, latent in enumerate(latents):
+            group, log_slope = self.elementwise.inverse(latent, self._params(i, x, context))
+            x = torch.cat([x, group], 1)
+            log_slopes.append(log_slope)
+        return x, sum_event(torch.cat(log_slopes, 1))
+
+    def _params(self, i: int, x: Tensor, context: Tensor | None) -> Tensor:
+        """The parameters of the map of group i + 1 (B, P, C_g, *S), of which x holds the channels before, at least."""
+        params = self.nets[i](x[:, : self._starts[i]], context)
+        return as_params(params, self.elementwise, self.sizes[i + 1])
+
+    def _check(self, x: Tensor) -> None:
+        if x.shape[1] != sum(self.sizes):
+            raise ValueError(f"expected {sum(self.sizes)} channels, in groups of {self.sizes}, got {x.shape[1]}")
 
 
 def _sizes(net: Any) -> tuple[int, int] | None:

@@ -80,3 +80,32 @@ class Checkerboard(Rearrangement):
         """Pairs of neighbours (B, C, H, W / 2, 2), exchanged in every second row."""
         odd = torch.arange(pairs.shape[-3], device=pairs.device)[:, None, None] % 2 == 1
         return torch.where(odd, pairs.flip(-1), pairs)
+
+
+@dataclass(frozen=True)
+class Flatten(Rearrangement):
+    """Images become vectors, channel by channel and row by row.
+
+    Args:
+        shape: (C, H, W) of the images.
+
+    Example:
+        >>> Flatten((3, 2, 2)).forward(torch.zeros(5, 3, 2, 2)).shape
+        torch.Size([5, 12])
+    """
+
+    shape: tuple[int, int, int]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, H, W) -> (B, C H W).
+
+        Raises:
+            ValueError: the images are of another shape.
+        """
+        if x.shape[1:] != self.shape:
+            raise ValueError(f"expected images of shape {self.shape}, got {tuple(x.shape[1:])}")
+        return x.flatten(1)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """y (B, C H W) -> (B, C, H, W)."""
+        return y.unflatten(1, self.shape)

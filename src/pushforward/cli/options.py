@@ -15,7 +15,7 @@ import click
 from click.core import ParameterSource
 
 RECIPES = ("auto", "real_nvp", "spline_flow", "triangular_spline_flow", "autoregressive_spline_flow")
-IMAGE_RECIPES = ("real_nvp_image", "glow", "patch_flow")
+IMAGE_RECIPES = ("real_nvp_image", "glow", "patch_flow", "multiscale_spline_flow")
 # Of the recipes: name -> type, help.
 MODEL_OPTIONS: dict[str, tuple[Any, str]] = {
     "depth": (int, "Number of layers."),

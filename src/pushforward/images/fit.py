@@ -33,6 +33,7 @@ TRAINING: dict[str, Any] = {"batch": 16, "lr": 8e-3, "weight_decay": 1e-4, "clip
 # On a GPU a step of few images leaves most of it idle, and wider conditioners learn more in each.
 TRAINING_ON_GPU = TRAINING | {"batch": 256, "lr": 6e-3, "weight_decay": 1e-2}
 _LEVELS = 2  # scales where the recipe leaves it open
+_COARSEST = 8  # the side that images are halved to
 Recipe = str | Callable[..., Flow]
 
 
@@ -67,8 +68,9 @@ def fit_images(
         val_labels: their classes, as `labels`, of which some may be absent.
         classes: names of the classes, in the order of whole numbers; None takes those of the source, or the numbers.
             They may be more than the labels.
-        recipe: what builds the flow: "auto" (`patch_flow` with splines), the name of a recipe of images, or a function
-            (shape, context_dim=, seed=, ...) -> `Flow` over the shape (C, H, W).
+        recipe: what builds the flow: "auto" (`multiscale_spline_flow`; with a GPU for `device`, `patch_flow` with
+            splines), the name of a recipe of images, or a function (shape, context_dim=, seed=, ...) -> `Flow` over the
+            shape (C, H, W).
         model: further arguments of the recipe.
         pad: put black pixels around images that cannot be halved often enough. Their likelihood counts as the image's,
             so that bits per dimension are higher by what is not learned of them: next to nothing with equalized bytes.
@@ -172,7 +174,9 @@ def _untrained(
     if preprocessing.dequantization not in ("uniform", "variational"):
         raise ValueError(f"dequantization must be uniform or variational, got {preprocessing.dequantization!r}")
     if recipe == "auto":
-        recipe, model = "patch_flow", _patches((channels, height, width), pad, _is_gpu(device)) | model
+        choose = _patches if _is_gpu(device) else _multiscale
+        recipe, defaults = choose((channels, height, width), pad)
+        model = defaults | model
     size = padded_size((height, width), _levels(model)) if pad else (height, width)
     shape = (channels, *size)
     flow = _made(recipe, shape, model, {"context_dim": len(data.classes), "seed": seed})
@@ -189,8 +193,8 @@ def _untrained(
 
 def _levels(model: Mapping[str, Any]) -> int:
     """The scales that the arguments of a recipe ask for."""
-    depths = model.get("depths")
-    return check_size("levels", len(depths) if isinstance(depths, list | tuple) else model.get("levels", _LEVELS))
+    widths = model.get("widths")
+    return check_size("levels", len(widths) if isinstance(widths, list | tuple) else model.get("levels", _LEVELS))
 
 
 def _made(recipe: Any, shape: Shape, model: dict[str, Any], own: dict[str, Any]) -> Flow:
@@ -224,20 +228,33 @@ def _is_gpu(device: torch.device | None) -> bool:
     return device is not None and device.type == "cuda"
 
 
-def _patches(shape: Shape, pad: bool, is_gpu: bool) -> dict[str, Any]:
-    """Arguments of `patch_flow`: two scales, or one where images can be halved only once.
+def _multiscale(shape: Shape, pad: bool) -> tuple[str, dict[str, Any]]:
+    """`multiscale_spline_flow` and its arguments: images are halved until a side is at most 8, while they can be.
+
+    Raises:
+        ValueError: they cannot be halved.
+    """
+    levels = 1
+    while min(shape[1:]) >> levels > _COARSEST and (pad or all(side % 2 ** (levels + 1) == 0 for side in shape[1:])):
+        levels += 1
+    if not pad:
+        check_levels(shape, levels)
+    fine, coarse = (32, 64) if shape[0] == 1 else (20, 32)  # of colours each has networks of its own
+    return "multiscale_spline_flow", {"widths": [fine] * (levels - 1) + [coarse]}
+
+
+def _patches(shape: Shape, pad: bool) -> tuple[str, dict[str, Any]]:
+    """`patch_flow` and its arguments on a GPU: two scales, or one where images can be halved only once.
 
     Raises:
         ValueError: they cannot be halved.
     """
     channels, height, width = shape
-    depths, widths = [8, 4], [32, 48] if channels == 1 else [48, 96]
-    if is_gpu:
-        depths, widths = [12, 6], [2 * w for w in widths]
-    if pad or (height % 4 == 0 and width % 4 == 0):
-        return {"depths": depths, "widths": widths, "bins": 4, "mixing": "split"}
-    check_levels(shape, 1)
-    return {"depths": [12], "widths": widths[:1], "bins": 4, "mixing": "split"}
+    depths, widths = [12, 6], [64, 96] if channels == 1 else [96, 192]
+    if not pad and (height % 4 or width % 4):
+        check_levels(shape, 1)
+        depths, widths = [12], widths[:1]
+    return "patch_flow", {"depths": depths, "widths": widths, "bins": 4, "mixing": "split"}
 
 
 def _with_length(training: dict[str, Any], count: int, usual: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..arguments import as_generator
-from ..bijections import Bijection, Chain, OnHalf, Within
+from ..bijections import Bijection, Chain, OnChannels, OnHalf, Within
 from ..density import Density
 from ..flow import Flow
 from .density import ImageDensity
@@ -90,7 +90,9 @@ def redraw_scales(
     scales = latent_scales(flow.bijection, flow.shape)
     count = int(scales.max()) + 1
     if count < 2:
-        raise ValueError("all latents of this flow are of one scale: glow and real_nvp_image have several")
+        raise ValueError(
+            "all latents of this flow are of one scale: those of the recipe patch_flow are, those of other recipes not"
+        )
     z = density.latent(images, context)
     assert z is not None  # a flow has a latent space
     noise = flow.base.sample(len(z), generator=as_generator(generator, z.device))
@@ -120,6 +122,10 @@ def _scales(bijection: Bijection, scales: Tensor) -> Tensor:
             scales = _scales(layer, scales)  # type: ignore[arg-type]
     elif isinstance(bijection, Within):
         scales = bijection.rearrangement.inverse(_scales(bijection.inner, bijection.rearrangement.forward(scales)))
+    elif isinstance(bijection, OnChannels):
+        part = scales.index_select(1, bijection.channels)
+        leaves_some = part.shape[1] < scales.shape[1]  # else it is the same scale, in another order of channels
+        scales = scales.index_copy(1, bijection.channels, _scales(bijection.inner, part + leaves_some))
     elif isinstance(bijection, OnHalf):
         first, second = scales.tensor_split([scales.shape[1] // 2], 1)
         scales = torch.cat([first, _scales(bijection.inner, second + 1)], 1)

@@ -8,6 +8,7 @@ from .images import glow as glow
 from .images import padded_size as padded_size
 from .images import patch_flow as patch_flow
 from .images import real_nvp_image as real_nvp_image
+from .multiscale import multiscale_spline_flow as multiscale_spline_flow
 from .real_nvp import real_nvp as real_nvp
 from .real_nvp import real_nvp_from_networks as real_nvp_from_networks
 from .splines import autoregressive_spline_flow as autoregressive_spline_flow

@@ -170,6 +170,7 @@ _RANGES = {
     "blocks": (0, 1000),
     "checkerboards": (0, 1000),
     "width": (1, 1_000_000),
+    "coarse_width": (1, 1_000_000),
     "hidden_layers": (0, 100),
     "context_dim": (0, 1_000_000),
     "components": (0, 100_000),
