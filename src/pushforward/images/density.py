@@ -44,7 +44,7 @@ class ImageDensity(Density):
     each number belongs to a byte.
 
     Args:
-        inner: over tensors (C, H', W'), such as a flow of `patch_flow`; or over vectors of as many numbers.
+        inner: over tensors (C, H', W'), such as a flow of `glow`; or over vectors of as many numbers.
         size: (H, W) of the images. Where they are smaller than (H', W'), they are padded by black pixels, whose
             likelihood is counted, so that the mass stays a bound. None takes (H', W').
         shape: (C, H, W) of the images of an inner density over vectors.

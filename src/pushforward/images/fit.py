@@ -33,7 +33,7 @@ TRAINING: dict[str, Any] = {"batch": 16, "lr": 8e-3, "weight_decay": 1e-4, "clip
 # On a GPU a step of few images leaves most of it idle, and wider conditioners learn more in each.
 TRAINING_ON_GPU = TRAINING | {"batch": 256, "lr": 6e-3, "weight_decay": 1e-2}
 _LEVELS = 2  # scales where the recipe leaves it open
-_COARSEST = 8  # the side that images are halved to
+_COARSEST, _MOST_COARSE = 8, 1024  # the side that images are halved to, and the most numbers that may be left
 Recipe = str | Callable[..., Flow]
 
 
@@ -68,9 +68,9 @@ def fit_images(
         val_labels: their classes, as `labels`, of which some may be absent.
         classes: names of the classes, in the order of whole numbers; None takes those of the source, or the numbers.
             They may be more than the labels.
-        recipe: what builds the flow: "auto" (`multiscale_spline_flow`; with a GPU for `device`, `patch_flow` with
-            splines), the name of a recipe of images, or a function (shape, context_dim=, seed=, ...) -> `Flow` over the
-            shape (C, H, W).
+        recipe: what builds the flow: "auto" (`multiscale_spline_flow`; with a GPU for `device`, and for large images
+            that can hardly be halved, `patch_flow` with splines), the name of a recipe of images, or a function
+            (shape, context_dim=, seed=, ...) -> `Flow` over the shape (C, H, W).
         model: further arguments of the recipe.
         pad: put black pixels around images that cannot be halved often enough. Their likelihood counts as the image's,
             so that bits per dimension are higher by what is not learned of them: next to nothing with equalized bytes.
@@ -174,8 +174,7 @@ def _untrained(
     if preprocessing.dequantization not in ("uniform", "variational"):
         raise ValueError(f"dequantization must be uniform or variational, got {preprocessing.dequantization!r}")
     if recipe == "auto":
-        choose = _patches if _is_gpu(device) else _multiscale
-        recipe, defaults = choose((channels, height, width), pad)
+        recipe, defaults = _chosen((channels, height, width), pad, _is_gpu(device))
         model = defaults | model
     size = padded_size((height, width), _levels(model)) if pad else (height, width)
     shape = (channels, *size)
@@ -228,8 +227,11 @@ def _is_gpu(device: torch.device | None) -> bool:
     return device is not None and device.type == "cuda"
 
 
-def _multiscale(shape: Shape, pad: bool) -> tuple[str, dict[str, Any]]:
-    """`multiscale_spline_flow` and its arguments: images are halved until a side is at most 8, while they can be.
+def _chosen(shape: Shape, pad: bool, is_gpu: bool) -> tuple[str, dict[str, Any]]:
+    """The recipe of "auto" and its arguments.
+
+    Images are halved until a side is at most 8, while they can be. Where much is left then, and on a GPU, for which it
+    was measured, it is `patch_flow`.
 
     Raises:
         ValueError: they cannot be halved.
@@ -237,22 +239,18 @@ def _multiscale(shape: Shape, pad: bool) -> tuple[str, dict[str, Any]]:
     levels = 1
     while min(shape[1:]) >> levels > _COARSEST and (pad or all(side % 2 ** (levels + 1) == 0 for side in shape[1:])):
         levels += 1
-    if not pad:
-        check_levels(shape, levels)
+    height, width = padded_size(shape[1:], levels) if pad else check_levels(shape, levels)[1:]
+    if is_gpu or shape[0] * (height >> levels) * (width >> levels) > _MOST_COARSE:
+        return _patches(shape, pad)
     fine, coarse = (32, 64) if shape[0] == 1 else (20, 32)  # of colours each has networks of its own
     return "multiscale_spline_flow", {"widths": [fine] * (levels - 1) + [coarse]}
 
 
 def _patches(shape: Shape, pad: bool) -> tuple[str, dict[str, Any]]:
-    """`patch_flow` and its arguments on a GPU: two scales, or one where images can be halved only once.
-
-    Raises:
-        ValueError: they cannot be halved.
-    """
+    """`patch_flow` and its arguments: two scales, or one where images can be halved only once."""
     channels, height, width = shape
     depths, widths = [12, 6], [64, 96] if channels == 1 else [96, 192]
     if not pad and (height % 4 or width % 4):
-        check_levels(shape, 1)
         depths, widths = [12], widths[:1]
     return "patch_flow", {"depths": depths, "widths": widths, "bins": 4, "mixing": "split"}
 
