@@ -306,7 +306,7 @@ def test_options_that_do_not_fit(pictures: Path, tmp_path: Path) -> None:
     out = ("--out", tmp_path / "m.safetensors")
     assert "--kinds is an option for tables" in bad("fit", pictures, *out, "--kinds", "a=real")
     assert "--recipe real_nvp is for tables" in bad("fit", pictures, *out, "--recipe", "real_nvp")
-    assert "takes no --bins, as --recipe patch_flow would" in bad(
+    assert "takes no --bins, as --recipe patch_flow or multiscale_spline_flow would" in bad(
         "fit", pictures, *out, "--recipe", "glow", "--bins", 4
     )
     assert "has no classes" in bad("fit", pictures / "left", *out, "--by-class")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,11 +14,13 @@ from pushforward.recipes import IMAGE_RECIPES
 from pushforward.training.precision import conditioners, mixed_precision
 from pushforward.training.settings import TrainSettings
 
+_WIDTHS = {"widths": [4, 4]}
+
 
 def small(name: str) -> pf.Flow:
     """A flow over (1, 8, 8) whose conditioners give something."""
-    sizes = {"depths": [2, 1], "widths": [4, 4]} if name == "patch_flow" else {"width": 4}
-    flow = IMAGE_RECIPES[name]((1, 8, 8), seed=0, **sizes)
+    sizes: dict[str, Any] = {"patch_flow": {"depths": [2, 1]} | _WIDTHS, "multiscale_spline_flow": _WIDTHS}
+    flow = IMAGE_RECIPES[name]((1, 8, 8), seed=0, **sizes.get(name, {"width": 4}))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for net in conditioners(flow):
@@ -101,8 +105,9 @@ def test_training_in_bfloat16_learns_as_in_float32() -> None:
     assert abs(best["bf16"] - best["float32"]) < 0.05
 
 
-def test_reversible_training_in_bfloat16_recovers_its_rows() -> None:
-    flow = small("patch_flow")
+@pytest.mark.parametrize("name", ["patch_flow", "multiscale_spline_flow"])
+def test_reversible_training_in_bfloat16_recovers_its_rows(name: str) -> None:
+    flow = small(name)
     record = pf.fit(flow, images(200), steps=20, batch=50, precision="bf16", reversible=True, progress="none")
     assert record.summary["steps"] == 20
 

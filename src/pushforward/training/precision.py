@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,8 @@ from .settings import TrainSettings
 def conditioners(module: nn.Module) -> list[nn.Module]:
     """The networks that the maps within a density take their parameters from.
 
-    These are the child modules of each bijection, and of any other `Conditioned` map, that are no maps themselves.
+    These are the child modules of each bijection, and of any other `Conditioned` map, that are no maps themselves, also
+    in a list of modules.
 
     Example:
         >>> from pushforward import real_nvp
@@ -24,8 +26,9 @@ def conditioners(module: nn.Module) -> list[nn.Module]:
         ['MLP']
     """
     nets: list[nn.Module] = []
-    for child in module.children():
-        is_part = isinstance(child, Conditioned | nn.ModuleList | nn.ParameterList)
+    lists = (child if isinstance(child, nn.ModuleList) else [child] for child in module.children())
+    for child in chain.from_iterable(lists):
+        is_part = isinstance(child, Conditioned | nn.ParameterList)
         nets += [child] if isinstance(module, Conditioned) and not is_part else conditioners(child)
     return list(dict.fromkeys(nets))
 
