@@ -15,7 +15,7 @@ import torch
 
 import pushforward as pf
 from pushforward.images.data import LabelledImages
-from pushforward.images.fit import Dequantized, _chosen, _Draws, _Preprocessing, _untrained
+from pushforward.images.fit import Dequantized, _auto_recipe, _Draws, _Preprocessing, _untrained
 from pushforward.images.independent import fit_pixels
 from pushforward.images.noise import uniforms
 from pushforward.io.pixels import ImageData
@@ -344,5 +344,5 @@ def test_training_begins_with_independent_pixels() -> None:
 def test_auto_halves_images_until_little_is_left(
     shape: tuple[int, int, int], pad: bool, is_gpu: bool, recipe: str, widths: list[int]
 ) -> None:
-    name, model = _chosen(shape, pad, is_gpu)
+    name, model = _auto_recipe(shape, pad, is_gpu)
     assert (name, model["widths"]) == (recipe, widths)

@@ -81,8 +81,9 @@ class Autoregressive(Bijection):
 
     def _params_after(self, z: Tensor, context: Tensor | None) -> Callable[[list[Tensor]], Tensor]:
         """A function from the columns before a channel, each (B, 1) behind one (B, 0), to its parameters (B, P, 1)."""
-        is_usual = _sizes(self.net) is not None and "forward" not in vars(self.net)  # as mixed precision puts there
-        if fast and fast.fast_ok() and is_usual:
+        # The fast form passes over a `forward` that was replaced, as mixed precision does in training.
+        has_fast_form = _sizes(self.net) is not None and "forward" not in vars(self.net)
+        if fast and fast.fast_ok() and has_fast_form:
             next_params = fast.by_channel(self.net, z[:, :0], context)
             return lambda columns: next_params(columns[-1])[:, :, None]
 

@@ -174,7 +174,7 @@ def _untrained(
     if preprocessing.dequantization not in ("uniform", "variational"):
         raise ValueError(f"dequantization must be uniform or variational, got {preprocessing.dequantization!r}")
     if recipe == "auto":
-        recipe, defaults = _chosen((channels, height, width), pad, _is_gpu(device))
+        recipe, defaults = _auto_recipe((channels, height, width), pad, _is_gpu(device))
         model = defaults | model
     size = padded_size((height, width), _levels(model)) if pad else (height, width)
     shape = (channels, *size)
@@ -227,11 +227,11 @@ def _is_gpu(device: torch.device | None) -> bool:
     return device is not None and device.type == "cuda"
 
 
-def _chosen(shape: Shape, pad: bool, is_gpu: bool) -> tuple[str, dict[str, Any]]:
+def _auto_recipe(shape: Shape, pad: bool, is_gpu: bool) -> tuple[str, dict[str, Any]]:
     """The recipe of "auto" and its arguments.
 
-    Images are halved until a side is at most 8, while they can be. Where much is left then, and on a GPU, for which it
-    was measured, it is `patch_flow`.
+    Images are halved until a side is at most 8, while they can be. Where more than 1,024 numbers are left then, and on
+    a GPU, where `multiscale_spline_flow` was not measured, it is `patch_flow`.
 
     Raises:
         ValueError: they cannot be halved.
