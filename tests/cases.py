@@ -82,7 +82,7 @@ def groups(*sizes: int, spline: bool = False, context_dim: int = 0) -> pf.GroupA
 def image_groups(context_dim: int = 0) -> pf.GroupAutoregressive:
     """The last layer of a network sees the neighbours of a pixel, through sigmoids."""
     nets = [
-        pf.ConvNet(given, 2, width=6, positions=(2, 3), sizes=(1, 3), squash=True, context_dim=context_dim)
+        pf.ConvNet(given, 2, width=6, positions=(2, 3), sizes=(1, 3), sigmoids=2, context_dim=context_dim)
         for given in (1, 2)
     ]
     return pf.GroupAutoregressive(nets, pf.Affine(), [1, 1, 1])

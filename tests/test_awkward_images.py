@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import pushforward as pf
+from pushforward.cli import on_images
 from pushforward.images.space import Images, as_tensor
 from pushforward.io.decode import decode, read_header
 from pushforward.io.images import read_images
@@ -205,3 +207,18 @@ def test_an_estimator_is_of_no_images(tmp_path: Path) -> None:
     pf.save(pf.fit_images(grey(), **SMALL), tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="holds grey images of 8 x 8, expected rows of a table"):
         pf.FlowDensity.load(tmp_path / "model.safetensors")
+
+
+def test_samples_are_of_the_classes_that_held_out_images_have() -> None:
+    class Drawn:
+        def sample(self, n: int, contexts: np.ndarray, generator: int) -> torch.Tensor:
+            self.of = contexts
+            return torch.zeros(n, len(contexts), 2, 2)
+
+        space = property(lambda self: self)
+        flatten_samples = staticmethod(lambda drawn: drawn.flatten(0, 1))
+        bits_per_dim = staticmethod(lambda drawn, contexts: torch.zeros(len(drawn)))
+
+    density: Any = Drawn()
+    on_images._bits_of_samples(density, np.repeat([0, 1, 2], [400, 200, 200]))  # in the order of folders
+    assert np.bincount(density.of).tolist() == [32, 16, 16]

@@ -236,3 +236,17 @@ def test_independent_pixels_of_each_class() -> None:
     assert float(gain.mean()) == pytest.approx(16 * math.log(3), rel=0.3)
     drawn = of_each.sample(50, "b", generator=0)
     assert 80 <= int(drawn.min()) <= int(drawn.max()) < 120
+
+
+def test_borders_of_bytes_lie_where_bytes_change() -> None:
+    masses = torch.full((256, 2, 1, 1), 1e-3)
+    masses[0, 0] = masses[255, 1] = 2.0  # black, and white, is common
+    encoding = ByteEncoding(masses=masses)
+    borders = encoding.between_bytes(4, (2, 3, 5))
+    assert borders.shape == (4, 2, 3, 5)
+    assert bool((borders.diff(dim=0) >= 0).all())
+    torch.testing.assert_close(borders[:, 0], -borders[:, 1].flip(0), atol=1e-6, rtol=0)
+    black = float(torch.special.ndtri(torch.tensor(2 / 2.255).double()))
+    assert borders[0, 0, 0, 0] == pytest.approx(black, abs=1e-6)  # not within black, whose noise means nothing
+    above, below = (encoding.inverse(borders + move) for move in (1e-6, -1e-6))
+    assert bool((above == below + 1).all())

@@ -21,7 +21,7 @@ import pushforward as pf
 from commands import TINY, bad, good, run, write_csv
 from pushforward import cli
 from pushforward.cli import options
-from pushforward.recipes import RECIPES
+from pushforward.recipes import IMAGE_RECIPES, RECIPES
 from pushforward.toys import TOYS
 from pushforward.training.settings import TrainSettings
 
@@ -77,10 +77,12 @@ def test_options_are_the_arguments_of_the_library() -> None:
     assert set(options.RECIPES) == {"auto", *RECIPES}
     of_recipes = {name for make in RECIPES.values() for name in arguments(make)} - NO_MODEL_ARGUMENT
     assert set(options.MODEL_OPTIONS) == of_recipes
+    of_images = {name for make in IMAGE_RECIPES.values() for name in arguments(make)} - NO_MODEL_ARGUMENT - of_recipes
+    assert set(options.IMAGE_MODEL_OPTIONS) == of_images
     settings = {s.name: s.default for s in fields(TrainSettings) if s.name not in NO_OPTIONS}
     assert {name: default for name, (default, _, _) in options.TRAIN_OPTIONS.items()} == settings
     found = {p.name: p for p in cli.fit.params}
-    assert {*options.MODEL_OPTIONS, *options.TRAIN_OPTIONS} <= set(found)
+    assert {*options.MODEL_OPTIONS, *options.IMAGE_MODEL_OPTIONS, *options.TRAIN_OPTIONS} <= set(found)
     assert found["seed"].default == arguments(pf.train)["seed"]
     assert found["progress"].default == arguments(pf.fit)["progress"]
 

@@ -309,9 +309,13 @@ def test_options_that_do_not_fit(pictures: Path, tmp_path: Path) -> None:
     assert "takes no --bins, as --recipe patch_flow or multiscale_spline_flow would" in bad(
         "fit", pictures, *out, "--recipe", "glow", "--bins", 4
     )
+    usage = run("fit", pictures, *out, "--widths", "8;8")
+    assert usage.exit_code == 2
+    assert "expected whole numbers with commas between, such as 32,64, got '8;8'" in usage.output
     assert "has no classes" in bad("fit", pictures / "left", *out, "--by-class")
     (tmp_path / "t.csv").write_text("a,b\n1,2\n" * 30)
     assert "--encoding is an option for tables" in bad("fit", pictures, *out, "--encoding", "latin-1")
+    assert "--widths is an option for images" in bad("fit", tmp_path / "t.csv", *out, "--widths", "8,8")
     assert "--pad is an option for images" in bad("fit", tmp_path / "t.csv", *out, "--pad")
     assert "--channels-last is an option for images" in bad("fit", tmp_path / "t.csv", *out, "--channels-last")
     assert "glow is for images" in bad("fit", tmp_path / "t.csv", *out, "--recipe", "glow")

@@ -35,14 +35,22 @@ def test_a_bias_for_each_position_tells_the_middle_from_the_rim() -> None:
 
 
 def test_sigmoids_tell_apart_what_is_on_either_side_of_a_threshold() -> None:
-    layer = pf.LearnedSigmoids((2, 3, 4), thresholds=[-1.0, 1.0], slope=50.0)
+    layer = pf.LearnedSigmoids((2, 3, 4), count=2, slope=50.0)
+    torch.testing.assert_close(layer.thresholds[:, 1, 2, 3], torch.tensor([-0.6745, 0.6745]), atol=1e-4, rtol=0)
     h = torch.tensor([-2.0, 0.0, 2.0]).view(3, 1, 1, 1).expand(3, 2, 3, 4)
     seen = layer(h)
     assert seen.shape == (3, 4, 3, 4)
-    torch.testing.assert_close(seen[:, 0, 0, 0], torch.tensor([0.0, 2.0, 2.0]))
-    torch.testing.assert_close(seen[:, 2, 0, 0], torch.tensor([0.0, 0.0, 2.0]))
-    with pytest.raises(ValueError, match="squash= needs the positions"):
-        pf.ConvNet(1, 1, squash=True)
+    torch.testing.assert_close(seen[:, 0, 0, 0], torch.tensor([-1.5, 0.5, 0.5]))
+    torch.testing.assert_close(seen[:, 2, 0, 0], torch.tensor([-0.5, -0.5, 1.5]))
+    normal = torch.randn(20_000, 2, 3, 4, generator=torch.Generator().manual_seed(0))
+    assert float(layer(normal).detach().mean((0, 2, 3)).abs().max()) < 0.02
+    with pytest.raises(ValueError, match=r"expected rows of shape \(2, 3, 4\), got \(2, 1, 1\)"):
+        layer(h[:, :, :1, :1])
+    for bad in ({"count": 0}, {"slope": 0.0}):
+        with pytest.raises(ValueError, match="a count of at least 1 and a slope above 0"):
+            pf.LearnedSigmoids((1, 2), **bad)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="sigmoids= needs the positions"):
+        pf.ConvNet(1, 1, sigmoids=2)
     with pytest.raises(ValueError, match="sizes of kernels must be odd"):
         pf.ConvNet(1, 1, sizes=(3, 2))
 

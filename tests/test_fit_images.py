@@ -15,7 +15,7 @@ import torch
 
 import pushforward as pf
 from pushforward.images.data import LabelledImages
-from pushforward.images.fit import Dequantized, _auto_recipe, _Draws, _Preprocessing, _untrained
+from pushforward.images.fit import Dequantized, _Draws, _Preprocessing, _untrained
 from pushforward.images.independent import fit_pixels
 from pushforward.images.noise import uniforms
 from pushforward.io.pixels import ImageData
@@ -327,22 +327,3 @@ def test_training_begins_with_independent_pixels() -> None:
     density = pf.fit_images(images, val=images, **SMALL | {"progress": records.append}, steps=1)
     simple = -float(fit_pixels(images, density.space).log_prob(images).mean())
     assert records[0].val_nll == pytest.approx(simple, rel=0.05)
-
-
-@pytest.mark.parametrize(
-    ("shape", "pad", "is_gpu", "recipe", "widths"),
-    [
-        ((1, 28, 28), False, False, "multiscale_spline_flow", [32, 64]),
-        ((3, 32, 64), False, False, "multiscale_spline_flow", [20, 32]),
-        ((1, 8, 8), False, False, "multiscale_spline_flow", [64]),
-        ((1, 30, 30), False, False, "multiscale_spline_flow", [64]),
-        ((1, 30, 30), True, False, "multiscale_spline_flow", [32, 64]),
-        ((3, 202, 202), False, False, "patch_flow", [96]),
-        ((1, 28, 28), False, True, "patch_flow", [64, 96]),
-    ],
-)
-def test_auto_halves_images_until_little_is_left(
-    shape: tuple[int, int, int], pad: bool, is_gpu: bool, recipe: str, widths: list[int]
-) -> None:
-    name, model = _auto_recipe(shape, pad, is_gpu)
-    assert (name, model["widths"]) == (recipe, widths)

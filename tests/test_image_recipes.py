@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -115,19 +116,20 @@ def test_arguments_are_checked() -> None:
     with pytest.raises(ValueError, match="a width for each of the 2 scales"):
         pf.patch_flow((1, 8, 8), widths=[8])
     for name in ("depths", "widths"):
-        for bad in (3, "ab", None):
+        for bad in (3, "ab", None, []):
             with pytest.raises(ValueError, match=f"{name} must be a list of whole numbers, one for each scale, got"):
                 pf.patch_flow((1, 8, 8), **{name: bad})  # type: ignore[arg-type]
         for entry in (0, -1, 2.5, "a"):
             with pytest.raises(ValueError, match=f"{name[:-1]} must be a whole number from 1 to .*, got {entry!r}"):
                 pf.patch_flow((1, 8, 8), **{name: [entry, 1]})  # type: ignore[arg-type]
-    for bad in (3, None):
+    for bad in (3, None, []):
         with pytest.raises(ValueError, match="widths must be a list of whole numbers, one for each scale, got"):
             pf.multiscale_spline_flow((1, 8, 8), widths=bad)  # type: ignore[arg-type]
     for name, value, message in (
         ("widths", [0, 1], "width must be a whole number from 1 to .*, got 0"),
         ("coarse_width", 0, "coarse_width must be a whole number from 1 to .*, got 0"),
         ("bins", 1, "bins must be at least 2, got 1"),
+        ("sigmoids", -1, "sigmoids must be a whole number from 0 to 1000, got -1"),
     ):
         with pytest.raises(ValueError, match=message):
             pf.multiscale_spline_flow((1, 8, 8), **{name: value})  # type: ignore[arg-type]
@@ -138,6 +140,21 @@ def test_arguments_are_checked() -> None:
         pf.patch_flow((1, 8, 8), mixing="lu")
     with pytest.raises(ValueError, match="depth must be a whole number"):
         pf.glow((1, 8, 8), depth=0)
+
+
+def test_sizes_may_be_those_of_numpy() -> None:
+    widths = np.array([6, 6])
+    flow = pf.multiscale_spline_flow((1, np.int64(8), 8), widths=widths, coarse_width=np.int64(12), bins=3)  # type: ignore[arg-type]
+    assert flow.recipe is not None
+    assert flow.recipe["arguments"]["widths"] == [6, 6]
+    assert pf.multiscale_spline_flow((1, 8, 8), widths=[*widths]).shape == (1, 8, 8)
+
+
+def test_a_flow_from_coarse_to_fine_measures_the_scale_of_pixels() -> None:
+    flow = pf.multiscale_spline_flow((2, 8, 8), **SMALL["multiscale_spline_flow"])
+    x = 1e3 + 50 * torch.randn(64, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    flow.initialize(x)
+    assert float(flow.f(x)[0].detach().std()) == pytest.approx(1, abs=0.05)  # within the splines' bound
 
 
 def test_a_flow_from_coarse_to_fine_sees_no_pixel_that_comes_later() -> None:

@@ -11,33 +11,53 @@ from torch import Tensor, nn
 
 from .nets import checked_context
 
-_THRESHOLDS, _SLOPE = (0.3, 0.9, 1.5, 2.2), 7.0  # of a `LearnedSigmoids`, measured on MNIST
+_SLOPE = 7.0  # of a `LearnedSigmoids` at the start, measured on MNIST
 
 
 class LearnedSigmoids(nn.Module):
-    """Each number as several sigmoids of it, 2 sigmoid(exp(a) (h - t)), with learned slopes and thresholds.
+    """Each number as T sigmoids of it, 2 sigmoid(exp(a) (h - t)) - m, with learned thresholds t and slopes.
 
-    As the first layer of a conditioner of pixels they tell bytes from the noise within them: a byte that most images
-    have at a pixel is a wide interval of numbers there, all of which mean the same.
+    m is fixed; with it, standard normal numbers give a mean of about 0 at the start. As the first layer of a
+    conditioner of pixels, sigmoids tell bytes from the noise within them: a byte that most images have at a pixel is a
+    wide interval of numbers there, all of which mean the same. `fit_images` puts thresholds between bytes.
 
     Args:
         shape: (C, *S) of one h, of whose elements each has thresholds and slopes of its own.
-        thresholds: t at the start, in spreads of the numbers.
-        slope: exp(a) at the start.
+        count: T, at least 1; the thresholds begin at quantiles of the standard normal.
+        slope: exp(a) at the start, positive.
+
+    Raises:
+        ValueError: an argument is out of range; in use, when h has another shape.
 
     Example:
-        >>> LearnedSigmoids((1, 2, 2), [0.0, 1.0])(torch.zeros(1, 1, 2, 2)).shape
-        torch.Size([1, 2, 2, 2])
+        >>> LearnedSigmoids((1, 2, 2), count=3)(torch.zeros(1, 1, 2, 2)).shape
+        torch.Size([1, 3, 2, 2])
     """
 
-    def __init__(self, shape: Sequence[int], thresholds: Sequence[float] = _THRESHOLDS, slope: float = _SLOPE) -> None:
+    means: Tensor
+
+    def __init__(self, shape: Sequence[int], count: int = 4, slope: float = _SLOPE) -> None:
         super().__init__()
-        self.thresholds = nn.Parameter(torch.stack([torch.full(tuple(shape), float(t)) for t in thresholds]))
-        self.log_slopes = nn.Parameter(torch.full_like(self.thresholds, math.log(slope)))
+        if count < 1 or not slope > 0:
+            raise ValueError(f"expected a count of at least 1 and a slope above 0, got {count} and {slope}")
+        ones = torch.ones(count, *shape)
+        self.thresholds = nn.Parameter(ones.clone())
+        self.log_slopes = nn.Parameter(ones * math.log(slope))
+        self.register_buffer("means", ones)
+        self.place(torch.special.ndtri((torch.arange(count) + 0.5) / count).view(-1, *[1] * len(shape)))
+
+    @torch.no_grad()
+    def place(self, thresholds: Tensor) -> None:
+        """Takes thresholds (T, C, *S), and what is subtracted accordingly: 2 Phi(-t), Phi being the normal's."""
+        self.thresholds.copy_(thresholds)
+        self.means.copy_(2 * torch.special.ndtr(-self.thresholds))
 
     def forward(self, h: Tensor) -> Tensor:
-        """h (B, C, *S) -> (B, T C, *S) for T thresholds, from 0 to 2."""
-        return (2 * torch.sigmoid((h[:, None] - self.thresholds) * self.log_slopes.exp())).flatten(1, 2)
+        """h (B, C, *S) -> (B, T C, *S)."""
+        if h.shape[1:] != self.thresholds.shape[1:]:
+            raise ValueError(f"expected rows of shape {tuple(self.thresholds.shape[1:])}, got {tuple(h.shape[1:])}")
+        above = torch.sigmoid((h[:, None] - self.thresholds) * self.log_slopes.exp())
+        return (2 * above - self.means).flatten(1, 2)
 
 
 class ConvNet(nn.Module):
@@ -52,12 +72,12 @@ class ConvNet(nn.Module):
         width: channels of the hidden layers.
         positions: (H, W) of the lattice, for biases (C, H, W); None for one bias a channel and lattices of any size.
         sizes: of the square kernels of each layer, odd numbers.
-        squash: whether the input passes `LearnedSigmoids` first; this needs positions.
+        sigmoids: T, for an input that passes `LearnedSigmoids` first, which needs positions; 0 takes it as it is.
         context_dim: K, the width of the context, which is added to all hidden layers by linear maps; 0 ignores any.
         generator: the source of the initial weights; torch's global one when None.
 
     Raises:
-        ValueError: a size is out of range; squash without positions.
+        ValueError: a size is out of range; sigmoids without positions; in use, when h is no such lattice.
 
     Example:
         >>> ConvNet(2, 4, width=8, positions=(3, 5))(torch.zeros(1, 2, 3, 5)).shape
@@ -72,7 +92,7 @@ class ConvNet(nn.Module):
         width: int = 32,
         positions: tuple[int, int] | None = None,
         sizes: Sequence[int] = (3, 1, 3),
-        squash: bool = False,
+        sigmoids: int = 0,
         context_dim: int = 0,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -80,11 +100,11 @@ class ConvNet(nn.Module):
         _check_conv(channels_in, channels_out, width, context_dim)
         if not sizes or any(size < 1 or size % 2 == 0 for size in sizes):
             raise ValueError(f"sizes of kernels must be odd numbers, one for each layer, got {sizes}")
-        if squash and positions is None:
-            raise ValueError("squash= needs the positions of the lattice")
+        if sigmoids and positions is None:
+            raise ValueError("sigmoids= needs the positions of the lattice")
         self.context_dim = context_dim
-        self.squash = LearnedSigmoids((channels_in, *positions)) if squash and positions else None
-        inputs = channels_in if self.squash is None else channels_in * len(self.squash.thresholds)
+        self.sigmoids = LearnedSigmoids((channels_in, *positions), sigmoids) if sigmoids and positions else None
+        inputs = channels_in * max(sigmoids, 1)
         channels = [inputs, *[width] * (len(sizes) - 1), channels_out]
         shapes = [(after, before, k, k) for before, after, k in zip(channels, channels[1:], sizes, strict=False)]
         self.weights = nn.ParameterList(torch.empty(shape) for shape in shapes)
@@ -103,8 +123,8 @@ class ConvNet(nn.Module):
         """
         context = checked_context(context, self.context_dim)
         last = len(self.weights) - 1
-        if self.squash is not None:
-            h = self.squash(h)
+        if self.sigmoids is not None:
+            h = self.sigmoids(h)
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             h = F.conv2d(h, weight, padding=weight.shape[-1] // 2) + bias
             if i < last:

@@ -33,6 +33,10 @@ MODELS = {
         lambda: pf.multiscale_spline_flow((2, 4, 8), widths=(4, 5), coarse_width=12, bins=3, context_dim=2, seed=6),
         "Splines from coarse to fine, with a context",
     ),
+    "multiscale_spline_flow_sigmoids_v2": (
+        lambda: pf.multiscale_spline_flow((1, 4, 8), widths=(4, 5), coarse_width=12, bins=3, sigmoids=3, seed=7),
+        "Splines from coarse to fine, behind a scale, and sigmoids less their means",
+    ),
     "real_nvp_image_v2": (
         lambda: pf.real_nvp_image(SHAPE, width=4, blocks=1, checkerboards=2, seed=3),
         "The architecture of the Real NVP paper, packed checkerboards",

@@ -93,7 +93,7 @@ def demo(**options: Any) -> None:
 @opt.option_of("tables", "--columns", help="Columns to model, as a,b,c; all of them by default.")
 @opt.option_of("tables", "--drop", help="Columns to leave out, as a,b.")
 @click.option("--recipe", type=click.Choice(opt.RECIPES + opt.IMAGE_RECIPES), default="auto", show_default=True,
-              help="Kind of the flow; the last three are for images.")  # fmt: skip
+              help="Kind of the flow; the last four are for images.")  # fmt: skip
 @opt.option_of("tables", "--members", type=click.IntRange(1), default=1, show_default=True,
                help="Flows whose densities are averaged: slower, and better of few rows.")  # fmt: skip
 @opt.option_of("tables", "--stack/--no-stack", default=None,
@@ -128,7 +128,8 @@ def fit(**options: Any) -> None:
 
         options = opt.applicable(options, *opt.OF_TABLES, here=f"there are no images at {data}")
         options["reading"] = opt.reading(options)
-    model, training = opt.taken(options, opt.MODEL_OPTIONS), opt.taken(options, opt.TRAIN_OPTIONS)
+    model = opt.taken(options, opt.MODEL_OPTIONS | opt.IMAGE_MODEL_OPTIONS)
+    training = opt.taken(options, opt.TRAIN_OPTIONS)
     figures = on.fit(**options, model=model, training=training)
     _finish(figures)
     if figures["stopped"] == "interrupted":

@@ -61,7 +61,7 @@ def plot(model: str, data: str | None, out: str, skip_bad_rows: bool = False) ->
         at, context = _evenly(len(real), _TOP, labels)
         keep(plots.scales(density, real[at], context=context), "scales.png")
     else:
-        say("scales", "are not drawn: this flow has latents of one scale, glow and real_nvp_image of several")
+        say("scales", "are not drawn: all latents of this flow are of one scale")
     curves = (density.training_summary or {}).get("curves")
     if curves:
         keep(histories(curves, dimensions=density.dimensions), "history.png")

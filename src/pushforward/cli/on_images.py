@@ -202,7 +202,7 @@ def _judge(
 
 def _bits_of_samples(density: ImageDensity, labels: NDArray[np.int64] | None) -> NDArray[np.float64]:
     """Bits per dimension of samples (S,), of the classes of held-out images as often as these are."""
-    contexts = None if labels is None else labels[np.arange(_SAMPLES) % len(labels)]
+    contexts = None if labels is None else labels[np.linspace(0, len(labels) - 1, _SAMPLES).astype(int)]
     drawn = density.space.flatten_samples(density.sample(_SAMPLES if contexts is None else 1, contexts, generator=0))
     return density.bits_per_dim(drawn, contexts).double().cpu().numpy()
 

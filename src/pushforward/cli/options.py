@@ -16,6 +16,16 @@ from click.core import ParameterSource
 
 RECIPES = ("auto", "real_nvp", "spline_flow", "triangular_spline_flow", "autoregressive_spline_flow")
 IMAGE_RECIPES = ("real_nvp_image", "glow", "patch_flow", "multiscale_spline_flow")
+
+
+def sizes(text: str) -> list[int]:
+    """Whole numbers with commas between, such as 32,64."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"expected whole numbers with commas between, such as 32,64, got {text!r}") from None
+
+
 # Of the recipes: name -> type, help.
 MODEL_OPTIONS: dict[str, tuple[Any, str]] = {
     "depth": (int, "Number of layers."),
@@ -28,6 +38,21 @@ MODEL_OPTIONS: dict[str, tuple[Any, str]] = {
     "clamp": (float, "Bound of each coupling's log-scale (real_nvp)."),
     "bins": (int, "Pieces of a spline (spline flows)."),
     "bound": (float, "Where a spline ends, in spreads (spline flows)."),
+}
+# Of the recipes of images alone.
+IMAGE_MODEL_OPTIONS: dict[str, tuple[Any, str]] = {
+    "levels": (int, "Scales (real_nvp_image, glow)."),
+    "widths": (
+        sizes,
+        "Channels of the networks of each scale, the finest first, as 32,64 (multiscale_spline_flow, patch_flow).",
+    ),
+    "depths": (sizes, "Layers of each scale, as 8,4 (patch_flow)."),
+    "coarse_width": (int, "Hidden units of the network of the coarsest image (multiscale_spline_flow)."),
+    "sigmoids": (int, "Of each pixel, that networks see (multiscale_spline_flow)."),
+    "blocks": (int, "Residual blocks of each network (real_nvp_image)."),
+    "checkerboards": (int, "Layers of each kind at a scale (real_nvp_image)."),
+    "norm": (str, "What follows each layer: act or batch (real_nvp_image)."),
+    "lattice": (str, "How checkerboards are seen: packed or full (real_nvp_image)."),
 }
 _TRAIN_OPTIONS_OF_IMAGES = ("channels_last",)
 _NO_OPTIONS = ("check", "seed")  # of the settings of a training: the seed is an option of all commands
@@ -112,8 +137,9 @@ def applicable(options: dict[str, Any], *sources: str, here: str) -> dict[str, A
 
 def of_model(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options of the recipes."""
-    for name, (kind, text) in reversed(MODEL_OPTIONS.items()):
-        command = _option(name, kind, text)(command)
+    for table, of in ((IMAGE_MODEL_OPTIONS, "images"), (MODEL_OPTIONS, None)):
+        for name, (kind, text) in reversed(table.items()):
+            command = _option(name, kind, text if of is None else f"Images: {text[0].lower()}{text[1:]}", of)(command)
     return command
 
 

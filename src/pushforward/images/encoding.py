@@ -72,6 +72,25 @@ class ByteEncoding(nn.Module):
         y = torch.special.ndtri((below.take(place) + mass * u).clamp(_INSIDE, 1 - _INSIDE))
         return y, mass.log() + 0.5 * (y.square() + _LOG_2PI)
 
+    def between_bytes(self, count: int, shape: Sequence[int]) -> Tensor:
+        """Numbers between bytes, the borders nearest to even shares of the mass: -> (count, C, H, W).
+
+        Args:
+            count: at least 1.
+            shape: (C, H, W) of the images.
+
+        Example:
+            >>> ByteEncoding().between_bytes(3, (1, 1, 1)).flatten()
+            tensor([-1.3564,  0.0000,  1.3564], dtype=torch.float64)
+        """
+        shares = ((torch.arange(count) + 0.5) / count).double()
+        masses = (torch.ones(BYTES, 1) if self.masses is None else self.masses.cpu().flatten(1)).double()
+        borders = (masses.cumsum(0) / masses.sum(0))[:-1]  # below the bytes 1, 2, ...
+        first = torch.stack([(borders - share).abs().argmin(0) + 1 for share in shares])  # the bytes above
+        blank = torch.zeros(count, *shape, dtype=torch.uint8)
+        block = blank[0].long() if self.masses is None else self._tables(blank)[2]
+        return self(first[:, block].to(torch.uint8), blank)[0]
+
     def log_mass(self, images: Tensor) -> Tensor:
         """Bytes (N, C, H, W) -> log m(b) of the same shape, float64."""
         if self.masses is None:

@@ -13,27 +13,28 @@ import torch
 from torch import Tensor
 
 from ..arguments import as_device, as_generator, like
+from ..convnets import LearnedSigmoids
 from ..density import Density, Tensors
 from ..flow import Flow
 from ..io.pixels import Shape
-from ..recipes import IMAGE_RECIPES, check_levels, padded_size
+from ..recipes import IMAGE_RECIPES, padded_size
 from ..recipes.build import check_size
 from ..training import Epoch, fit
 from ..training.auto import steps_for
 from ..training.progress import reporter
 from ..training.settings import LENGTHS, check_training, passes_as_steps, with_defaults
+from .auto import auto_recipe, is_gpu
 from .data import LabelledImages, Source, check_labels
 from .density import ImageDensity
 from .dequantization import VariationalDequantization
 from .encoding import spans
 from .noise import LARGEST, random_noise, uniforms
 
-# Measured on MNIST: small batches and high rates matter more than the flow.
+# Measured on MNIST with `patch_flow`: small batches and high rates mattered more than its sizes.
 TRAINING: dict[str, Any] = {"batch": 16, "lr": 8e-3, "weight_decay": 1e-4, "clip": 1.0}
 # On a GPU a step of few images leaves most of it idle, and wider conditioners learn more in each.
 TRAINING_ON_GPU = TRAINING | {"batch": 256, "lr": 6e-3, "weight_decay": 1e-2}
 _LEVELS = 2  # scales where the recipe leaves it open
-_COARSEST, _MOST_COARSE = 8, 1024  # the side that images are halved to, and the most numbers that may be left
 Recipe = str | Callable[..., Flow]
 
 
@@ -94,7 +95,8 @@ def fit_images(
 
     Raises:
         ValueError: there are fewer than 2 images; sizes that cannot be halved; labels that do not fit; `noise` is set;
-                another word for an argument; as `train`.
+                an argument is none of its words; as `train`.
+        TypeError: there is no such setting of the training.
         OSError: a source cannot be read.
 
     Example:
@@ -122,7 +124,7 @@ def fit_images(
     if model is not None and not isinstance(model, Mapping):
         raise ValueError(f"model must be arguments of the recipe by name, got {model!r}")
     density = _untrained(data, recipe, dict(model or {}), pad, flips, preprocessing, seed, device)
-    defaults = TRAINING_ON_GPU if _is_gpu(device) else TRAINING
+    defaults = TRAINING_ON_GPU if is_gpu(device) else TRAINING
     unset = {name for name in defaults if name != "clip"}  # of which None stands for the default
     given = {name: value for name, value in training.items() if value is not None or name not in unset}
     settings: dict[str, Any] = with_defaults(_with_length(given, len(data), defaults["batch"]), defaults)
@@ -174,7 +176,7 @@ def _untrained(
     if preprocessing.dequantization not in ("uniform", "variational"):
         raise ValueError(f"dequantization must be uniform or variational, got {preprocessing.dequantization!r}")
     if recipe == "auto":
-        recipe, defaults = _auto_recipe((channels, height, width), pad, _is_gpu(device))
+        recipe, defaults = auto_recipe((channels, height, width), pad, is_gpu(device))
         model = defaults | model
     size = padded_size((height, width), _levels(model)) if pad else (height, width)
     shape = (channels, *size)
@@ -221,38 +223,6 @@ def _made(recipe: Any, shape: Shape, model: dict[str, Any], own: dict[str, Any])
         got = f"one over {flow.shape} and {flow.context_dim}" if isinstance(flow, Flow) else type(flow).__name__
         raise ValueError(f"the recipe {name} must return a Flow over {shape} and contexts of width {width}, got {got}")
     return flow
-
-
-def _is_gpu(device: torch.device | None) -> bool:
-    return device is not None and device.type == "cuda"
-
-
-def _auto_recipe(shape: Shape, pad: bool, is_gpu: bool) -> tuple[str, dict[str, Any]]:
-    """The recipe of "auto" and its arguments.
-
-    Images are halved until a side is at most 8, while they can be. Where more than 1,024 numbers are left then, and on
-    a GPU, where `multiscale_spline_flow` was not measured, it is `patch_flow`.
-
-    Raises:
-        ValueError: they cannot be halved.
-    """
-    levels = 1
-    while min(shape[1:]) >> levels > _COARSEST and (pad or all(side % 2 ** (levels + 1) == 0 for side in shape[1:])):
-        levels += 1
-    height, width = padded_size(shape[1:], levels) if pad else check_levels(shape, levels)[1:]
-    if is_gpu or shape[0] * (height >> levels) * (width >> levels) > _MOST_COARSE:
-        return _patches(shape, pad)
-    fine, coarse = (32, 64) if shape[0] == 1 else (20, 32)  # of colours each has networks of its own
-    return "multiscale_spline_flow", {"widths": [fine] * (levels - 1) + [coarse]}
-
-
-def _patches(shape: Shape, pad: bool) -> tuple[str, dict[str, Any]]:
-    """`patch_flow` and its arguments: two scales, or one where images can be halved only once."""
-    channels, height, width = shape
-    depths, widths = [12, 6], [64, 96] if channels == 1 else [96, 192]
-    if not pad and (height % 4 or width % 4):
-        depths, widths = [12], widths[:1]
-    return "patch_flow", {"depths": depths, "widths": widths, "bins": 4, "mixing": "split"}
 
 
 def _with_length(training: dict[str, Any], count: int, usual: int) -> dict[str, Any]:
@@ -330,16 +300,45 @@ class Dequantized(Density):
         return torch.cat([self.density.estimate(*_bytes_and_noise(rows), contexts) for rows, contexts in parts])
 
     def sample(self, n: int, context: Any = None, *, generator: torch.Generator | int | None = None) -> Tensor:
-        """Draws n rows; their noise is uniform, whatever was learned of it."""
+        """n draws (n, C, H', W'), for each of M contexts (M, K) (n, M, C, H', W').
+
+        Their noise is uniform, whatever was learned of it.
+        """
         device = like(self).device
         generator = as_generator(generator, device)
         y = self.density.inner.sample(n, context, generator=generator)
-        noise = torch.rand(y.shape, generator=generator, device=device).clamp_(max=LARGEST)
-        return self.density.encoding.inverse(y) + noise
+        images = self.density.encoding.inverse(y.flatten(0, -4)).view(y.shape)
+        return images + torch.rand(y.shape, generator=generator, device=device).clamp_(max=LARGEST)
 
     def initialize(self, x: Tensor, context: Any = None) -> None:
-        """Sets what depends on data from a batch of rows, once."""
+        """Sets what depends on data from a batch of rows, once, and puts thresholds between bytes."""
         self.density.inner.initialize(self.density.to_numbers(*_bytes_and_noise(x), context)[0], context)
+        _place_thresholds(self.density)
+
+
+@torch.no_grad()
+def _place_thresholds(density: ImageDensity) -> None:
+    """Puts the thresholds of each `LearnedSigmoids` in a flow between the bytes of its pixels.
+
+    The flow is given images of such numbers: what a layer sees of them are its thresholds.
+    """
+
+    def place(layer: Any, seen: tuple[Tensor, ...]) -> None:
+        layer.place(seen[0])
+
+    flow = density.inner
+    if not isinstance(flow, Flow):
+        return
+    layers = [layer for layer in flow.modules() if isinstance(layer, LearnedSigmoids)]
+    for count in {len(layer.thresholds) for layer in layers}:
+        numbers = density.encoding.between_bytes(count, density.padded).to(like(flow))
+        classes = len(density.space.classes)
+        hooks = [layer.register_forward_pre_hook(place) for layer in layers if len(layer.thresholds) == count]
+        try:
+            flow.f(numbers, numbers.new_zeros(count, classes) if classes else None)
+        finally:
+            for hook in hooks:
+                hook.remove()
 
 
 def _bytes_and_noise(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -91,7 +91,7 @@ def redraw_scales(
     count = int(scales.max()) + 1
     if count < 2:
         raise ValueError(
-            "all latents of this flow are of one scale: those of the recipe patch_flow are, those of other recipes not"
+            "all latents of this flow are of one scale, as those of patch_flow are: take another recipe, and two levels"
         )
     z = density.latent(images, context)
     assert z is not None  # a flow has a latent space

@@ -22,7 +22,7 @@ def upgraded(header: Header, tensors: Tensors) -> tuple[Header, Tensors]:
         ValueError: a field is missing or of a wrong kind.
     """
     header, tensors = _from_version_1(header, tensors) if header["format_version"] == 1 else (header, tensors)
-    return header, _with_own_tails(tensors)
+    return header, _with_centred_sigmoids(_with_own_tails(tensors))
 
 
 def _with_own_tails(tensors: Tensors) -> Tensors:
@@ -34,6 +34,25 @@ def _with_own_tails(tensors: Tensors) -> Tensors:
             tensors.setdefault(f"{start}fold_end", torch.full_like(tensors[name], NO_END))
             tensors.setdefault(f"{start}tail_knots", straight_tails(len(tensors[name])))
     return tensors
+
+
+def _with_centred_sigmoids(tensors: Tensors) -> Tensors:
+    """A first `multiscale_spline_flow` subtracted nothing of its sigmoids, and did not begin with a scale."""
+    upgraded: Tensors = {}
+    for name, tensor in tensors.items():
+        start, inner, rest = name.partition("bijection.inner.")
+        first = tensors.get(f"{start}bijection.inner.bijections.0.inner.nets.0.squash.thresholds")
+        if not inner or first is None:
+            upgraded[name] = tensor
+            continue
+        new = f"{start}bijection.bijections.1.inner.{rest}".replace(".squash.", ".sigmoids.")
+        upgraded[new] = tensor
+        if new.endswith(".thresholds"):
+            upgraded[new.replace(".thresholds", ".means")] = torch.zeros_like(tensor)
+        scale, channels = f"{start}bijection.bijections.0", first.shape[1]
+        upgraded |= {f"{scale}.mean": first.new_zeros(channels), f"{scale}.std": first.new_ones(channels)}
+        upgraded[f"{scale}.initialized"] = torch.tensor(True)
+    return upgraded
 
 
 def _from_version_1(header: Header, tensors: Tensors) -> tuple[Header, Tensors]:

@@ -56,7 +56,7 @@ def recipe(
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
             given = bound.arguments
-            given |= {name: value.item() for name, value in given.items() if isinstance(value, np.generic)}
+            given |= {n: _listed(v) for n, v in given.items() if isinstance(v, np.generic | np.ndarray | list | tuple)}
             for name, size in sizes(_features(given["shape"])).items() if sizes else ():
                 if given[name] is None:
                     given[name] = size
@@ -175,6 +175,7 @@ _RANGES = {
     "context_dim": (0, 1_000_000),
     "components": (0, 100_000),
     "bins": (0, 1000),
+    "sigmoids": (0, 1000),
 }
 
 
@@ -184,3 +185,11 @@ def check_size(name: str, value: int | None) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ValueError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
     return value
+
+
+def check_sizes(name: str, values: Any) -> None:
+    """Raises ValueError unless sizes are a list of whole numbers in the range of its name's singular, one at least."""
+    if not isinstance(values, list | tuple) or not values:
+        raise ValueError(f"{name} must be a list of whole numbers, one for each scale, got {values!r}")
+    for value in values:
+        check_size(name.removesuffix("s"), value)

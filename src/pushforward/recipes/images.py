@@ -27,7 +27,7 @@ from ..bijections import (
 from ..convnets import ConvNet, LearnedBound, ResidualConvNet
 from ..flow import Flow
 from ..io.pixels import size_text
-from .build import IMAGE_RECIPES, check_size, generator_of, recipe
+from .build import IMAGE_RECIPES, check_size, check_sizes, generator_of, recipe
 
 Shape = tuple[int, int, int]
 _LAST_CHECKERBOARDS = 1  # of the last scale, beyond those of the others
@@ -175,7 +175,7 @@ def patch_flow(
     """Couplings of small patches: many at 2 x 2 pixels, fewer at 4 x 4, with slim conditioners.
 
     Conditioners have a bias for each position; all channels go through all scales. With splines, and splits of the
-    pixels of a patch in place of Glow's 1 x 1 convolutions, it is what `fit_images` takes on a GPU: a spline can then
+    pixels of a patch in place of Glow's 1 x 1 convolutions, it is what `fit_images` takes on a GPU and for large images: a spline can then
     follow the steps between the bytes of a pixel, which a mixture of pixels hides.
 
     Args:
@@ -198,16 +198,12 @@ def patch_flow(
         >>> patch_flow((1, 8, 8), depths=[2, 1], widths=[8, 8]).sample(2).shape
         torch.Size([2, 1, 8, 8])
     """
-    for name, value in (("depths", depths), ("widths", widths)):
-        if not isinstance(value, list | tuple):
-            raise ValueError(f"{name} must be a list of whole numbers, one for each scale, got {value!r}")
+    check_sizes("depths", depths)
+    check_sizes("widths", widths)
     if len(depths) != len(widths):
         raise ValueError(f"expected a width for each of the {len(depths)} scales, got {list(widths)}")
     image = check_levels(shape, check_size("levels", len(depths)))
     elementwise = RationalQuadratic(bins, _PATCH_BOUND) if check_size("bins", bins) else Affine(_PATCH_CLAMP)
-    for depth, width in zip(depths, widths, strict=True):
-        check_size("depth", depth)
-        check_size("width", width)
     if mixing not in ("conv", "split"):
         raise ValueError(f"mixing must be conv or split, got {mixing!r}")
     generator = generator_of(seed)
