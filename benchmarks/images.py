@@ -22,7 +22,9 @@ import torch
 
 import pushforward as pf
 from common import RESULTS, commit
+from images_page import write_page
 from pushforward.baselines import fit_baselines
+from pushforward.images.uses import flow_of
 
 PADDED = 32 * 32
 
@@ -53,10 +55,10 @@ def run(args: argparse.Namespace, seconds: float, train: np.ndarray, test: np.nd
     wall, summary = time.perf_counter() - start, density.training_summary or {}
     start = time.perf_counter()
     with torch.no_grad():
-        nats = -density.log_prob(test, draws=args.draws).double()
+        nats = -density.log_prob(test, draws=args.draws).double().cpu()
     scoring = time.perf_counter() - start
     start = time.perf_counter()
-    samples = density.sample(1000, generator=0)
+    samples = density.sample(1000, generator=0).cpu()  # which waits for a GPU
     sampling = time.perf_counter() - start
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
@@ -65,7 +67,7 @@ def run(args: argparse.Namespace, seconds: float, train: np.ndarray, test: np.nd
     bits = nats / (density.dimensions * math.log(2))
     return {
         "data": args.data.stem, "seconds": seconds, "wall": wall, "recipe": args.recipe, "model": args.model,
-        "training": args.training, "seed": args.seed, "steps": summary["steps"],
+        "flow": flow_of(density).recipe, "training": args.training, "seed": args.seed, "steps": summary["steps"],
         "parameters": sum(p.numel() for p in density.parameters()),
         "bits": float(bits.mean()), "se": float(bits.std() / len(bits) ** 0.5), "median": float(bits.median()),
         "largest": float(bits.max()), "bits_32": float(nats.mean()) / (PADDED * math.log(2)),
@@ -107,6 +109,7 @@ def main() -> None:
         )
         for label, bits in result["simple"].items():
             print(f"          {bits:.4f} bits/dim by {label}", flush=True)
+        write_page()
 
 
 if __name__ == "__main__":

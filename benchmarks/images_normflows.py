@@ -4,10 +4,10 @@
 
 AdamW (betas .9, .999) with warm-up and a cosine decay that ends with the time, clipped gradients, averaged weights,
 uniform dequantization and the logit of the Real NVP paper; with `--equalize` the numbers that `fit_images` makes of
-bytes in place of the logit. Rate and batch are those of a grid that give the fewest bits of validation images after
-`--tune-seconds` each; validation images then choose among the weights on the way. It needs normflows, and with
-`--equalize` pushforward. Images of few shades need `--equalize`: a density over 256 bytes has no bound around them. A
-line of JSON for each length; `--threads` is of torch.
+bytes in place of the logit, with which it learns faster. Rate and batch are those of a grid that give the fewest bits
+of validation images after `--tune-seconds` each; validation images then choose among the weights on the way. It needs
+normflows and pushforward. Images of few shades need `--equalize`: over 256 bytes the density of a shade grows without
+end. A line of JSON for each length, which `images_page.py` takes; `--threads` is of torch.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import argparse
 import copy
 import json
 import math
+import shlex
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +26,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from common import commit
+from pushforward.images import ByteEncoding, byte_masses
 
 ALPHA = 0.05
 WARMUP, CLIP, EMA = 0.03, 1.0, 0.995  # as `fit_images` has them
@@ -76,8 +81,6 @@ def logits(images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
 
 def equalized(train: Tensor) -> Encoding:
     """The numbers that `fit_images` makes of bytes."""
-    from pushforward.images import ByteEncoding, byte_masses
-
     return ByteEncoding(masses=byte_masses([train[:, None]]))
 
 
@@ -160,6 +163,7 @@ def main() -> None:
         model, bits, steps = trained(build, train, val, encoding, seconds, **setting, seed=args.seed)
         test_bits, error = mean_bits(model, test, encoding)
         result = {
+            "commit": commit(), "command": shlex.join(["python", *sys.argv]), "data": args.data.stem,
             "seconds": seconds, "recipe": f"normflows Glow, {args.levels} levels of {args.blocks}, width {args.width}",
             **setting, "steps": steps, "parameters": sum(p.numel() for p in model.parameters()), "bits": test_bits,
             "se": error, "bits_32": test_bits * height * width / 32**2, "validation_bits": bits, "test": len(test),
