@@ -21,7 +21,9 @@ from .optimizer import Members
 from .progress import Epoch
 from .settings import TrainSettings
 
-AVERAGE_STEPS = 4  # the average takes in every fourth step: it needs no more, and each time is a pass over memory
+AVERAGE_STEPS = 4  # a long average takes in every fourth step: it needs no more, and each time is a pass over memory
+LONG_AVERAGE = 0.9  # how much of it is kept in a step, at least
+FIRST_STEPS = 20  # which all count: a run may end with them
 CHECK_STEPS = 25  # how often non-finite batches are looked at: it costs a GPU its only synchronisation
 MAX_BAD = 10  # of CHECK_STEPS: with more, it is the weights and not a few rows that are broken
 MAX_ROLLBACKS = 5
@@ -97,9 +99,9 @@ class Run:
             size: of the batch, in those of the start: the average forgets by rows. It forgets the first weights
                 quickly, within a tenth of the steps so far.
         """
-        if self.step % AVERAGE_STEPS:
-            return 0.0
-        return max(1 - self.settings.ema ** (AVERAGE_STEPS * size), 9 / (self.step + 9))
+        is_long = self.settings.ema >= LONG_AVERAGE and self.step >= FIRST_STEPS
+        steps = AVERAGE_STEPS if is_long else 1
+        return 0.0 if self.step % steps else max(1 - self.settings.ema ** (steps * size), 9 / (self.step + 9))
 
     def elapsed(self) -> float:
         """Wall-clock seconds, those before a resume included."""
