@@ -208,10 +208,10 @@ def _parts(start: FixedStart, x: Tensor, context: Tensor | None) -> list[Tensor]
     return [z, log_det] if context is None else [z, log_det, context]
 
 
-def digest(rows: Batch) -> str:
+def digest(*parts: Batch) -> str:
     """A short name of the values, which other rows do not share."""
     name = hashlib.sha256()
-    for t in (rows.x, rows.context, rows.weights):
+    for t in (t for rows in parts for t in (rows.x, rows.context, rows.weights)):
         if t is not None:
             name.update(t.detach().cpu().contiguous().numpy().tobytes())
     return name.hexdigest()[:16]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from os import PathLike
+from types import CellType
 from typing import Any
 
 import torch
@@ -112,7 +113,7 @@ def train(
     members = Members(trained, settings)
     try:
         generator = torch.Generator().manual_seed(settings.seed + 1)
-        lasting = first if count_rows(data) != auto.UNLIMITED else None if val is None else val_rows
+        lasting = first if count_rows(data) != auto.UNLIMITED else None, val_rows if val is not None else None
         saved = _checkpoint(checkpoint, settings, members.optimizer_name, len(rows), lasting, data)
         counters = None if saved is None else saved.read(density, members, generator)
         if first is not None:
@@ -186,28 +187,50 @@ def _with_length(settings: TrainSettings, batch: int, rows: int, given_rows: int
 
 def _checkpoint(
     folder: str | PathLike[str] | None, settings: TrainSettings, optimizer_name: str, rows: int,
-    lasting: Batch | None, data: Any,
+    lasting: Sequence[Batch | None], data: Any,
 ) -> Checkpoint | None:  # fmt: skip
     """With what its run must have in common with the one that goes on; `lasting` are rows that do not change."""
     if folder is None:
         return None
     same = (setting.name for setting in fields(settings) if setting.metadata["same_when_resumed"])
+    parts = [part for part in lasting if part is not None]
     setup = {name: getattr(settings, name) for name in same} | {
-        "rows": rows, "data": None if lasting is None else digest(lasting), "optimizer": optimizer_name,
+        "rows": rows, "data": digest(*parts) if parts else None,
+        "optimizer": optimizer_name if settings.optimizer is None else _identity(settings.optimizer),
         "objective": _identity(settings.objective), **getattr(data, "same_when_resumed", {}),
     }  # fmt: skip
+    if settings.metric is not None:  # a checkpoint of before that name is of a run without one
+        setup["metric"] = _identity(settings.metric)
     return Checkpoint(folder, setup)
 
 
-def _identity(function: Any) -> str:
-    """What tells an objective from others: its name, where it stands, and the values bound to it."""
+def _identity(function: Any, seen: set[int] | None = None) -> str:
+    """What tells an objective from others: its name, where it stands, and the values bound to it.
+
+    Args:
+        function: an objective, an optimizer, or a value bound to one.
+        seen: the ids of functions whose bound values were told: a function may refer to itself.
+    """
+    seen = set() if seen is None else seen
     if isinstance(function, partial):
-        args = [_identity(value) for value in function.args]
-        return f"{_identity(function.func)}{args}{ {k: _identity(v) for k, v in function.keywords.items()} }"
+        args = [_identity(value, seen) for value in function.args]
+        keywords = {name: _identity(value, seen) for name, value in function.keywords.items()}
+        return f"{_identity(function.func, seen)}{args}{keywords}"
     if not callable(function):
         own = type(function).__repr__ is not object.__repr__
         return repr(function) if own else f"{type(function).__module__}.{type(function).__qualname__}"
     name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__name__)}"
     code, cells = getattr(function, "__code__", None), getattr(function, "__closure__", None) or ()
     line = f":{code.co_firstlineno}" if code is not None and "<" in name else ""
-    return f"{name}{line}{[_identity(cell.cell_contents) for cell in cells] if cells else ''}"
+    is_new = id(function) not in seen
+    seen.add(id(function))
+    bound = [_of_cell(cell, seen) for cell in cells] if is_new and cells else ""
+    return f"{name}{line}{bound}"
+
+
+def _of_cell(cell: CellType, seen: set[int]) -> str:
+    """The identity of a value that a function takes from around it; "" where there is none yet."""
+    try:
+        return _identity(cell.cell_contents, seen)
+    except ValueError:
+        return ""
