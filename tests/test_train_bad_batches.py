@@ -10,6 +10,7 @@ import torch
 
 import pushforward as pf
 from flows import moons, same, small
+from pushforward.baselines import fit_gaussian
 from pushforward.flow import initialize
 
 
@@ -70,6 +71,15 @@ def test_endless_bad_batches_end_the_run_with_good_weights() -> None:
     assert fit.summary["steps"] < 2000
     with torch.no_grad():  # where Poison is harmless
         assert bool(torch.isfinite(flow.log_prob(moons())).all())
+
+
+@pytest.mark.parametrize("start", [1, 30])
+def test_a_fixed_density_beside_it_does_not_hide_that_a_flow_diverged(start: int) -> None:
+    x = moons()
+    mixture = pf.Mixture([poisoned(start, 10**9), fit_gaussian(x)])
+    with pytest.warns(UserWarning, match="not finite"):
+        fit = pf.fit(mixture, x, steps=2000 if start > 1 else 20, batch=500, val_fraction=0.0, progress="none")
+    assert fit.stopped == "diverged"
 
 
 def test_ctrl_c_returns_the_best_weights_so_far() -> None:

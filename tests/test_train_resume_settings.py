@@ -59,3 +59,24 @@ def test_a_function_that_refers_to_itself_has_an_identity(tmp_path: Path) -> Non
     assert "later" not in before
     assert "later" in _identity(objective)
     pf.fit(small(), moons(100), steps=2, objective=objective, checkpoint=tmp_path, progress="none")
+
+
+class Turns:
+    """A metric that falls and, from then on, is higher than ever."""
+
+    def __init__(self, falls: bool) -> None:
+        self.value, self.step = (0.0, -1.0) if falls else (1.0, 0.0)
+
+    def __call__(self, density: pf.Density, batch: pf.Batch) -> Tensor:
+        self.value += self.step
+        return torch.tensor(self.value)
+
+
+@pytest.mark.parametrize("first", [{"steps": 100}, {"seconds": 1.0}])
+def test_patience_counts_in_the_length_of_the_resumed_run(first: dict[str, Any], tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"data": moons(), "batch": 100, "checkpoint": tmp_path, "batch_growth": 1}
+    before = pf.fit(small(), **settings, **first, metric=Turns(falls=True), progress="none").summary["steps"]
+    last = 10 * before
+    result = pf.fit(small(), **settings, steps=last, patience=0.2, metric=Turns(falls=False), progress="none")
+    assert result.stopped == "early"
+    assert 0.2 * last < result.summary["steps"] < 0.5 * last

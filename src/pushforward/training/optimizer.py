@@ -224,6 +224,9 @@ class Members:
 
     Members that differ in their weights alone take their steps together where there is a fast form; all others one
     after the other. Another training of the same parameters that was left without an end is ended first.
+
+    Attributes:
+        trained: the numbers of those that take steps.
     """
 
     def __init__(self, density: Density, settings: TrainSettings) -> None:
@@ -236,6 +239,7 @@ class Members:
         self.groups = _steps(density.members, settings)
         sizes = [len(group.lr_factors) for group in self.groups]
         self._places = [(group, k) for group, size in zip(self.groups, sizes, strict=True) for k in range(size)]
+        self.trained = [m for m, (group, _) in enumerate(self._places) if not isinstance(group, NoSteps)]
         self._parts = [slice(end - n, end) for n, end in zip(sizes, itertools.accumulate(sizes), strict=True)]
         self.optimizer_name = type(self.groups[0]).__name__  # whose state a checkpoint holds
         self._densities = list(density.members)

@@ -226,10 +226,11 @@ class Run:
     def _why_to_stop(self, over: bool, validated: bool) -> str | None:
         patience = self.settings.patience
         waited = self.progress() - max(self.best_progress)
-        if min(self.rollbacks) > MAX_ROLLBACKS:
+        trained = self.members.trained
+        if min(self.rollbacks[member] for member in trained) > MAX_ROLLBACKS:
             return "diverged"
         if over or (patience is not None and validated and waited > patience):
-            no_step_was_taken = self.step > 0 and self.skipped == self.step * len(self.members)
+            no_step_was_taken = self.step > 0 and self.skipped == self.step * len(trained)
             return "diverged" if no_step_was_taken else "done" if over else "early"
         return None
 
@@ -240,15 +241,19 @@ class Run:
 
     def state(self) -> dict[str, Any]:
         """JSON-able: what a resumed run needs beside the weights."""
-        return {"seconds": self.elapsed()} | {name: getattr(self, name) for name in self._KEPT}
+        lasting = {"seconds": self.elapsed(), "progress": self.progress()}
+        return lasting | {name: getattr(self, name) for name in self._KEPT}
 
     def resume(self, state: dict[str, Any] | None) -> None:
-        """The inverse of `state`; None starts afresh."""
+        """The inverse of `state`, of a run that may be of another length; None starts afresh."""
         if state is not None:
             state = {"best_step": 0} | state  # which older checkpoints lack
             self.began -= state["seconds"]
             for name in self._KEPT:
                 setattr(self, name, state[name])
+            if before := state.get("progress"):  # of the old length, which older checkpoints lack, too
+                shorter = self.progress() / before
+                self.best_progress = [shorter * best for best in self.best_progress]
 
 
 @contextmanager
