@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -224,3 +225,20 @@ def test_an_estimator_tells_the_rule_of_its_seconds(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("pushforward.estimators._fitting.choose", spy)
     pf.FlowDensity(seconds=3.0).fit(normal(100, 2).numpy())
     assert given == [3.0]
+
+
+def read_only(x: np.ndarray) -> np.ndarray:
+    x = x.copy()
+    x.flags.writeable = False
+    return x
+
+
+@pytest.mark.parametrize("change", [lambda x: x[::-1], lambda x: x[:0], lambda x: x[:, ::-1], read_only])
+def test_a_look_at_rounding_takes_arrays_of_any_layout(change: Any) -> None:
+    x = change(np.random.default_rng(0).normal(size=(50, 2)))
+    rows, context = torch.tensor(x.copy()).float(), torch.zeros(len(x), 2)
+    of_rows = pf.Flow(pf.Coupling(pf.MLP(1, 2), pf.Affine()), 2)
+    of_contexts = pf.Flow(pf.Coupling(pf.MLP(1, 2, context_dim=2), pf.Affine()), 2)
+    assert torch.equal(of_rows.log_prob(x), of_rows.log_prob(rows))
+    assert torch.equal(of_contexts.log_prob(context, x), of_contexts.log_prob(context, rows))
+    assert of_contexts.sample(3, x).shape == (3, *rows.shape)

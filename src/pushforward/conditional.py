@@ -77,7 +77,8 @@ class Conditional(Density, ABC):
         if not (keeps or self._context_rounding_seen) and has_dtype(context, torch.float64) and is_other and is_eager():
             self._context_rounding_seen = True
             if numbers.ndim > 1:
-                warn_of_rounding(context, numbers.detach().flatten(0, -2), "contexts")
+                exact = as_numbers(context, "context", reference, torch.float64)
+                warn_of_rounding(exact, numbers.detach().flatten(0, -2), "contexts")
         return numbers
 
     def _embedded_contexts(

@@ -367,7 +367,8 @@ class Flow(Conditional):
         leading = tuple(x.shape[: x.ndim - rank])
         if not (keeps or latent or self._rounding_seen) and has_dtype(given, torch.float64) and is_eager():
             self._rounding_seen = True
-            warn_of_rounding(given, x.detach().reshape(-1, math.prod(self.shape)))
+            exact = as_numbers(given, "x", x, torch.float64)
+            warn_of_rounding(exact, x.detach().reshape(-1, math.prod(self.shape)))
         read = self._embedded_contexts if embed else self._contexts
         contexts, context_leading = read(context, leading)
         if contexts is not None:
@@ -379,8 +380,7 @@ class Flow(Conditional):
                     f"{context_leading} do not broadcast; a context that is no vector needs its shape as the flow's "
                     "context_dim"
                 ) from None
-            x = x.expand(*leading, *self.shape)
-            context_shape = contexts.shape[1:]
+            x, context_shape = x.expand(*leading, *self.shape), contexts.shape[1:]
             contexts = contexts.view(*context_leading, *context_shape).expand(*leading, *context_shape)
             contexts = contexts.reshape(math.prod(leading), *context_shape)
         return x.reshape(-1, *self.shape), contexts, leading

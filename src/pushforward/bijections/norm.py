@@ -224,18 +224,20 @@ class BatchNorm(Bijection):
         return (x - _per_channel(self.mean, x)) * _per_channel((self.variance + self.eps).rsqrt(), x)
 
 
-def warn_of_rounding(given: Any, rounded: Tensor, what: str = "rows") -> None:
+def warn_of_rounding(given: Tensor, rounded: Tensor, what: str = "rows") -> None:
     """Warns where numbers lost digits that show, a thousandth of a column's standard deviation.
 
     Args:
-        given: float64 numbers (N, *shape), a tensor or an array.
+        given: float64 numbers (N, *shape).
         rounded: the same as (N, D), in another dtype.
         what: "rows" or "contexts".
     """
-    exact = torch.as_tensor(given).detach().reshape(rounded.shape).to(rounded.device)
+    if len(rounded) < 2 or not rounded.numel():  # there is no spread
+        return
+    exact = given.detach().reshape(rounded.shape)
     lost, spread = (exact - rounded.double()).abs().amax(0), exact.std(0, correction=0)
-    column = int((lost / spread.clamp_min(1e-300)).argmax()) if len(exact) > 1 else -1
-    if column >= 0 and float(lost[column]) > _SHOWS * float(spread[column]) > 0:
+    column = int((lost / spread.clamp_min(1e-300)).argmax())
+    if float(lost[column]) > _SHOWS * float(spread[column]) > 0:
         scaled = "Make Standardize or Precondition the first layer of a flow trained by likelihood"
         warnings.warn(
             f"float64 {what} are rounded to the flow's {str(rounded.dtype).removeprefix('torch.')}: column {column} by "
