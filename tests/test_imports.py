@@ -37,6 +37,7 @@ ORDER = [
     ),
     ("conditional",),
     ("density", "distribution"),
+    ("fixed_start",),
     ("arguments",),
     ("bases", "bijections", "toys"),
     ("convnets",),

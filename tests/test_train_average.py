@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -40,4 +41,4 @@ def test_without_an_average_the_last_weights_are_released() -> None:
 @pytest.mark.parametrize("settings", [{}, {"ema": 0.0}, {"ema": 0.5}], ids=["default", "none", "short"])
 def test_each_step_of_a_short_run_counts(settings: dict[str, Any]) -> None:
     weights = [released(steps, **settings) for steps in range(1, 8)]
-    assert not any(torch.equal(a, b) for a, b in zip(weights, weights[1:], strict=False))
+    assert not any(torch.equal(a, b) for a, b in itertools.pairwise(weights))

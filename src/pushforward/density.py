@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +18,7 @@ from .arguments import as_leading, filled, split_contexts
 from .io.atomic import atomic
 
 if TYPE_CHECKING:
+    from .fixed_start import FixedStart
     from .flow import Flow
 
 
@@ -33,25 +34,6 @@ class InnerFlow(NamedTuple):
     flow: Flow
     x: Tensor
     context: Tensor | None
-
-
-class FixedStart(NamedTuple):
-    """The maps that a density begins with and that no training changes: rows can be mapped once, before the first step.
-
-    Attributes:
-        map: (x (N, *shape), context (N, K) or None) -> what `rest` takes of them, and the log-determinant (N,). Rows
-            come in float64, of which only differences survive in float32, or in the dtype of the density.
-        rest: the density of what the maps make, which shares its parameters with the whole.
-        state: all that the map depends on.
-    """
-
-    map: Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor | None, Tensor]]
-    rest: Density
-    state: tuple[Tensor, ...]
-
-    def is_same_map(self, other: FixedStart) -> bool:
-        """Whether another density begins with the same map."""
-        return len(self.state) == len(other.state) and all(map(torch.equal, self.state, other.state))
 
 
 class Density(nn.Module, ABC):

@@ -18,8 +18,9 @@ from .bijections import Bijection, Chain, OnChannels, checked, warn_of_rounding
 from .bijections.base import is_fixed
 from .chunks import in_chunks, map_rows, spans_of
 from .conditional import Conditional, as_context_dim
-from .density import FixedStart, InnerFlow, Tensors, Vectors
+from .density import InnerFlow, Tensors, Vectors
 from .distribution import FlowDistribution
+from .fixed_start import FixedStart
 from .switch import PLAIN, is_eager, is_unaltered
 
 fast: Any = None
@@ -178,11 +179,11 @@ class Flow(Conditional):
             shape = (len(channels), *shape[1:])
             base = StandardNormal(shape).to(next(base.buffers()))
             others = list(inner.inner) if type(inner.inner) is Chain else [inner.inner]
-        rest = Flow(Chain(*others), shape, base, further, context_dim=self.context_dim)
+        rest = Flow(Chain(*others), shape, base, further, context_dim=self.context_dim if embed is None else None)
         rest.recipe = self.recipe
 
         def apply(x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
-            embedded = context if context is None or embed is None else embed(context)
+            embedded = context if embed is None else self._embedded(context)
             z, log_det = first(x, embedded)
             if channels is not None:
                 is_apart = torch.ones(z.shape[1], dtype=torch.bool, device=z.device).index_fill(0, channels, False)
@@ -191,8 +192,7 @@ class Flow(Conditional):
                     log_det = log_det + StandardNormal(apart.shape[1:]).log_prob(apart)
             return z, embedded, log_det
 
-        state = (*first.buffers(), *(() if embed is None else embed.buffers()))
-        return FixedStart(apply, rest, state if channels is None else (*state, channels))
+        return FixedStart(apply, rest, (first, embed, channels))
 
     def f(self, x: Any, context: Any = None) -> tuple[Tensor, Tensor]:
         """Data to latent: x (*N, *shape), context (*N, K) -> z (*N, *shape), log|det dz/dx| (*N,)."""

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .arguments import as_generator
-from .density import Density, FixedStart, InnerFlow, Space
+from .density import Density, InnerFlow, Space
+from .fixed_start import FixedStart
 
 if TYPE_CHECKING:
     from .flow import Flow

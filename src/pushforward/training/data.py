@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ..arguments import like
 from ..chunks import map_rows
-from ..density import Density, FixedStart
+from ..density import Density
+from ..fixed_start import FixedStart
 from .auto import UNLIMITED
 from .objective import Batch
 from .rows import as_rows, normalised, row_shape

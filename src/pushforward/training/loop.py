@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from ..density import Density, FixedStart
+from ..density import Density
+from ..fixed_start import FixedStart
 from . import auto
 from .checkpoint import Checkpoint
 from .data import behind, count_rows, digest, draws, endless, enough_for_noise, split, with_noise
