@@ -6,6 +6,7 @@ import itertools
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,21 @@ def as_generator(generator: torch.Generator | int | None, device: torch.device |
     if generator is not None and not isinstance(generator, int | torch.Generator):
         raise ValueError(f"generator must be a torch.Generator, a seed or None, got {generator!r}")
     return torch.Generator(device).manual_seed(generator) if isinstance(generator, int) else generator
+
+
+def as_seed(seed: Any) -> int:
+    """A seed that numpy and scikit-learn take, from 0 to below 2^32, from any whole number.
+
+    Raises:
+        ValueError: it is no whole number.
+
+    Example:
+        >>> as_seed(7), as_seed(-1), as_seed(2**32)
+        (7, 4294967295, 0)
+    """
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise ValueError(f"seed must be a whole number, got {seed!r}")
+    return int(seed) % 2**32
 
 
 def as_device(device: str | torch.device) -> torch.device:

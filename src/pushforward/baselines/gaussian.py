@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..arguments import as_generator
+from ..arguments import as_generator, as_seed
 from .base import COUNTS, WORK, Baseline, draw_components, draw_components_given
 
 _FACTORS = (1, 2, 3, 5, 8)
@@ -293,7 +293,7 @@ def _factor_covariance(z: Tensor, factors: int, seed: int) -> Tensor:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model = FactorAnalysis(factors, max_iter=60, random_state=seed).fit(z.numpy())
+        model = FactorAnalysis(factors, max_iter=60, random_state=as_seed(seed)).fit(z.numpy())
     loadings, noise = torch.from_numpy(model.components_), torch.from_numpy(model.noise_variance_)
     return loadings.mT @ loadings + noise.clamp_min(_LEAST_NOISE).diag()
 
@@ -321,7 +321,7 @@ def fit_gaussian_mixture(x: Any, seed: int, *, most: int = COUNTS[-1], context_d
         # Each component needs rows enough to give a covariance a meaning.
         if d == 0 or (count > 1 and (count > most or rows < 5 * count * (d + 1) or rows * count * d * d > WORK)):
             break
-        model = GaussianMixture(count, reg_covar=1e-6, max_iter=60, tol=2e-3, random_state=seed)
+        model = GaussianMixture(count, reg_covar=1e-6, max_iter=60, tol=2e-3, random_state=as_seed(seed))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             try:

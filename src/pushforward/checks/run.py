@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arguments import as_seed
 from ..density import Density
 from .calibration import calibration
 from .columns import columns as column_distances
@@ -122,7 +123,7 @@ def check(
         raise ValueError(f"expected {len(rows)} row_numbers, one for each row of test, got {len(numbers)}")
     progress = progress or (lambda step: None)
     progress("log-densities")
-    evidence = gather(density, names, rows, known, numbers=numbers, max_rows=max_rows, seed=seed)
+    evidence = gather(density, names, rows, known, numbers=numbers, max_rows=max_rows, seed=as_seed(seed))
     return _reported(evidence, asked, began, progress)
 
 

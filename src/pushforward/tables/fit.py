@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arguments import as_seed
 from ..bijections.whitening import whitens
 from ..density import Density
 from ..flow import Flow
@@ -110,6 +111,7 @@ def fit_table(
     if recipe != "auto" and recipe not in RECIPES:
         raise ValueError(f"unknown recipe {recipe!r}; this pushforward knows auto, {', '.join(RECIPES)}")
     check_members(members)
+    seed = as_seed(seed)
     check_training(training | {"seconds": clock.seconds})
     fraction = training.pop("val_fraction", None)
     file, count = None, 0
