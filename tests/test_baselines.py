@@ -432,3 +432,9 @@ def test_bad_rows_for_densities_of_mixed_rows() -> None:
             fit(x.masked_fill(x > 2.5, math.inf), [2, 3], 0)
         with pytest.raises(ValueError, match=r"expected x of shape \(\.\.\., 4\), got \(50, 3\)"):
             fit(x, [2, 3], 0).log_prob(x[:, :3])
+
+
+def test_fewer_distinct_rows_than_classes_are_not_warned_of() -> None:
+    x = torch.tensor([[0.0, 1.0], [1.0, 0.0], [3.0, 2.0]]).double().repeat(200, 1)
+    classes = fit_latent_classes(x, [], 0)
+    assert bool(classes.log_prob(x).isfinite().all())

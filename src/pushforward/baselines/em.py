@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import NamedTuple
 
 import torch
@@ -125,14 +126,14 @@ class EM:
         """Responsibilities (N, K) to begin with: of k-means of the numbers, or nearness to some rows."""
         if i == 0 and self.width:
             from sklearn.cluster import KMeans
+            from sklearn.exceptions import ConvergenceWarning
 
             seed = int(torch.randint(2**31, (), generator=generator))
-            labels = (
-                KMeans(count, init="k-means++", n_init="auto", max_iter=30, random_state=seed)
-                .fit(self.filled.numpy())
-                .labels_
-            )
-            return 0.9 * torch.eye(count).double()[torch.from_numpy(labels).long()] + 0.1 / count
+            means = KMeans(count, init="k-means++", n_init="auto", max_iter=30, random_state=seed)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer distinct rows than classes
+                labels = torch.from_numpy(means.fit(self.filled.numpy()).labels_).long()
+            return 0.9 * torch.eye(count).double()[labels] + 0.1 / count
         chosen = torch.randperm(self.rows, generator=generator)[:count]
         distance = torch.cdist(self.filled, self.filled[chosen]).square() / 2
         for states in self.data.states.unbind(1):
