@@ -280,3 +280,16 @@ def test_a_flow_trained_on_moons_is_better_than_one_hardly_trained() -> None:
         order.append(sum(words.index(s.verdict) for s in report))
     assert order[1] < order[0] - 3
     assert report["two_sample"].verdict == GOOD  # type: ignore[possibly-undefined]
+
+
+def test_the_column_that_is_named_is_the_one_that_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    distances = [
+        {"column": "a", "ks": 0.07, "real_ks": 0.0, "w1": 0.0, "real_w1": 0.0},
+        {"column": "b", "ks": 0.3, "real_ks": 0.24, "w1": 0.0, "real_w1": 0.0},
+    ]
+    monkeypatch.setattr("pushforward.checks.columns._distances", lambda *args: distances)
+    report = check(scaled(2), normal(1000, 2), normal(1000, 2, 1), questions=["samples"])
+    noise = report["columns"].figures["ks_noise"]
+    assert 0.06 < noise < 0.3 - (0.24 - noise)  # b is off by more than a, and than real rows by less
+    assert [row[0] for row in report["columns"].table[:2]] == ["b", "a"]
+    assert next(f for f in report["columns"].findings if f.name == "column").why.startswith("column b is off")

@@ -32,13 +32,17 @@ def columns(e: Evidence) -> Section:
     names = [feature.name for feature in e.varying_features]
     distances = _distances(test, other, samples, names)
     noise = ks_noise(len(test) * len(samples) / (len(test) + len(samples)), len(names))
-    ordered = sorted(distances, key=lambda f: f["real_ks"] - f["ks"])
+
+    def excess(f: dict[str, Any]) -> float:
+        """What real rows differ by is not the model's fault: a test of another season, a random half."""
+        return f["ks"] - max(0.0, f["real_ks"] - noise)
+
+    ordered = sorted(distances, key=excess, reverse=True)
     far = ordered[0]
     section.figures |= {"rows": n, "columns": distances, "ks_noise": noise}
     section.plot_data |= {"columns": ordered, "noise": noise}
     _list(ordered, section)
-    # What real rows differ by is not the model's fault: a test of another season, a random half.
-    verdict = rate("column", far["ks"] - max(0.0, far["real_ks"] - noise), noise)
+    verdict = rate("column", excess(far), noise)
     figures = f"KS distance {far['ks']:.3f} (real rows {far['real_ks']:.3f})"
     why = f"the worst column is {far['column']}, {figures}"
     if verdict in (BAD, DOUBTFUL):
@@ -71,7 +75,7 @@ def _distances(test: Array, other: Array, samples: Array, names: list[str]) -> l
 
 
 def _list(ordered: list[dict[str, Any]], section: Section) -> None:
-    """Tells of the columns that are farthest off beyond real rows, in this order."""
+    """Tells of the first columns, which are the worst."""
     for f in ordered[:_SHOWN]:
         remark = f"KS distance (real rows {f['real_ks']:.3f}), Wasserstein {f['w1']:.3f} ({f['real_w1']:.3f})"
         section.table.append([f["column"], f"{f['ks']:.3f}", remark])
