@@ -49,6 +49,7 @@ def test_a_share_of_the_given_half_is_zero_in_training_mode_alone() -> None:
 
 LAYERS = [
     lambda: Coupling(pf.MLP(2, 4), pf.Affine()), lambda: pf.Autoregressive(pf.MaskedMLP(4, 8), pf.Affine(), 4),
+    lambda: pf.GroupAutoregressive([pf.MLP(1, 4), pf.MLP(3, 2)], pf.Affine(), [1, 2, 1]),
 ]  # fmt: skip
 
 
@@ -97,3 +98,20 @@ def test_rows_that_would_be_learned_by_heart_are_not() -> None:
         losses.append(run.epochs[-1].val_nll)  # of the last weights, not the best
     assert None not in losses
     assert losses[1] < losses[0] - 0.5, losses
+
+
+def test_each_network_of_groups_sees_less() -> None:
+    class Net(torch.nn.Module):
+        def __init__(self, outputs: int) -> None:
+            super().__init__()
+            self.outputs, self.zeros = outputs, 0.0
+
+        def forward(self, given: Tensor, context: Tensor | None) -> Tensor:
+            self.zeros = float((given == 0).double().mean())
+            return given.new_zeros(len(given), self.outputs, *given.shape[2:])
+
+    nets = [Net(4), Net(2)]
+    layer = pf.GroupAutoregressive(nets, pf.Affine(), [1, 2, 1]).train()
+    with dropping(layer, 0.25, torch.Generator().manual_seed(0)):
+        layer(torch.ones(300, 4, 3, 3))
+    assert [net.zeros for net in nets] == pytest.approx([0.25, 0.25], abs=0.03)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..bijections import Autoregressive, Coupling, TriangularCoupling
+from ..bijections import Autoregressive, Coupling, GroupAutoregressive, TriangularCoupling
 from ..bijections.coupling import LatticeCoupling
 
 _WITH_NET = Autoregressive | Coupling | TriangularCoupling | LatticeCoupling  # one `net`: `MaskedCoupling` has two
@@ -39,9 +39,16 @@ def dropping(density: nn.Module, share: float, generator: torch.Generator) -> It
         is_kept = torch.rand(given.shape, generator=generator) >= share
         return (given * is_kept.to(given), *inputs[1:])
 
-    layers = [m for m in density.modules() if isinstance(m, _WITH_NET)] if share else []
     with ExitStack() as stack:
-        for net in (layer.net for layer in layers):
-            if isinstance(net, nn.Module):
-                stack.callback(net.register_forward_pre_hook(drop).remove)
+        for net in _nets(density) if share else []:
+            stack.callback(net.register_forward_pre_hook(drop).remove)
         yield
+
+
+def _nets(density: nn.Module) -> list[nn.Module]:
+    """The networks of couplings and autoregressive layers."""
+    nets: list[Any] = []
+    for layer in density.modules():
+        nets += layer.nets if isinstance(layer, GroupAutoregressive) else []
+        nets += [layer.net] if isinstance(layer, _WITH_NET) else []
+    return [net for net in nets if isinstance(net, nn.Module)]
