@@ -75,6 +75,32 @@ def test_evaluation_is_not_rounded() -> None:
         assert torch.equal(flow.log_prob(x), exact)
 
 
+def test_a_forward_of_ones_own_stays_and_takes_names() -> None:
+    class Own(pf.Bijection):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = pf.MLP(2, 2, context_dim=2)
+
+        def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            shift = self.net(torch.zeros_like(x), context=context)
+            return x + shift, x.new_zeros(len(x))
+
+        inverse = forward
+
+    layer = Own().train()
+    given = layer.net.forward
+
+    def doubled(h: Tensor, context: Tensor | None = None) -> Tensor:
+        return 2 * given(h, context)
+
+    layer.net.forward = doubled  # type: ignore[method-assign]
+    flow = pf.Flow(layer, 2).train()
+    with mixed_precision(flow, TrainSettings(precision="bf16")):
+        assert layer.net.forward is not doubled
+        flow.log_prob(torch.zeros(3, 2), torch.ones(3, 2))
+    assert layer.net.forward is doubled
+
+
 def test_channels_last_changes_memory_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     flow, x = small("glow").train(), images()
     exact = flow.log_prob(x)

@@ -28,5 +28,5 @@ def test_any_whole_number_seeds_checks_and_tables(seed: int) -> None:
 
 
 def test_a_seed_that_is_no_whole_number_is_told() -> None:
-    with pytest.raises(ValueError, match="seed must be a whole number, got 1.5"):
+    with pytest.raises(ValueError, match=r"seed must be a whole number, got 1\.5"):
         check(scaled(2), normal(300, 2), seed=1.5)  # type: ignore[arg-type]

@@ -46,26 +46,29 @@ def mixed_precision(density: Density, settings: TrainSettings) -> Iterator[None]
     """
     is_changed = settings.precision != "float32" or settings.channels_last
     nets = conditioners(density) if is_changed else []
+    own = [vars(net).get("forward") for net in nets]  # put in place of the class's
     for net in nets:
         net.forward = _changed(net, net.forward, settings)
     try:
         yield
     finally:
-        for net in nets:
+        for net, before in zip(nets, own, strict=True):
             del net.forward  # that of the class stands again
+            if before is not None:
+                net.forward = before
 
 
 def _changed(net: nn.Module, forward: Callable[..., Tensor], settings: TrainSettings) -> Callable[..., Tensor]:
     """`forward`, called in another precision and memory format while the network is in training mode."""
 
-    def changed(h: Tensor, *args: Tensor | None) -> Tensor:
+    def changed(h: Tensor, *args: Tensor | None, **named: Tensor | None) -> Tensor:
         if not net.training:
-            return forward(h, *args)
+            return forward(h, *args, **named)
         if settings.channels_last and h.ndim == 4:
             h = h.contiguous(memory_format=torch.channels_last)
         is_mixed = settings.precision == "bf16"
         with torch.autocast(h.device.type, torch.bfloat16) if is_mixed else nullcontext():
-            out = forward(h, *args)
+            out = forward(h, *args, **named)
         return out.to(h.dtype)
 
     return changed
