@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 import pushforward as pf
+from pushforward.training.stack import Stack
 
 ADAM = functools.partial(torch.optim.Adam, lr=1e-2)
 
@@ -145,3 +147,25 @@ def test_an_objective_may_take_gradients_in_the_rows() -> None:
     assert isinstance(result.summary["best_val_nll"], float)
     with pytest.raises(ValueError, match="the objective must return a tensor of one number, got NoneType"):
         pf.fit(flow(), rows(), objective=lambda *_: None, steps=2, progress="none")  # type: ignore[arg-type, return-value]
+
+
+@pytest.mark.parametrize("first_ends", [False, True])
+def test_after_ctrl_c_nothing_more_is_fitted(first_ends: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[pf.Epoch] = []
+
+    def interrupt(epoch: pf.Epoch) -> None:
+        if not first_ends or (seen and seen[-1].stopped):
+            raise KeyboardInterrupt
+        seen.append(epoch)
+
+    def again(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    if not first_ends:
+        monkeypatch.setattr(import_module("pushforward.training.fit"), "calibrate_tails", again)
+    monkeypatch.setattr(Stack, "mix_into", again)
+    settings: dict[str, Any] = {"seconds": 30.0, "patience": 0.02} if first_ends else {"steps": 500}
+    result = pf.fit("auto", rows(), stack=True, progress=interrupt, **settings)
+    assert result.stopped == "interrupted"
+    assert isinstance(result.density, pf.Flow)
+    assert result.summary["steps"] > 0

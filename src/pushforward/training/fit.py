@@ -45,6 +45,8 @@ def fit(
 ) -> Fit:
     """Trains a density to the end, showing progress on stderr; Ctrl-C ends it early with the best weights so far.
 
+    A flow that is to be chosen is then returned as it is, without simple densities beside it.
+
     Args:
         density: over tensors; or "auto", or the name of a recipe, for a flow that `choose` fits to the number of rows
             and columns and to `seconds`.
@@ -165,10 +167,11 @@ class _Chosen:
         for_tails = 0.0 if parts is None else seconds_for_tails(self.clock.seconds)
         result = self._train(density, reserved + for_tails)
         of_training = self.clock.elapsed
-        self._calibrate(density, parts, reserved)
-        if self.members is None and self.settings.get("checkpoint") is None:
-            self._use_time(result, flows[0], reserved, parts, self.clock.elapsed - of_training)
-        if simple is not None:
+        if result.stopped != "interrupted":  # after it nothing is waited for: a second Ctrl-C would lose the flow
+            self._calibrate(density, parts, reserved)
+            if self.members is None and self.settings.get("checkpoint") is None:
+                self._use_time(result, flows[0], reserved, parts, self.clock.elapsed - of_training)
+        if simple is not None and result.stopped != "interrupted":
             simple.mix_into(result)
         result.note_time_left(self.clock.seconds, self.clock.elapsed)
         if result.facts:
@@ -211,10 +214,12 @@ class _Chosen:
         more = self._build(count + 1)[1:]
         density = averaged(more)
         further = self._train(density, reserved + count * of_tails)
-        self._calibrate(density, parts, reserved)
         if further.stopped in ("done", "early"):
+            self._calibrate(density, parts, reserved)
             result.density = Ensemble([flow, *more]).eval()
             result.facts = {"members": count + 1}
+        elif further.stopped == "interrupted":
+            result.stopped = "interrupted"
 
     def _split(self, flow: Flow, usual: float) -> tuple[Batch, Batch]:
         """Rows to train on and to hold out, in float64, which are those of the training from then on.
