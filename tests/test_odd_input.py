@@ -40,6 +40,8 @@ def test_arrays_of_any_layout_are_scored_and_masked_ones_refused() -> None:
     torch.testing.assert_close(flow.log_prob(x[::-1]), flow.log_prob(X).flip(0))
     torch.testing.assert_close(flow.log_prob(x.astype(">f4")), flow.log_prob(X))
     assert flow.log_prob(np.ma.masked_less(x, 0.0))[x.min(1) < 0].isnan().all()
+    assert torch.equal(flow.space.read(x[::-1]), X.flip(0))
+    assert torch.equal(flow.space.read(x.astype(">f4")).float(), X)
 
 
 def test_rows_with_gradients_are_learned_from() -> None:

@@ -84,6 +84,9 @@ def test_complex_numbers_are_refused(kind: Any) -> None:
     for call in (lambda: short(x), lambda: flow.log_prob(x), lambda: flow.f(x)):
         with pytest.raises(ValueError, match=r"x must be real numbers, got .*complex"):
             call()
+    for space, rows in ((pf.Vectors(3), x), (pf.Tensors((1, 3)), x[:, None])):
+        with pytest.raises(ValueError, match=r"rows must be real numbers, got .*complex"):
+            space.read(rows)
 
 
 def test_values_beyond_float32_are_told_from_infinities() -> None:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from .arguments import as_leading, filled, split_contexts
+from .arguments import as_leading, as_numbers, filled, has_dtype, split_contexts
 from .io.atomic import atomic
 
 if TYPE_CHECKING:
@@ -257,12 +257,13 @@ class Tensors(Space):
         """Numbers (N, *shape) -> a tensor (N, *shape) of their own dtype, float32 at least, integers as float64.
 
         Raises:
-            ValueError: they have another shape, there are none, or some are not finite.
+            ValueError: they have another shape, there are none, they are complex, or some are not finite.
         """
+        like = source if isinstance(source, Tensor) else torch.empty(0)
         if not isinstance(source, Tensor):
-            source = torch.as_tensor(np.asarray(filled(source), dtype=None if hasattr(source, "dtype") else np.float64))
-        wide = torch.promote_types(source.dtype, torch.float32 if source.is_floating_point() else torch.float64)
-        rows = source.detach().to(wide)
+            source = np.asarray(filled(source), dtype=None if hasattr(source, "dtype") else np.float64)
+        is_short = any(has_dtype(source, dtype) for dtype in (torch.float16, torch.bfloat16, torch.float32))
+        rows = as_numbers(source, "rows", like, torch.float32 if is_short else torch.float64).detach()
         rows = rows[:, None] if self.shape == (1,) and rows.ndim == 1 else rows
         if rows.shape[1:] != self.shape or rows.ndim != len(self.shape) + 1 or len(rows) == 0:
             expected = ", ".join(("N", *map(str, self.shape)))
