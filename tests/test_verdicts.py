@@ -258,3 +258,13 @@ def test_rows_drawn_from_the_model_pass_at_their_nominal_rate(kind: str) -> None
         alarms = counts[name, DOUBTFUL] + counts[name, BAD]
         assert alarms <= 1, counts  # with 3 in 100, two or more of 5 come in 1 of 120 runs
         assert counts[name, GOOD] >= 0.8 * len(seeds), counts
+
+
+def test_the_findings_that_chance_decides_are_as_many_as_is_said() -> None:
+    exact = {"no_density", "map", "rounding", "lost"}  # chance gives none
+    counts = [
+        sum(question in t.questions and t.name not in exact for t in thresholds.THRESHOLDS)
+        for question in thresholds.QUESTIONS
+    ]
+    assert f"at most {max(counts)} findings that chance decides" in (thresholds.__doc__ or "")
+    assert max(counts) * ALPHA <= 0.03  # at most 3 of 100

@@ -5,8 +5,8 @@ good up to the first limit, however many rows prove a difference, or where chanc
 both; bad above the second limit; "cannot tell" where chance could hide a bad one, alone or on top of what was found.
 
 Chance is taken at `ALPHA` = .002 a finding, whatever the number of columns, levels or categories in it (Bonferroni).
-A question has at most 14 findings that chance decides, so that for a model that is the truth an answer is doubtful
-or bad in fewer than 3 of 100 cases. `benchmarks/verdicts.py` measures it.
+A question has at most 15 findings that chance decides, so that for a model that is the truth an answer is doubtful
+or bad in at most 3 of 100 cases. `benchmarks/verdicts.py` measures it.
 """
 
 from __future__ import annotations
