@@ -232,6 +232,7 @@ def _identity(function: Any, seen: set[int] | None = None) -> str:
 def _of_cell(cell: CellType, seen: set[int]) -> str:
     """The identity of a value that a function takes from around it; "" where there is none yet."""
     try:
-        return _identity(cell.cell_contents, seen)
+        value = cell.cell_contents
     except ValueError:
         return ""
+    return _identity(value, seen)
