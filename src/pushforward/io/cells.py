@@ -92,6 +92,12 @@ def are_marks(labels: Sequence[str]) -> NDArray[np.bool_]:
     return mask_of(pc.is_in(texts, value_set=pyarrow().array(MARKS)))
 
 
+def are_truths(labels: Sequence[str]) -> NDArray[np.bool_]:
+    """Which texts (L,) are true or false."""
+    texts = pyarrow().compute.utf8_lower(pyarrow().compute.utf8_trim_whitespace(as_arrow(labels)))
+    return mask_of(pyarrow().compute.is_in(texts, value_set=pyarrow().array(["false", "true"])))
+
+
 def quick_numbers(cells: Any) -> tuple[Numbers, NDArray[np.bool_]] | None:
     """Cells (N,) of which nearly each is another, as numbers, 0 where missing, and which are missing.
 
@@ -136,14 +142,13 @@ def parse_numbers(labels: Sequence[str]) -> tuple[Numbers, NDArray[np.bool_]]:
     cells = pc.if_else(plain, pc.replace_substring_regex(texts, r"^\+", ""), None)
     good = mask_of(plain)
     rest = mask_of(pc.and_(pc.invert(plain), pc.match_substring_regex(texts, _PERHAPS)))
-    lower = pc.utf8_lower(texts)
-    truth = mask_of(pc.is_in(lower, value_set=pa.array(["false", "true"])))
+    truth = are_truths(labels)
     values = pc.fill_null(pc.cast(cells, pa.float64()), 0.0).to_numpy(zero_copy_only=False).copy()
     for i in np.flatnonzero(rest):
         text = texts[int(i)].as_py()
         if is_number(text):
             values[i], good[i] = float(text), True
-    values[truth] = mask_of(pc.equal(lower, "true"))[truth]
+    values[truth] = mask_of(pc.equal(pc.utf8_lower(texts), "true"))[truth]
     good |= truth
     return _whole(values, cells), good
 

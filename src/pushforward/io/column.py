@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrow import array_of_type, arrow_array, like_type, plain_type, values_of_texts, views_of
-from .cells import Numbers, are_marks, parse_numbers, pyarrow
+from .cells import Numbers, are_marks, are_truths, parse_numbers, pyarrow
 from .notation import Notation, find_notation
 from .times import COMPACT, ISO_FORMS, compact_dates, parse_times, unit_of
 
@@ -18,6 +18,7 @@ Holds = Literal["numbers", "times", "texts", "truths", "nothing", "other"]
 Rows: TypeAlias = slice | NDArray[np.integer] | NDArray[np.bool_]
 _ARROW_NAMES = {"float64": "double", "float32": "float", "float16": "halffloat"}  # of numpy's dtypes
 _NUMPY_NAMES = {arrow: name for name, arrow in _ARROW_NAMES.items()}
+_VIEWS = ("is_missing", "numbers", "times", "codes")  # the arrays of a column
 _SHOWN = 3  # bad cells named in a message
 
 
@@ -70,10 +71,7 @@ class Column:
 
     def __getitem__(self, rows: Rows) -> Column:
         """Some of the cells: a slice, row numbers (K,), or a mask (N,)."""
-        parts = {
-            name: None if (values := getattr(self, name)) is None else values[rows]
-            for name in ("is_missing", "numbers", "times", "codes")
-        }
+        parts = {name: None if (values := getattr(self, name)) is None else values[rows] for name in _VIEWS}
         first_row = 0
         if isinstance(rows, slice) and rows.step in (None, 1):
             first_row = self.first_row + rows.indices(len(self))[0]
@@ -212,7 +210,7 @@ class Column:
         """What at least nine in ten of the cells of a column of texts are, but not all: then the others are strays.
 
         Texts of a frame may be dates as of ISO 8601; those of a file plain numbers, too. Of other forms all must be.
-        Marks of missing cells are none of both.
+        Marks of missing cells are none of both; true and false are words.
         """
         if self.holds != "texts" or self.codes is None or self.dtype.startswith("dictionary"):
             return None
@@ -220,8 +218,10 @@ class Column:
         _, are_times, form = parse_times(self.labels, mixed=self.dtype == "text")
         if form in ISO_FORMS and 0 < len(self._strays(are_times)) * 10 < present:
             return "times"
-        if self.dtype == "text" and 0 < len(self._strays(parse_numbers(self.labels)[1])) * 10 < present:
-            return "numbers"
+        if self.dtype == "text":
+            are_numbers = parse_numbers(self.labels)[1] & ~are_truths(self.labels)
+            if 0 < len(self._strays(are_numbers)) * 10 < present:
+                return "numbers"
         return None
 
     def parsed(self, known: bool = False) -> Column:
@@ -330,17 +330,27 @@ class Column:
         return replace(named, cells=like_type(named, other)) if other.cells is not None else named
 
     def append(self, below: Sequence[Column]) -> Column:
-        """Columns of one make, one below the other, typed as a whole."""
+        """Columns of one make, one below the other, typed as a whole.
+
+        Raises:
+            ValueError: they are of different types.
+        """
         parts = [self, *below]
-        if all(part.cells is None and part.holds == "numbers" for part in parts):
-            values = np.concatenate([part.numbers for part in parts if part.numbers is not None])
-            return Column.of_numbers(self.name, values, np.concatenate([p.is_missing for p in parts]), self.dtype)
+        if all(part.cells is None and part._is_typed_as(self) for part in parts):
+            views = [name for name in _VIEWS if getattr(self, name) is not None]
+            return replace(self, **{n: np.concatenate([getattr(part, n) for part in parts]) for n in views})
         pa = pyarrow()
         chunks = [c for part in parts for c in _chunks(arrow_array(part) if part.cells is None else part.cells)]
         if any(chunk.type != chunks[0].type for chunk in chunks):
             raise ValueError(f"column {self.name!r} holds {chunks[0].type} in one part and another type below")
         facts = views_of(pa.chunked_array(chunks), self.dtype == "text")
-        return replace(self, **facts)
+        return Column(self.name, **facts, native=self.native, own_name=self.own_name, first_row=self.first_row)
+
+    def _is_typed_as(self, other: Column) -> bool:
+        """Whether cells of both are written alike, and their views are of one kind."""
+        facts = ("holds", "dtype", "unit", "form", "labels")
+        views = all((getattr(self, name) is None) == (getattr(other, name) is None) for name in _VIEWS)
+        return views and all(getattr(self, name) == getattr(other, name) for name in facts)
 
     @property
     def _infinite(self) -> NDArray[np.int64]:

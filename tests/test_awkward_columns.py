@@ -1,0 +1,60 @@
+"""Columns as people have them, joined, sampled and drawn: nothing of what they hold or how it is written is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import pushforward as pf
+from pushforward.io.frames import Column, concat, of_arrow, read
+from pushforward.io.tables import open_table
+from pushforward.tables.drawing import foreseeing
+from table_files import csv_file
+
+QUICK = {"steps": 3, "stack": False, "progress": "none"}
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def test_columns_that_are_joined_keep_how_they_are_written() -> None:
+    parts = [Column.of_numbers("a", np.array(v), None, "string", "$#,##0.00") for v in ([3076.5], [2.0])]
+    assert parts[0].append(parts[1:]).to_arrow().to_pylist() == ["$3,076.50", "$2.00"]
+    parts = [Column.of_times("a", np.array([v]), None, "string", "s", "%-d/%-m/%Y") for v in (0, 40 * 86400)]
+    whole = parts[0].append(parts[1:])
+    assert (whole.form, whole.to_arrow().to_pylist()) == ("%-d/%-m/%Y", ["1/1/1970", "10/2/1970"])
+    mixed = [Column.of_numbers("a", np.array([5]), None, "string", form) for form in ("00000", "0%")]
+    assert mixed[0].append(mixed[1:]).to_arrow().to_pylist() == ["00005", "5%"]
+
+
+def test_many_samples_are_written_as_few_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pushforward.tables.density._CHUNK", 8)
+    rows = [f"{z:05d},${a:.2f}" for z, a in zip(rng().integers(0, 3000, 60), rng().lognormal(7, 1, 60), strict=True)]
+    path = csv_file(tmp_path, "\n".join(["zip,amount", *rows, ""]))
+    drawn = pf.fit_table(pf.read_table(path), **QUICK).sample(20, generator=0)
+    assert {len(code) for code in drawn["zip"].to_pylist()} == {5}
+    assert all(cell.startswith("$") for cell in drawn["amount"].to_pylist())
+
+
+def test_columns_that_are_joined_keep_their_names_and_dtypes_of_pandas() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = read(pandas.DataFrame({0: pandas.array([1, None], "Int64")}))
+    assert concat([frame, frame]).to().equals(pandas.DataFrame({0: pandas.array([1, None] * 2, "Int64")}))
+
+
+def test_a_word_below_truth_values_leaves_no_view_of_them() -> None:
+    parts = [of_arrow(pa.table({"a": cells}), text=True) for cells in (["true", "false"], ["maybe", "true"])]
+    column = concat(parts).columns[0]
+    assert (column.holds, column.numbers, column.texts) == ("texts", None, ["true", "false", "maybe", "true"])
+
+
+@pytest.mark.parametrize("words", [1, 20])
+def test_a_rare_word_among_truth_values_of_a_large_file(words: int, tmp_path: Path) -> None:
+    path = csv_file(tmp_path, "\n".join(["a", *["true", "false"] * 100, *["maybe"] * words, ""]))
+    schema, rows = foreseeing(file := open_table(path), file.read()[:50], None)
+    assert (schema.columns[0].kind, rows) == ("category", 200 + words)
+    assert "maybe" in schema.describe()
