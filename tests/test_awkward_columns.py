@@ -52,9 +52,11 @@ def test_a_word_below_truth_values_leaves_no_view_of_them() -> None:
     assert (column.holds, column.numbers, column.texts) == ("texts", None, ["true", "false", "maybe", "true"])
 
 
-@pytest.mark.parametrize("words", [1, 20])
-def test_a_rare_word_among_truth_values_of_a_large_file(words: int, tmp_path: Path) -> None:
-    path = csv_file(tmp_path, "\n".join(["a", *["true", "false"] * 100, *["maybe"] * words, ""]))
-    schema, rows = foreseeing(file := open_table(path), file.read()[:50], None)
-    assert (schema.columns[0].kind, rows) == ("category", 200 + words)
+@pytest.mark.parametrize("size", [8, 25])
+def test_a_rare_word_among_truth_values_of_a_large_file(size: int, tmp_path: Path) -> None:
+    file = open_table(csv_file(tmp_path, "\n".join(["a", *["true", "false"] * 100, *["maybe"] * 2, ""])))
+    sample = file.sample(size)
+    assert sample.columns[0].holds == "truths"
+    schema, rows = foreseeing(file, sample, None)
+    assert (schema.columns[0].kind, rows) == ("category", 202)
     assert "maybe" in schema.describe()
