@@ -6,6 +6,7 @@ import datetime
 import errno
 import json
 import math
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pushforward.io.frames import Frame
 from pushforward.io.tables import SUFFIXES, TableWriter, open_table, read_table, write_table
 from table_files import array, csv_file, npy_file, parquet_file
 
@@ -168,3 +170,66 @@ def test_json_has_numbers_for_decimals_and_null_for_nan(tmp_path: Path) -> None:
     write_table(rows, tmp_path / "rows.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     assert lines == [{"a": 1.5, "b": None}, {"a": None, "b": 2.0}]
+
+
+class InRows:
+    """A file that gives its rows one by one, typed each for itself."""
+
+    text = True
+
+    def __init__(self, path: Path) -> None:
+        self.file = open_table(path)
+
+    def batches(self, rows: int = 1) -> Iterator[Frame]:
+        return self.file.batches(rows)
+
+
+def written_in_rows(cells: list[str], folder: Path, suffix: str) -> Path:
+    """A file of the column a, of cells of a text file, that was written row by row."""
+    rows = InRows(csv_file(folder, "\n".join(["a,b", *(f"{cell},x" for cell in cells), ""])))
+    path = folder / f"out{suffix}"
+    with TableWriter(path, like=rows) as writer:
+        for row in rows.batches():
+            writer.write(row)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".ndjson", ".parquet", ".arrow"])
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["1", "0.5"], [1.0, 0.5]),
+        (["9", "A9"], ["9", "A9"]),
+        (["NA", "2"], [None, 2]),
+        (["true", "maybe"], ["true", "maybe"]),
+        (["1152921504606846977", "0.5"], [2.0**60, 0.5]),
+        (["02131", "2131"], ["02131", "2131"]),
+        (["14:31", "x"], ["14:31", "x"]),
+    ],
+)
+def test_cells_of_another_kind_may_follow(cells: list[str], expected: list[Any], suffix: str, tmp_path: Path) -> None:
+    assert read_table(written_in_rows(cells, tmp_path, suffix)).to_arrow()["a"].to_pylist() == expected
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind", "expected"),
+    [
+        (["2020-01-01 12:00:00.100", "2020-01-01 12:00:00.250"], "timestamp[ms]", ["12:00:00.100", "12:00:00.250"]),
+        (["2020-01-01 12:00:00.123456"], "timestamp[us]", ["12:00:00.123456"]),
+        (["2020-01-01", "2020-01-01 12:00:00.100"], "timestamp[ms]", ["00:00:00.000", "12:00:00.100"]),
+        (
+            ["2020-01-01 12:00:00+02:00", "2020-01-01 12:00:00-01:30"],
+            "timestamp[s, tz=UTC]",
+            ["10:00:00Z", "13:30:00Z"],
+        ),
+        (["2020-01-01T00:00:00Z", "2020-01-01T12:00:01Z"], "timestamp[s, tz=UTC]", ["00:00:00Z", "12:00:01Z"]),
+        (["2020-01-01", "2020-01-01T00:00:00Z"], "string", ["2020-01-01", "2020-01-01T00:00:00Z"]),
+        (["14:31", "08:05"], "string", ["14:31", "08:05"]),
+    ],
+)
+def test_times_keep_their_unit_and_zone(cells: list[str], kind: str, expected: list[str], tmp_path: Path) -> None:
+    written = read_table(written_in_rows(cells, tmp_path, ".arrow")).to_arrow()["a"]
+    assert str(written.type) == kind
+    assert [text.removeprefix("2020-01-01 ") for text in written.cast("string").to_pylist()] == expected
+    lines = written_in_rows(cells, tmp_path, ".jsonl").read_text().splitlines()
+    assert [json.loads(line)["a"] for line in lines] == [str(value) for value in written.to_pylist()]

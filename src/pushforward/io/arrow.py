@@ -1,8 +1,7 @@
-"""Arrow columns as typed cells, and typed cells as Arrow columns: the only place that knows Arrow's types."""
+"""Arrow columns as typed cells, and typed cells as Arrow columns: with `arrow_types` the only place that knows them."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrow_types import arrow_type, is_string, meant_type
 from .cells import Labels, all_numbers, are_marks, are_missing, as_arrow, parse_numbers, pyarrow, quick_numbers, some_of
 from .notation import Notation, find_notation, padding
 from .times import ISO_FORMS, is_of_day, parse_times, unit_of, write_times
@@ -62,32 +62,6 @@ def views_of(cells: Any, text: bool, like: Column | None = None) -> dict[str, An
     return facts
 
 
-def is_string(kind: Any) -> bool:
-    """Whether an Arrow type is one of strings."""
-    t = pyarrow().types
-    return t.is_string(kind) or t.is_large_string(kind) or t.is_string_view(kind)
-
-
-def arrow_type(name: str) -> Any:
-    """The Arrow type of a name, such as int64, double or timestamp[us, tz=UTC].
-
-    Raises:
-        ValueError: there is no such type.
-    """
-    pa = pyarrow()
-    if match := re.fullmatch(r"timestamp\[(s|ms|us|ns), tz=([\w/+:-]+)\]", name):
-        return pa.timestamp(*match.groups())
-    if match := re.fullmatch(r"decimal(?:32|64|128|256)?\((\d{1,2}), (-?\d{1,2})\)", name):
-        return pa.decimal128(min(int(match[1]), 38), int(match[2]))
-    if match := re.fullmatch(r"dictionary<values=([\w\[\]]+), indices=(\w+), ordered=([01])>", name):
-        return pa.dictionary(pa.int32(), arrow_type(match[1]), ordered=match[3] == "1")
-    other = {"halffloat": "float16", "float": "float32", "string_view": "string", "null": "float64", "text": "string"}
-    try:
-        return pa.type_for_alias(other.get(name, name))
-    except ValueError:
-        raise ValueError(f"unknown dtype {name!r}") from None
-
-
 def arrow_array(column: Column) -> Any:
     """The cells of a column as a pyarrow array of its dtype: whole and within the type's range where it needs that."""
     pa = pyarrow()
@@ -119,18 +93,6 @@ def arrow_array(column: Column) -> Any:
     return pa.array(values.astype(np.float64), mask=missing).cast(kind, safe=False)
 
 
-def plain_type(column: Column) -> Any:
-    """The Arrow type of a column; of the cells of a text file that of what they mean."""
-    pa = pyarrow()
-    if column.dtype != "text":
-        return arrow_type(column.dtype) if column.cells is None else column.cells.type
-    if column.holds == "numbers" and column.numbers is not None:
-        return pa.from_numpy_dtype(column.numbers.dtype)
-    if column.holds == "times":
-        return pa.date32() if column.unit == "D" else pa.timestamp("s")
-    return {"truths": pa.bool_(), "nothing": pa.null()}.get(column.holds, pa.string())
-
-
 def array_of_type(column: Column, kind: Any) -> Any:
     """The cells of a column as an Arrow array of a type."""
     pa = pyarrow()
@@ -140,7 +102,8 @@ def array_of_type(column: Column, kind: Any) -> Any:
     if is_string(kind):
         cells = column.cells.cast(pa.string())
         return pa.compute.if_else(pa.array(column.is_missing), pa.scalar(None, pa.string()), cells)
-    return replace(column, cells=None, dtype=str(plain_type(column))).to_arrow().cast(kind)
+    typed = replace(column, cells=None, dtype=str(meant_type(column))).to_arrow()
+    return typed.cast(kind, safe=not pa.types.is_floating(kind))  # whole numbers beyond 2^53 among decimals are rounded
 
 
 def like_type(column: Column, other: Column) -> Any:

@@ -9,7 +9,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrow import array_of_type, arrow_array, like_type, plain_type, values_of_texts, views_of
+from .arrow import array_of_type, arrow_array, like_type, values_of_texts, views_of
+from .arrow_types import plain_type
 from .cells import Numbers, are_marks, are_truths, parse_numbers, pyarrow
 from .notation import Notation, find_notation
 from .times import COMPACT, ISO_FORMS, compact_dates, parse_times, unit_of

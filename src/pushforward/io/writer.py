@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrow_types import common_type
 from .atomic import atomic, writing
 from .cells import MISSING, pyarrow
 from .frames import Column, Frame, read
@@ -25,7 +26,7 @@ from .names import csv_line, quoted
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".arrow", ".feather", ".npy", ".jsonl", ".ndjson")  # that are written
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_AS_TEXT = (*_DELIMITERS, ".jsonl", ".ndjson")
+_UNTYPED = (".npy", *_DELIMITERS)  # whose columns need no types
 _WIDENED = 65_536  # rows at a time
 
 
@@ -47,8 +48,9 @@ class TableWriter:
 
     Args:
         path: of the file.
-        like: the frame or file whose pieces are written, where that is text: Parquet and Arrow need a type for each
-            column, which is read off all its cells first (one pass over the file). Without it, the first piece tells.
+        like: the frame or file whose pieces are written, where that is text: Parquet, Arrow and JSON need a type for
+            each column, which is read off all its cells first (one pass over the file). Without it, the first piece
+            tells.
 
     Raises:
         OSError: the file cannot be written.
@@ -95,7 +97,7 @@ class TableWriter:
         frame = read(piece)
         if self._format is None:
             self._names = frame.names
-            if self._suffix not in (".npy", *_DELIMITERS):
+            if self._suffix not in _UNTYPED:
                 self._types = {n: self._types.get(n, kind) for n, kind in _wider({}, frame).items()}
             self._format = self._begin(frame)
         elif frame.names != self._names:
@@ -105,7 +107,7 @@ class TableWriter:
 
     @contextmanager
     def _open(self) -> Iterator[None]:
-        if self._suffix not in (".npy", *_AS_TEXT) and self._like is not None:
+        if self._suffix not in _UNTYPED and self._like is not None:
             pieces = [self._like] if isinstance(self._like, Frame) else self._like.batches() if self._like.text else ()
             for piece in pieces:
                 self._types = _wider(self._types, piece)
@@ -127,7 +129,7 @@ class TableWriter:
             return _Npy(self._file)
         if self._suffix in _DELIMITERS:
             return _Csv(self._file, frame.names, _DELIMITERS[self._suffix])
-        if self._suffix in _AS_TEXT:
+        if self._suffix in (".jsonl", ".ndjson"):
             return _JsonLines(self._file, self._types)
         return (_Parquet if self._suffix in (".parquet", ".pq") else _Ipc)(self._file, self._types)
 
@@ -291,21 +293,7 @@ def _as_json(value: Any) -> Any:
 
 def _wider(types: dict[str, Any], frame: Frame) -> dict[str, Any]:
     """Arrow types that hold the columns of a frame as well."""
-    pa = pyarrow()
-    new = {}
-    for column in frame.columns:
-        kind = column.plain_type
-        before = types.get(column.name, kind)
-        if kind == before or pa.types.is_null(kind):
-            new[column.name] = before
-        elif pa.types.is_null(before):
-            new[column.name] = kind
-        elif {pa.types.is_temporal(kind), pa.types.is_temporal(before)} == {True}:
-            new[column.name] = pa.timestamp("s")
-        else:
-            numbers = {kind, before} <= {pa.int64(), pa.uint64(), pa.float64()}
-            new[column.name] = pa.float64() if numbers else pa.string()
-    return new
+    return {c.name: common_type(types.get(c.name, c.plain_type), c.plain_type) for c in frame.columns}
 
 
 def _typed(frame: Frame, types: dict[str, Any]) -> Any:
