@@ -233,3 +233,10 @@ def test_times_keep_their_unit_and_zone(cells: list[str], kind: str, expected: l
     assert [text.removeprefix("2020-01-01 ") for text in written.cast("string").to_pylist()] == expected
     lines = written_in_rows(cells, tmp_path, ".jsonl").read_text().splitlines()
     assert [json.loads(line)["a"] for line in lines] == [str(value) for value in written.to_pylist()]
+
+
+def test_infinities_come_back_from_json(tmp_path: Path) -> None:
+    write_table({"a": [0.1, -math.inf, math.inf]}, tmp_path / "rows.jsonl")
+    lines = (tmp_path / "rows.jsonl").read_text().splitlines()
+    assert lines == ['{"a": 0.1}', '{"a": "-inf"}', '{"a": "inf"}']
+    assert read_table(tmp_path / "rows.jsonl").matrix(finite=False)[:, 0].tolist() == [0.1, -math.inf, math.inf]

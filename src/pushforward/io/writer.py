@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -209,7 +210,7 @@ class _JsonLines(_Format):
 
     def write(self, frame: Frame) -> None:
         for row in _typed(frame, self._types).to_pylist():
-            row = {name: None if value != value else value for name, value in row.items()}  # JSON has no NaN
+            row = {name: _finite(value) for name, value in row.items()}
             self._file.write(f"{json.dumps(row, default=_as_json, ensure_ascii=False)}\n".encode())
 
     def finish(self) -> None:
@@ -284,6 +285,13 @@ class _Npy(_Format):
     def _header(self) -> None:
         facts = np.lib.format.header_data_from_array_1_0(self._like) | {"shape": (self._rows, self._like.shape[1])}
         np.lib.format.write_array_header_1_0(self._file, facts | {"fortran_order": False})
+
+
+def _finite(value: Any) -> Any:
+    """A value as JSON has it, which knows no NaN and no infinity: as null, and as a text that is read as the number."""
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    return None if math.isnan(value) else str(value)
 
 
 def _as_json(value: Any) -> Any:
