@@ -60,3 +60,16 @@ def test_a_rare_word_among_truth_values_of_a_large_file(size: int, tmp_path: Pat
     schema, rows = foreseeing(file, sample, None)
     assert (schema.columns[0].kind, rows) == ("category", 202)
     assert "maybe" in schema.describe()
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us"])
+@pytest.mark.parametrize("cell", ["2020-01-02", "2020-01-02 12:30:00"])
+def test_given_dates_of_a_text_file_are_of_the_unit_of_the_model(cell: str, unit: str, tmp_path: Path) -> None:
+    seconds = 1_577_836_800 + rng().integers(0, 10**7, 100)
+    when = pa.array(seconds, pa.timestamp("s"), mask=seconds % 5 == 0).cast(pa.timestamp(unit))
+    density = pf.fit_table(pa.table({"when": when, "x": rng().normal(size=100)}), given=["when"], **QUICK)
+    given = pf.read_table(csv_file(tmp_path, f"when\n{cell}\nNA\n", "given.csv"))
+    drawn = density.sample(1, given, generator=0)["when"]
+    assert drawn.type == pa.timestamp(unit)
+    assert drawn.cast("string").to_pylist()[0].startswith(f"{cell} 00:00:00" if len(cell) == 10 else cell)
+    assert drawn.to_pylist()[1] is None

@@ -19,7 +19,7 @@ from ..density import Density, Feature, Space
 from ..io.frames import Column, Frame, concat, read
 from ..io.names import columns_text, quoted
 from ..io.tables import write_table
-from .columns import Category, Kind, read_as
+from .columns import Category, Date, Kind, read_as
 from .noise import random_noise, uniforms
 from .schema import Schema
 
@@ -292,7 +292,12 @@ class Columns(Space):
     def _typed(self, column: Column) -> Column:
         """A column with the cells of a text file as one of the dtype that its kind gives back."""
         dtype = self.schema[column.name].dtype
-        return replace(column, cells=None, dtype=dtype) if column.dtype == "text" else column
+        if column.dtype != "text":
+            return column
+        if Date.is_temporal(dtype):  # of another unit, perhaps
+            date = Date(name=column.name, dtype=dtype)
+            return date.write(date.read(column), column.is_missing)
+        return replace(column, cells=None, dtype=dtype)
 
     def wrap(self, inner: Density) -> Density:
         """The density over these rows of a density over the tensors of `encode`."""
