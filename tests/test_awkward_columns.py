@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import pushforward as pf
 from pushforward.io.frames import Column, concat, of_arrow, read
 from pushforward.io.tables import open_table
+from pushforward.tables import infer_schema
 from pushforward.tables.drawing import foreseeing
 from table_files import csv_file
 
@@ -73,3 +75,28 @@ def test_given_dates_of_a_text_file_are_of_the_unit_of_the_model(cell: str, unit
     assert drawn.type == pa.timestamp(unit)
     assert drawn.cast("string").to_pylist()[0].startswith(f"{cell} 00:00:00" if len(cell) == 10 else cell)
     assert drawn.to_pylist()[1] is None
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([10**9, 2 * 10**9], pa.timestamp("us", "UTC")),
+        pa.array([10**9, 2 * 10**9], pa.timestamp("ns", "Europe/Berlin")),
+        pa.array([Decimal("1.50"), Decimal("-2.25")], pa.decimal128(10, 2)),
+        pa.array([18_000, 19_000], pa.date32()),
+        pa.array([True, False]),
+    ],
+    ids=lambda values: str(values.type),
+)
+def test_categories_of_any_type_are_sampled_in_it(values: pa.Array) -> None:
+    cells = pa.DictionaryArray.from_arrays(pa.array(rng().integers(0, 2, 60), pa.int8()), values)
+    drawn = pf.fit_table(pa.table({"a": cells, "x": rng().normal(size=60)}), **QUICK).sample(20, generator=0)["a"]
+    assert drawn.type.value_type == values.type
+    assert set(drawn.to_pylist()) == set(values.to_pylist())
+
+
+@pytest.mark.parametrize("kind", [pa.time64("us"), pa.duration("s")], ids=str)
+def test_categories_that_cannot_be_written_are_told_before_training(kind: pa.DataType) -> None:
+    table = pa.table({"a": pa.array([1, 2] * 30, kind).dictionary_encode(), "x": rng().normal(size=60)})
+    with pytest.raises(ValueError, match=r"column 'a' holds dictionary<.*, which is no category: convert it to text"):
+        infer_schema(table)

@@ -32,7 +32,7 @@ def arrow_type(name: str) -> Any:
         return pa.timestamp(*match.groups())
     if match := re.fullmatch(r"decimal(?:32|64|128|256)?\((\d{1,2}), (-?\d{1,2})\)", name):
         return pa.decimal128(min(int(match[1]), 38), int(match[2]))
-    if match := re.fullmatch(r"dictionary<values=([\w\[\]]+), indices=(\w+), ordered=([01])>", name):
+    if match := re.fullmatch(r"dictionary<values=(.+), indices=(\w+), ordered=([01])>", name):
         return pa.dictionary(pa.int32(), arrow_type(match[1]), ordered=match[3] == "1")
     other = {"halffloat": "float16", "float": "float32", "string_view": "string", "null": "float64", "text": "string"}
     try:

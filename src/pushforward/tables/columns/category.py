@@ -47,7 +47,7 @@ class Category(Plain):
         """A column of texts or truth values, or any that was asked to be one.
 
         Raises:
-            ValueError: a column of numbers or dates holds some other text.
+            ValueError: a column of numbers or dates holds some other text, or texts are not read as its dtype.
         """
         if request.kind not in (None, cls.tag) or (request.kind is None and not _reads_as_texts(column)):
             return None
@@ -56,6 +56,7 @@ class Category(Plain):
         used = np.flatnonzero(counts)
         names = {i: labels[i] for i in used.tolist()}
         order = sorted(names, key=lambda i: (-counts[i], names[i]))
+        _check_writable(column, [names[i] for i in order])
         most, missing = request.max_categories, int(column.is_missing.sum())
         return cls(
             name=column.name, dtype=_dtype(column), missing=bool(column.is_missing.any()),
@@ -267,6 +268,16 @@ def _reads_as_texts(column: Column) -> bool:
     except ValueError as error:
         raise ValueError(f"{error}; mend them, or say that it is a category") from None
     return True
+
+
+def _check_writable(column: Column, names: list[str]) -> None:
+    """Raises ValueError where texts cannot be given back in the dtype of their column."""
+    try:
+        Column.of_texts(column.name, np.arange(len(names)), names, _dtype(column)).to_arrow()
+    except (ValueError, NotImplementedError):  # of Arrow, too
+        raise ValueError(
+            f"column {column.name!r} holds {column.dtype}, which is no category: convert it to text"
+        ) from None
 
 
 def _dtype(column: Column) -> str:
