@@ -207,6 +207,13 @@ def test_dictionaries_of_columns() -> None:
         read({})
 
 
+@pytest.mark.parametrize("cells", [[2**70, 1], [2**70, None], [-(2**63) - 1], [2**63, -1]])
+def test_integers_beyond_64_bits_are_told(cells: list[Any]) -> None:
+    with pytest.raises(ValueError, match="holds integers that 64 bits do not hold"):
+        read({"a": cells})
+    assert read({"a": [2**63, 1]}).to()["a"].tolist() == [2**63, 1]
+
+
 def test_parts_are_typed_as_a_whole() -> None:
     parts = [Frame((text("1", "2"),)), Frame((text("NA", "x"),))]
     whole = concat(parts)

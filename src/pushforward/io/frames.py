@@ -23,6 +23,7 @@ from .column import Column as Column
 from .column import Holds as Holds
 from .column import Rows
 from .names import check_unique, columns_text, csv_line, quoted, without_index
+from .vectors import are_vectors, as_numpy
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,7 +262,8 @@ def read(source: Any) -> Frame:
             columns, an array or tensor (N, D), an opened file, or a frame.
 
     Raises:
-        ValueError: it is none of these, has no columns, columns of the same name, or cells of several kinds in one.
+        ValueError: it is none of these, has no columns, columns of the same name, cells of several kinds in one, or
+            integers beyond 64 bits.
         ImportError: pyarrow is needed and not installed.
     """
     if isinstance(source, Frame):
@@ -270,11 +272,16 @@ def read(source: Any) -> Frame:
         return source.read()
     if not is_named(source):
         return _of_array(source)
-    if isinstance(source, Mapping) and source and all(map(_is_vector, source.values())):
-        columns = [Column.of_vector(str(name), _as_numpy(values)) for name, values in source.items()]
-        if len({len(column) for column in columns}) == 1:
-            check_unique([column.name for column in columns], "the table")
-            return Frame(tuple(columns), kind="dict")
+    try:
+        return _of_vectors(source) if are_vectors(source) else _of_table(source)
+    except OverflowError:
+        raise ValueError(
+            "the table holds integers that 64 bits do not hold: give their column as floats or text"
+        ) from None
+
+
+def _of_table(source: Any) -> Frame:
+    """A table of Arrow or of another library, or a dict of columns."""
     pa = pyarrow()
     try:
         if isinstance(source, Mapping):
@@ -339,7 +346,7 @@ def _of_array(source: Any) -> Frame:
     """Numbers (N, D) as a frame without names."""
     if isinstance(source, str | PathLike):
         raise ValueError(f"expected a table, got the path {str(source)!r}: read it with read_table or open_table")
-    values = _as_numpy(source)
+    values = as_numpy(source)
     if values.ndim != 2 or values.dtype.kind not in "fiub":
         raise ValueError(
             "expected a pyarrow Table, a pandas or polars DataFrame, a dict of columns or an array of numbers "
@@ -351,18 +358,9 @@ def _of_array(source: Any) -> Frame:
     return of_array(values, [f"x{i}" for i in range(values.shape[1])], kind=kind)
 
 
-def _is_vector(values: Any) -> bool:
-    """Whether something is a vector (N,) of plain numbers, for which Arrow is not needed."""
-    if isinstance(values, (list, tuple)):
-        return bool(values) and (all(type(v) is float for v in values) or all(type(v) is int for v in values))
-    is_vector = isinstance(values, (np.ndarray, torch.Tensor)) and values.ndim == 1
-    return is_vector and _as_numpy(values).dtype.kind in "fiub"
-
-
-def _as_numpy(values: Any) -> NDArray[Any]:
-    if np.ma.is_masked(values):
-        return np.ma.filled(values.astype(np.float64), np.nan)
-    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+def _of_vectors(source: Mapping[Any, Any]) -> Frame:
+    check_unique([str(name) for name in source], "the table")
+    return Frame(tuple(Column.of_vector(str(k), as_numpy(v)) for k, v in source.items()), kind="dict")
 
 
 def _of_native(source: Any) -> Frame:
