@@ -288,12 +288,23 @@ def test_a_workbook(tmp_path: Path) -> None:
         read_table(csv_file(tmp_path, "a,b\n1,2\n", "bad.xlsx"))
 
 
+def test_times_of_a_workbook_may_be_at_midnight(tmp_path: Path) -> None:
+    times = [datetime.datetime(2020, 6, 29, 12, 30), datetime.datetime(2020, 6, 30), None]
+    column = read_table(workbook(tmp_path / "t.xlsx", [["when", "n"], *([time, 1] for time in times)])).columns[0]
+    assert (column.holds, column.to_arrow().to_pylist()) == ("times", times)
+    days = read_table(workbook(tmp_path / "t.xlsx", [["day"], times[1:2], times[1:2]])).columns[0]
+    assert days.dtype == "date32[day]"
+
+
 def workbook(path: Path, rows: list[list[Any]]) -> Path:
     """The smallest Excel file that holds some cells."""
 
     def cell(value: Any) -> str:
         if value is None:
             return "<c/>"
+        if isinstance(value, datetime.datetime):
+            days = (value - datetime.datetime(1899, 12, 30)) / datetime.timedelta(days=1)
+            return f'<c s="1"><v>{days!r}</v></c>'
         return f'<c t="inlineStr"><is><t>{value}</t></is></c>' if isinstance(value, str) else f"<c><v>{value}</v></c>"
 
     main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
@@ -306,7 +317,10 @@ def workbook(path: Path, rows: list[list[Any]]) -> Path:
         "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{office}">'
         '<sheets><sheet name="S" sheetId="1" r:id="r1"/></sheets></workbook>',
         "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{package}/relationships"><Relationship Id="r1" '
-        f'Type="{office}/worksheet" Target="worksheets/sheet1.xml"/></Relationships>',
+        f'Type="{office}/worksheet" Target="worksheets/sheet1.xml"/><Relationship Id="r2" '
+        f'Type="{office}/styles" Target="styles.xml"/></Relationships>',
+        "xl/styles.xml": f'<styleSheet xmlns="{main}"><cellXfs><xf numFmtId="0"/><xf numFmtId="22"/></cellXfs>'
+        "</styleSheet>",
         "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{main}"><sheetData>'
         + "".join(f"<row>{''.join(map(cell, row))}</row>" for row in rows)
         + "</sheetData></worksheet>",

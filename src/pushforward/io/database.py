@@ -11,6 +11,7 @@ import warnings
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from datetime import date, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -113,12 +114,17 @@ def read_workbook(path: Path) -> Reader:
 
 
 def _cells(values: list[Any]) -> Any:
-    """The cells of a sheet as an Arrow array; empty ones are missing, and cells of several kinds are text."""
+    """The cells of a sheet as an Arrow array; empty ones are missing, and cells of several kinds are text.
+
+    A time at midnight comes as a date: beside other times it is one of them.
+    """
     pa = pyarrow()
     values = [None if value == "" else value for value in values]
     values = [_whole(value) for value in values]
     kinds = {type(value) for value in values if value is not None}
-    if len(kinds) > 1 and not kinds <= {int, float}:
+    if kinds == {date, datetime}:
+        values = [datetime(v.year, v.month, v.day) if type(v) is date else v for v in values]
+    elif len(kinds) > 1 and not kinds <= {int, float}:
         return pa.array([None if value is None else str(value) for value in values])
     return pa.array(values, pa.float64() if kinds == {int, float} else None)
 
