@@ -10,10 +10,12 @@ import pyarrow as pa
 import pytest
 
 import pushforward as pf
-from pushforward.io.frames import Column, concat, of_arrow, read
+from pushforward.io.frames import Column, Frame, concat, of_arrow, read
 from pushforward.io.tables import open_table
+from pushforward.plots.columns import drawn
 from pushforward.tables import infer_schema
 from pushforward.tables.drawing import foreseeing
+from pushforward.tables.space import Columns
 from table_files import csv_file
 
 QUICK = {"steps": 3, "stack": False, "progress": "none"}
@@ -100,3 +102,14 @@ def test_categories_that_cannot_be_written_are_told_before_training(kind: pa.Dat
     table = pa.table({"a": pa.array([1, 2] * 30, kind).dictionary_encode(), "x": rng().normal(size=60)})
     with pytest.raises(ValueError, match=r"column 'a' holds dictionary<.*, which is no category: convert it to text"):
         infer_schema(table)
+
+
+def test_numbers_of_a_file_that_are_categories_are_drawn_as_them(tmp_path: Path) -> None:
+    x = rng().permutation(2000)  # nearly each another, so that they are read as numbers at once
+    data = pf.read_table(csv_file(tmp_path, "\n".join(["a,x", *(f"{v % 1200},{v % 7}" for v in x.tolist()), ""])))
+    assert data.column("a").codes is None
+    schema = infer_schema(data, {"a": "category"}, max_categories=2000)
+    texts = Frame((Column.of_texts("a", np.arange(3), ["0", "1", "2"], "string"), data.column("x")[:3]))
+    column = drawn([data, texts], ["a"], Columns(schema))[0]
+    assert "missing" not in column.labels
+    assert [column.labels[int(code)] for code in column.values[1]] == ["0", "1", "2"]

@@ -114,7 +114,7 @@ def _drawn(parts: Sequence[Column]) -> Drawn:
     if some and all(part.times is not None for part in some):
         return Drawn(name, tuple(_days(part) for part in parts), date=True)
     if any(part.holds in ("texts", "truths") for part in some):
-        texts = [part.texts if part.codes is not None else [None] * len(part) for part in parts]
+        texts = [[None] * len(part) if part.holds == "nothing" else part.texts for part in parts]
         return _category(name, texts, next((p.labels for p in parts if p.dtype.startswith("dictionary")), ()))
     values = tuple(np.where(part.is_missing, np.nan, part.require_numbers().astype(float)) for part in parts)
     known = np.concatenate(values)
