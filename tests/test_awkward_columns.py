@@ -12,6 +12,7 @@ import pytest
 import pushforward as pf
 from pushforward.io.frames import Column, Frame, concat, of_arrow, read
 from pushforward.io.tables import open_table
+from pushforward.io.writer import write_table
 from pushforward.plots.columns import drawn
 from pushforward.tables import infer_schema
 from pushforward.tables.drawing import foreseeing
@@ -113,3 +114,30 @@ def test_numbers_of_a_file_that_are_categories_are_drawn_as_them(tmp_path: Path)
     column = drawn([data, texts], ["a"], Columns(schema))[0]
     assert "missing" not in column.labels
     assert [column.labels[int(code)] for code in column.values[1]] == ["0", "1", "2"]
+
+
+@pytest.mark.filterwarnings("ignore:rounded values")
+@pytest.mark.parametrize("source", ["memory", "file"])
+@pytest.mark.parametrize("values", [1, 4])
+@pytest.mark.parametrize("first", [2**62, 2**63, 2**64 - 9])
+def test_large_ids_are_exact(first: int, values: int, source: str, tmp_path: Path) -> None:
+    ids = np.array([first + 2 * i + 1 for i in range(values)], np.uint64)
+    table: object = {"id": ids[rng().integers(0, values, 80)], "x": rng().normal(size=80)}
+    if source == "file":
+        write_table(table, tmp_path / "rows.csv")
+        table = pf.read_table(tmp_path / "rows.csv")
+    density = pf.fit_table(table, **QUICK)
+    drawn = density.sample(40, generator=0)
+    assert {int(value) for value in read(drawn).to("dict")["id"]} == set(ids.tolist())
+    assert bool(density.log_prob(drawn).isfinite().all())
+
+
+def test_parts_of_which_only_one_needs_unsigned_integers_are_joined_exactly() -> None:
+    parts = [read({"a": np.array(cells, np.uint64)}) for cells in ([2**62 + 1, 3], [2**63 + 1, 5])]
+    assert concat(parts).to("pyarrow")["a"].to_pylist() == [2**62 + 1, 3, 2**63 + 1, 5]
+
+
+def test_ids_in_each_row_of_2_63_and_more_are_left_out() -> None:
+    ids = np.uint64(2**63) + rng().permutation(200).astype(np.uint64)
+    with pytest.warns(UserWarning, match="'id' is left out: its text is unique in each row, as of an id"):
+        infer_schema({"id": ids, "x": rng().normal(size=200)})

@@ -10,7 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrow_types import arrow_type, is_string, meant_type
-from .cells import Labels, all_numbers, are_marks, are_missing, as_arrow, parse_numbers, pyarrow, quick_numbers, some_of
+from .cells import (
+    Labels,
+    all_numbers,
+    are_marks,
+    are_missing,
+    as_arrow,
+    narrowed,
+    parse_numbers,
+    pyarrow,
+    quick_numbers,
+    some_of,
+)
 from .notation import Notation, find_notation, padding
 from .times import ISO_FORMS, is_of_day, parse_times, unit_of, write_times
 
@@ -327,7 +338,7 @@ def _numbers(cells: Any) -> tuple[NDArray[Any], NDArray[np.bool_]] | None:
     missing = _missing(cells)
     if t.is_integer(kind):
         wide = pa.uint64() if kind == pa.uint64() else pa.int64()
-        return cells.cast(wide).fill_null(0).to_numpy(**_copying(cells)), missing
+        return narrowed(cells.cast(wide).fill_null(0).to_numpy(**_copying(cells))), missing
     if not (t.is_floating(kind) or t.is_decimal(kind) or t.is_null(kind)):
         return None
     exact = cells.cast(pa.string()) if t.is_decimal(kind) else cells  # Arrow's own cast is off by a last place

@@ -190,6 +190,12 @@ def _whole(values: NDArray[np.float64], cells: Any) -> Numbers:
     return values
 
 
+def narrowed(numbers: NDArray[Any]) -> NDArray[Any]:
+    """Numbers (N,), uint64 as int64 where that holds them: float64 of it is exact to 2^53 alone."""
+    fits = numbers.dtype == np.uint64 and numbers.max(initial=0) < 2**63
+    return numbers.astype(np.int64) if fits else numbers
+
+
 def mask_of(mask: Any) -> NDArray[np.bool_]:
     """An Arrow array of truth values (L,) as one of numpy, false where null."""
     return mask.fill_null(False).to_numpy(zero_copy_only=False).copy()

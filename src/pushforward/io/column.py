@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .arrow import array_of_type, arrow_array, like_type, values_of_texts, views_of
 from .arrow_types import plain_type
-from .cells import Numbers, are_marks, are_truths, parse_numbers, pyarrow
+from .cells import Numbers, are_marks, are_truths, narrowed, parse_numbers, pyarrow
 from .notation import Notation, find_notation
 from .times import COMPACT, ISO_FORMS, compact_dates, parse_times, unit_of
 
@@ -37,8 +37,8 @@ class Column:
         dtype: the type that came in, by its Arrow name (int64, string, timestamp[us, tz=UTC], ...), in which samples
             are given back; "text" for the cells of a text file, which are written back as they came.
         is_missing: (N,), the same for every view.
-        numbers: (N,) int64, uint64 or float64, 0 where missing; None where the cells are no numbers. Truth values are
-            0 and 1. Infinities are kept: `require_numbers` refuses them.
+        numbers: (N,) int64, uint64 (of 2^63 and more alone) or float64, 0 where missing; None where the cells are no
+            numbers. Truth values are 0 and 1. Infinities are kept: `require_numbers` refuses them.
         times: (N,) int64 ticks of `unit`, 0 where missing; None where the cells are no times.
         unit: of the ticks: "D", "s", "ms", "us" or "ns".
         form: how a text writes its times, see `times`, or its numbers, see `notation`; None where they did not come as
@@ -87,7 +87,7 @@ class Column:
         is_missing = np.zeros(len(values), bool) if is_missing is None else is_missing
         holds: Holds = "truths" if dtype == "bool" else "numbers"
         numbers: Any = values.astype(_wide(values.dtype), copy=False)
-        numbers = np.where(is_missing, numbers.dtype.type(0), numbers) if is_missing.any() else numbers
+        numbers = narrowed(np.where(is_missing, numbers.dtype.type(0), numbers) if is_missing.any() else numbers)
         codes = np.where(is_missing, -1, numbers != 0).astype(np.int32) if holds == "truths" else None
         labels = ("false", "true") if holds == "truths" else ()
         return Column(name, holds, dtype, is_missing, numbers=numbers, form=form, codes=codes, labels=labels)
@@ -348,10 +348,10 @@ class Column:
         return Column(self.name, **facts, native=self.native, own_name=self.own_name, first_row=self.first_row)
 
     def _is_typed_as(self, other: Column) -> bool:
-        """Whether cells of both are written alike, and their views are of one kind."""
+        """Whether cells of both are written alike, and their views are of the same types."""
         facts = ("holds", "dtype", "unit", "form", "labels")
-        views = all((getattr(self, name) is None) == (getattr(other, name) is None) for name in _VIEWS)
-        return views and all(getattr(self, name) == getattr(other, name) for name in facts)
+        views = [[getattr(getattr(part, name), "dtype", None) for name in _VIEWS] for part in (self, other)]
+        return views[0] == views[1] and all(getattr(self, name) == getattr(other, name) for name in facts)
 
     @property
     def _infinite(self) -> NDArray[np.int64]:

@@ -42,11 +42,23 @@ def read_as(column: Column, kind: str | None, form: str | None = None) -> Column
     """
     if kind in OF_TEXTS:
         return column
+    if kind is None and _are_ids(column):
+        codes, labels = column.as_texts()
+        return replace(column, holds="texts", numbers=None, codes=codes, labels=labels)
     column = column.parsed(known=kind is not None)
     of_texts = column.dtype == "text" or column.codes is not None
     if form == COMPACT or (of_texts and kind in (None, "date")):
         return column.as_compact_dates(_MANY if kind is None else 0)
     return column
+
+
+def _are_ids(column: Column) -> bool:
+    """Whether whole numbers of 2^63 and more differ by less than float64 tells, or it changes the only one."""
+    if column.numbers is None or column.numbers.dtype != np.uint64:
+        return False
+    distinct = np.unique(column.numbers[~column.is_missing])
+    rounded = np.unique(distinct.astype(np.float64))
+    return len(rounded) < len(distinct) or (len(distinct) == 1 and int(rounded[0]) != int(distinct[0]))
 
 
 def infer_kind(column: Column, request: Request) -> Kind:
