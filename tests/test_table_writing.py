@@ -175,8 +175,6 @@ def test_json_has_numbers_for_decimals_and_null_for_nan(tmp_path: Path) -> None:
 class InRows:
     """A file that gives its rows one by one, typed each for itself."""
 
-    text = True
-
     def __init__(self, path: Path) -> None:
         self.file = open_table(path)
 
@@ -186,8 +184,11 @@ class InRows:
 
 def written_in_rows(cells: list[str], folder: Path, suffix: str) -> Path:
     """A file of the column a, of cells of a text file, that was written row by row."""
-    rows = InRows(csv_file(folder, "\n".join(["a,b", *(f"{cell},x" for cell in cells), ""])))
-    path = folder / f"out{suffix}"
+    return copied(csv_file(folder, "\n".join(["a,b", *(f"{cell},x" for cell in cells), ""])), folder / f"out{suffix}")
+
+
+def copied(file: Path, path: Path) -> Path:
+    rows = InRows(file)
     with TableWriter(path, like=rows) as writer:
         for row in rows.batches():
             writer.write(row)
@@ -240,3 +241,9 @@ def test_infinities_come_back_from_json(tmp_path: Path) -> None:
     lines = (tmp_path / "rows.jsonl").read_text().splitlines()
     assert lines == ['{"a": 0.1}', '{"a": "-inf"}', '{"a": "inf"}']
     assert read_table(tmp_path / "rows.jsonl").matrix(finite=False)[:, 0].tolist() == [0.1, -math.inf, math.inf]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_json_of_several_types_is_written_in_pieces(suffix: str, tmp_path: Path) -> None:
+    path = csv_file(tmp_path, '{"a": 1}\n{"a": "x"}\n{"a": 0.5}\n', "rows.jsonl")
+    assert read_table(copied(path, tmp_path / f"out{suffix}")).to_arrow()["a"].to_pylist() == ["1", "x", "0.5"]

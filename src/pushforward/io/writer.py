@@ -34,8 +34,6 @@ _WIDENED = 65_536  # rows at a time
 class Batches(Protocol):
     """What gives its rows piece by piece, such as `TableFile`."""
 
-    text: bool
-
     def batches(self, rows: int = ...) -> Iterator[Frame]:
         """One pass over the rows."""
         ...
@@ -109,9 +107,10 @@ class TableWriter:
     @contextmanager
     def _open(self) -> Iterator[None]:
         if self._suffix not in _UNTYPED and self._like is not None:
-            pieces = [self._like] if isinstance(self._like, Frame) else self._like.batches() if self._like.text else ()
-            for piece in pieces:
+            for piece in [self._like] if isinstance(self._like, Frame) else self._like.batches():
                 self._types = _wider(self._types, piece)
+                if all(column.dtype != "text" for column in piece.columns):
+                    break  # the others have the same types
         with writing(self.path), atomic(self.path) as part, open(part, "w+b") as file:
             self._file = file
             try:
