@@ -30,8 +30,8 @@ def as_numpy(values: Any) -> NDArray[Any]:
     Raises:
         OverflowError: no type of 64 bits holds the integers of a list.
     """
-    if isinstance(values, list | tuple) and values and all(type(v) is int for v in values):
-        return np.array(values, np.int64 if max(values) < 2**63 else np.uint64)  # numpy makes floats of 1 and 2^63
     if np.ma.is_masked(values):
         return np.ma.filled(values.astype(np.float64), np.nan)
+    if isinstance(values, list | tuple) and values and all(type(v) is int for v in values):
+        return np.array(values, np.int64 if max(values) < 2**63 else np.uint64)  # numpy makes floats of 1 and 2^63
     return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
