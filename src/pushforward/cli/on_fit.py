@@ -99,9 +99,9 @@ def _read(
     asked = _asked_kinds(file, columns, drop, kinds)
     file = without_bad_rows(file, reading, kinds=asked)
     table = loaded(file)
+    schema, rows = _schema(table, asked)
     facts = {"data": data if is_query(data) else Path(data).name, "skipped_rows": file.skipped.count}
     tell_skipped(file)
-    schema, rows = _schema(table, asked)
     say("data", f"{data}: {count(rows, 'row')}, {count(len(table.names), 'column')}")
     if rows < _MIN_ROWS:
         raise ValueError(

@@ -16,7 +16,7 @@ MARKS = (  # that hold nothing in columns of numbers or times, though they may m
     "\\n", "missing", "#n/a", "#null!", "#value!", "#div/0!", "#num!", "#ref!", "#name?",
 )  # fmt: skip
 _PLAIN = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"  # numbers that Arrow reads, but for the sign in front
-_PERHAPS = r"^[+-]?([\d_]+\.?[\d_]*([eE][+-]?[\d_]+)?|\.[\d_]+([eE][+-]?[\d_]+)?|[iI][nN][fF]([iI][nN][iI][tT][yY])?)$"
+_INFINITE = r"(?i)^[+-]?inf(inity)?$"
 _LOOKED_AT = 1000  # cells, to see whether they repeat
 _EXACT = 2**53  # up to which float64 holds every integer
 
@@ -72,7 +72,7 @@ def is_number(text: str) -> bool:
         float(text)
     except ValueError:
         return False
-    return True
+    return "_" not in text  # which separates digits in Python alone
 
 
 def are_missing(labels: Sequence[str]) -> NDArray[np.bool_]:
@@ -141,15 +141,11 @@ def parse_numbers(labels: Sequence[str]) -> tuple[Numbers, NDArray[np.bool_]]:
     plain = pc.match_substring_regex(texts, _PLAIN)
     cells = pc.if_else(plain, pc.replace_substring_regex(texts, r"^\+", ""), None)
     good = mask_of(plain)
-    rest = mask_of(pc.and_(pc.invert(plain), pc.match_substring_regex(texts, _PERHAPS)))
-    truth = are_truths(labels)
+    infinite, truth = mask_of(pc.match_substring_regex(texts, _INFINITE)), are_truths(labels)
     values = pc.fill_null(pc.cast(cells, pa.float64()), 0.0).to_numpy(zero_copy_only=False).copy()
-    for i in np.flatnonzero(rest):
-        text = texts[int(i)].as_py()
-        if is_number(text):
-            values[i], good[i] = float(text), True
+    values[infinite] = np.where(mask_of(pc.starts_with(texts, "-")), -np.inf, np.inf)[infinite]
     values[truth] = mask_of(pc.equal(pc.utf8_lower(texts), "true"))[truth]
-    good |= truth
+    good |= infinite | truth
     return _whole(values, cells), good
 
 

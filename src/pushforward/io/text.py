@@ -33,6 +33,7 @@ _LOOKED_AT = 2000  # rows, at most
 _BLOCK = 2**22  # bytes read at a time; a row must fit
 _FREE_TEXT = (".csv", ".tsv", ".tab")  # where blanks are rather part of a cell than between cells
 _COMMA_NUMBER = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+|-)?")
+_MILLIONS = re.compile(r"[+-]?\d{1,3}(,\d{3}){2,}")  # whose commas separate thousands
 _GROUPED = r"^\s*[+-]?\d{1,3}(?:[.\s\x{a0}\x{202f}]\d{3})+,\d+-?\s*$"  # such as 1.234,5
 _DECIMAL = (r"^(\s*[+-]?\d*),(\d+(?:[eE][+-]?\d+|-)?\s*)$", r"\1.\2")
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f]")  # characters that no text has
@@ -342,9 +343,10 @@ def _has_header(rows: list[list[str]], comma: bool) -> bool:
 
 
 def _decimal_comma(rows: list[list[str]]) -> bool:
-    """Whether some cells are numbers like 1,5 and none is one like 1.5."""
+    """Whether some cells are numbers like 1,5, and none is one like 1.5 or 1,234,567."""
     cells = [cell.strip() for row in rows for cell in row]
-    return any(map(_COMMA_NUMBER.fullmatch, cells)) and not any("." in c and is_number(c) for c in cells)
+    others = any(("." in cell and is_number(cell)) or _MILLIONS.fullmatch(cell) for cell in cells)
+    return not others and any(map(_COMMA_NUMBER.fullmatch, cells))
 
 
 def _point(cell: str, comma: bool) -> str:

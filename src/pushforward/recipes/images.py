@@ -175,8 +175,8 @@ def patch_flow(
     """Couplings of small patches: many at 2 x 2 pixels, fewer at 4 x 4, with slim conditioners.
 
     Conditioners have a bias for each position; all channels go through all scales. With splines, and splits of the
-    pixels of a patch in place of Glow's 1 x 1 convolutions, it is what `fit_images` takes on a GPU and for large images: a spline can then
-    follow the steps between the bytes of a pixel, which a mixture of pixels hides.
+    pixels of a patch in place of Glow's 1 x 1 convolutions, it is what `fit_images` takes on a GPU and for large
+    images: a spline can then follow the steps between the bytes of a pixel, which a mixture of pixels hides.
 
     Args:
         shape: (C, H, W); H and W must be multiples of 2 ** levels, of which there are as many as `depths`.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,9 @@ from ..io.tables import TableFile
 from ..io.times import is_form
 from .columns import OF_TEXTS, Kind, read_as, request_of
 from .schema import Schema
+
+View: TypeAlias = Literal["numbers", "times", "texts"]
+_LOOKED_AT = 20_000  # rows that tell what the columns of a file are
 
 
 def drop_bad_rows(
@@ -49,10 +54,21 @@ def good_rows(file: TableFile, schema: Schema | None = None, *, kinds: Mapping[s
 
     Args:
         file: of `open_table`.
-        schema: as `drop_bad_rows`; without it, each batch tells what its columns are.
+        schema: as `drop_bad_rows`; without it, a sample of the rows tells what the columns are, the same for all
+            batches.
         kinds: as `drop_bad_rows`.
     """
-    return file.where(lambda numbers, frame: _good(frame, numbers, schema, kinds, file.skipped))
+    views = {} if schema is not None else _views(copy.copy(file).sample(_LOOKED_AT))
+    return file.where(lambda numbers, frame: _good(frame, numbers, schema, kinds, file.skipped, views))
+
+
+def _views(frame: Frame) -> dict[str, View]:
+    """What the cells of each column must be: what most are, as its rows tell."""
+    views: dict[str, View] = {}
+    for column in frame.columns:
+        holds: View = "numbers" if column.numbers is not None else "times" if column.times is not None else "texts"
+        views[column.name] = column.mostly() or holds
+    return views
 
 
 def read_again(frame: Frame) -> Frame:
@@ -78,15 +94,20 @@ def _table(data: Mapping[str, Any]) -> Any:
 
 
 def _good(
-    frame: Frame, numbers: NDArray[np.int64], schema: Schema | None, kinds: Mapping[str, Any] | None, report: Skipped
-) -> NDArray[np.bool_]:
-    """Which rows (N,) have no bad cell; the others are reported, with their numbers from 0."""
+    frame: Frame, numbers: NDArray[np.int64], schema: Schema | None, kinds: Mapping[str, Any] | None, report: Skipped,
+    views: Mapping[str, View] = MappingProxyType({}),
+) -> NDArray[np.bool_]:  # fmt: skip
+    """Which rows (N,) have no bad cell; the others are reported, with their numbers from 0.
+
+    Args:
+        views: of columns that neither a schema nor kinds tell.
+    """
     why: dict[int, str] = {}
     for column, kind in zip(frame.columns, _kinds(frame, schema), strict=True):
         asked = (kinds or {}).get(column.name)
         tag, view, form = _view(kind, asked)
         column = column if tag is None else read_as(column, tag, form)
-        for row in _bad(column, view, form, schema is not None).tolist():
+        for row in _bad(column, view or views.get(column.name), form, schema is not None).tolist():
             why.setdefault(row, f"holds {column.shown(row)} in column {column.name!r}")
     good = np.ones(len(frame), dtype=bool)
     good[list(why)] = False
@@ -107,7 +128,7 @@ def _kinds(frame: Frame, schema: Schema | None) -> list[Kind | None]:
 
 def _view(
     kind: Kind | None, asked: Any
-) -> tuple[str | None, Literal["numbers", "times", "texts"] | None, str | None]:  # fmt: skip
+) -> tuple[str | None, View | None, str | None]:  # fmt: skip
     """The tag of a column's kind, and what its cells must be, None where that is not known; how they are written."""
     tag = kind.kind if kind is not None else None if asked is None else request_of(asked).kind
     if tag is None:
@@ -119,9 +140,7 @@ def _view(
     return tag, ("times" if dated else "numbers"), form
 
 
-def _bad(
-    column: Column, view: Literal["numbers", "times", "texts"] | None, form: str | None, known: bool
-) -> NDArray[np.int64]:
+def _bad(column: Column, view: View | None, form: str | None, known: bool) -> NDArray[np.int64]:
     """The numbers of the rows whose cells do not fit; all cells of a column that a schema does not know do."""
     if view is None and known:
         return np.empty(0, np.int64)
