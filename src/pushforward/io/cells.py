@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -17,6 +18,7 @@ MARKS = (  # that hold nothing in columns of numbers or times, though they may m
 )  # fmt: skip
 _PLAIN = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"  # numbers that Arrow reads, but for the sign in front
 _INFINITE = r"(?i)^[+-]?inf(inity)?$"
+_PYTHON = r"^[+-]?\d{1,3}(_\d{3})+$"  # thousands as in Python; 0001_02 is no number
 _LOOKED_AT = 1000  # cells, to see whether they repeat
 _EXACT = 2**53  # up to which float64 holds every integer
 
@@ -72,7 +74,7 @@ def is_number(text: str) -> bool:
         float(text)
     except ValueError:
         return False
-    return "_" not in text  # which separates digits in Python alone
+    return "_" not in text or re.fullmatch(_PYTHON, text.strip()) is not None
 
 
 def are_missing(labels: Sequence[str]) -> NDArray[np.bool_]:
@@ -138,6 +140,7 @@ def parse_numbers(labels: Sequence[str]) -> tuple[Numbers, NDArray[np.bool_]]:
     pa = pyarrow()
     pc = pa.compute
     texts = pc.utf8_trim_whitespace(as_arrow(labels))
+    texts = pc.if_else(pc.match_substring_regex(texts, _PYTHON), pc.replace_substring(texts, "_", ""), texts)
     plain = pc.match_substring_regex(texts, _PLAIN)
     cells = pc.if_else(plain, pc.replace_substring_regex(texts, r"^\+", ""), None)
     good = mask_of(plain)
