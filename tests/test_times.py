@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -234,3 +235,31 @@ def test_times_with_and_without_a_zone_are_not_mixed() -> None:
     tokyo = pa.table({"when": moments.cast(pa.timestamp("ms", tz="Asia/Tokyo"))})  # the same moments
     density = pf.fit_table(frames[1], steps=2, progress="none", stack=False)
     assert density.log_prob(tokyo).equal(density.log_prob(frames[1]))
+
+
+def test_days_and_months_that_may_be_either_are_told() -> None:
+    days = [f"{1 + i % 12:02d}/{1 + i % 11:02d}/2023" for i in range(60)]
+    with pytest.warns(UserWarning, match=r"dates such as 01/01/2023, taken as %m/%d/%Y: kind date:%d/%m/%Y takes"):
+        first = infer_schema({"day": days, "n": [i % 7 for i in range(60)]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        second = infer_schema({"day": days, "n": [i % 7 for i in range(60)]}, {"day": "date:%d/%m/%Y"})
+        third = infer_schema(
+            {"day": [f"{1 + i % 28:02d}/{1 + i % 11:02d}/2023" for i in range(60)], "n": [i % 7 for i in range(60)]}
+        )
+    forms = [schema.columns[0].form for schema in (first, second, third)]  # type: ignore[attr-defined]
+    assert forms == ["%m/%d/%Y", "%d/%m/%Y", "%d/%m/%Y"]
+    with pytest.raises(ValueError, match="expected date or date:FORM"):
+        infer_schema({"day": days}, {"day": "date:yesterday"})
+    with pytest.raises(ValueError, match="cells that are none"):
+        infer_schema({"day": [*days, "13/13/2023"]}, {"day": "date:%d/%m/%Y"})
+
+
+def test_a_form_that_was_asked_for_is_how_samples_are_written() -> None:
+    days = [f"{1 + i % 12:02d}/{1 + i % 11:02d}/2023" for i in range(60)]
+    rows = {"day": days, "n": [i % 7 for i in range(60)]}
+    density = pf.fit_table(rows, kinds={"day": ("date", "%d/%m/%Y")}, steps=5)
+    seen = [datetime.strptime(day, "%d/%m/%Y").replace(tzinfo=UTC).timestamp() for day in days]
+    assert density.space.schema.columns[0].extent == (min(seen), max(seen))  # type: ignore[attr-defined]
+    drawn = density.sample(50, generator=0).column("day").to_pylist()
+    assert all(day == datetime.strptime(day, "%d/%m/%Y").strftime("%d/%m/%Y") for day in drawn)

@@ -107,6 +107,20 @@ def parse_times(labels: Sequence[str], form: str | None = None, *, mixed: bool =
     return ticks, good, best if form else _detailed(texts, best)
 
 
+def other_order(labels: Sequence[str], form: str) -> str | None:
+    """The form with day and month the other way round, where texts (L,) of a form are all dates by it, too.
+
+    Example:
+        >>> other_order(["1/5/2024", "2/6/2024"], "%-m/%-d/%Y"), other_order(["1/13/2024"], "%-m/%-d/%Y")
+        ('%-d/%-m/%Y', None)
+    """
+    if re.search(r"%-?[md][-/]%-?[md]", form) is None or form[:2] == "%Y":
+        return None
+    swapped = form.translate(str.maketrans("md", "dm"))
+    texts = pyarrow().compute.utf8_trim_whitespace(as_arrow(labels))
+    return swapped if (_read(texts, swapped)[1] | ~_read(texts, form)[1]).all() else None
+
+
 def has_zone(form: str) -> bool | None:
     """Whether times of a form have a time zone; None where they are dates or times of day, or of mixed forms."""
     if ":%M" not in form or is_of_day(form) or form == MIXED:

@@ -14,7 +14,7 @@ from ..io.frames import Column, Frame, read
 from ..io.reader import Skipped
 from ..io.tables import TableFile
 from ..io.times import is_form
-from .columns import OF_TEXTS, Kind, read_as, request_of
+from .columns import OF_TEXTS, Kind, Request, read_as, request_of
 from .schema import Schema
 
 View: TypeAlias = Literal["numbers", "times", "texts"]
@@ -126,16 +126,14 @@ def _kinds(frame: Frame, schema: Schema | None) -> list[Kind | None]:
     return [known.get(name) for name in frame.names]
 
 
-def _view(
-    kind: Kind | None, asked: Any
-) -> tuple[str | None, View | None, str | None]:  # fmt: skip
+def _view(kind: Kind | None, asked: Any) -> tuple[str | None, View | None, str | None]:
     """The tag of a column's kind, and what its cells must be, None where that is not known; how they are written."""
-    tag = kind.kind if kind is not None else None if asked is None else request_of(asked).kind
+    request = Request() if asked is None else request_of(asked)
+    tag, form = (request.kind, request.form) if kind is None else (kind.kind, getattr(kind, "form", None))
     if tag is None:
         return None, None, None
     if tag in OF_TEXTS:
         return tag, "texts", None
-    form = getattr(kind, "form", None)
     dated = tag == "date" or is_form(form) or (kind is not None and kind.dtype.startswith(("timestamp", "date")))
     return tag, ("times" if dated else "numbers"), form
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from ..io.frames import Column, read
 from ..io.names import quoted
+from ..io.times import other_order
 from .choose_maps import choose_cells, choose_logarithms, choose_splines
-from .columns import Category, Kind, Request, from_json, infer_kind, read_as, request_of
+from .columns import Category, Date, Kind, Request, from_json, infer_kind, read_as, request_of
 from .columns.number import as_number
 from .columns.related import Dependent
 from .function import functions
@@ -149,6 +150,7 @@ def infer_schema(
         raise ValueError("every column was left out: " + "; ".join(f"{c.name!r}: {c.note}" for c in columns))
     for kind, column in zip(columns, frame.columns, strict=True):
         _check_size(kind, column)
+        _check_order(kind, column, asked.get(column.name, plain))
     _warn(columns, asked)
     return Schema(tuple(columns), frame.named)
 
@@ -167,6 +169,16 @@ def _check_size(kind: Kind, column: Column) -> None:
             f"column {kind.name!r} holds numbers from {values.min():g} to {values.max():g}, which are too large or "
             "too near to each other to calculate with: change their unit, or leave the column out"
         )
+
+
+def _check_order(kind: Kind, column: Column, request: Request) -> None:
+    """Warns of dates of which nothing tells whether the day or the month comes first."""
+    if not isinstance(kind, Date) or kind.form is None or request.form is not None or column.codes is None:
+        return
+    other = other_order(column.labels, kind.form)
+    if other is not None and kind.form != other:
+        _say(f"column {kind.name!r} holds dates such as {column.labels[0]}, taken as {kind.form}: kind date:{other} "
+             f"takes them the other way round, date:{kind.form} this way without a word")  # fmt: skip
 
 
 def _warn(columns: Sequence[Kind], asked: Mapping[str, Request]) -> None:

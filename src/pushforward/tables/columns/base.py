@@ -59,6 +59,7 @@ class Request:
     Attributes:
         kind: by its tag; None infers it.
         values: the numbers of the kind, such as the bounds in "bounded:0:1".
+        form: how texts of times are written, as in "date:%d/%m/%Y"; None takes what fits.
         named: whether the table has names.
         max_categories: how many categories have a state of their own.
         gaussian: whether numbers are gaussianized by quantiles; see `infer_schema`.
@@ -66,6 +67,7 @@ class Request:
 
     kind: str | None = None
     values: tuple[float, ...] = ()
+    form: str | None = None
     named: bool = True
     max_categories: int = 256
     gaussian: bool | None = None

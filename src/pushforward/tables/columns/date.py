@@ -36,7 +36,7 @@ class Date(Number):
 
     tag = "date"
     aliases = ("datetime", "time")
-    usage = "date"
+    usage = "date or date:FORM, such as date:%d/%m/%Y"
     on_lattice_alone = True
     has_sign = False
 
@@ -51,7 +51,9 @@ class Date(Number):
         """
         if request.kind not in (None, cls.tag) or (request.kind is None and column.holds != "times"):
             return None
-        column.require_times()
+        times, unit = column.require_times(request.form)
+        if request.form is not None:
+            column = replace(column, holds="times", numbers=None, times=times, unit=unit, form=request.form)
         kind = cls.bare(column)
         values = kind.read(column)[~column.is_missing]
         look = Look(column, values, request)

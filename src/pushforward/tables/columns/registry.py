@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from ...io.frames import Column
-from ...io.times import COMPACT
+from ...io.times import COMPACT, is_form
 from .base import Facts, Kind, Request
 
 KINDS: dict[str, type[Kind]] = {}
@@ -76,7 +76,7 @@ def infer_kind(column: Column, request: Request) -> Kind:
 
 
 def request_of(text: Any, default: Request = Request()) -> Request:  # noqa: B008  # it is immutable
-    """Reads "integer", "quantised:0.5", "bounded:0:1", "circular:360", ... or a tuple such as ("bounded", 0, 1).
+    """Reads "integer", "quantised:0.5", "bounded:0:1", "date:%d/%m/%Y", ... or a tuple such as ("bounded", 0, 1).
 
     Raises:
         ValueError: the kind is unknown or has the wrong numbers.
@@ -88,6 +88,9 @@ def request_of(text: Any, default: Request = Request()) -> Request:  # noqa: B00
         known = [cls.usage.partition(":")[0].partition(" ")[0] for cls in KINDS.values() if cls.usage]
         raise ValueError(f"unknown kind {text!r}; expected one of {', '.join(known)}")
     cls = asked[word]
+    form = ":".join(map(str, parts[1:]))
+    if cls.tag == "date" and is_form(form):
+        return replace(default, kind=cls.tag, form=form)
     try:
         values = tuple(float(v) for v in parts[1:])
     except (TypeError, ValueError):
