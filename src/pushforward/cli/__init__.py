@@ -110,8 +110,9 @@ def fit(**options: Any) -> None:
     """Learn the density of the rows of a table, with columns of any kind; or that of images.
 
     What each column is gets inferred and shown. --kinds overrides it: real, integer, quantised:STEP, positive,
-    bounded:LOW:HIGH, circular:PERIOD, date or date:%d/%m/%Y, category. A tenth of the rows is held out for a test, and simple densities
-    are scored on the same rows. Ctrl-C ends the training early, and the best model so far is kept (exit code 130).
+    bounded:LOW:HIGH, circular:PERIOD, date or date:%d/%m/%Y, category. A tenth of the rows is held out for a test, and
+    simple densities are scored on the same rows. Ctrl-C ends the training early, and the best model so far is kept
+    (exit code 130).
 
     Images of one size are a folder of PNG or JPEG, whose subfolders are classes, a .npy or .npz file of bytes, or an
     idx file as of MNIST. Their densities are told in bits per dimension.
