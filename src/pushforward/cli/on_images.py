@@ -192,12 +192,19 @@ def _judge(
     )
     say("verdict", f"{figures['verdict']} likelihood: {figures['why']}; it says nothing about samples")
     figures["sample_bits"], sample_se = mean_and_se(_bits_of_samples(density, test.labels if by_class else None))
-    how, excess = "about as many", figures["sample_bits"] - figures["test_bits"]
-    if abs(excess) > max(_LEAST, _SAME * figures["test_bits"], 3 * math.hypot(figures["test_se"], sample_se)):
-        how = "more: they are blurred or noisy" if excess > 0 else "fewer: they are simpler than images"
     say("samples", f"have {figures['sample_bits']:.4f} bits per dimension, held-out images {figures['test_bits']:.4f}, "
-        f"{how}")  # fmt: skip
+        f"{_compared(figures, sample_se)}")  # fmt: skip
     return figures, log_mass
+
+
+def _compared(figures: dict[str, Any], sample_se: float) -> str:
+    """Whether samples have as many bits as held-out images, in words."""
+    excess = figures["sample_bits"] - figures["test_bits"]
+    if abs(excess) <= max(_LEAST, _SAME * figures["test_bits"]):
+        return "about as many"
+    if abs(excess) <= 3 * math.hypot(figures["test_se"], sample_se):
+        return "which is within chance of so few"
+    return "more: they are blurred or noisy" if excess > 0 else "fewer: they are simpler than images"
 
 
 def _bits_of_samples(density: ImageDensity, labels: NDArray[np.int64] | None) -> NDArray[np.float64]:
@@ -262,15 +269,10 @@ def _check_given(density: ImageDensity, model: str, given: str | None) -> None:
         raise ValueError(f"{model} is not one of each class: leave out --given")
 
 
-def _mode(density: ImageDensity) -> str:
-    return "L" if density.space.shape[0] == 1 else "RGB"
-
-
 def read_for(density: ImageDensity, data: str, skip_bad: bool) -> ImageData:
     """Reads images for a model; tells what was converted or left out."""
-    images = read_images(
-        data, mode=_mode(density), skip_bad=skip_bad, size=density.size, classes=density.space.classes
-    )  # fmt: skip
+    mode = "L" if density.space.shape[0] == 1 else "RGB"
+    images = read_images(data, mode=mode, skip_bad=skip_bad, size=density.size, classes=density.space.classes)
     _tell(images)
     return images
 

@@ -22,9 +22,9 @@ _WORDS = {  # for what a training recorded; of all other names the underscores b
     "epochs": "passes", "best_val_nll": "best validation, nats", "bits_per_dim": "best validation, bits per dimension",
     "skipped": "batches skipped", "stopped": "ended", "skipped_rows": "rows skipped",
     "train_rows": "rows to train and validate",
-    "test_rows": "rows held out", "test_bits": "held out, bits per dimension", "test_se": "its standard error",
+    "test_rows": "rows held out", "test_bits": "held out, bits per dimension", "test_se": "standard error of these",
     "test_log_density": "held out, log-density in nats", "pixels_bits": "independent pixels, bits per dimension",
-    "gain": "ahead of the best simple density", "gain_se": "its standard error",
+    "gain": "ahead of the best simple density", "gain_se": "standard error of that",
     "sample_bits": "samples, bits per dimension",
 }  # fmt: skip
 _WORDS_OF_IMAGES = _WORDS | {"gain": "ahead of independent pixels"}

@@ -141,7 +141,7 @@ def _read_pictures(files: Sequence[Path], folder: Path, options: _Options) -> Im
     import_pillow()
     headers, skipped = _headers(files, options)
     if not headers:
-        raise ValueError(f"{folder}: none of {len(files):,} images can be read")
+        raise ValueError(f"{folder}: none of {len(files):,} images can be read and has the size that is wanted")
     good, shape = list(headers), next(iter(headers.values())).shape
     images = _empty((len(good), *shape), options.in_memory)
     bad = decode_all(good, options.mode, images)

@@ -181,8 +181,9 @@ class TrainSettings:
     ))  # fmt: skip
     checkpoint: str | PathLike[str] | None = field(
         default=None, metadata=_metadata(_FOLDER,
-            "a folder where the state is written after each pass and read from when present: a run that was stopped "
-            "goes on as if it had not been. Only its length may be another"
+            "a folder where the state is written after each pass (of rows that are drawn, as images are, after each "
+            "128 steps) and read from when present: a run that was stopped goes on as if it had not been. Only its "
+            "length may be another"
     ))  # fmt: skip
     check: bool = field(
         default=True, metadata=_metadata(_BOOL,
