@@ -81,7 +81,7 @@ class ByteEncoding(nn.Module):
 
         Example:
             >>> ByteEncoding().between_bytes(3, (1, 1, 1)).flatten()
-            tensor([-1.3564,  0.0000,  1.3564], dtype=torch.float64)
+            tensor([-1.3790,  0.0000,  1.3790], dtype=torch.float64)
         """
         shares = ((torch.arange(count) + 0.5) / count).double()
         masses = (torch.ones(BYTES, 1) if self.masses is None else self.masses.cpu().flatten(1)).double()
