@@ -254,5 +254,39 @@ def test_simple_densities_that_took_long_are_not_fitted_again(seconds: float, mo
     stack = Stack(Batch(x[:300]), Batch(x[300:]), 0, seconds=seconds)
     weights = stack.mixed_with(pf.Flow(pf.Chain(pf.Standardize(2)), 2).double())[1]
     assert weights["gaussian"] > 0.5
-    assert fitted == ([300] if seconds < 1 else [300, 400])
+    assert fitted == ([300] if seconds < 1 else [300, *[360] * 10, 400])
     assert stack.mixing_seconds == pytest.approx(0.0 if seconds < 1 else 0.02, abs=0.5)
+
+
+@pytest.mark.parametrize(("count", "learned"), [(500, True), (1100, False)])
+def test_simple_densities_of_few_rows_are_worth_what_nearly_all_rows_make_of_them(
+    count: int, learned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here they know nothing before they have seen nine tenths of the rows, of which a fifth is held out."""
+
+    def late(x: Tensor, *_: object, **__: object) -> dict[str, Baseline]:
+        return {"gaussian": fit_gaussian(x if len(x) >= 0.9 * count else 1000 * x)}
+
+    monkeypatch.setattr("pushforward.training.stack.fit_baselines", late)
+    x = 5 * torch.randn(count, 2, dtype=torch.float64, generator=seeded())
+    stack = Stack(Batch(x[: count * 4 // 5]), Batch(x[count * 4 // 5 :]), 0)
+    weights = stack.mixed_with(pf.Flow(pf.Chain(pf.Standardize(2)), 2).double())[1]
+    assert (weights.get("gaussian", 0.0) > 0.9) is learned
+
+
+def test_what_knows_by_heart_the_rows_that_it_has_seen_has_no_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Memory(Baseline):
+        def __init__(self, seen: Tensor) -> None:
+            super().__init__(2, "memory")
+            self.register_buffer("seen", seen)
+
+        def _log_prob(self, x: Tensor, context: Tensor | None) -> Tensor:
+            return torch.where((x[:, None] == self.seen).all(2).any(1), 50.0, -50.0)
+
+        def sample(self, *args: object, **settings: object) -> Tensor:
+            raise NotImplementedError
+
+    monkeypatch.setattr("pushforward.training.stack.fit_baselines", lambda x, *_, **__: {"memory": Memory(x)})
+    x = torch.randn(100, 2, dtype=torch.float64, generator=seeded())
+    flow = pf.Flow(pf.Chain(pf.Standardize(2)), 2).double()
+    assert Stack(Batch(x[:80]), Batch(x[80:]), 0).mixed_with(flow)[1].get("memory", 0.0) < 0.05

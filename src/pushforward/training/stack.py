@@ -23,9 +23,11 @@ FEW_ROWS = 5000  # up to which rows are stacked
 STACK_FRACTION = 0.2  # of the rows, held out: they stop the flow and give the weights
 _SHARE, _MOST = 0.25, 0.375  # of the time given: when no further simple density is begun, when they are fitted once
 _MORE = 1.5  # times as long as fitting simple densities to the training rows takes fitting them to all
+_FOLDS, _FOLDED_ROWS = 10, 1000  # of simple densities, and of how many rows at most
 _ROUNDS = 200
+_LEAST = -1e6  # log-density that counts
 _LEAST_WEIGHT = 0.005  # a smaller one is dropped; of few rows none is, for a small weight insures against a far row
-_PRIOR = 1.0  # pseudo-count of equal weights, in rows, for all densities together
+_PRIOR = 1.0  # pseudo-count of the prior weights, in rows, for all densities together
 
 
 def is_stacked(asked: bool | None, rows: int, problem: str | None) -> bool:
@@ -49,6 +51,10 @@ def is_stacked(asked: bool | None, rows: int, problem: str | None) -> bool:
 class Stack:
     """Simple densities of some rows, to be mixed with a density that is trained on the same rows.
 
+    In the end they are fitted to all rows, those held out as well, by which few rows change much. What they are worth
+    then is told by the rows that each of ten folds leaves out; the flow is told by the held-out rows. Of more than
+    1,000 rows, or where there is no time, held-out rows tell of both.
+
     Args:
         rows: x (N, M + C), M states, then C numbers, NaN where there is none; context (N, G), or None.
         val: x (V, M + C) and context (V, G), rows that are held out.
@@ -69,16 +75,39 @@ class Stack:
         began = time.perf_counter()
         self._rows, self._val, self._val_noise = _on_cpu(rows), _on_cpu(val), val_noise
         self._sizes, self._context_sizes, self._seed = sizes, context_sizes, seed
+        self._all = _joined(self._rows, self._val)
         self._simple = self._fit(self._rows, None, None if seconds is None else _SHARE * seconds)
         took = time.perf_counter() - began
         self._refits = seconds is None or took <= _MOST * seconds
         self.mixing_seconds = _MORE * took if self._refits else 0.0
+        has_time = seconds is None or (1 + _FOLDS) * took <= _SHARE * seconds
+        self._scores = self._left_out() if len(self._all.x) <= _FOLDED_ROWS and has_time else self._held_out()
 
     def _fit(self, rows: Batch, names: Sequence[str] | None, seconds: float | None = None) -> dict[str, Baseline]:
         return fit_baselines(
             rows.x, self._sizes, rows.context, self._seed, context_sizes=self._context_sizes, names=names,
             seconds=seconds,
         )  # fmt: skip
+
+    @torch.no_grad()
+    def _held_out(self) -> dict[str, Tensor]:
+        """Log-densities (V,) of the held-out rows by name, which the simple densities have not seen."""
+        return {name: d.log_prob(self._val.x, self._val.context).double() for name, d in self._simple.items()}
+
+    @torch.no_grad()
+    def _left_out(self) -> dict[str, Tensor]:
+        """Log-densities (N + V,) of all rows by name, each row by densities of the nine folds that it is not in."""
+        count, names = len(self._all.x), list(self._simple)
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(self._seed))
+        scores = {name: torch.empty(count, dtype=torch.float64) for name in names}
+        for k in range(_FOLDS):
+            fold = torch.zeros(count, dtype=torch.bool)
+            fold[order[k::_FOLDS]] = True
+            left_out, fitted = _of(self._all, fold), self._fit(_of(self._all, ~fold), names)
+            scores = {name: scores[name] for name in fitted if name in scores}
+            for name in scores:
+                scores[name][fold] = fitted[name].log_prob(left_out.x, left_out.context).double()
+        return scores
 
     def mix_into(self, result: Fit) -> None:
         """Puts the mixture in the place of the density that was trained, which stays as `unstacked`."""
@@ -88,7 +117,7 @@ class Stack:
 
     @torch.no_grad()
     def mixed_with(self, inner: Density) -> tuple[Density, dict[str, float]]:
-        """A trained density, mixed with simple ones where held-out rows favour them.
+        """A trained density, mixed with simple ones where the rows that these have not seen favour them.
 
         Args:
             inner: over rows (B, M + C), trained on x.
@@ -99,23 +128,32 @@ class Stack:
         """
         settings = {"noise": self._val_noise} if inner.takes_noise and self._val_noise is not None else {}
         val = self._val
-        own = inner.log_prob(val.x, val.context, **settings).double()
-        scores = {n: d.log_prob(val.x, val.context).double() for n, d in self._simple.items()}
-        simple = [name for k, name in enumerate(scores) if not _is_among(scores[name], list(scores.values())[:k])]
-        weights = mixing_weights(torch.stack([own.cpu(), *(scores[name] for name in simple)]))
-        kept = {name: w for name, w in zip(simple, weights[1:].tolist(), strict=True) if w >= _LEAST_WEIGHT}
-        every = self._fit(_joined(self._rows, val), list(kept)) if kept and self._refits else self._simple
+        own = inner.log_prob(val.x, val.context, **settings).double().cpu()
+        all_scores = list(self._scores.values())
+        simple = [name for k, name in enumerate(self._scores) if not _is_among(all_scores[k], all_scores[:k])]
+        if not simple:
+            return inner, {"flow": 1.0}
+        scores = torch.stack([self._scores[name] for name in simple]).nan_to_num(nan=_LEAST)
+        shares = mixing_weights(scores)
+        together = (scores[:, -len(own) :] + shares.log()[:, None]).logsumexp(0)
+        # At first all densities are equal, the simple ones together as many as they are.
+        flow, rest = mixing_weights(torch.stack([own, together]), prior=torch.tensor([1.0, len(simple)])).tolist()
+        kept = {n: rest * w for n, w in zip(simple, shares.tolist(), strict=True) if rest * w >= _LEAST_WEIGHT}
+        every = self._fit(self._all, list(kept)) if kept and self._refits else self._simple
         kept = {name: w for name, w in kept.items() if name in every}
         if not kept:
             return inner, {"flow": 1.0}
-        shares = [float(weights[0]), *kept.values()]
-        total = sum(shares)
-        mixture = Mixture([inner, *(every[name] for name in kept)], shares)
-        return mixture, {"flow": shares[0] / total} | {name: w / total for name, w in kept.items()}
+        total = flow + sum(kept.values())
+        mixture = Mixture([inner, *(every[name] for name in kept)], [flow, *kept.values()])
+        return mixture, {"flow": flow / total} | {name: w / total for name, w in kept.items()}
 
 
 def _on_cpu(rows: Batch) -> Batch:
     return Batch(rows.x.cpu(), None if rows.context is None else rows.context.cpu())
+
+
+def _of(rows: Batch, some: Tensor) -> Batch:
+    return Batch(rows.x[some], None if rows.context is None else rows.context[some])
 
 
 def _joined(rows: Batch, more: Batch) -> Batch:
@@ -130,17 +168,23 @@ def _is_among(scores: Tensor, others: list[Tensor]) -> bool:
     return any(torch.allclose(scores, other, rtol=1e-3, atol=1e-3) for other in others)
 
 
-def mixing_weights(log_probs: Tensor) -> Tensor:
-    """Log-densities (K, V) of held-out rows -> the weights (K,) of the likeliest mixture, by EM, with a weak prior.
+def mixing_weights(log_probs: Tensor, prior: Tensor | None = None) -> Tensor:
+    """Log-densities (K, V) of rows -> the weights (K,) of the likeliest mixture, by EM, with a weak prior.
+
+    Args:
+        log_probs: of rows that the densities have not seen.
+        prior: (K,), what the weights are drawn to, with the weight of one row; equal ones when None. It is scaled to a
+            sum of 1.
 
     Example:
         >>> mixing_weights(torch.tensor([[0.0, 0.0, 0.0], [-9.0, -9.0, -9.0]]))
         tensor([0.8750, 0.1250])
     """
-    count = len(log_probs)
-    weights = log_probs.new_full((count,), 1 / count)
-    finite = log_probs.nan_to_num(nan=-1e6).clamp(min=-1e6)
+    prior = log_probs.new_ones(len(log_probs)) if prior is None else prior.to(log_probs)
+    prior = prior / prior.sum()
+    weights = prior
+    finite = log_probs.nan_to_num(nan=_LEAST).clamp(min=_LEAST)
     for _ in range(_ROUNDS):
         owner = (finite + weights.log()[:, None]).softmax(0)
-        weights = (owner.sum(1) + _PRIOR / count) / (log_probs.shape[1] + _PRIOR)
+        weights = (owner.sum(1) + _PRIOR * prior) / (log_probs.shape[1] + _PRIOR)
     return weights
