@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import pushforward as pf
+from pushforward.bijections.scores import SCORED_ROWS
 from pushforward.io.frames import read
 from pushforward.io.tables import read_table
 from pushforward.tables.columns.marginal import MarginalTransform
@@ -286,3 +287,14 @@ def test_dates_as_pandas_and_javascript_write_them_into_json(end: str, tmp_path:
     density = pf.fit_table({"when": days, "x": np.arange(300.0) % 17}, steps=2, progress="none", stack=False)
     drawn = density.sample(20, generator=0)["when"].to_pylist()
     assert all(len(text) == len(days[0]) and text.endswith(f"T00:00:00{end}") for text in drawn)
+
+
+@pytest.mark.parametrize("of", [np.exp, np.positive])
+def test_numbers_so_rare_that_a_sample_of_the_rows_holds_none(of: np.ufunc) -> None:
+    n, rng = 40_000, np.random.default_rng(0)
+    others = np.setdiff1d(np.arange(n), np.linspace(0, n - 1, SCORED_ROWS).astype(int))
+    sparse = np.full(n, np.nan)
+    sparse[rng.choice(others, 2000, replace=False)] = of(2 * rng.normal(size=2000))
+    for x in (sparse, np.nan_to_num(sparse)):
+        schema = pf.infer_schema({"x": x, "y": rng.normal(size=n)})
+        assert [c.modelled for c in schema.columns] == [True, True]

@@ -25,6 +25,7 @@ from .columns.wrappers import NumberWrapper
 _LOSSES = 2.0  # times what they lose of the dependence on other columns, that uneven cells must gain
 _ROUNDS, _LEAST_DEVIATION = 20, 1e-3  # of reweighting, in standard deviations
 _LEAST_GAP = 1e-9
+_LEAST_NUMBERS = 2  # among the rows that are looked at, for another map
 _OF_LINEAR = 0.1  # nats a row that a linear map must gain
 _RIDGE = 1e-12  # of a column's variance, what the others never explain
 
@@ -208,17 +209,26 @@ def _numbers(kind: Kind, frame: Frame) -> Values:
 
 
 def _with_line(kind: Kind, w: Values) -> Kind:
-    """The kind with a line in place of its spline, and logarithms for heavy tails: numbers (N,), NaN for none."""
-    line = MarginalTransform.of(w[~np.isnan(w)], kind.marginal.low, kind.marginal.high, gaussian=False)
+    """The kind with a line in place of its spline, and logarithms for heavy tails: numbers (N,), NaN for none.
+
+    Itself where there are too few numbers to tell.
+    """
+    w = w[~np.isnan(w)]
+    if len(w) < _LEAST_NUMBERS:
+        return kind
+    line = MarginalTransform.of(w, kind.marginal.low, kind.marginal.high, gaussian=False)
     return as_number(kind).with_map(line.knots, line.heavy)
 
 
 def _with_linear(kind: Kind, w: Values) -> Kind:
-    """The kind with a map linear in its numbers (N,), NaN for none; itself where it has no logarithm."""
-    marginal = kind.marginal
+    """The kind with a map linear in its numbers (N,), NaN for none.
+
+    Itself where it has no logarithm, or there are too few numbers to tell.
+    """
+    marginal, w = kind.marginal, w[~np.isnan(w)]
     if marginal.low is None or marginal.high is not None or len(marginal.knots) > 2 or as_number(kind).is_circular:
         return kind
-    linear = MarginalTransform.linear(w[~np.isnan(w)], marginal.low)
+    linear = MarginalTransform.linear(w, marginal.low) if len(w) >= _LEAST_NUMBERS else None
     return kind if linear is None else as_number(kind).with_map(linear.knots, linear.heavy)
 
 
