@@ -204,3 +204,13 @@ def test_baselines_of_rounded_numbers_count_as_the_model_does() -> None:
         report = check(density, {"v": values[2000:]}, {"v": values[:2000]}, questions=DENSITY)
     # A Gaussian is the truth, but for the rounding: the model cannot be far above it if they are in one unit.
     assert abs(report["likelihood"].figures["baselines"]["gaussian"]["gain"]) < 0.15
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_columns_of_a_table_have_their_names_and_all_training_rows_are_looked_at() -> None:
+    rng = RNG(0)
+    rows = {"kind": rng.choice(["u", "v"], 600), "v": rng.normal(size=600), "w": rng.normal(size=600)}
+    density = pf.fit_table(rows, steps=5, stack=False, progress="none")
+    new = {name: values[:100] for name, values in rows.items()} | {"w": np.full(100, 0.5)}
+    assert check(density, new, questions=["ranking"])["likelihood"].table[1][:2] == ["constant", ""]
+    assert "w: simple" in check(density, new, questions=["ranking"])["likelihood"].table[1][2]

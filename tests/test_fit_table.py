@@ -307,3 +307,20 @@ def test_arrays_small_tables_and_weights() -> None:
     assert float(heavy.log_prob({"w": ["odd"]})) > math.log(0.98)
     names = Frame(read(x).rename(["a", "b"]).columns, named=False)
     assert torch.equal(density.log_prob(names), density.log_prob(x))
+
+
+@pytest.mark.parametrize("kinds", [{}, {"x2": "drop"}])
+def test_columns_of_arrays_keep_their_places_beside_what_is_given(kinds: dict[str, str]) -> None:
+    x = np.random.default_rng(0).normal(size=(200, 3)) * [1, 10, 100] + [0, 50, 500]
+    density = pf.fit_table(x, given=["x0"], kinds=kinds, steps=5, stack=False, progress="none")
+    log_prob = density.log_prob(x)
+    assert density.log_prob(density.space.read(x)).equal(log_prob)
+    beside = x[:, 1:2] if kinds else x[:, 1:]
+    assert density.log_prob(beside, x[:, :1]).equal(log_prob)
+    assert density.latent(beside, x[:, :1]).equal(density.latent(x))
+
+
+def test_a_mixture_of_tables_refuses_a_negative_number_of_samples() -> None:
+    densities = [pf.fit_table({"x": np.arange(50) ** 1.5}, steps=2, stack=False, progress="none") for _ in range(2)]
+    with pytest.raises(ValueError, match="the number of samples must be at least 0, got -1"):
+        pf.Mixture(densities).sample(-1)

@@ -151,6 +151,11 @@ class Space(ABC):
         """
 
     @property
+    def number_names(self) -> Sequence[str]:
+        """The names of the columns of numbers of `encode`."""
+        return self.names
+
+    @property
     @abstractmethod
     def feature_list(self) -> list[Feature]:
         """What the F columns of `features` are."""

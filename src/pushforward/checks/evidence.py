@@ -161,7 +161,10 @@ class Evidence:
         """The name of each column of numbers, and those that are there."""
         space = self.density.space
         numbers = as_array(space.encode(rows.values))[:, len(space.sizes) :].T
-        names = self.names if len(numbers) == len(self.names) else [f"number {i + 1}" for i in range(len(numbers))]
+        called = dict(zip(space.names, self.names, strict=True))
+        names = [called[name] for name in space.number_names]
+        if len(names) != len(numbers):
+            names = [f"number {i + 1}" for i in range(len(numbers))]
         return [(name, values[~np.isnan(values)]) for name, values in zip(names, numbers, strict=True)]
 
     @cached_property

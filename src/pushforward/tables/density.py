@@ -282,11 +282,9 @@ class TableDensity(Density):
         given = self.space.contexts(context)
         if given is None or len(given) != len(frame):
             raise ValueError(f"x has {len(frame):,} rows and context {len(given or ()):,}: one is needed for each")
-        if not frame.named:
-            targets = [target.name for target in self.space.targets]
-            frame = self.space.chosen(frame, targets if len(frame.columns) == len(targets) else self.space.names)
-        others = tuple(c for c in frame.columns if c.name not in given.names)
-        return replace(frame, columns=(*others, *given.columns), named=True)
+        frame = self.space.chosen(frame, self.targets)
+        columns = {c.name: c for c in (*frame.columns, *given.columns)}
+        return replace(frame, columns=tuple(columns[name] for name in self.space.names), named=True)
 
 
 def _pieces(frame: Frame) -> Iterator[Frame]:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..arguments import as_generator
+from ..arguments import as_count, as_generator
 from ..density import Density, Feature, Space
 from ..io.frames import Column, Frame, concat, read
 from ..io.names import columns_text, quoted
@@ -166,6 +166,11 @@ class Columns(Space):
         return Frame(tuple(chosen), frame.named, frame.source, frame.kind).rename(names)
 
     @property
+    def number_names(self) -> Sequence[str]:
+        """Those of the targets with numbers."""
+        return [c.name for c in self.numbers]
+
+    @property
     def feature_list(self) -> list[Feature]:
         """Categories one-hot, numbers as they are, indicators of missing cells."""
         return [
@@ -203,7 +208,7 @@ class Columns(Space):
         Raises:
             ValueError: a column is absent or of another kind, text among numbers, or infinities.
         """
-        frame = self.chosen(frame, [c.name for c in (*self.targets, *self.conditions)])
+        frame = self.chosen(frame, self.names)
         columns = {c.name: c for c in frame.columns}
         n = len(frame)
         log_mass = np.zeros(n)
@@ -333,7 +338,7 @@ class Columns(Space):
 
     def index_contexts(self, n: int, context: Any) -> tuple[Frame | None, NDArray[np.int64], int]:
         """-> the given columns, each row's number n times, and how many; (None, none, n) where nothing is given."""
-        frame = self.contexts(context)
+        n, frame = as_count(n), self.contexts(context)
         if frame is None:
             return None, np.empty(0, dtype=np.int64), n
         index = np.repeat(np.arange(len(frame)), n)
