@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import pushforward as pf
 from pushforward.tables import Schema
 from pushforward.tables.columns import Function
+from pushforward.tables.columns.related import Dependent
 
 quiet = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -115,3 +117,28 @@ def test_facts_are_checked() -> None:
         columns[at] |= change
         with pytest.raises(ValueError, match="wage"):
             Schema.from_json(facts | {"columns": columns})
+
+
+@quiet
+def test_what_is_calculated_from_a_missing_given_cell_is_missing() -> None:
+    rng = np.random.default_rng(0)
+    c, n = rng.normal(size=300).round(2), rng.integers(0, 90, 300)
+    table = {"c": c, "a": rng.integers(0, 50, 300), "f": 1.8 * c + 32, "n": n}
+    table["total"] = table["a"] + table["n"]
+    density = pf.fit_table(table, given=["c", "a"], steps=5, stack=False, progress="none")
+    assert {c.name for c in density.schema.columns if isinstance(c, Dependent)} == {"f", "total"}
+    given = {"c": pa.array([None, 1.0]), "a": pa.array([3, None])}
+    drawn = density.sample(1, given, generator=0).to_pydict()
+    assert drawn["f"] == [None, pytest.approx(33.8)]
+    assert drawn["total"] == [drawn["n"][0] + 3, None]
+
+
+@quiet
+def test_a_column_that_is_calculated_from_what_is_given_leaves_nothing_to_learn() -> None:
+    c = np.random.default_rng(0).normal(size=300).round(2)
+    how: dict[str, Any] = {"given": ["c"], "steps": 5, "stack": False, "progress": "none"}
+    with pytest.raises(
+        ValueError, match=r"column 'f' is calculated \(= 1.8 c \+ 32\); kinds=\{'f': 'real'\} models it"
+    ):
+        pf.fit_table({"c": c, "f": 1.8 * c + 32}, **how)
+    assert pf.fit_table({"c": c, "f": 1.8 * c + 32}, kinds={"f": "real"}, **how).targets == ["f"]

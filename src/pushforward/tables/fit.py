@@ -16,6 +16,7 @@ from ..bijections.whitening import whitens
 from ..density import Density
 from ..flow import Flow
 from ..io.frames import read
+from ..io.names import quoted
 from ..io.tables import TableFile
 from ..mixture import Mixture, averaged
 from ..recipes import RECIPES
@@ -28,6 +29,7 @@ from ..training.settings import check_members, check_training, passes_as_steps, 
 from ..training.stack import STACK_FRACTION, Stack, is_stacked
 from ..training.tails import MOST_ROWS, seconds_for_tails
 from ..training.unbounded import warn_of_unbounded
+from .columns.related import Dependent
 from .density import TableDensity
 from .drawing import Drawing, exceeds_memory, surveyed
 from .hierarchy import hierarchy
@@ -132,7 +134,7 @@ def fit_table(
         fraction = STACK_FRACTION if stacked and val is None else _FRACTION
     space = Columns(schema, given)
     if not (space.sizes or space.numbers):
-        raise ValueError(f"there is nothing to learn: no column varies of {', '.join(map(repr, schema.names))}")
+        raise ValueError(f"there is nothing to learn: {_why_nothing(space)}")
     choice = _choice(space, count, recipe, clock.seconds) if space.numbers else None
     size = {"depth": depth, "width": width, "precondition": False} | dict(model or {})
     density = TableDensity(schema, given, _untrained(space, choice, members, seed, size))
@@ -155,6 +157,15 @@ def fit_table(
     if drawing is not None and drawing.left_out:
         warnings.warn(f"{drawing.left_out:,} rows that do not fit the schema were left out", stacklevel=2)
     return density
+
+
+def _why_nothing(space: Columns) -> str:
+    """Why no target has states or numbers to learn."""
+    for target in space.targets:
+        if isinstance(target, Dependent):
+            asked = {target.name: "real"}
+            return f"column {target.name!r} is calculated ({target.formula}); kinds={asked} models it"
+    return f"no column varies of {quoted([c.name for c in space.targets])}"
 
 
 def _no_stack(file: Any, weights: Any, val: Any, count: int, fraction: float | None) -> str | None:

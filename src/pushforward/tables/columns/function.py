@@ -76,8 +76,8 @@ class Function(Dependent):
     def decode_in(
         self, state: States, number: Values, rng: np.random.Generator, columns: Mapping[str, Column]
     ) -> tuple[Column, Mask]:
-        """The function of the other column; where it is within the bounds of this one (N,)."""
-        expected, plain = self._expected(columns)[0], self.number
+        """The function of the other column, missing where that is; where it is within the bounds of this one (N,)."""
+        (expected, is_missing), plain = self._expected(columns), self.number
         values = np.nan_to_num(expected, nan=0.0)
         places = values if plain.lattice is None else plain.lattice.count(values)
         low, high = plain.bounds
@@ -85,7 +85,7 @@ class Function(Dependent):
         within = ~np.isnan(expected) & (places < high)
         within &= places > low if plain.lattice is None else places >= low
         values = self._as_seen(values) if plain.lattice is None else plain.lattice.value(places)
-        return plain.write(values, np.zeros(len(values), dtype=bool)), within
+        return plain.write(values, is_missing), within | is_missing
 
     def _as_seen(self, values: Values) -> Values:
         """Calculated values (N,), to the last digit as the data held them where these are known."""

@@ -154,15 +154,21 @@ class Related(Dependent):
     def decode_in(
         self, state: States, number: Values, rng: np.random.Generator, columns: Mapping[str, Column]
     ) -> tuple[Column, Mask]:
-        """The sum of the parts and the rest, within the bounds of the column; where it lay within them (N,)."""
+        """The sum of the parts and the rest, within the bounds of the column; where it lay within them (N,).
+
+        It is missing where a part is, which only a given one can be.
+        """
         rest = self.rest.decode(state, number, rng)
         assert rest.numbers is not None
-        places = self.rest_sign * rest.numbers.astype(np.float64) + self._total(columns)[0]
+        total, is_missing = self._total(columns)
+        places = self.rest_sign * rest.numbers.astype(np.float64) + total
         low, high = self.number.bounds
         within = (places >= (-np.inf if low is None else low)) & (places < (np.inf if high is None else high))
         plain = self.innermost  # to which places of the lattice are values, whatever cells wrappers give them
         whole = plain.decode(np.zeros(len(places), dtype=np.int64), places, rng)
-        return whole, within & self.rest.accepts(state, number)
+        assert whole.numbers is not None
+        whole = as_number(plain).write(whole.numbers, is_missing) if is_missing.any() else whole
+        return whole, (within | is_missing) & self.rest.accepts(state, number)
 
     def _total(self, columns: Mapping[str, Column]) -> tuple[Values, Mask]:
         """The sum of the parts, as a place (N,) on the column's lattice; where one is missing (N,)."""
