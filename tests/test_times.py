@@ -263,3 +263,11 @@ def test_a_form_that_was_asked_for_is_how_samples_are_written() -> None:
     assert density.space.schema.columns[0].extent == (min(seen), max(seen))  # type: ignore[attr-defined]
     drawn = density.sample(50, generator=0).column("day").to_pylist()
     assert all(day == datetime.strptime(day, "%d/%m/%Y").strftime("%d/%m/%Y") for day in drawn)
+
+
+def test_a_constant_date_is_read_in_the_form_that_was_asked_for() -> None:
+    table = {"d": ["01/05/2023"] * 50, "y": np.arange(50) ** 1.5}
+    for form, day in (("%d/%m/%Y", "2023-05-01"), ("%m/%d/%Y", "2023-01-05")):
+        assert day in infer_schema(table, kinds={"d": f"date:{form}"})["d"].describe()
+    with pytest.raises(ValueError, match="column 'd'"):
+        infer_schema(table, kinds={"d": "date:%Y-%m-%d"})

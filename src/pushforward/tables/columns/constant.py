@@ -35,8 +35,12 @@ class Constant(Plain):
 
     @classmethod
     def infer(cls, column: Column, request: Request) -> Kind | None:
-        """Numbers and dates, whatever kind of them was asked for."""
-        asked = request.kind
+        """Numbers and dates, whatever kind of them was asked for.
+
+        Raises:
+            ValueError: dates of a form were asked for, and there are other cells.
+        """
+        asked, column = request.kind, Date.as_asked(column, request)
         if column.holds == "times" or (asked == "date" and column.times is not None):
             kind: Number = Date.bare(column)
         elif column.numbers is not None and asked != "date" and (asked is not None or column.holds == "numbers"):

@@ -51,15 +51,26 @@ class Date(Number):
         """
         if request.kind not in (None, cls.tag) or (request.kind is None and column.holds != "times"):
             return None
-        times, unit = column.require_times(request.form)
-        if request.form is not None:
-            column = replace(column, holds="times", numbers=None, times=times, unit=unit, form=request.form)
+        column = cls.as_asked(column, request)
+        column.require_times()
         kind = cls.bare(column)
         values = kind.read(column)[~column.is_missing]
         look = Look(column, values, request)
         extent = (plain(values.min()), plain(values.max()))
         unseen = unseen_share(0, len(column))
         return look.finished(replace(kind, extent=extent, lattice=Lattice(*kind.clock(values)), unseen=unseen))
+
+    @staticmethod
+    def as_asked(column: Column, request: Request) -> Column:
+        """The column as times in the form that was asked for; itself where none was.
+
+        Raises:
+            ValueError: its cells are no such times.
+        """
+        if request.form is None:
+            return column
+        times, unit = column.require_times(request.form)
+        return replace(column, holds="times", numbers=None, times=times, unit=unit, form=request.form)
 
     @classmethod
     def bare(cls, column: Column) -> Date:
