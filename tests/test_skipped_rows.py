@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from pushforward.cli import on_fit
 from pushforward.cli.options import Reading
 from pushforward.io.tables import open_table
 from pushforward.tables import infer_schema
-from pushforward.tables.bad_rows import good_rows
+from pushforward.tables.bad_rows import drop_bad_rows, good_rows
 
 
 def written(path: Path, **columns: list[str]) -> Path:
@@ -52,3 +53,12 @@ def test_underscores_are_no_part_of_numbers(tmp_path: Path) -> None:
     frame = open_table(written(tmp_path / "codes.csv", code=codes, n=[str(i) for i in range(100)])).read()
     assert frame.columns[0].holds == "texts"
     assert frame.columns[0].texts[3] == "0003_00"
+
+
+def test_rows_of_a_constant_duration_or_time_of_day_are_kept() -> None:
+    table = pa.table({
+        "lasts": pa.array([3600] * 50, pa.duration("s")), "at": pa.array([3600] * 50, pa.time32("s")),
+        "y": np.arange(50) ** 1.5,
+    })  # fmt: skip
+    kept, skipped = drop_bad_rows(table, infer_schema(table))
+    assert (len(kept), skipped.count) == (50, 0)

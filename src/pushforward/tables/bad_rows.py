@@ -14,7 +14,7 @@ from ..io.frames import Column, Frame, read
 from ..io.reader import Skipped
 from ..io.tables import TableFile
 from ..io.times import is_form
-from .columns import OF_TEXTS, Kind, Request, read_as, request_of
+from .columns import OF_TEXTS, Date, Kind, Request, read_as, request_of
 from .schema import Schema
 
 View: TypeAlias = Literal["numbers", "times", "texts"]
@@ -134,7 +134,7 @@ def _view(kind: Kind | None, asked: Any) -> tuple[str | None, View | None, str |
         return None, None, None
     if tag in OF_TEXTS:
         return tag, "texts", None
-    dated = tag == "date" or is_form(form) or (kind is not None and kind.dtype.startswith(("timestamp", "date")))
+    dated = tag == "date" or is_form(form) or (kind is not None and Date.is_temporal(kind.dtype))
     return tag, ("times" if dated else "numbers"), form
 
 
