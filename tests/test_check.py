@@ -293,3 +293,11 @@ def test_the_column_that_is_named_is_the_one_that_is_judged(monkeypatch: pytest.
     assert 0.06 < noise < 0.3 - (0.24 - noise)  # b is off by more than a, and than real rows by less
     assert [row[0] for row in report["columns"].table[:2]] == ["b", "a"]
     assert next(f for f in report["columns"].findings if f.name == "column").why.startswith("column b is off")
+
+
+def test_relations_are_found_whatever_columns_are_called() -> None:
+    x = normal(1500, 3)
+    x[:, 2] = x[:, 0] + x[:, 1]
+    for columns in (None, ["a", "b", "c"]):
+        section = check(scaled(3), x[:500], x[500:], columns=columns, questions=["samples"])["relations"]
+        assert section.verdict == "bad", section

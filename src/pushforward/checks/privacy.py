@@ -25,7 +25,7 @@ _RARE, _LEAST_RARE = 0.95, 10  # the quantile of distances to other rows beyond 
 def privacy(e: Evidence) -> Section:
     """Distances to the nearest training row, copies, rare rows that are singled out, and texts drawn again."""
     section = Section("privacy", "Copies of training rows")
-    if e.train is None:
+    if e.train is None or e.known is None:
         section.missing = "the training rows are not known: give them, too"
         return section
     if min(len(e.test), len(e.samples), len(e.train)) < _LEAST or not e.varying:
@@ -33,7 +33,7 @@ def privacy(e: Evidence) -> Section:
     else:
         _neighbours(e, e.train, section)
     if len(e.test) and len(e.samples):
-        _texts(e, e.train, section)
+        _texts(e, e.known, section)
     return section
 
 
@@ -139,9 +139,9 @@ def _rare_rows(
     section.add("singled_out", verdict, f"{100 * hit:.0f} % {remark}")
 
 
-def _texts(e: Evidence, train: Rows, section: Section) -> None:
+def _texts(e: Evidence, known_rows: Rows, section: Section) -> None:
     """Whether texts that stand in one training row alone come again in samples."""
-    known, test, samples = (e.texts(rows) for rows in (train, e.test, e.samples))
+    known, test, samples = (e.texts(rows) for rows in (known_rows, e.test, e.samples))
     shares = []
     for name in (name for name in known if name in samples):
         values, counts = np.unique([t for t in known[name] if t is not None], return_counts=True)

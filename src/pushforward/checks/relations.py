@@ -68,7 +68,7 @@ def relations(e: Evidence) -> Section:
     names = [name for name in texts[0] if name in texts[2]][:_MOST_TEXTS]
     if names:
         codes = {name: _coded([part[name] for part in texts]) for name in names}
-        _combinations(codes, e.test, section)
+        _combinations(codes, e, section)
         _rare(codes, section)
     if not section.findings:
         section.missing = "no relation and no rare category was found in the training rows"
@@ -101,7 +101,7 @@ def _numbers(e: Evidence) -> tuple[Callable[[Rows], Array], list[str]]:
 
     Means of blocks of an image are no columns.
     """
-    own = set(e.density.space.names)
+    own = set(e.names)
     features = e.feature_list
     chosen = [i for i in e.varying if not features[i].indicator and features[i].name in own][:_MOST_NUMBERS]
     gone = {f.column: i for i, f in enumerate(e.feature_list) if f.indicator}
@@ -165,7 +165,7 @@ def _unsure(judged: _Judged, rows: Sized) -> str:
     return few if judged.verdict == UNKNOWN else ""
 
 
-def _combinations(codes: dict[str, list[Codes]], test_rows: Sized, section: Section) -> None:
+def _combinations(codes: dict[str, list[Codes]], e: Evidence, section: Section) -> None:
     """The finding on the pair of columns in which samples have most pairs that no training row has."""
     judged, pairs = [], list(itertools.combinations(codes, 2))
     for a, b in pairs:
@@ -182,9 +182,9 @@ def _combinations(codes: dict[str, list[Codes]], test_rows: Sized, section: Sect
     if judged:
         worst = min(judged, key=lambda j: j.rank)
         section.figures["combination"] = {"columns": worst.what, "samples": worst.samples, "held_out": worst.held_out}
-        remark = f"of samples pair {worst.what} as no training row does ({worst.remark})"
+        remark = f"of samples pair {worst.what} as no training row does{e.of_known} ({worst.remark})"
         section.table.append(["unseen pairs", f"{100 * worst.samples:.3g} %", remark])
-        section.add("combination", worst.verdict, f"{100 * worst.samples:.3g} % {remark}{_unsure(worst, test_rows)}")
+        section.add("combination", worst.verdict, f"{100 * worst.samples:.3g} % {remark}{_unsure(worst, e.test)}")
 
 
 def _rare(codes: dict[str, list[Codes]], section: Section) -> None:
