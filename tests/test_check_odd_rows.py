@@ -10,6 +10,7 @@ import pushforward as pf
 from checked import DENSITY, RNG, normal, scaled
 from pushforward.checks import check
 from pushforward.checks.stats import GOOD
+from pushforward.estimators import FlowDensity
 
 
 def test_rows_that_are_no_vectors() -> None:
@@ -87,3 +88,12 @@ def test_bad_input_says_what_is_wrong() -> None:
         check("model", x)
     with pytest.raises(ValueError, match="row_numbers"):
         check(scaled(2), x, row_numbers=[1])
+
+
+def test_a_point_mass_gains_nothing_over_simple_densities() -> None:
+    x = normal(600, 2)
+    x[:, 1] = 7.0
+    density = FlowDensity(steps=20).fit(x).density_
+    section = check(density, x, questions=["ranking"])["likelihood"]
+    gaussian, alone = section.figures["baselines"]["gaussian"], check(scaled(1), x[:, :1])["likelihood"]
+    assert gaussian["mean"] == pytest.approx(alone.figures["baselines"]["gaussian"]["mean"], abs=0.05)

@@ -160,17 +160,22 @@ def _scores(e: Evidence, fit: Rows, rows: Rows) -> dict[str, tuple[str, Array]]:
     given = space.encode_given(fit.values) if fit.flat_context is None else space.as_given(fit.flat_context)
     sizes = space.given_sizes if fit.context is None else ()
     x = space.encode(fit.values, e.seed)
-    fitted = fit_baselines(_spread(e, x) if e.constant else x, space.sizes, given, e.seed, context_sizes=sizes)
+    x, flat = _spread(e, x) if e.constant else (x, 0)
+    fitted = fit_baselines(x, space.sizes, given, e.seed, context_sizes=sizes)
     densities = {name: (baseline.label, space.wrap(baseline)) for name, baseline in fitted.items()}
     context = None if rows.flat_context is None else space.as_given(rows.flat_context)
-    scores = {name: (label, density.log_prob(rows.values, context)) for name, (label, density) in densities.items()}
+    # Columns that the model's samples do not vary either are points to it, but have variance 1 in simple densities.
+    scores = {
+        name: (label, density.log_prob(rows.values, context) + flat * math.log(2 * math.pi) / 2)
+        for name, (label, density) in densities.items()
+    }
     for name, (label, density) in space.baselines(fit.values, fit.flat_context).items():
         scores[name] = label, density.log_prob(rows.values, rows.flat_context)
     return {name: (label, as_array(log_prob)) for name, (label, log_prob) in scores.items()}
 
 
-def _spread(e: Evidence, x: Tensor) -> Tensor:
-    """Encoded rows (N, M + C) with the model's samples where a column of numbers is constant.
+def _spread(e: Evidence, x: Tensor) -> tuple[Tensor, int]:
+    """Encoded rows (N, M + C) with the model's samples where a column of numbers is constant; how many still are.
 
     The density of a constant has no bound: a baseline that took the rows themselves would beat any model by it.
     """
@@ -178,11 +183,11 @@ def _spread(e: Evidence, x: Tensor) -> Tensor:
     numbers = x[:, first:]
     flat = first + ((numbers == numbers[0]).all(0)).nonzero()[:, 0]
     if not len(flat) or not len(e.samples):
-        return x
+        return x, 0
     drawn = e.density.space.encode(e.samples[e.rng(9).integers(len(e.samples), size=len(x))].values, e.seed)
     x = x.clone()
     x[:, flat] = drawn[:, flat].to(x)
-    return x
+    return x, int((x[:, flat] == x[0, flat]).all(0).sum())
 
 
 def _tie_note(tied: list[str]) -> str:
