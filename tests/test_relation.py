@@ -193,3 +193,19 @@ def test_chance_gives_no_relation_and_a_true_one_is_found_in_few_rows(rows: int)
     errors = (rng.random(rows) < 0.05) * rng.integers(0, 3, rows)
     schema = pf.infer_schema({"a": a, "b": b, "noise": rng.poisson(5, rows), "sum": a + b + errors})
     assert type(schema["sum"]).__name__ == "Related"
+
+
+@quiet
+def test_parts_are_read_as_the_model_writes_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    a, b = (10 ** rng.uniform(3.5, 6.6, (2, 500))).astype(int)
+
+    def written(*rows: tuple[int, int]) -> Any:
+        lines = [f"{x:,};{y:,};{x + y:,}".replace(",", ".") for x, y in rows]
+        (tmp_path / "t.csv").write_text("\n".join(["a;b;t", *lines]) + "\n")
+        return read_table(tmp_path / "t.csv")
+
+    density = pf.fit_table(written(*zip(a, b, strict=True)), steps=5, stack=False, progress="none")
+    assert isinstance(density.schema["t"], Related)
+    few, whole = [(1234, 1111), (2345, 2222)], {"a": [1234, 2345], "b": [1111, 2222], "t": [2345, 4567]}
+    assert density.log_prob(written(*few)).tolist() == pytest.approx(density.log_prob(whole).tolist())

@@ -162,11 +162,8 @@ class Column:
         Raises:
             ValueError: the cells are no numbers (the first rows are named), or some are infinite.
         """
-        if form not in (None, self.form) and (self.dtype == "text" or self.codes is not None):
-            codes, labels = self.as_texts()
-            numbers, good = Notation.of(form).parse(labels)
-            if len(labels) and good[codes[~self.is_missing]].all():
-                return np.where(self.is_missing, numbers.dtype.type(0), numbers[codes])
+        if (written := self.in_form(form)) is not self and written.numbers is not None:
+            return written.numbers
         if not self._has_numbers(form) and not self.is_missing.all():
             if self.codes is None:
                 raise ValueError(f"column {self.name!r} holds {self.dtype}, which is no number")
@@ -179,6 +176,16 @@ class Column:
             row = self.first_row + infinite[0] + 1
             raise ValueError(f"column {self.name!r} holds {self.numbers[infinite[0]]} in row {row}{more}")
         return self.numbers
+
+    def in_form(self, form: str | None) -> Column:
+        """The column with the numbers that its texts are in a form; as it is where there are none, or others."""
+        if form in (None, self.form) or (self.dtype != "text" and self.codes is None):
+            return self
+        codes, labels = self.as_texts()
+        numbers, good = Notation.of(form).parse(labels)
+        if not len(labels) or not good[codes[~self.is_missing]].all():
+            return self
+        return replace(self, numbers=np.where(self.is_missing, numbers.dtype.type(0), numbers[codes]), form=form)
 
     def require_times(self, form: str | None = None) -> tuple[NDArray[np.int64], str]:
         """-> ticks (N,), 0 where missing; their unit.

@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from ...io.frames import Column
+from ...io.notation import is_pattern
 from ...io.times import COMPACT, is_form
 from .base import Facts, Kind, Request
 
@@ -38,7 +39,7 @@ def read_as(column: Column, kind: str | None, form: str | None = None) -> Column
     Args:
         column: of any table; one of words is given back as it is.
         kind: its tag; None for what the cells look like.
-        form: how the kind writes its cells: numbers may be compact dates then.
+        form: how the kind writes its cells: texts are read as it does, numbers may be compact dates then.
     """
     if kind in OF_TEXTS:
         return column
@@ -49,7 +50,7 @@ def read_as(column: Column, kind: str | None, form: str | None = None) -> Column
     of_texts = column.dtype == "text" or column.codes is not None
     if form == COMPACT or (of_texts and kind in (None, "date")):
         return column.as_compact_dates(_MANY if kind is None else 0)
-    return column
+    return column.in_form(form) if is_pattern(form) else column
 
 
 def _are_ids(column: Column) -> bool:
