@@ -289,4 +289,4 @@ def test_what_knows_by_heart_the_rows_that_it_has_seen_has_no_weight(monkeypatch
     monkeypatch.setattr("pushforward.training.stack.fit_baselines", lambda x, *_, **__: {"memory": Memory(x)})
     x = torch.randn(100, 2, dtype=torch.float64, generator=seeded())
     flow = pf.Flow(pf.Chain(pf.Standardize(2)), 2).double()
-    assert Stack(Batch(x[:80]), Batch(x[80:]), 0).mixed_with(flow)[1].get("memory", 0.0) < 0.05
+    assert Stack(Batch(x[:80]), Batch(x[80:]), 0).mixed_with(flow)[1].get("memory", 0.0) < 0.1  # by the prior

@@ -27,7 +27,7 @@ _FOLDS, _FOLDED_ROWS = 10, 1000  # of simple densities, and of how many rows at 
 _ROUNDS = 200
 _LEAST = -1e6  # log-density that counts
 _LEAST_WEIGHT = 0.005  # a smaller one is dropped; of few rows none is, for a small weight insures against a far row
-_PRIOR = 1.0  # pseudo-count of the prior weights, in rows, for all densities together
+_PRIOR, _PRIOR_OF_FLOW = 1.0, 4.0  # pseudo-counts, in rows: the rows that stopped a flow think too well of it
 
 
 def is_stacked(asked: bool | None, rows: int, problem: str | None) -> bool:
@@ -136,8 +136,9 @@ class Stack:
         scores = torch.stack([self._scores[name] for name in simple]).nan_to_num(nan=_LEAST)
         shares = mixing_weights(scores)
         together = (scores[:, -len(own) :] + shares.log()[:, None]).logsumexp(0)
-        # At first all densities are equal, the simple ones together as many as they are.
-        flow, rest = mixing_weights(torch.stack([own, together]), prior=torch.tensor([1.0, len(simple)])).tolist()
+        # The prior has all densities equal, the simple ones together as many as they are.
+        prior = _PRIOR_OF_FLOW * torch.tensor([1.0, len(simple)]) / (1 + len(simple))
+        flow, rest = mixing_weights(torch.stack([own, together]), prior).tolist()
         kept = {n: rest * w for n, w in zip(simple, shares.tolist(), strict=True) if rest * w >= _LEAST_WEIGHT}
         every = self._fit(self._all, list(kept)) if kept and self._refits else self._simple
         kept = {name: w for name, w in kept.items() if name in every}
@@ -173,18 +174,17 @@ def mixing_weights(log_probs: Tensor, prior: Tensor | None = None) -> Tensor:
 
     Args:
         log_probs: of rows that the densities have not seen.
-        prior: (K,), what the weights are drawn to, with the weight of one row; equal ones when None. It is scaled to a
-            sum of 1.
+        prior: (K,), the pseudo-count of each density, in rows; one row of equal shares when None.
 
     Example:
         >>> mixing_weights(torch.tensor([[0.0, 0.0, 0.0], [-9.0, -9.0, -9.0]]))
         tensor([0.8750, 0.1250])
     """
-    prior = log_probs.new_ones(len(log_probs)) if prior is None else prior.to(log_probs)
-    prior = prior / prior.sum()
-    weights = prior
+    count = len(log_probs)
+    prior = log_probs.new_full((count,), _PRIOR / count) if prior is None else prior.to(log_probs)
+    weights = prior / prior.sum()
     finite = log_probs.nan_to_num(nan=_LEAST).clamp(min=_LEAST)
     for _ in range(_ROUNDS):
         owner = (finite + weights.log()[:, None]).softmax(0)
-        weights = (owner.sum(1) + _PRIOR * prior) / (log_probs.shape[1] + _PRIOR)
+        weights = (owner.sum(1) + prior) / (log_probs.shape[1] + prior.sum())
     return weights
