@@ -23,7 +23,7 @@ FEW_ROWS = 5000  # up to which rows are stacked
 STACK_FRACTION = 0.2  # of the rows, held out: they stop the flow and give the weights
 _SHARE, _MOST = 0.25, 0.375  # of the time given: when no further simple density is begun, when they are fitted once
 _MORE = 1.5  # times as long as fitting simple densities to the training rows takes fitting them to all
-_FOLDS, _FOLDED_ROWS = 10, 1000  # of simple densities, and of how many rows at most
+_HALVED_ROWS = 1000  # up to which simple densities are fitted twice more, to weigh them
 _ROUNDS = 200
 _LEAST = -1e6  # log-density that counts
 _LEAST_WEIGHT = 0.005  # a smaller one is dropped; of few rows none is, for a small weight insures against a far row
@@ -52,8 +52,8 @@ class Stack:
     """Simple densities of some rows, to be mixed with a density that is trained on the same rows.
 
     In the end they are fitted to all rows, those held out as well, by which few rows change much. What they are worth
-    then is told by the rows that each of ten folds leaves out; the flow is told by the held-out rows. Of more than
-    1,000 rows, or where there is no time, held-out rows tell of both.
+    then, each half of the held-out rows tells of those that have seen the other half, too. Of more than 1,000 rows, or
+    where there is no time, all held-out rows tell of those that have seen none.
 
     Args:
         rows: x (N, M + C), M states, then C numbers, NaN where there is none; context (N, G), or None.
@@ -80,8 +80,8 @@ class Stack:
         took = time.perf_counter() - began
         self._refits = seconds is None or took <= _MOST * seconds
         self.mixing_seconds = _MORE * took if self._refits else 0.0
-        has_time = seconds is None or (1 + _FOLDS) * took <= _SHARE * seconds
-        self._scores = self._left_out() if len(self._all.x) <= _FOLDED_ROWS and has_time else self._held_out()
+        has_time = seconds is None or 3 * took <= _SHARE * seconds
+        self._scores = self._by_halves() if len(self._all.x) <= _HALVED_ROWS and has_time else self._held_out()
 
     def _fit(self, rows: Batch, names: Sequence[str] | None, seconds: float | None = None) -> dict[str, Baseline]:
         return fit_baselines(
@@ -95,18 +95,16 @@ class Stack:
         return {name: d.log_prob(self._val.x, self._val.context).double() for name, d in self._simple.items()}
 
     @torch.no_grad()
-    def _left_out(self) -> dict[str, Tensor]:
-        """Log-densities (N + V,) of all rows by name, each row by densities of the nine folds that it is not in."""
-        count, names = len(self._all.x), list(self._simple)
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(self._seed))
-        scores = {name: torch.empty(count, dtype=torch.float64) for name in names}
-        for k in range(_FOLDS):
-            fold = torch.zeros(count, dtype=torch.bool)
-            fold[order[k::_FOLDS]] = True
-            left_out, fitted = _of(self._all, fold), self._fit(_of(self._all, ~fold), names)
-            scores = {name: scores[name] for name in fitted if name in scores}
-            for name in scores:
-                scores[name][fold] = fitted[name].log_prob(left_out.x, left_out.context).double()
+    def _by_halves(self) -> dict[str, Tensor]:
+        """As `_held_out`, of densities that are fitted to all rows but one half of those held out."""
+        half = torch.arange(len(self._val.x)) % 2 == 0
+        scores = {name: torch.empty(len(half), dtype=torch.float64) for name in self._simple}
+        for some in (half, ~half):
+            seen, left_out = _joined(self._rows, _of(self._val, ~some)), _of(self._val, some)
+            fitted = self._fit(seen, list(scores))
+            scores = {name: scores[name] for name in fitted}
+            for name, density in fitted.items():
+                scores[name][some] = density.log_prob(left_out.x, left_out.context).double()
         return scores
 
     def mix_into(self, result: Fit) -> None:
@@ -135,7 +133,7 @@ class Stack:
             return inner, {"flow": 1.0}
         scores = torch.stack([self._scores[name] for name in simple]).nan_to_num(nan=_LEAST)
         shares = mixing_weights(scores)
-        together = (scores[:, -len(own) :] + shares.log()[:, None]).logsumexp(0)
+        together = (scores + shares.log()[:, None]).logsumexp(0)
         # The prior has all densities equal, the simple ones together as many as they are.
         prior = _PRIOR_OF_FLOW * torch.tensor([1.0, len(simple)]) / (1 + len(simple))
         flow, rest = mixing_weights(torch.stack([own, together]), prior).tolist()
