@@ -84,9 +84,9 @@ def test_the_rule_leaves_dropout_out_where_it_does_not_go() -> None:
     assert pf.choose(300, 4).training["dropout"] > 0
     x = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
     rows = {"kind": ["a", "b"] * 30} | {f"x{i}": x[:, i].numpy() for i in range(4)}
-    pf.fit_table(rows, steps=1, reversible=True, progress="none")
-    pf.fit("auto", x, steps=1, reversible=True, progress="none")
-    pf.FlowDensity(training={"reversible": True}, steps=1).fit(x.numpy())
+    pf.fit_table(rows, steps=1, reversible=True, stack=False, progress="none")
+    pf.fit("auto", x, steps=1, reversible=True, stack=False, progress="none")
+    pf.FlowDensity(training={"reversible": True}, steps=1, stack=False).fit(x.numpy())
 
 
 def test_rows_that_would_be_learned_by_heart_are_not() -> None:

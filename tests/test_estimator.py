@@ -31,7 +31,7 @@ def fitted() -> pf.FlowDensity:
     return small(steps=300).fit(normal_rows(1000))
 
 
-@parametrize_with_checks([pf.FlowDensity(steps=15), pf.FlowOutlierDetector(steps=15, members=2)])
+@parametrize_with_checks([pf.FlowDensity(steps=15, stack=False), pf.FlowOutlierDetector(steps=15, stack=False)])
 def test_scikit_learns_checks(estimator: Any, check: Any) -> None:
     check(estimator)
 
@@ -108,9 +108,9 @@ def test_samples_are_reproducible_and_from_the_density(fitted: pf.FlowDensity) -
 def test_fits_are_reproducible_and_leave_the_global_generators_alone() -> None:
     x = normal_rows()
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[index]
-    models = [small().fit(x), small().fit(x), pf.FlowDensity(steps=5).fit(x), pf.FlowDensity(steps=5).fit(x)]
+    models = [small().fit(x), small().fit(x), *(pf.FlowDensity(steps=5, stack=False).fit(x) for _ in range(2))]
     models[0].sample(10)
-    pf.FlowOutlierDetector(steps=5).fit(x)
+    pf.FlowOutlierDetector(steps=5, stack=False).fit(x)
     assert torch.equal(torch_state, torch.get_rng_state())
     assert np.array_equal(numpy_state, np.random.get_state()[1])  # type: ignore[index]
     scores = [m.score_samples(x) for m in models]
