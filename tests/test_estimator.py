@@ -37,8 +37,8 @@ def test_scikit_learns_checks(estimator: Any, check: Any) -> None:
 
 
 @pytest.mark.slow
-@parametrize_with_checks([pf.FlowDensity()])
-def test_scikit_learns_checks_with_the_default_training(estimator: Any, check: Any) -> None:
+@parametrize_with_checks([pf.FlowDensity(steps=60)])
+def test_scikit_learns_checks_with_a_stack(estimator: Any, check: Any) -> None:
     check(estimator)
 
 
