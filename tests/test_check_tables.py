@@ -207,10 +207,19 @@ def test_baselines_of_rounded_numbers_count_as_the_model_does() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_columns_of_a_table_have_their_names_and_all_training_rows_are_looked_at() -> None:
+def test_columns_of_numbers_of_a_table_have_their_names() -> None:
     rng = RNG(0)
     rows = {"kind": rng.choice(["u", "v"], 600), "v": rng.normal(size=600), "w": rng.normal(size=600)}
     density = pf.fit_table(rows, steps=5, stack=False, progress="none")
     new = {name: values[:100] for name, values in rows.items()} | {"w": np.full(100, 0.5)}
     assert check(density, new, questions=["ranking"])["likelihood"].table[1][:2] == ["constant", ""]
     assert "w: simple" in check(density, new, questions=["ranking"])["likelihood"].table[1][2]
+
+
+def test_texts_are_compared_with_all_training_rows() -> None:
+    """Each town comes twice; of a sample of the rows many come once."""
+    towns = np.array([f"town {i}" for i in range(200)])
+    rows = {"town": np.tile(towns, 2), "v": RNG(0).normal(size=400)}
+    density = pf.fit_table(rows, steps=3, stack=False, progress="none", kinds={"town": "category"})
+    report = check(density, {name: values[::5] for name, values in rows.items()}, rows, max_rows=50)
+    assert "texts" not in report["privacy"].figures

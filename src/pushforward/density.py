@@ -152,7 +152,7 @@ class Space(ABC):
 
     @property
     def number_names(self) -> Sequence[str]:
-        """The names of the columns of numbers of `encode`."""
+        """The names of the C columns of numbers of `encode`, in their order."""
         return self.names
 
     @property

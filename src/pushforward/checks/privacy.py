@@ -140,7 +140,7 @@ def _rare_rows(
 
 
 def _texts(e: Evidence, known_rows: Rows, section: Section) -> None:
-    """Whether texts that stand in one training row alone come again in samples."""
+    """Whether texts that only one of all training rows has come again in samples."""
     known, test, samples = (e.texts(rows) for rows in (known_rows, e.test, e.samples))
     shares = []
     for name in (name for name in known if name in samples):

@@ -178,7 +178,10 @@ class Column:
         return self.numbers
 
     def in_form(self, form: str | None) -> Column:
-        """The column with the numbers that its texts are in a form; as it is where there are none, or others."""
+        """The column with its texts parsed as numbers of a form (a pattern of `Notation`).
+
+        Unchanged where the form is None or its own, it holds no texts, or one of them does not parse.
+        """
         if form in (None, self.form) or (self.dtype != "text" and self.codes is None):
             return self
         codes, labels = self.as_texts()

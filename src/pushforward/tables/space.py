@@ -167,7 +167,7 @@ class Columns(Space):
 
     @property
     def number_names(self) -> Sequence[str]:
-        """Those of the targets with numbers."""
+        """The names of the targets that have a number."""
         return [c.name for c in self.numbers]
 
     @property

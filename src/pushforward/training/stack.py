@@ -23,11 +23,12 @@ FEW_ROWS = 5000  # up to which rows are stacked
 STACK_FRACTION = 0.2  # of the rows, held out: they stop the flow and give the weights
 _SHARE, _MOST = 0.25, 0.375  # of the time given: when no further simple density is begun, when they are fitted once
 _MORE = 1.5  # times as long as fitting simple densities to the training rows takes fitting them to all
-_HALVED_ROWS = 1000  # up to which simple densities are fitted twice more, to weigh them
+_HALVED_ROWS = 1000  # up to which the simple densities are cross-validated
 _ROUNDS = 200
-_LEAST = -1e6  # log-density that counts
+_LEAST = -1e6  # below which log-densities are clamped
 _LEAST_WEIGHT = 0.005  # a smaller one is dropped; of few rows none is, for a small weight insures against a far row
-_PRIOR, _PRIOR_OF_FLOW = 1.0, 4.0  # pseudo-counts, in rows: the rows that stopped a flow think too well of it
+_PRIOR = 1.0  # pseudo-count of equal weights, in rows, for all simple densities together
+_PRIOR_BESIDE_FLOW = 4.0  # likewise, with the flow, whose scores of `val` are optimistic: its training stopped by them
 
 
 def is_stacked(asked: bool | None, rows: int, problem: str | None) -> bool:
@@ -51,9 +52,10 @@ def is_stacked(asked: bool | None, rows: int, problem: str | None) -> bool:
 class Stack:
     """Simple densities of some rows, to be mixed with a density that is trained on the same rows.
 
-    In the end they are fitted to all rows, those held out as well, by which few rows change much. What they are worth
-    then, each half of the held-out rows tells of those that have seen the other half, too. Of more than 1,000 rows, or
-    where there is no time, all held-out rows tell of those that have seen none.
+    The simple densities of the mixture are fitted to all rows, `val` as well, and with few rows a larger training set
+    makes them clearly better. Their weights therefore come from a two-fold cross-validation on `val`: each half is
+    scored by densities fitted to `rows` and the other half. With more than 1,000 rows, or too little time, all of `val`
+    is scored by densities fitted to `rows` alone. A second step weighs the trained density against their mixture.
 
     Args:
         rows: x (N, M + C), M states, then C numbers, NaN where there is none; context (N, G), or None.
@@ -81,7 +83,7 @@ class Stack:
         self._refits = seconds is None or took <= _MOST * seconds
         self.mixing_seconds = _MORE * took if self._refits else 0.0
         has_time = seconds is None or 3 * took <= _SHARE * seconds
-        self._scores = self._by_halves() if len(self._all.x) <= _HALVED_ROWS and has_time else self._held_out()
+        self._scores = self._by_halves() if len(self._all) <= _HALVED_ROWS and has_time else self._by_rows()
 
     def _fit(self, rows: Batch, names: Sequence[str] | None, seconds: float | None = None) -> dict[str, Baseline]:
         return fit_baselines(
@@ -90,18 +92,18 @@ class Stack:
         )  # fmt: skip
 
     @torch.no_grad()
-    def _held_out(self) -> dict[str, Tensor]:
-        """Log-densities (V,) of the held-out rows by name, which the simple densities have not seen."""
+    def _by_rows(self) -> dict[str, Tensor]:
+        """Log-densities (V,) of `val` by name, under the simple densities fitted to `rows`."""
         return {name: d.log_prob(self._val.x, self._val.context).double() for name, d in self._simple.items()}
 
     @torch.no_grad()
     def _by_halves(self) -> dict[str, Tensor]:
-        """As `_held_out`, of densities that are fitted to all rows but one half of those held out."""
-        half = torch.arange(len(self._val.x)) % 2 == 0
+        """Log-densities (V,) of `val` by name, each half under densities fitted to all rows but this half."""
+        half = torch.arange(len(self._val)) % 2 == 0
         scores = {name: torch.empty(len(half), dtype=torch.float64) for name in self._simple}
         for some in (half, ~half):
-            seen, left_out = _joined(self._rows, _of(self._val, ~some)), _of(self._val, some)
-            fitted = self._fit(seen, list(scores))
+            left_out = self._val[some]
+            fitted = self._fit(_joined(self._rows, self._val[~some]), list(scores))
             scores = {name: scores[name] for name in fitted}
             for name, density in fitted.items():
                 scores[name][some] = density.log_prob(left_out.x, left_out.context).double()
@@ -115,7 +117,7 @@ class Stack:
 
     @torch.no_grad()
     def mixed_with(self, inner: Density) -> tuple[Density, dict[str, float]]:
-        """A trained density, mixed with simple ones where the rows that these have not seen favour them.
+        """A trained density, mixed with simple ones where the scores of `val` favour them.
 
         Args:
             inner: over rows (B, M + C), trained on x.
@@ -135,7 +137,7 @@ class Stack:
         shares = mixing_weights(scores)
         together = (scores + shares.log()[:, None]).logsumexp(0)
         # The prior has all densities equal, the simple ones together as many as they are.
-        prior = _PRIOR_OF_FLOW * torch.tensor([1.0, len(simple)]) / (1 + len(simple))
+        prior = _PRIOR_BESIDE_FLOW * torch.tensor([1.0, len(simple)]) / (1 + len(simple))
         flow, rest = mixing_weights(torch.stack([own, together]), prior).tolist()
         kept = {n: rest * w for n, w in zip(simple, shares.tolist(), strict=True) if rest * w >= _LEAST_WEIGHT}
         every = self._fit(self._all, list(kept)) if kept and self._refits else self._simple
@@ -149,10 +151,6 @@ class Stack:
 
 def _on_cpu(rows: Batch) -> Batch:
     return Batch(rows.x.cpu(), None if rows.context is None else rows.context.cpu())
-
-
-def _of(rows: Batch, some: Tensor) -> Batch:
-    return Batch(rows.x[some], None if rows.context is None else rows.context[some])
 
 
 def _joined(rows: Batch, more: Batch) -> Batch:
