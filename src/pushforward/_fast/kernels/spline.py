@@ -72,8 +72,8 @@ def evaluate(spline: RationalQuadratic, x: Tensor, params: Tensor, inverse: bool
     s = height / width
     e = torch.add(d0 + d1, s, alpha=-2)
     outside = x - inside
+    part = (inside - ends[1]) / height if inverse else (inside - ends[0]) / width
     if inverse:
-        part = (inside - ends[1]) / height
         b = torch.addcmul(d0, part, e, value=-1)
         four = 4 * s * part
         root = torch.addcmul(b * b, s - b, four).clamp(min=_TINY).sqrt()
@@ -81,11 +81,11 @@ def evaluate(spline: RationalQuadratic, x: Tensor, params: Tensor, inverse: bool
         total = b.abs() + root
         t = torch.where(b > 0, 0.5 * four / total, 0.5 * total / (s + b.abs()))
     else:
-        t = (inside - ends[0]) / width
+        t = part
     t2 = t * t
     u = t - t2
     den = torch.addcmul(s, e, u)
-    r = torch.addcmul(d0 * u, s, t2) / den
+    r = part if inverse else torch.addcmul(d0 * u, s, t2) / den
     q = torch.addcmul(torch.lerp(d0, d1, t), e, u, value=-1)
     ratio = s / den
     slope = q * ratio * ratio
